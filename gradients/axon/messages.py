@@ -1,0 +1,108 @@
+"""What validators and miners say to each other over HTTP, version 1. Every message is signed by its sender (see auth.py)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+PROTOCOL_VERSION: Literal[1] = 1
+
+
+class Message(BaseModel):
+    """Unknown keys are refused, values don't change, and the version is part of every message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = PROTOCOL_VERSION
+
+
+class BlobName(BaseModel):
+    """Bytes named by what they hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(ge=0)
+
+
+class Offer(Message):
+    """Validator to miner, POST /v1/offers: would you train this?"""
+
+    task_id: str = Field(pattern=r"^[a-z]{2,12}-[0-9a-f]{12}$")
+    type: str = Field(max_length=32)
+    base: str = Field(max_length=256)
+    base_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    base_parameters: int = Field(ge=1)
+    train_rows: int = Field(ge=1)
+    hours: float = Field(gt=0, le=240)
+
+
+class OfferAnswer(Message):
+    """Miner to validator: yes or no, and why."""
+
+    accepted: bool
+    reason: str = Field(default="", max_length=500)
+    recipe: str = Field(default="", max_length=64, description="shown to people, never used")
+
+
+class Start(Message):
+    """Validator to miner, POST /v1/tasks: train now. The train rows lie at the validator's axon, GET /v1/data/{sha256}."""
+
+    offer: Offer
+    parameters: dict[str, JsonValue]
+    train: BlobName
+    heldout_commitment: str = Field(pattern=r"^[0-9a-f]{64}$", description="opened after scoring")
+    started_at_block: int = Field(ge=0)
+    deadline_block: int = Field(ge=0, description="the last block in which a commitment counts")
+    reveal_until_block: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**63, description="this miner's own, so that honest runs differ")
+
+
+class StartAnswer(Message):
+    """Miner to validator: whether it has begun. The same Start twice is answered twice and begun once."""
+
+    accepted: bool
+    reason: str = Field(default="", max_length=500)
+
+
+class Status(Message):
+    """Miner to validator, GET /v1/tasks/{task_id}: how far the training is. For people to see; nothing depends on it."""
+
+    task_id: str
+    phase: Literal["queued", "loading", "probing", "training", "saving", "committed", "serving", "failed"]
+    recipe: str = Field(max_length=64)
+    fraction: float = Field(ge=0, le=1)
+    step: int = Field(default=0, ge=0)
+    loss: float | None = None
+    problem: str = Field(default="", max_length=500)
+
+
+class ProofStepMessage(BaseModel):
+    """One sibling on the way from the leaf to the committed root."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sibling: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sibling_is_left: bool
+
+
+class Reveal(Message):
+    """Miner to validator, GET /v1/tasks/{task_id}/submission, answered only after the deadline block.
+
+    The files then lie at GET /v1/tasks/{task_id}/files/{name}, which takes byte ranges.
+    """
+
+    task_id: str
+    manifest: str = Field(
+        max_length=1_000_000, description="the manifest's exact text; its sha256 is in the committed leaf"
+    )
+    salt: str = Field(pattern=r"^[0-9a-f]{64}$")
+    proof: tuple[ProofStepMessage, ...] = Field(max_length=64)
+
+
+class Refusal(Message):
+    """Any answer that is not 2xx: a stable code and what to do."""
+
+    code: str
+    message: str

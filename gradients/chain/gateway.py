@@ -1,0 +1,71 @@
+"""What the project asks of the chain. Daemons see this protocol only; `sdk.py` serves every network through it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from gradients.domain.chain import AxonAddress, Commitment, Metagraph, WeightsReceipt
+from gradients.domain.task import Hotkey
+
+
+class ChainGateway(Protocol):
+    """One subnet of one network, seen through one wallet.
+
+    Every call has a time limit of its own. Raises ChainUnreachable when nobody answers, ChainRefused when the chain says no, and
+    ChainOutcomeUnknown when a transaction was sent and neither its success nor its absence could be established.
+    """
+
+    @property
+    def netuid(self) -> int:
+        """The subnet."""
+        ...
+
+    @property
+    def hotkey(self) -> Hotkey:
+        """Our own address."""
+        ...
+
+    async def block(self) -> int:
+        """The newest block's number."""
+        ...
+
+    async def block_seconds(self) -> float:
+        """Seconds between two blocks, by the chain's own constant."""
+        ...
+
+    def heads(self) -> AsyncIterator[int]:
+        """Numbers of new blocks, for ever: it opens the subscription again when it dies, so numbers may jump."""
+        ...
+
+    async def metagraph(self) -> Metagraph:
+        """The subnet at the newest block."""
+        ...
+
+    async def commitments(self, *, block: int | None = None) -> Mapping[Hotkey, Commitment]:
+        """What each hotkey has committed, at `block` or now; sealed commitments are left out."""
+        ...
+
+    async def balance_tao(self) -> float:
+        """Free balance of our coldkey."""
+        ...
+
+    async def register(self) -> int:
+        """Our uid, after registering the hotkey by burn unless it is registered already."""
+        ...
+
+    async def publish_axon(self, address: AxonAddress) -> bool:
+        """Publish where we serve, unless the chain shows it already; whether a transaction was needed."""
+        ...
+
+    async def commit(self, payload: bytes) -> int:
+        """Write `payload` (at most 128 bytes) into our slot unless it stands there; the block it stands in."""
+        ...
+
+    async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
+        """Set our weights, uid -> share, in the regime the subnet is in (plaintext or commit-reveal)."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        ...

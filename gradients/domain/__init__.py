@@ -1,0 +1,1 @@
+"""The market's values: frozen, standard library only, free of any framework."""

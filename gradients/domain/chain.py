@@ -1,0 +1,77 @@
+"""What the chain says about a subnet at one block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gradients.domain.task import Hotkey
+
+
+@dataclass(frozen=True, slots=True)
+class AxonAddress:
+    """Where a neuron serves HTTP."""
+
+    ip: str
+    port: int
+
+    def url(self, path: str = "") -> str:
+        """The address as a URL with `path` (which starts with a slash) behind it."""
+        host = f"[{self.ip}]" if ":" in self.ip else self.ip
+        return f"http://{host}:{self.port}{path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Neuron:
+    """One registered hotkey."""
+
+    uid: int
+    hotkey: Hotkey
+    coldkey: str
+    axon: AxonAddress | None
+    validator_permit: bool
+    stake_tao: float  # alpha plus weighted root stake, in TAO units
+    incentive: float  # share of the last epoch, 0..1
+    dividends: float  # share of the last epoch, 0..1
+    emission_alpha: float  # alpha earned in the last epoch
+    last_update_block: int
+    registered_at_block: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metagraph:
+    """A subnet at one block."""
+
+    netuid: int
+    block: int
+    tempo_blocks: int
+    last_epoch_block: int
+    neurons: tuple[Neuron, ...]
+    owner_hotkey: Hotkey
+    weights_version: int
+    weights_rate_limit_blocks: int
+    commit_reveal: bool
+
+    def by_hotkey(self, hotkey: str) -> Neuron | None:
+        """The neuron of `hotkey`, or None when it is not registered."""
+        return next((neuron for neuron in self.neurons if neuron.hotkey == hotkey), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Commitment:
+    """What a hotkey has written on chain."""
+
+    hotkey: Hotkey
+    payload: bytes
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsReceipt:
+    """Proof that the chain took our weights."""
+
+    block: int  # LastUpdate of our uid afterwards
+    reveal_round: int | None  # set in the commit-reveal regime
+
+
+Shares = Mapping[Hotkey, float]  # share of all weight, 0..1, summing to 1

@@ -1,0 +1,21 @@
+"""A failure as a value: what is stored, sent and shown when something ends badly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradients.errors import Blame, GradientsError
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Whose fault it was, a stable code, and a sentence for people."""
+
+    blame: Blame
+    code: str
+    message: str
+
+    @classmethod
+    def of(cls, error: GradientsError) -> Failure:
+        """The value that stands for `error`."""
+        return cls(blame=error.blame, code=error.code, message=str(error))

@@ -1,0 +1,85 @@
+"""A fine-tuning task from a customer's wish to its score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+from gradients.domain.failure import Failure
+from gradients.domain.json import JsonObject
+
+TaskId = NewType("TaskId", str)
+Hotkey = NewType("Hotkey", str)
+
+
+class TaskState(StrEnum):
+    """What is true of a task. Work in progress is a lease beside the state, never a state."""
+
+    DRAFT = "draft"  # accepted from the customer
+    OPEN = "open"  # data prepared, split and published by digest
+    ASSIGNED = "assigned"  # miners have started; the deadline block is set
+    COLLECTED = "collected"  # every submission is here or has failed
+    MEASURED = "measured"  # every entrant has a measurement or a failure
+    SCORED = "scored"  # points are given
+    FAILED = "failed"  # ended without scores; `Task.failure` says why
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the task."""
+        return self in (TaskState.SCORED, TaskState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes named by what they hold."""
+
+    sha256: str  # lower-case hex
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """What a customer asks for, already checked against the schema of its task type."""
+
+    type: str  # name of a task type, such as "instruct"
+    base: str  # a shipped base ("nano-lm"), a local folder, or a Hub id with optional "@revision"
+    dataset: JsonObject  # where the rows come from; see gradients/tasks/sources.py
+    parameters: JsonObject  # the task type's own part, in its normal form
+    hours: float  # training budget of each miner
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What preparation left behind: two files by digest and what was removed on the way."""
+
+    base_digest: str  # sha256 over the base model's files
+    base_parameters: int  # number of weights of the base
+    train: Blob  # rows that miners get, JSON lines
+    heldout: Blob  # rows that nobody else has seen, JSON lines
+    train_rows: int
+    heldout_rows: int
+    heldout_commitment: str  # sha256(salt | held-out sha256), published before the start, opened after scoring
+    removed: tuple[tuple[str, int], ...]  # reason -> number of rows, in the order of the steps
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The blocks between which a task runs."""
+
+    started_at_block: int
+    deadline_block: int  # the last block in which a commitment counts
+    reveal_until_block: int  # submissions not fetched by then have failed
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task as the ledger knows it."""
+
+    id: TaskId
+    request: TaskRequest
+    state: TaskState
+    created_at: float
+    prepared: Prepared | None = None
+    window: Window | None = None
+    failure: Failure | None = None

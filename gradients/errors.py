@@ -1,0 +1,189 @@
+"""Every failure of Gradients, and whose it is.
+
+    GradientsError
+    ├── MinerError          a miner's own submission or answer; the only kind that may cost a miner points
+    │   ├── SubmissionRejected      the repo broke a rule of screening (carries a stable code)
+    │   ├── CommitmentMissing       nothing on chain before the deadline that hashes to the submission
+    │   ├── SubmissionLate          committed or revealed after its time
+    │   └── PeerMisbehaved          an answer that is too large, malformed, unsigned or wrongly signed
+    ├── ValidatorError      the machine, settings or code of whoever runs this process
+    │   ├── SetupError              wrong settings, no wallet, port in use: refuse to start
+    │   ├── DiskFull                no room left
+    │   ├── JobFailed               a worker process crashed, ran out of memory or time
+    │   ├── LeaseLost               another owner took the step over; this one must stop
+    │   └── LedgerConflict          a state that changed under our feet
+    ├── CustomerError       a task that cannot be run as it was asked for
+    │   ├── TaskInvalid             the spec breaks its schema
+    │   ├── DatasetInvalid          rows are missing, empty, too few or malformed (carries row numbers)
+    │   └── ModelUnknown            the base model cannot be found
+    └── OutsideError        the network, the chain or a hub; worth another try
+        ├── ChainUnreachable        no answer from the chain
+        ├── ChainRefused            the chain answered no (carries the chain's error name)
+        ├── ChainOutcomeUnknown     sent, and then silence: read the chain before sending again
+        └── PeerUnreachable         no answer from a miner or a validator
+
+A message says what was being done, with what, and what to do about it. Nothing returns None, False or a string to mean failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+
+class Blame(StrEnum):
+    """Whose failure it is. Only `MINER` may cost a miner points."""
+
+    MINER = "miner"
+    VALIDATOR = "validator"
+    CUSTOMER = "customer"
+    OUTSIDE = "outside"
+
+
+class GradientsError(Exception):
+    """Any failure that the project names. `code` is stable and machine-readable; `fix` says what to do."""
+
+    blame: Blame = Blame.VALIDATOR
+    default_code = "error"
+
+    def __init__(self, message: str, *, code: str | None = None, fix: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.fix}" if self.fix else self.message
+
+
+class MinerError(GradientsError):
+    """A miner's own failure."""
+
+    blame = Blame.MINER
+    default_code = "miner_failed"
+
+
+class SubmissionRejected(MinerError):
+    """The repo broke a rule of screening; `code` names the rule."""
+
+    default_code = "submission_rejected"
+
+
+class CommitmentMissing(MinerError):
+    """No commitment on chain before the deadline hashes to the submission."""
+
+    default_code = "commitment_missing"
+
+
+class SubmissionLate(MinerError):
+    """Committed or revealed after its time."""
+
+    default_code = "submission_late"
+
+
+class PeerMisbehaved(MinerError):
+    """A peer's answer was too large, malformed, unsigned or wrongly signed."""
+
+    default_code = "peer_misbehaved"
+
+
+class ValidatorError(GradientsError):
+    """The machine, settings or code of whoever runs this process."""
+
+    default_code = "internal"
+
+
+class SetupError(ValidatorError):
+    """Wrong settings, no wallet, a port in use: the process refuses to start."""
+
+    default_code = "setup"
+
+
+class DiskFull(ValidatorError):
+    """No room left on the device."""
+
+    default_code = "disk_full"
+
+
+class JobFailed(ValidatorError):
+    """A worker process crashed, ran out of memory or ran past its time."""
+
+    default_code = "job_failed"
+
+
+class LeaseLost(ValidatorError):
+    """Another owner took the step over; whoever sees this must stop and write nothing more."""
+
+    default_code = "lease_lost"
+
+
+class LedgerConflict(ValidatorError):
+    """A ledger row was not in the state that the step expected."""
+
+    default_code = "ledger_conflict"
+
+
+class CustomerError(GradientsError):
+    """A task that cannot be run as it was asked for."""
+
+    blame = Blame.CUSTOMER
+    default_code = "task_refused"
+
+
+class TaskInvalid(CustomerError):
+    """The task's spec breaks its schema."""
+
+    default_code = "task_invalid"
+
+
+class DatasetInvalid(CustomerError):
+    """Rows are missing, empty, too few or malformed.
+
+    Args:
+        rows: 1-based numbers of the offending rows, the first few of them.
+    """
+
+    default_code = "dataset_invalid"
+
+    def __init__(
+        self, message: str, *, rows: Sequence[int] = (), code: str | None = None, fix: str | None = None
+    ) -> None:
+        super().__init__(message, code=code, fix=fix)
+        self.rows = tuple(rows)
+
+
+class ModelUnknown(CustomerError):
+    """The base model cannot be found, here or at its hub."""
+
+    default_code = "model_unknown"
+
+
+class OutsideError(GradientsError):
+    """The network, the chain or a hub failed; worth another try."""
+
+    blame = Blame.OUTSIDE
+    default_code = "outside"
+
+
+class ChainUnreachable(OutsideError):
+    """No answer from the chain."""
+
+    default_code = "chain_unreachable"
+
+
+class ChainRefused(OutsideError):
+    """The chain answered no; `code` is the chain's own error name in snake case."""
+
+    default_code = "chain_refused"
+
+
+class ChainOutcomeUnknown(OutsideError):
+    """A transaction was sent and no outcome came back: read the chain before sending again."""
+
+    default_code = "chain_outcome_unknown"
+
+
+class PeerUnreachable(OutsideError):
+    """No answer from a miner or a validator in time."""
+
+    default_code = "peer_unreachable"

@@ -1,0 +1,48 @@
+"""What a task type is: one declaration, light enough for the control plane, that names its heavy parts as strings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, JsonValue
+
+from gradients.domain.evaluation import MetricName
+
+Row = Mapping[str, JsonValue]  # one row as its source gave it, or in the type's normal form
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A row in the type's normal form and where it stood in the source, so that people find it again."""
+
+    number: int  # 1-based
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """Rows that are fit for the task, and how many were left out for which reason."""
+
+    rows: tuple[Numbered, ...]
+    removed: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskType:
+    """One kind of fine-tuning.
+
+    `schema` checks the customer's parameters and gives them their normal form. `clean` maps the source's columns to the type's own, drops
+    what is empty or repeated, and raises DatasetInvalid with row numbers for what is malformed. `text` is what a row is compared by when
+    near-duplicates are looked for. `measure` and `train` name worker functions (see jobs.py) that only worker processes import.
+    """
+
+    name: str
+    title: str
+    schema: type[BaseModel]
+    clean: Callable[[Sequence[Row], BaseModel], Cleaned]
+    text: Callable[[Row], str]
+    metric: MetricName
+    measure: str  # "module:function", MeasureJob in, {} out, one EntrantResult file per entrant
+    train: str  # "module:function", TrainJob in, TrainResult out
+    generate: str  # "module:function", answers a prompt with base and winner for people to look at

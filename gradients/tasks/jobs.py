@@ -1,0 +1,111 @@
+"""What crosses the border to worker processes: arguments and results of training and measuring, the same for every task type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Parameters = dict[str, JsonValue]
+
+
+class Wire(BaseModel):
+    """Base of everything that is read from bytes: unknown keys are refused, values don't change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Entrant(Wire):
+    """One model to measure."""
+
+    id: str = Field(description="a hotkey, or 'base'")
+    folder: Path | None = Field(default=None, description="screened repo folder; None measures the untouched base")
+
+
+class MeasureJob(Wire):
+    """Arguments of a metric function: all entrants on the same rows, the base loaded once."""
+
+    base_folder: Path
+    heldout_file: Path = Field(description="held-out rows, JSON lines, in the order of the losses")
+    parameters: Parameters = Field(description="the task type's parameters in normal form")
+    entrants: tuple[Entrant, ...]
+    results_folder: Path = Field(description="one file <entrant id>.json each, written as soon as it is known")
+    seed: int = Field(description="for metrics that sample; drawn after the deadline")
+
+
+class EntrantResult(Wire):
+    """One file that a metric function writes: a measurement, or a failure with whose fault it was."""
+
+    entrant: str
+    value: float | None = None
+    stderr: float | None = None
+    losses: tuple[float, ...] = ()
+    extras: dict[str, float] = Field(default_factory=dict)
+    failure_blame: Literal["miner", "validator", "customer", "outside"] | None = None
+    failure_code: str = ""
+    failure_message: str = ""
+    seconds: float = 0.0
+
+
+class TrainingPlan(Wire):
+    """Hyper-parameters of one training run, whatever the task type. Made by the miner's planning from a recipe, the base and the budget."""
+
+    recipe: str = Field(description="name of the recipe it came from")
+    method: Literal["lora", "full"]
+    learning_rate: float = Field(gt=0, le=1)
+    batch_rows: int = Field(default=8, ge=1, description="rows per optimiser step")
+    max_tokens: int = Field(default=512, ge=8, description="longer rows are cut")
+    max_epochs: float = Field(default=3.0, gt=0, description="stop after this many passes even when time is left")
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup_fraction: float = Field(default=0.03, ge=0, le=0.5)
+    weight_decay: float = Field(default=0.0, ge=0)
+    row_weighting: Literal["row", "token"] = Field(
+        default="row", description="'row' averages over rows as the metric does"
+    )
+    validation_fraction: float = Field(
+        default=0.05, ge=0, le=0.5, description="own rows kept to choose the best checkpoint"
+    )
+    probe_learning_rates: tuple[float, ...] = Field(default=(), description="tried briefly first; the best one goes on")
+    probe_fraction: float = Field(default=0.08, ge=0, le=0.25, description="share of the time that each probe takes")
+    lora_rank: int = Field(default=16, ge=1, le=256)
+    lora_alpha: float = Field(default=32.0, gt=0)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    lora_rank_stabilised: bool = Field(default=False, description="scale by alpha / sqrt(rank)")
+    lora_plus_ratio: float = Field(default=1.0, ge=1, description="learning rate of B over that of A (LoRA+)")
+
+
+class TrainJob(Wire):
+    """Arguments of a trainer: leave a repo's model files in `output_folder` before `deadline_unix`."""
+
+    base_folder: Path
+    train_file: Path = Field(description="train rows, JSON lines")
+    parameters: Parameters
+    plan: TrainingPlan
+    seed: int = Field(description="given by the validator per task and miner, so that honest runs differ")
+    deadline_unix: float = Field(description="wall time by which the model files must lie in output_folder")
+    checkpoint_folder: Path = Field(
+        description="the trainer's own; a later run with the same arguments goes on from here"
+    )
+    output_folder: Path = Field(description="written as a whole (temporary name, then rename)")
+
+
+class TrainResult(Wire):
+    """What a trainer says at the end."""
+
+    kind: Literal["adapter", "full"]
+    steps: int
+    rows_seen: int
+    learning_rate: float = Field(description="the one that won the probes")
+    train_loss: float
+    validation_loss: float | None
+    seconds: float
+
+
+class TrainProgress(Wire):
+    """One progress report of a trainer."""
+
+    phase: Literal["loading", "probing", "training", "saving"]
+    fraction: float = Field(ge=0, le=1, description="of the whole budget")
+    step: int = 0
+    loss: float | None = None
