@@ -20,7 +20,8 @@
         ├── ChainUnreachable        no answer from the chain
         ├── ChainRefused            the chain answered no (carries the chain's error name)
         ├── ChainOutcomeUnknown     sent, and then silence: read the chain before sending again
-        └── PeerUnreachable         no answer from a miner or a validator
+        ├── PeerUnreachable         no answer from a miner or a validator
+        └── PeerRefused             a miner or a validator answered no (carries its code)
 
 A message says what was being done, with what, and what to do about it. Nothing returns None, False or a string to mean failure.
 """
@@ -187,3 +188,9 @@ class PeerUnreachable(OutsideError):
     """No answer from a miner or a validator in time."""
 
     default_code = "peer_unreachable"
+
+
+class PeerRefused(OutsideError):
+    """A miner or a validator answered no; `code` is its own."""
+
+    default_code = "peer_refused"
