@@ -1,8 +1,8 @@
 """How a miner binds itself to a submission without showing it.
 
-The chain has one commitment slot per hotkey and subnet, so a miner commits the Merkle root over its open tasks. A leaf binds subnet, task and
-hotkey, so a copied root is worth nothing to anybody else, and carries a salt, so that nothing can be guessed from it. What this does not cover:
-that the bytes are any good (screening), or that they can be had (collection).
+The chain has one commitment slot per hotkey and subnet, so a miner commits the Merkle root over its open tasks. A leaf binds subnet,
+task and hotkey, so a copied root is worth nothing to anybody else, and carries a salt, so that nothing can be guessed from it.
+What this does not cover: that the bytes are any good (screening), or that they can be had (collection).
 """
 
 from __future__ import annotations

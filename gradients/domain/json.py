@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Union
 
-Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]
+Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]  # noqa: UP007 (a recursive name)
 JsonObject = Mapping[str, Json]
 
 

@@ -1,7 +1,7 @@
 """What a job is and who may run one.
 
-A job is a function named as "module:function" that takes a JSON object and a way to report progress, and returns a JSON object. It runs away
-from the control plane, so that torch, its memory and its crashes stay there too.
+A job is a function named as "module:function" that takes a JSON object and a way to report progress, and returns a JSON object.
+It runs away from the control plane, so that torch, its memory and its crashes stay there too.
 """
 
 from __future__ import annotations

@@ -1,0 +1,136 @@
+"""Settings: how they are read, and the parts that both daemons share. The only module that reads the environment.
+
+Order, later wins: defaults < TOML file < BT_* variables < GRADIENTS_* variables < flags. Nested fields are joined by two underscores
+(GRADIENTS_CHAIN__NETUID). Rules of the game (margins, shares, windows) are not settings: see gradients/scoring/rules.py.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from gradients.domain.json import Json, JsonObject
+from gradients.errors import SetupError
+
+BT_VARIABLES = {
+    "BT_NETWORK": ("chain", "network"),
+    "BT_NETUID": ("chain", "netuid"),
+    "BT_WALLET": ("wallet", "name"),
+    "BT_WALLET_HOTKEY": ("wallet", "hotkey"),
+    "BT_WALLET_PATH": ("wallet", "path"),
+}
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChainSettings(Section):
+    """Which subnet of which network."""
+
+    network: str = Field(default="local", description="finney, test, local, or a ws:// or wss:// URL")
+    netuid: int = Field(default=1, ge=0, le=65535, description="the subnet's number")
+    call_timeout_seconds: float = Field(default=60.0, gt=0, le=600, description="time limit of one call to the chain")
+
+
+class WalletSettings(Section):
+    """Whose keys. A name that starts with // is a development key made from that URI, for local networks."""
+
+    name: str = Field(default="default", description="coldkey's name, as btcli knows it")
+    hotkey: str = Field(default="default", description="hotkey's name, as btcli knows it")
+    path: Path = Field(default=Path("~/.bittensor/wallets"), description="folder of the wallets")
+
+
+class AxonSettings(Section):
+    """Where a daemon serves, and what it tells the chain."""
+
+    host: str = Field(default="0.0.0.0", description="interface to listen on")  # noqa: S104 (peers come from everywhere)
+    port: int = Field(default=8091, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    external_ip: str | None = Field(default=None, description="address to publish on chain; by default the host")
+    external_port: int | None = Field(default=None, ge=1, le=65535, description="port to publish; by default the port")
+    requests_per_minute: int = Field(default=600, ge=1, description="per caller")
+
+
+class LogSettings(Section):
+    """How a daemon speaks."""
+
+    style: Literal["text", "json"] = Field(default="text", description="text for people, json for machines")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info")
+
+
+class DaemonSettings(BaseSettings):
+    """What every daemon has; a daemon's own model inherits from it."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="GRADIENTS_", env_nested_delimiter="__", env_ignore_empty=True
+    )
+
+    folder: Path = Field(default=Path("~/.gradients"), description="everything that this daemon keeps")
+    chain: ChainSettings = ChainSettings()
+    wallet: WalletSettings = WalletSettings()
+    axon: AxonSettings = AxonSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def load(cls, file: Path | None, flags: JsonObject) -> Self:
+        """Settings from all sources. Raises SetupError that names the file or variable and the field."""
+        sources = type(cls.__name__, (cls,), {"model_config": SettingsConfigDict(toml_file=_existing(file))})
+        try:
+            settings = sources(**{key: value for key, value in flags.items() if value is not None})
+        except ValidationError as error:
+            raise SetupError(_explain(error, file), fix="See configs/ for an example of every setting") from error
+        except tomllib.TOMLDecodeError as error:
+            raise SetupError(f"{file} is no valid TOML: {error}") from error
+        assert isinstance(settings, cls)  # noqa: S101 (for the type checker: `sources` is a subclass)
+        return settings
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        bittensor = InitSettingsSource(settings_cls, _bittensor_environment(os.environ))
+        return init_settings, env_settings, bittensor, TomlConfigSettingsSource(settings_cls)
+
+
+def environment_without(*prefixes: str) -> dict[str, str]:
+    """The environment to hand to a child process, less every variable that starts with one of `prefixes`."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+def _existing(file: Path | None) -> Path | None:
+    if file is not None and not file.is_file():
+        raise SetupError(f"There is no settings file {file}", fix="Name an existing TOML file or leave the option out")
+    return file
+
+
+def _bittensor_environment(environment: Mapping[str, str]) -> dict[str, Json]:
+    """The BT_* variables that btcli honours, as nested settings."""
+    found: dict[str, dict[str, str]] = {}
+    for variable, (section, field) in BT_VARIABLES.items():
+        if value := environment.get(variable):
+            found.setdefault(section, {})[field] = value
+    return {section: dict(fields) for section, fields in found.items()}
+
+
+def _explain(error: ValidationError, file: Path | None) -> str:
+    problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+    return f"The settings{f' in {file}' if file else ''} are not usable: {problems}"
