@@ -14,6 +14,7 @@ BASE_ENTRANT = "base"  # entrant 0 of every evaluation: the untouched base model
 class SubmissionState(StrEnum):
     """What is true of a submission."""
 
+    INVITED = "invited"  # drawn for the task
     STARTED = "started"  # the miner said that it trains
     COLLECTED = "collected"  # fetched by digest and screened
     MEASURED = "measured"

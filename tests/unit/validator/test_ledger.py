@@ -1,0 +1,221 @@
+"""The ledger's promises: one claim at a time, fences hold, calls happen once, nothing is lost by reopening."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gradients.domain.evaluation import Measurement, MetricName, Placing
+from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
+from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskRequest, TaskState, Window
+from gradients.errors import LeaseLost, LedgerConflict, SetupError
+from validator.ledger import Ledger
+from validator.ledger.lease import Claim
+from validator.ledger.outbox import OutboxState
+from validator.ledger.placings import add_placings
+from validator.ledger.submissions import add_submissions
+
+TASK = TaskId("instruct-0123456789ab")
+REQUEST = TaskRequest(type="instruct", base="nano-lm", dataset={"path": "rows.jsonl"}, parameters={}, hours=0.5)
+PREPARED = Prepared(
+    base_digest="b" * 64,
+    base_parameters=1_500_000,
+    train=Blob("c" * 64, 10),
+    heldout=Blob("d" * 64, 5),
+    train_rows=90,
+    heldout_rows=10,
+    heldout_commitment="e" * 64,
+    removed=(("empty", 2), ("repeated", 1)),
+)
+METRIC = MetricName("completion cross-entropy", "nats/token", 1, "lower")
+ALICE = Hotkey("5Alice")
+
+
+class HandClock:
+    """A clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: HandClock) -> Iterator[Ledger]:
+    opened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock)
+    yield opened
+    opened.engine.dispose()
+
+
+def _draft(ledger: Ledger) -> None:
+    ledger.tasks.create(TASK, REQUEST, customer="acme", salt=b"s" * 32)
+
+
+def _claim(ledger: Ledger, state: TaskState = TaskState.DRAFT, *, owner: str = "one", block: int = 0) -> Claim:
+    claim = ledger.tasks.claim([state], owner=owner, block=block, lease_seconds=15)
+    assert claim is not None
+    return claim
+
+
+def _assigned(ledger: Ledger) -> Claim:
+    """A leased task in ASSIGNED with Alice invited."""
+    _draft(ledger)
+    invite = Submission(task_id=TASK, hotkey=ALICE, uid=3, state=SubmissionState.INVITED)
+    ledger.tasks.advance(
+        _claim(ledger).lease,
+        came_from=TaskState.DRAFT,
+        to=TaskState.ASSIGNED,
+        prepared=PREPARED,
+        also=lambda session: add_submissions(session, [invite]),
+    )
+    return _claim(ledger, TaskState.ASSIGNED)
+
+
+def test_a_task_reads_back_as_it_was_written(ledger: Ledger) -> None:
+    window = Window(started_at_block=5, deadline_block=50, reveal_until_block=80)
+    _draft(ledger)
+    lease = _claim(ledger).lease
+    ledger.tasks.advance(lease, came_from=TaskState.DRAFT, to=TaskState.ASSIGNED, prepared=PREPARED, window=window)
+    task = ledger.tasks.find(TASK)
+    assert task is not None
+    assert (task.request, task.prepared, task.window, task.state) == (REQUEST, PREPARED, window, TaskState.ASSIGNED)
+
+
+def test_only_one_owner_holds_a_task(ledger: Ledger) -> None:
+    _draft(ledger)
+    _claim(ledger, owner="one")
+    assert ledger.tasks.claim([TaskState.DRAFT], owner="two", block=0, lease_seconds=15) is None
+
+
+def test_a_lease_that_ran_out_passes_to_the_next_and_fences_the_former(ledger: Ledger, clock: HandClock) -> None:
+    _draft(ledger)
+    former = _claim(ledger, owner="one")
+    clock.time += 16
+    latter = _claim(ledger, owner="one")
+    assert latter.lease.token == former.lease.token + 1
+    with pytest.raises(LeaseLost):
+        ledger.tasks.advance(former.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN)
+    with pytest.raises(LeaseLost):
+        ledger.tasks.renew(former.lease, lease_seconds=15)
+    ledger.tasks.advance(latter.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN)
+
+
+def test_a_renewed_lease_does_not_run_out(ledger: Ledger, clock: HandClock) -> None:
+    _draft(ledger)
+    claim = _claim(ledger)
+    clock.time += 10
+    ledger.tasks.renew(claim.lease, lease_seconds=15)
+    clock.time += 10
+    assert ledger.tasks.claim([TaskState.DRAFT], owner="two", block=0, lease_seconds=15) is None
+
+
+def test_a_state_is_left_only_once(ledger: Ledger) -> None:
+    _draft(ledger)
+    lease = _claim(ledger).lease
+    with pytest.raises(LedgerConflict):
+        ledger.tasks.advance(lease, came_from=TaskState.OPEN, to=TaskState.ASSIGNED)
+
+
+def test_a_task_waits_for_its_block(ledger: Ledger) -> None:
+    _draft(ledger)
+    ledger.tasks.advance(_claim(ledger).lease, came_from=TaskState.DRAFT, to=TaskState.ASSIGNED, due_at_block=7)
+    assert ledger.tasks.claim([TaskState.ASSIGNED], owner="one", block=6, lease_seconds=15) is None
+    _claim(ledger, TaskState.ASSIGNED, block=7)
+
+
+def test_attempts_are_counted_before_the_work_and_start_anew_in_the_next_state(ledger: Ledger, clock: HandClock) -> None:
+    _draft(ledger)
+    assert _claim(ledger).attempts == 1
+    clock.time += 16
+    second = _claim(ledger)
+    assert second.attempts == 2
+    ledger.tasks.advance(second.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN)
+    assert _claim(ledger, TaskState.OPEN).attempts == 1
+
+
+def test_a_postponed_task_rests(ledger: Ledger, clock: HandClock) -> None:
+    _draft(ledger)
+    ledger.tasks.postpone(_claim(ledger).lease, seconds=5, problem="chain down")
+    assert ledger.tasks.claim([TaskState.DRAFT], owner="one", block=0, lease_seconds=15) is None
+    clock.time += 5
+    _claim(ledger)
+
+
+def test_a_measurement_is_written_once(ledger: Ledger) -> None:
+    lease = _assigned(ledger).lease
+    first = Measurement(ALICE, METRIC, value=2.0, stderr=0.1, losses=(1.9, 2.1), extras=(("perplexity", 7.4),))
+    ledger.submissions.measured(lease, first)
+    ledger.submissions.measured(lease, Measurement(ALICE, METRIC, value=9.0, stderr=0.1, losses=(9.0, 9.0)))
+    ledger.submissions.measured(lease, Measurement(BASE_ENTRANT, METRIC, value=3.0, stderr=0.1, losses=(3.0, 3.0)))
+    assert ledger.submissions.measurements(TASK)[ALICE] == first
+    assert ledger.submissions.of_task(TASK)[0].state is SubmissionState.MEASURED
+
+
+def test_a_fenced_worker_measures_nothing(ledger: Ledger, clock: HandClock) -> None:
+    lease = _assigned(ledger).lease
+    clock.time += 16
+    _claim(ledger, TaskState.ASSIGNED)
+    with pytest.raises(LeaseLost):
+        ledger.submissions.measured(lease, Measurement(ALICE, METRIC, value=2.0, stderr=0.1, losses=(2.0,)))
+    assert ledger.submissions.measurements(TASK) == {}
+
+
+def test_points_come_with_the_state_or_not_at_all(ledger: Ledger, clock: HandClock) -> None:
+    claim = _assigned(ledger)
+    placing = Placing(hotkey=ALICE, rank=1, points=3.0, adjusted_points=3.0, reason="best of the field")
+
+    def write(session: object) -> None:
+        add_placings(session, claim.task, [placing], rules_version=1, now=clock.now())  # type: ignore[arg-type]
+
+    with pytest.raises(LedgerConflict):
+        ledger.tasks.advance(claim.lease, came_from=TaskState.MEASURED, to=TaskState.SCORED, also=write)
+    assert ledger.placings.of_task(TASK) == []
+    ledger.tasks.advance(claim.lease, came_from=TaskState.ASSIGNED, to=TaskState.SCORED, also=write)
+    assert ledger.placings.of_task(TASK) == [placing]
+    assert ledger.placings.mean_points_since(0) == {ALICE: 3.0}
+
+
+def test_a_call_is_decided_once(ledger: Ledger) -> None:
+    assert ledger.outbox.decide("weights:12", {"5Alice": 1.0}, block=120)
+    assert not ledger.outbox.decide("weights:12", {"5Bob": 1.0}, block=125)
+    assert [call.payload for call in ledger.outbox.open()] == [{"5Alice": 1.0}]
+
+
+def test_a_sent_call_stays_open_until_the_chain_shows_it(ledger: Ledger, tmp_path: Path, clock: HandClock) -> None:
+    ledger.outbox.decide("weights:12", {}, block=120)
+    ledger.outbox.mark_sent("weights:12", block=121)
+    reopened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock)
+    assert [(call.state, call.sent_at_block) for call in reopened.outbox.open()] == [(OutboxState.SENT, 121)]
+    reopened.outbox.finish("weights:12", {"block": 122})
+    assert ledger.outbox.open() == []
+    reopened.engine.dispose()
+
+
+def test_an_api_key_opens_until_it_is_revoked(ledger: Ledger) -> None:
+    key = ledger.customers.issue("acme")
+    assert ledger.customers.of_key(key) == "acme"
+    assert ledger.customers.of_key(key + "x") is None
+    assert ledger.customers.revoke(key)
+    assert ledger.customers.of_key(key) is None
+
+
+def test_every_change_of_a_task_leaves_an_event(ledger: Ledger) -> None:
+    _assigned(ledger)
+    names = [event.name for event in ledger.events.of_task(TASK)]
+    assert names == ["task_created", "task_advanced"]
+
+
+def test_a_ledger_that_cannot_be_opened_says_what_to_check(clock: HandClock) -> None:
+    with pytest.raises(SetupError, match="ledger_url"):
+        Ledger.open("sqlite:////proc/nowhere/ledger.db", clock)

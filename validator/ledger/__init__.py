@@ -1,0 +1,44 @@
+"""The validator's memory: one transactional store that survives kill -9 at any moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy import Engine
+
+from gradients.clock import Clock
+from validator.ledger.customers import Customers
+from validator.ledger.events import Events
+from validator.ledger.outbox import Outbox
+from validator.ledger.placings import Placings
+from validator.ledger.store import open_engine
+from validator.ledger.submissions import Submissions
+from validator.ledger.tasks import Tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Everything that is kept. Calls block for a database write: from the event loop, go through a thread."""
+
+    engine: Engine
+    tasks: Tasks
+    submissions: Submissions
+    placings: Placings
+    outbox: Outbox
+    customers: Customers
+    events: Events
+
+    @classmethod
+    def open(cls, url: str, clock: Clock) -> Self:
+        """The ledger at `url`, migrated. Raises SetupError when it cannot be opened."""
+        engine = open_engine(url)
+        return cls(
+            engine=engine,
+            tasks=Tasks(engine, clock),
+            submissions=Submissions(engine, clock),
+            placings=Placings(engine),
+            outbox=Outbox(engine, clock),
+            customers=Customers(engine, clock),
+            events=Events(engine),
+        )

@@ -1,0 +1,80 @@
+"""Domain values to JSON columns and back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal, cast
+
+from gradients.domain.evaluation import Measurement, MetricName, Placing
+from gradients.domain.failure import Failure
+from gradients.domain.submission import Submission, SubmissionState
+from gradients.domain.task import Blob, Hotkey, Prepared, Task, TaskId, TaskRequest, TaskState, Window
+from gradients.errors import Blame
+from validator.ledger.rows import JsonColumn, MeasurementRow, PlacingRow, SubmissionRow, TaskRow
+
+
+def encode(value: Failure | Prepared | TaskRequest | Window) -> JsonColumn:
+    """A frozen value as a JSON object."""
+    return asdict(value)
+
+
+def task_of(row: TaskRow) -> Task:
+    """The task that a row holds."""
+    return Task(
+        id=TaskId(row.id),
+        request=TaskRequest(**row.request),
+        state=TaskState(row.state),
+        created_at=row.created_at,
+        prepared=_prepared_of(row.prepared) if row.prepared else None,
+        window=Window(**row.window) if row.window else None,
+        failure=failure_of(row.failure),
+    )
+
+
+def submission_of(row: SubmissionRow) -> Submission:
+    """The submission that a row holds."""
+    return Submission(
+        task_id=TaskId(row.task_id),
+        hotkey=Hotkey(row.hotkey),
+        uid=row.uid,
+        state=SubmissionState(row.state),
+        recipe=row.recipe,
+        committed_at_block=row.committed_at_block,
+        manifest_sha256=row.manifest_sha256,
+        failure=failure_of(row.failure),
+    )
+
+
+def measurement_of(row: MeasurementRow) -> Measurement:
+    """The measurement that a row holds."""
+    better = cast(Literal["lower", "higher"], row.better)
+    return Measurement(
+        entrant=row.entrant,
+        metric=MetricName(name=row.metric, unit=row.unit, version=row.metric_version, better=better),
+        value=row.value,
+        stderr=row.stderr,
+        losses=tuple(row.losses),
+        extras=tuple((name, float(number)) for name, number in row.extras.items()),
+    )
+
+
+def placing_of(row: PlacingRow) -> Placing:
+    """The placing that a row holds."""
+    return Placing(
+        hotkey=Hotkey(row.hotkey),
+        rank=row.rank,
+        points=row.points,
+        adjusted_points=row.adjusted_points,
+        reason=row.reason,
+    )
+
+
+def failure_of(column: JsonColumn | None) -> Failure | None:
+    """The failure that a column holds."""
+    return Failure(Blame(column["blame"]), column["code"], column["message"]) if column else None
+
+
+def _prepared_of(column: dict[str, Any]) -> Prepared:
+    removed = tuple((str(reason), int(count)) for reason, count in column["removed"])
+    blobs = {"train": Blob(**column["train"]), "heldout": Blob(**column["heldout"])}
+    return Prepared(**{**column, **blobs, "removed": removed})

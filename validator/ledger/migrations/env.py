@@ -1,0 +1,12 @@
+"""Alembic's entry: runs on the connection that store.py hands over, or offline to print SQL."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from validator.ledger.rows import Base
+
+connection = context.config.attributes.get("connection")
+context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,95 @@
+"""Chain calls that were decided on. The row is written before the call, so a crash can neither lose nor repeat one.
+
+PENDING --mark_sent--> SENT --finish--> DONE
+   └──────────────────────┴──give_up--> DROPPED   (its time is over, or the chain refused)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from gradients.clock import Clock
+from gradients.domain.json import JsonObject
+from validator.ledger.events import record
+from validator.ledger.rows import OutboxRow
+
+
+class OutboxState(StrEnum):
+    """What is true of a decided call."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    DONE = "done"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One decided call."""
+
+    key: str
+    state: OutboxState
+    payload: JsonObject
+    decided_at_block: int
+    sent_at_block: int | None
+    receipt: JsonObject | None
+    problem: str
+
+
+class Outbox:
+    """All decided calls of one validator."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def decide(self, key: str, payload: JsonObject, *, block: int) -> bool:
+        """Add a call unless one with this key was decided before; whether it is new."""
+        with Session(self._engine) as session, session.begin():
+            if session.get(OutboxRow, key) is not None:
+                return False
+            session.add(OutboxRow(key=key, state=OutboxState.PENDING, payload=dict(payload), decided_at_block=block))
+            record(session, at=self._clock.now(), name="call_decided", fields={"key": key})
+            return True
+
+    def open(self) -> Sequence[Outgoing]:
+        """Calls that are not done, oldest first."""
+        wanted = OutboxRow.state.in_([OutboxState.PENDING, OutboxState.SENT])
+        with Session(self._engine) as session:
+            rows = session.scalars(select(OutboxRow).where(wanted).order_by(OutboxRow.decided_at_block, OutboxRow.key))
+            return [_outgoing(row) for row in rows]
+
+    def all(self, *, limit: int = 1000) -> Sequence[Outgoing]:
+        """Calls of every state, newest first."""
+        with Session(self._engine) as session:
+            rows = session.scalars(select(OutboxRow).order_by(OutboxRow.decided_at_block.desc()).limit(limit))
+            return [_outgoing(row) for row in rows]
+
+    def mark_sent(self, key: str, *, block: int) -> None:
+        """To be written before the call goes out."""
+        self._change(key, "call_sent", state=OutboxState.SENT, sent_at_block=block)
+
+    def finish(self, key: str, receipt: JsonObject) -> None:
+        """The chain shows the call's effect."""
+        self._change(key, "call_done", state=OutboxState.DONE, receipt=dict(receipt))
+
+    def give_up(self, key: str, problem: str) -> None:
+        """The call is not wanted any more, or was refused."""
+        self._change(key, "call_dropped", state=OutboxState.DROPPED, problem=problem)
+
+    def _change(self, key: str, event: str, **fields: object) -> None:
+        with Session(self._engine) as session, session.begin():
+            row = session.get_one(OutboxRow, key, with_for_update=True)
+            for name, value in fields.items():
+                setattr(row, name, value)
+            record(session, at=self._clock.now(), name=event, fields={"key": key})
+
+
+def _outgoing(row: OutboxRow) -> Outgoing:
+    state = OutboxState(row.state)
+    return Outgoing(row.key, state, row.payload, row.decided_at_block, row.sent_at_block, row.receipt, row.problem)

@@ -1,0 +1,128 @@
+"""The ledger's tables. One transactional store is the truth; processes, GPUs and caches are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Float, Index, Integer, LargeBinary, MetaData, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+JsonColumn = dict[str, Any]  # Any: SQLAlchemy's JSON type has no narrower one; decoding.py checks what comes out
+
+
+class Base(DeclarativeBase):
+    """Constraint names are fixed, so that migrations can name them on every database."""
+
+    metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"})
+    type_annotation_map = {JsonColumn: JSON}  # noqa: RUF012 (SQLAlchemy's own protocol)
+
+
+class TaskRow(Base):
+    """A task, and the lease of whoever works on it."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (Index(None, "state", "due_at_block"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Float)
+    customer: Mapped[str] = mapped_column(String(64))
+    request: Mapped[JsonColumn]
+    salt: Mapped[bytes] = mapped_column(LargeBinary(32))  # secret: decides the split and every seed
+    prepared: Mapped[JsonColumn | None]
+    window: Mapped[JsonColumn | None]
+    failure: Mapped[JsonColumn | None]
+    due_at_block: Mapped[int] = mapped_column(BigInteger, default=0)  # no stage touches it before
+    due_at: Mapped[float] = mapped_column(Float, default=0.0)  # set back after a failed attempt
+    attempts: Mapped[int] = mapped_column(Integer, default=0)  # claims since the last change of state
+    lease_owner: Mapped[str | None] = mapped_column(String(64))
+    lease_token: Mapped[int] = mapped_column(BigInteger, default=0)  # grows with every claim: the fence
+    lease_expires_at: Mapped[float] = mapped_column(Float, default=0.0)
+
+
+class SubmissionRow(Base):
+    """One miner's part in one task."""
+
+    __tablename__ = "submissions"
+
+    task_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    hotkey: Mapped[str] = mapped_column(String(64), primary_key=True)
+    uid: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16))
+    recipe: Mapped[str] = mapped_column(String(64), default="")
+    committed_at_block: Mapped[int | None] = mapped_column(BigInteger)
+    manifest: Mapped[str | None] = mapped_column(Text)  # exact text; its digest was committed on chain
+    manifest_sha256: Mapped[str | None] = mapped_column(String(64))
+    failure: Mapped[JsonColumn | None]
+
+
+class MeasurementRow(Base):
+    """One entrant of one task on the held-out rows, by one version of one metric. Written once, never changed."""
+
+    __tablename__ = "measurements"
+
+    task_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    entrant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    metric: Mapped[str] = mapped_column(String(64), primary_key=True)
+    metric_version: Mapped[int] = mapped_column(Integer, primary_key=True)
+    unit: Mapped[str] = mapped_column(String(32))
+    better: Mapped[str] = mapped_column(String(8))
+    value: Mapped[float] = mapped_column(Float)
+    stderr: Mapped[float] = mapped_column(Float)
+    losses: Mapped[list[float]] = mapped_column(JSON)
+    extras: Mapped[JsonColumn]
+    measured_at: Mapped[float] = mapped_column(Float)
+
+
+class PlacingRow(Base):
+    """One miner's points in one task. Written once, together with the state SCORED."""
+
+    __tablename__ = "placings"
+    __table_args__ = (Index(None, "scored_at"),)
+
+    task_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    hotkey: Mapped[str] = mapped_column(String(64), primary_key=True)
+    task_type: Mapped[str] = mapped_column(String(32))
+    rank: Mapped[int | None] = mapped_column(Integer)
+    points: Mapped[float] = mapped_column(Float)
+    adjusted_points: Mapped[float] = mapped_column(Float)
+    reason: Mapped[str] = mapped_column(Text)
+    rules_version: Mapped[int] = mapped_column(Integer)
+    scored_at: Mapped[float] = mapped_column(Float)
+
+
+class OutboxRow(Base):
+    """A chain call that was decided on; `key` makes it happen once."""
+
+    __tablename__ = "outbox"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    state: Mapped[str] = mapped_column(String(16))
+    payload: Mapped[JsonColumn]
+    decided_at_block: Mapped[int] = mapped_column(BigInteger)
+    sent_at_block: Mapped[int | None] = mapped_column(BigInteger)  # written before sending
+    receipt: Mapped[JsonColumn | None]
+    problem: Mapped[str] = mapped_column(Text, default="")
+
+
+class EventRow(Base):
+    """What happened, in order; written in the transaction that made it happen."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    at: Mapped[float] = mapped_column(Float)
+    task_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    name: Mapped[str] = mapped_column(String(48))
+    fields: Mapped[JsonColumn]
+
+
+class ApiKeyRow(Base):
+    """A customer's key, by its digest only."""
+
+    __tablename__ = "api_keys"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    customer: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Float)
+    revoked_at: Mapped[float | None] = mapped_column(Float)

@@ -1,0 +1,58 @@
+"""Opening the ledger: SQLite in WAL mode by default, PostgreSQL by URL, brought to the newest migration."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
+
+from gradients.errors import SetupError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+BUSY_TIMEOUT_MS = 10_000
+
+
+def open_engine(url: str) -> Engine:
+    """An engine on a ledger that has the newest schema. Raises SetupError when the database cannot be opened."""
+    try:
+        if (file := make_url(url).database) and url.startswith("sqlite"):
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(url)
+        if engine.dialect.name == "sqlite":
+            _harden_sqlite(engine)
+        _migrate(engine)
+    except (ArgumentError, OperationalError, OSError) as error:
+        raise SetupError(
+            f"The ledger at {url} cannot be opened: {error}", fix="Check ledger_url and its folder"
+        ) from error
+    return engine
+
+
+def _harden_sqlite(engine: Engine) -> None:
+    """Durable, many readers, writers that wait for one another and take the write lock at BEGIN.
+
+    Source: SQLAlchemy's recipe for transactions under pysqlite; the driver must not begin transactions by itself.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _migrate(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

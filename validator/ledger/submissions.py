@@ -1,0 +1,108 @@
+"""Submissions and their measurements. Every write is fenced by the task's lease and happens once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from gradients.clock import Clock
+from gradients.domain.evaluation import Measurement
+from gradients.domain.failure import Failure
+from gradients.domain.json import JsonObject
+from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
+from validator.ledger.encoding import encode, measurement_of, submission_of
+from validator.ledger.events import record
+from validator.ledger.lease import Lease, fenced
+from validator.ledger.rows import MeasurementRow, SubmissionRow
+
+
+def add_submissions(session: Session, submissions: Sequence[Submission]) -> None:
+    """Write new submissions within a running transaction."""
+    session.add_all(
+        SubmissionRow(task_id=s.task_id, hotkey=s.hotkey, uid=s.uid, state=s.state, recipe=s.recipe)
+        for s in submissions
+    )
+
+
+class Submissions:
+    """What miners handed in, task by task."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def of_task(self, task_id: str) -> list[Submission]:
+        """All submissions of a task, by uid."""
+        query = select(SubmissionRow).where(SubmissionRow.task_id == task_id).order_by(SubmissionRow.uid)
+        with Session(self._engine) as session:
+            return [submission_of(row) for row in session.scalars(query)]
+
+    def manifest(self, task_id: str, hotkey: str) -> str | None:
+        """The exact text of a collected submission's manifest."""
+        with Session(self._engine) as session:
+            row = session.get(SubmissionRow, (task_id, hotkey))
+            return row.manifest if row else None
+
+    def started(self, lease: Lease, hotkey: str) -> None:
+        """The miner has said that it trains."""
+        self._change(lease, hotkey, state=SubmissionState.STARTED)
+
+    def collected(
+        self, lease: Lease, hotkey: str, *, manifest: str, manifest_sha256: str, committed_at_block: int
+    ) -> None:
+        """The repo is here and screened."""
+        fields = {"manifest": manifest, "manifest_sha256": manifest_sha256, "committed_at_block": committed_at_block}
+        self._change(lease, hotkey, state=SubmissionState.COLLECTED, **fields)
+
+    def failed(self, lease: Lease, hotkey: str, failure: Failure) -> None:
+        """The submission has ended without a measurement."""
+        self._change(lease, hotkey, state=SubmissionState.FAILED, failure=encode(failure))
+
+    def measured(self, lease: Lease, measurement: Measurement) -> None:
+        """An entrant has a measurement. A second one by the same metric changes nothing."""
+        now = self._clock.now()
+        key = (lease.task_id, measurement.entrant, measurement.metric.name, measurement.metric.version)
+        with Session(self._engine) as session, session.begin():
+            fenced(session, lease)
+            if session.get(MeasurementRow, key) is not None:
+                return
+            session.add(_row(lease.task_id, measurement, now))
+            if measurement.entrant != BASE_ENTRANT:
+                row = session.get_one(SubmissionRow, (lease.task_id, measurement.entrant))
+                row.state = SubmissionState.MEASURED
+            fields: JsonObject = {"entrant": measurement.entrant, "value": measurement.value}
+            record(session, at=now, name="entrant_measured", task_id=lease.task_id, fields=fields)
+
+    def measurements(self, task_id: str) -> dict[str, Measurement]:
+        """Entrant -> its measurement."""
+        query = select(MeasurementRow).where(MeasurementRow.task_id == task_id)
+        with Session(self._engine) as session:
+            return {row.entrant: measurement_of(row) for row in session.scalars(query)}
+
+    def _change(self, lease: Lease, hotkey: str, *, state: SubmissionState, **fields: object) -> None:
+        with Session(self._engine) as session, session.begin():
+            fenced(session, lease)
+            row = session.get_one(SubmissionRow, (lease.task_id, hotkey))
+            row.state = state
+            for name, value in fields.items():
+                setattr(row, name, value)
+            event = {"hotkey": hotkey, "state": state.value}
+            record(session, at=self._clock.now(), name="submission_changed", task_id=lease.task_id, fields=event)
+
+
+def _row(task_id: str, measurement: Measurement, now: float) -> MeasurementRow:
+    return MeasurementRow(
+        task_id=task_id,
+        entrant=measurement.entrant,
+        metric=measurement.metric.name,
+        metric_version=measurement.metric.version,
+        unit=measurement.metric.unit,
+        better=measurement.metric.better,
+        value=measurement.value,
+        stderr=measurement.stderr,
+        losses=list(measurement.losses),
+        extras=dict(measurement.extras),
+        measured_at=now,
+    )

@@ -1,0 +1,139 @@
+"""Tasks: created once, claimed under a lease, moved on by compare-and-set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from gradients.clock import Clock
+from gradients.domain.failure import Failure
+from gradients.domain.task import Prepared, Task, TaskId, TaskRequest, TaskState, Window
+from gradients.errors import LedgerConflict
+from validator.ledger.encoding import encode, task_of
+from validator.ledger.events import record
+from validator.ledger.lease import Claim, Lease, fenced
+from validator.ledger.rows import TaskRow
+
+Also = Callable[[Session], None]  # further writes of the same transaction
+
+
+class Tasks:
+    """All tasks of one validator."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def create(self, task_id: TaskId, request: TaskRequest, *, customer: str, salt: bytes) -> Task:
+        """A new task in DRAFT."""
+        now = self._clock.now()
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            row = TaskRow(
+                id=task_id, state=TaskState.DRAFT, created_at=now, customer=customer, request=encode(request), salt=salt
+            )
+            session.add(row)
+            record(session, at=now, name="task_created", task_id=task_id, fields={"customer": customer})
+        return task_of(row)
+
+    def find(self, task_id: str) -> Task | None:
+        """The task, or None when there is no such task."""
+        with Session(self._engine) as session:
+            row = session.get(TaskRow, task_id)
+            return task_of(row) if row else None
+
+    def customer_of(self, task_id: str) -> str | None:
+        """Whose task it is."""
+        with Session(self._engine) as session:
+            row = session.get(TaskRow, task_id)
+            return row.customer if row else None
+
+    def list(self, *, customer: str | None = None, limit: int = 100) -> Sequence[Task]:
+        """Tasks, newest first; of one customer or of all."""
+        query = select(TaskRow).order_by(TaskRow.created_at.desc(), TaskRow.id).limit(limit)
+        if customer is not None:
+            query = query.where(TaskRow.customer == customer)
+        with Session(self._engine) as session:
+            return [task_of(row) for row in session.scalars(query)]
+
+    def train_blobs(self) -> frozenset[str]:
+        """Digests of the train rows that miners of running tasks may fetch."""
+        running = select(TaskRow).where(TaskRow.state.in_([TaskState.OPEN, TaskState.ASSIGNED]))
+        with Session(self._engine) as session:
+            return frozenset(p.train.sha256 for row in session.scalars(running) if (p := task_of(row).prepared))
+
+    def claim(self, states: Sequence[TaskState], *, owner: str, block: int, lease_seconds: float) -> Claim | None:
+        """Lease the longest waiting task that is due in one of `states`, or None when nothing is due.
+
+        The attempt is counted before any work, so that a task that kills its validator is noticed.
+        """
+        now = self._clock.now()
+        due = (
+            select(TaskRow)
+            .where(TaskRow.state.in_(states), TaskRow.due_at_block <= block, TaskRow.due_at <= now)
+            .where(TaskRow.lease_expires_at <= now)
+            .order_by(TaskRow.created_at, TaskRow.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            row = session.scalars(due).first()
+            if row is None:
+                return None
+            row.lease_owner, row.lease_token = owner, row.lease_token + 1
+            row.lease_expires_at, row.attempts = now + lease_seconds, row.attempts + 1
+        lease = Lease(TaskId(row.id), owner, row.lease_token)
+        return Claim(task=task_of(row), salt=row.salt, lease=lease, attempts=row.attempts)
+
+    def renew(self, lease: Lease, *, lease_seconds: float) -> None:
+        """Keep the lease for another while. Raises LeaseLost."""
+        with Session(self._engine) as session, session.begin():
+            fenced(session, lease).lease_expires_at = self._clock.now() + lease_seconds
+
+    def advance(
+        self,
+        lease: Lease,
+        *,
+        came_from: TaskState,
+        to: TaskState,
+        prepared: Prepared | None = None,
+        window: Window | None = None,
+        failure: Failure | None = None,
+        due_at_block: int = 0,
+        also: Also | None = None,
+    ) -> None:
+        """Move the task to `to` and give the lease back, all in one transaction with `also`. Raises LeaseLost and LedgerConflict."""
+        now = self._clock.now()
+        with Session(self._engine) as session, session.begin():
+            row = fenced(session, lease)
+            if row.state != came_from:
+                raise LedgerConflict(f"Task {lease.task_id} is {row.state}, not {came_from}")
+            row.state, row.attempts, row.due_at, row.due_at_block = to, 0, 0.0, due_at_block
+            row.prepared = encode(prepared) if prepared else row.prepared
+            row.window = encode(window) if window else row.window
+            row.failure = encode(failure) if failure else row.failure
+            row.lease_owner, row.lease_expires_at = None, 0.0
+            if also:
+                also(session)
+            fields = {"from": came_from.value, "to": to.value, **({"failure": failure.code} if failure else {})}
+            record(session, at=now, name="task_advanced", task_id=lease.task_id, fields=fields)
+
+    def set_window(self, lease: Lease, window: Window, *, also: Also) -> None:
+        """Fix the blocks of the task without moving it on, so that a crash between deciding and telling changes nothing."""
+        with Session(self._engine) as session, session.begin():
+            row = fenced(session, lease)
+            row.window = encode(window)
+            also(session)
+            record(session, at=self._clock.now(), name="window_set", task_id=lease.task_id, fields=encode(window))
+
+    def postpone(self, lease: Lease, *, seconds: float, problem: str = "", counts: bool = True) -> None:
+        """Give the lease back and try again later; `counts` is False when nothing went wrong."""
+        now = self._clock.now()
+        with Session(self._engine) as session, session.begin():
+            row = fenced(session, lease)
+            row.lease_owner, row.lease_expires_at, row.due_at = None, 0.0, now + seconds
+            if not counts:
+                row.attempts = 0
+            if problem:
+                record(session, at=now, name="task_postponed", task_id=lease.task_id, fields={"problem": problem})
