@@ -1,0 +1,109 @@
+"""Worker functions that do what jobs do when things go well and when they don't. They need no torch, so they start at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gradients.domain.json import JsonObject
+from gradients.errors import DatasetInvalid, SubmissionRejected
+from gradients.execution.job import Report
+
+
+def echo(arguments: JsonObject, report: Report) -> JsonObject:
+    """The arguments, and how many processes ran so far: each leaves a line in the file named `runs`, if there is one."""
+    if isinstance(runs := arguments.get("runs"), str):
+        with Path(runs).open("a") as file:
+            file.write("ran\n")
+    return {"arguments": arguments}
+
+
+def count(arguments: JsonObject, report: Report) -> JsonObject:
+    """Reports {"step": 1} to {"step": n}."""
+    steps = arguments["steps"]
+    assert isinstance(steps, int)  # noqa: S101 (a test's own mistake)
+    for step in range(1, steps + 1):
+        report({"step": step})
+    return {"steps": steps}
+
+
+def show_environment(arguments: JsonObject, report: Report) -> JsonObject:
+    """The environment and what is imported, as the worker sees them."""
+    return {"environment": dict(os.environ), "modules": sorted(sys.modules), "cwd": str(Path.cwd())}
+
+
+def refuse(arguments: JsonObject, report: Report) -> JsonObject:
+    """Ends with a miner's failure that has a code and a fix."""
+    raise SubmissionRejected("a tensor holds NaN", code="tensor_not_finite", fix="Train with a smaller learning rate")
+
+
+def find_bad_rows(arguments: JsonObject, report: Report) -> JsonObject:
+    """Ends with a customer's failure that names rows."""
+    raise DatasetInvalid("2 rows have no completion", rows=(3, 7))
+
+
+def crash(arguments: JsonObject, report: Report) -> JsonObject:
+    """Ends with an error that nobody named."""
+    report({"step": 1})
+    raise RuntimeError("the ceiling came down")
+
+
+def use_up_memory(arguments: JsonObject, report: Report) -> JsonObject:
+    """Ends as a function does that asks for too much."""
+    raise MemoryError("cannot allocate 80 GiB")
+
+
+def fill_disk(arguments: JsonObject, report: Report) -> JsonObject:
+    """Ends as a write does when no room is left."""
+    raise OSError(errno.ENOSPC, "No space left on device", "checkpoint.safetensors")
+
+
+def die(arguments: JsonObject, report: Report) -> JsonObject:
+    """Ends as a process does that the kernel kills."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still here")
+
+
+def sleep(arguments: JsonObject, report: Report) -> JsonObject:
+    """Tells its process id and sleeps for 300 seconds, asked to end or not when `stubborn`."""
+    if arguments.get("stubborn"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    report({"pid": os.getpid()})
+    time.sleep(300)
+    return {}
+
+
+def sleep_with_child(arguments: JsonObject, report: Report) -> JsonObject:
+    """Starts a process of its own, tells both ids and sleeps; with `leave`, ends at once and leaves the child behind."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    report({"pid": os.getpid(), "child": child.pid})
+    if not arguments.get("leave"):
+        time.sleep(300)
+    return {}
+
+
+def flood(arguments: JsonObject, report: Report) -> JsonObject:
+    """Writes 8 MiB to each of standard output and error, then a last line."""
+    for _ in range(8 * 1024):
+        sys.stdout.write("o" * 1023 + "\n")
+        sys.stderr.write("e" * 1023 + "\n")
+    print("last words", file=sys.stderr)  # noqa: T201
+    raise RuntimeError("and now this")
+
+
+def boast(arguments: JsonObject, report: Report) -> JsonObject:
+    """Reports a progress object of 10 MB between two small ones."""
+    report({"step": 1})
+    report({"step": 2, "sample": "x" * 10_000_000})
+    report({"step": 3})
+    return {}
+
+
+def return_nan(arguments: JsonObject, report: Report) -> JsonObject:
+    """A result that JSON has no word for."""
+    return {"loss": float("nan")}
