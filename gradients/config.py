@@ -111,6 +111,23 @@ class DaemonSettings(BaseSettings):
         return init_settings, env_settings, bittensor, TomlConfigSettingsSource(settings_cls)
 
 
+class CustomerSettings(BaseSettings):
+    """Where a customer's validator is, and with which key: flags, then GRADIENTS_API_*, then the validator of this machine."""
+
+    model_config = SettingsConfigDict(env_prefix="GRADIENTS_", frozen=True, extra="ignore")
+
+    api_url: str = Field(default="http://127.0.0.1:8090", description="the validator's API")
+    api_key: str | None = Field(default=None, description="the customer's key")
+    api_key_file: Path = Field(
+        default=Path("~/.gradients/validator/api.key"), description="written by a validator on this machine"
+    )
+
+    def given(self, *, url: str | None, key: str | None) -> Self:
+        """These settings with the flags that were given."""
+        flags = {"api_url": url, "api_key": key}
+        return self.model_copy(update={name: value for name, value in flags.items() if value is not None})
+
+
 def environment_without(*prefixes: str) -> dict[str, str]:
     """The environment to hand to a child process, less every variable that starts with one of `prefixes`."""
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

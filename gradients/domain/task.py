@@ -8,6 +8,7 @@ from typing import NewType
 
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
+from gradients.errors import LedgerConflict
 
 TaskId = NewType("TaskId", str)
 Hotkey = NewType("Hotkey", str)
@@ -83,3 +84,17 @@ class Task:
     prepared: Prepared | None = None
     window: Window | None = None
     failure: Failure | None = None
+
+    @property
+    def data(self) -> Prepared:
+        """What preparation left behind. Raises LedgerConflict for a task that is not prepared."""
+        if self.prepared is None:
+            raise LedgerConflict(f"Task {self.id} is {self.state} but has no prepared data")
+        return self.prepared
+
+    @property
+    def blocks(self) -> Window:
+        """Between which blocks the task runs. Raises LedgerConflict for a task that has not started."""
+        if self.window is None:
+            raise LedgerConflict(f"Task {self.id} is {self.state} but has no blocks")
+        return self.window

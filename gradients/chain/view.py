@@ -1,0 +1,77 @@
+"""A daemon's own picture of the chain: the newest block and a metagraph of known age, followed in the background."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gradients.chain.gateway import ChainGateway
+from gradients.clock import Clock
+from gradients.domain.chain import Metagraph
+from gradients.errors import ChainUnreachable, OutsideError
+from gradients.log import get_logger
+
+REFRESH_SECONDS = 12.0
+STALE_SECONDS = 600.0
+
+log = get_logger("chain_view")
+
+
+class ChainView:
+    """The newest block, pushed by heads, and the metagraph, refreshed when it is older than `refresh_seconds`."""
+
+    def __init__(self, gateway: ChainGateway, clock: Clock, *, refresh_seconds: float = REFRESH_SECONDS) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._refresh_seconds = refresh_seconds
+        self._metagraph: Metagraph | None = None
+        self._read_at = 0.0
+        self._moved = asyncio.Condition()
+        self._reading = asyncio.Lock()
+        self.block = 0
+
+    async def start(self) -> None:
+        """Read block and metagraph once. Raises ChainUnreachable."""
+        await self._advance(await self._gateway.block())
+        await self.refresh()
+
+    async def follow(self) -> None:
+        """Keep the picture fresh until cancelled."""
+        async for number in self._gateway.heads():
+            await self._advance(number)
+            if self._age() > self._refresh_seconds:
+                await self._try_refresh()
+
+    async def wait_for_block(self, block: int) -> int:
+        """Sleep until `block` is reached; the newest block then."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.block >= block)
+        return self.block
+
+    def metagraph(self) -> Metagraph:
+        """The newest metagraph that was read. Raises ChainUnreachable when it is too old to act on."""
+        if self._metagraph is None or self._age() > STALE_SECONDS:
+            raise ChainUnreachable(
+                f"The metagraph was last read {self._age():.0f} s ago", fix="Check the chain's endpoint"
+            )
+        return self._metagraph
+
+    async def refresh(self) -> Metagraph:
+        """Read the metagraph now."""
+        async with self._reading:
+            self._metagraph = await self._gateway.metagraph()
+            self._read_at = self._clock.now()
+            return self._metagraph
+
+    async def _advance(self, block: int) -> None:
+        async with self._moved:
+            self.block = max(self.block, block)
+            self._moved.notify_all()
+
+    async def _try_refresh(self) -> None:
+        try:
+            await self.refresh()
+        except OutsideError as error:
+            log.warning("metagraph_unread", code=error.code, problem=str(error))
+
+    def _age(self) -> float:
+        return self._clock.now() - self._read_at

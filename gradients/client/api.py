@@ -1,0 +1,130 @@
+"""The customers' API as Python calls."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self, cast
+
+import httpx
+
+from gradients.config import CustomerSettings
+from gradients.domain.json import Json, JsonObject
+from gradients.domain.task import TaskState
+from gradients.errors import CustomerError, OutsideError, PeerUnreachable, SetupError
+
+TIMEOUT = httpx.Timeout(10.0, read=60.0)
+CHUNK_BYTES = 1 << 20
+
+
+class ApiRefused(CustomerError):
+    """The API answered no; `code` is its own."""
+
+    default_code = "api_refused"
+
+
+class MarketClient:
+    """One customer at one validator."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def submit(self, wish: Mapping[str, Json]) -> JsonObject:
+        """Post a task; a data set that is a file of this machine is uploaded first."""
+        dataset = wish.get("dataset")
+        if isinstance(dataset, str) and not dataset.startswith(("hub:", "upload:")):
+            wish = {**wish, "dataset": self.upload(Path(dataset))}
+        return self._json("POST", "/v1/tasks", json=dict(wish))
+
+    def upload(self, file: Path) -> str:
+        """Upload rows; the name to use as a task's data set."""
+        if not file.is_file():
+            raise SetupError(f"There is no file {file}", fix="Name a JSON, JSONL, CSV or Parquet file, or hub:org/name")
+        with file.open("rb") as stream:
+            answer = self._json("POST", "/v1/datasets", params={"name": file.name}, content=stream)
+        return str(answer["dataset"])
+
+    def tasks(self, *, limit: int = 50) -> list[JsonObject]:
+        """The customer's tasks, newest first."""
+        return cast(list[JsonObject], self._json("GET", "/v1/tasks", params={"limit": limit})["tasks"])
+
+    def task(self, task_id: str) -> JsonObject:
+        """One task with everything that may be seen of it now."""
+        return self._json("GET", f"/v1/tasks/{task_id}")
+
+    def watch(self, task_id: str, *, every_seconds: float = 1.0) -> Iterator[JsonObject]:
+        """The task again and again until it has ended; a validator that is down for a while is waited for."""
+        silent_since: float | None = None
+        while True:
+            try:
+                task = self.task(task_id)
+            except OutsideError:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > 120:
+                    raise
+            else:
+                silent_since = None
+                yield task
+                if TaskState(str(task["state"])).ended:
+                    return
+            time.sleep(every_seconds)
+
+    def download(self, task_id: str, hotkey: str, folder: Path) -> Path:
+        """A model's files in `folder`, each checked against its digest; 'best' names the winner's."""
+        listing = self._json("GET", f"/v1/tasks/{task_id}/models/{hotkey}")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, file in cast(Mapping[str, Mapping[str, str]], listing["files"]).items():
+            self._fetch(f"/v1/tasks/{task_id}/models/{listing['hotkey']}/{name}", folder / name, file["sha256"])
+        return folder
+
+    def _fetch(self, path: str, target: Path, sha256: str) -> None:
+        part = target.with_name(f".{target.name}.part")
+        digest = hashlib.sha256()
+        try:
+            with self._http.stream("GET", path) as response, part.open("wb") as file:
+                for chunk in response.iter_bytes(CHUNK_BYTES):
+                    digest.update(chunk)
+                    file.write(chunk)
+        except httpx.HTTPError as error:
+            raise PeerUnreachable(f"{target.name} could not be downloaded: {error}") from error
+        if digest.hexdigest() != sha256:
+            part.unlink()
+            raise PeerUnreachable(f"{target.name} arrived damaged", fix="Try again")
+        part.replace(target)
+
+    def _json(self, method: str, path: str, **options: object) -> JsonObject:
+        try:
+            response = self._http.request(method, path, **options)  # type: ignore[arg-type]  # httpx names them one by one
+        except httpx.HTTPError as error:
+            raise PeerUnreachable(
+                f"The validator's API at {self._http.base_url} does not answer: {error}",
+                fix="Is `gradients validator run` up?",
+            ) from error
+        body = response.json() if response.headers.get("content-type", "").startswith("application/json") else {}
+        if response.is_success:
+            return cast(JsonObject, body)
+        message = str(body.get("message") or f"{method} {path} was answered with {response.status_code}")
+        raise ApiRefused(message, code=str(body.get("code") or "api_refused"), fix=body.get("fix"))
+
+
+def connect(settings: CustomerSettings) -> MarketClient:
+    """A client by these settings. Raises SetupError when there is no key."""
+    return MarketClient(settings.api_url, settings.api_key or _stored_key(settings.api_key_file.expanduser()))
+
+
+def _stored_key(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SetupError(
+            f"There is no API key: none was given and {file} cannot be read",
+            fix="Give --api-key or set GRADIENTS_API_KEY; the operator makes keys with `gradients validator key`",
+        ) from error

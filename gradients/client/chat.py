@@ -1,0 +1,59 @@
+"""Talking to a task's base model and its winner side by side, in a worker process on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, cast
+
+from gradients.client.api import MarketClient
+from gradients.domain.json import JsonObject
+from gradients.execution.job import Job
+from gradients.execution.process import ProcessExecutor
+from gradients.repo.bases import BaseModels
+from gradients.tasks.registry import task_type
+
+ANSWER_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Base and winner of one task, ready to answer."""
+
+    function: str
+    base_folder: Path
+    model_folder: Path
+    max_new_tokens: int
+    temperature: float
+
+    @classmethod
+    def open(cls, client: MarketClient, task_id: str, *, max_new_tokens: int, temperature: float) -> Self:
+        """Fetch the winner of `task_id` and find its base on this machine."""
+        task = client.task(task_id)
+        model = client.download(task_id, "best", Path(tempfile.mkdtemp(prefix="gradients-chat-")))
+        return cls(
+            function=task_type(str(task["type"])).generate,
+            base_folder=BaseModels.default().resolve(str(task["base"])).folder,
+            model_folder=model,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+        )
+
+    def ask(self, prompt: str) -> Mapping[str, str]:
+        """The answers of "base" and "winner" to one prompt."""
+        arguments: JsonObject = {
+            "base_folder": str(self.base_folder),
+            "submission_folder": str(self.model_folder),
+            "prompts": [prompt],
+            "max_new_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "seed": 0,
+        }
+        with tempfile.TemporaryDirectory(prefix="gradients-ask-") as folder:
+            job = Job(self.function, arguments, Path(folder), deadline_seconds=ANSWER_SECONDS, threads=2)
+            result = asyncio.run(ProcessExecutor().run(job, report=lambda _: None))
+        answers = cast(list[Mapping[str, str]], result["answers"])
+        return {"base": answers[0]["base"], "winner": answers[0]["submission"]}

@@ -1,0 +1,201 @@
+"""`gradients task`: the customers' commands."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from gradients.client.api import connect
+from gradients.config import CustomerSettings
+from gradients.domain.json import Json, JsonObject
+from gradients.errors import SetupError, TaskInvalid
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+Url = Annotated[str | None, typer.Option("--api-url", help="The validator's API. [env: GRADIENTS_API_URL]")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key", help="Your API key; by default the one of a validator on this machine. [env: GRADIENTS_API_KEY]"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+TaskArgument = Annotated[str, typer.Argument(help="The task's id, as `gradients task list` shows it.")]
+
+
+@app.command()
+def submit(
+    type: Annotated[str | None, typer.Option("--type", help="Kind of fine-tuning, such as instruct.")] = None,  # noqa: A002
+    base: Annotated[str | None, typer.Option(help="nano-lm, smollm2, a Hub id (org/name@revision).")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="A JSON, JSONL, CSV or Parquet file, or hub:org/name@revision#split.")
+    ] = None,
+    hours: Annotated[float | None, typer.Option(help="Training budget of each miner.")] = None,
+    spec: Annotated[
+        Path | None, typer.Option(help="The whole task as a TOML or JSON file; options given here win.")
+    ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter of the task type, such as columns.output=answer; may be repeated."),
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Post a task: say what to train, on which rows, for how long."""
+    given = {"type": type, "base": base, "dataset": dataset, "hours": hours}
+    wish: dict[str, Json] = {**(_read_spec(spec) if spec else {}), **{k: v for k, v in given.items() if v is not None}}
+    for assignment in parameters or []:
+        wish["parameters"] = _assigned(cast(Mapping[str, Json], wish.get("parameters", {})), assignment)
+    with connect(CustomerSettings().given(url=url, key=key)) as client:
+        task = client.submit(wish)
+    typer.echo(
+        json.dumps(task) if as_json else f"{task['id']} is posted; follow it with `gradients task watch {task['id']}`"
+    )
+
+
+@app.command("list")
+def list_tasks(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Your tasks, newest first."""
+    with connect(CustomerSettings().given(url=url, key=key)) as client:
+        tasks = client.tasks()
+    if as_json:
+        typer.echo(json.dumps(tasks))
+        return
+    from rich.console import Console
+
+    from gradients.client.render import task_table
+
+    Console().print(task_table(tasks))
+
+
+@app.command()
+def show(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """One task: its state, data, miners and results."""
+    with connect(CustomerSettings().given(url=url, key=key)) as client:
+        _print_task(client.task(task_id), as_json=as_json)
+
+
+@app.command()
+def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Follow a task until it has ended; with --json one line per change."""
+    last, task = "", None
+    with connect(CustomerSettings().given(url=url, key=key)) as client:
+        for task in client.watch(task_id):
+            line = json.dumps(task) if as_json else _progress_line(task)
+            if line != last:
+                typer.echo(line)
+            last = line
+    if task is not None and not as_json:
+        _print_task(task, as_json=False)
+
+
+@app.command()
+def download(
+    task_id: TaskArgument,
+    folder: Annotated[Path, typer.Option("--to", help="Where to put the model.")] = Path(),
+    miner: Annotated[str, typer.Option(help="Whose model: a hotkey, or best.")] = "best",
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a model of a scored task, the best one by default."""
+    with connect(CustomerSettings().given(url=url, key=key)) as client:
+        target = client.download(task_id, miner, folder / task_id)
+    typer.echo(json.dumps({"folder": str(target)}) if as_json else f"The model lies in {target}")
+
+
+@app.command()
+def chat(
+    task_id: TaskArgument,
+    prompt: Annotated[
+        str | None, typer.Option(help="One prompt; without it prompts are read from the terminal.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 takes the likeliest word each time.")] = 0.0,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the base model and the winner the same thing, side by side."""
+    from gradients.client.chat import Conversation
+
+    with connect(CustomerSettings().given(url=url, key=key)) as client:
+        talk = Conversation.open(client, task_id, max_new_tokens=max_new_tokens, temperature=temperature)
+        while (asked := prompt or _next_prompt()) is not None:
+            answers = talk.ask(asked)
+            typer.echo(json.dumps({"prompt": asked, **answers}) if as_json else _side_by_side(answers))
+            if prompt:
+                return
+
+
+app.command("generate", help="The same as chat.")(chat)
+
+
+def _next_prompt() -> str | None:
+    try:
+        return str(typer.prompt("you", prompt_suffix="> ")) or None
+    except typer.Abort:
+        return None
+
+
+def _side_by_side(answers: Mapping[str, str]) -> str:
+    return "\n".join(f"{who:>7}: {answer}" for who, answer in answers.items())
+
+
+def _read_spec(file: Path) -> dict[str, Json]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        return cast(dict[str, Json], tomllib.loads(text) if file.suffix == ".toml" else json.loads(text))
+    except OSError as error:
+        raise SetupError(f"The task file {file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise TaskInvalid(f"{file} is no valid {file.suffix.lstrip('.').upper()}: {error}") from error
+
+
+def _assigned(parameters: Mapping[str, Json], assignment: str) -> dict[str, Json]:
+    """`parameters` with "a.b=value" put in; the value is JSON where it reads as such, else text."""
+    path, equals, text = assignment.partition("=")
+    if not equals:
+        raise TaskInvalid(f"--set {assignment} has no value", fix="Write it as name=value")
+    try:
+        value: Json = json.loads(text)
+    except ValueError:
+        value = text
+    head, _, rest = path.partition(".")
+    if not rest:
+        return {**parameters, head: value}
+    inner = parameters.get(head, {})
+    return {**parameters, head: _assigned(inner if isinstance(inner, Mapping) else {}, f"{rest}={text}")}
+
+
+def _progress_line(task: JsonObject) -> str:
+    miners = cast(list[JsonObject], task["miners"])
+    return f"{task['state']:<10} " + "  ".join(_miner_word(miner) for miner in miners)
+
+
+def _miner_word(miner: JsonObject) -> str:
+    progress = cast(JsonObject | None, miner["progress"])
+    if progress is None:
+        return f"uid {miner['uid']} {miner['state']}"
+    done = cast(float, progress["fraction"])
+    return f"uid {miner['uid']} {progress['phase']} {done:.0%}"
+
+
+def _print_task(task: JsonObject, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(task))
+        return
+    from rich.console import Console
+
+    from gradients.client.render import result_table, task_table
+
+    console = Console()
+    console.print(task_table([task]))
+    if task["miners"]:
+        console.print(result_table(task))

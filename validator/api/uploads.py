@@ -1,0 +1,70 @@
+"""Data sets that customers upload: streamed to disk under their digest, within a size limit."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradients.domain.json import Json
+from gradients.errors import DatasetInvalid, DiskFull, TaskInvalid
+
+PREFIX = "upload:"
+SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Uploaded files by name "upload:<sha256><suffix>"."""
+
+    folder: Path
+    max_bytes: int
+
+    async def receive(self, name: str, chunks: AsyncIterator[bytes]) -> str:
+        """Store a body; the name to use in a task. Raises DatasetInvalid when it is too large or of an unknown kind."""
+        suffix = Path(name).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise DatasetInvalid(f"{name} is no data set that can be read", fix=f"Upload one of {', '.join(SUFFIXES)}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f".{secrets.token_hex(8)}.part"
+        try:
+            digest = await self._write(part, chunks)
+            part.replace(self.folder / f"{digest}{suffix}")
+        except OSError as error:
+            raise DiskFull(f"The upload could not be stored: {error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+        return f"{PREFIX}{digest}{suffix}"
+
+    async def _write(self, part: Path, chunks: AsyncIterator[bytes]) -> str:
+        digest, size = hashlib.sha256(), 0
+        with part.open("xb") as file:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > self.max_bytes:
+                    raise DatasetInvalid(f"The upload is larger than {self.max_bytes:,} bytes", code="upload_too_large")
+                digest.update(chunk)
+                file.write(chunk)
+        return digest.hexdigest()
+
+    def resolve(self, wish: Mapping[str, Json]) -> dict[str, Json]:
+        """The wish with an uploaded data set replaced by its path. Raises TaskInvalid for files that nobody uploaded."""
+        dataset = wish.get("dataset")
+        if not isinstance(dataset, str) or dataset.startswith("hub:"):
+            return dict(wish)
+        if dataset.startswith(PREFIX):
+            return {**wish, "dataset": str(self._uploaded(dataset.removeprefix(PREFIX)))}
+        raise TaskInvalid(
+            "A task cannot name files of the validator's machine", fix="Upload the data set, or name a hub id"
+        )
+
+    def _uploaded(self, name: str) -> Path:
+        stem, suffix = name[:64], name[64:]
+        if suffix not in SUFFIXES or not all(c in "0123456789abcdef" for c in stem):
+            raise TaskInvalid(f"'{PREFIX}{name}' is no name that an upload was given")
+        file = self.folder / name
+        if not file.is_file():
+            raise TaskInvalid(f"There is no upload {PREFIX}{name}", fix="Upload the data set first")
+        return file

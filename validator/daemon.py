@@ -1,0 +1,108 @@
+"""The validator as one process: stages, emission, the axon that gives out train rows, and the customers' API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from gradients.axon.serve import serving
+from gradients.chain.gateway import ChainGateway
+from gradients.chain.view import ChainView
+from gradients.config import AxonSettings
+from gradients.domain.chain import AxonAddress
+from gradients.errors import SetupError
+from gradients.log import get_logger
+from validator.emission import Emission
+from validator.engine import StepEngine
+from validator.progress import Progress
+from validator.settings import ApiSettings
+
+log = get_logger("validator")
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """All parts of a running validator."""
+
+    gateway: ChainGateway
+    view: ChainView
+    engine: StepEngine
+    emission: Emission
+    progress: Progress
+    axon_app: FastAPI
+    api_app: FastAPI
+    axon: AxonSettings
+    api: ApiSettings
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve and work until `stop` is set. Raises SetupError when the hotkey is not registered or a port is taken."""
+        await self.view.start()
+        self._check_registered()
+        async with (
+            serving(self.axon_app, self.axon.host, self.axon.port) as axon,
+            serving(self.api_app, self.api.host, self.api.port) as api,
+        ):
+            await self._publish(axon)
+            log.info("validator_ready", axon=axon.url(), api=api.url(), block=self.view.block)
+            await self._work(stop)
+        await self.gateway.close()
+        log.info("validator_stopped")
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        """Every loop, until `stop`; the first error of one ends them all."""
+        async with asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(loop())
+                for loop in (self.view.follow, self.engine.run, self.emission.run, self.progress.run)
+            ]
+            group.create_task(_cancel_after(stop, loops))
+
+    async def _publish(self, listening: AxonAddress) -> None:
+        address = AxonAddress(ip=self.axon.external_ip or listening.ip, port=self.axon.external_port or listening.port)
+        if await self.gateway.publish_axon(address):
+            log.info("axon_published", url=address.url())
+
+    def _check_registered(self) -> None:
+        hotkey = self.gateway.hotkey
+        if (neuron := self.view.metagraph().by_hotkey(hotkey)) is None:
+            raise SetupError(
+                f"The hotkey {hotkey} is not registered on subnet {self.gateway.netuid}",
+                fix="Run `gradients register` first",
+            )
+        if not neuron.validator_permit:
+            log.warning("no_validator_permit", hotkey=hotkey, stake_tao=neuron.stake_tao)
+
+
+async def _cancel_after(stop: asyncio.Event, loops: list[asyncio.Task[None]]) -> None:
+    await stop.wait()
+    for loop in loops:
+        loop.cancel()
+
+
+async def run_until_signalled(daemon: Daemon) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await daemon.run(stop)
+
+
+@contextlib.contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Hold `lock` for the body. Raises SetupError when another process holds it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SetupError(
+                f"Another process is at work in {lock.parent}", fix="Stop it, or choose another --folder"
+            ) from error
+        yield

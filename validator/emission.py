@@ -1,0 +1,128 @@
+"""From points to weights on chain, once per epoch, through the outbox.
+
+Deciding writes a row keyed by the epoch; sending marks the row before the call and afterwards reads the chain: a crash or a lost reply in
+between can neither lose nor repeat a call. A row whose epoch is over is dropped: its weights are not wanted any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from gradients.chain.gateway import ChainGateway
+from gradients.chain.view import ChainView
+from gradients.clock import Clock
+from gradients.domain.chain import Metagraph
+from gradients.domain.json import JsonObject
+from gradients.domain.task import Hotkey
+from gradients.errors import ChainOutcomeUnknown, ChainRefused, OutsideError
+from gradients.log import get_logger
+from gradients.scoring.rules import rules_at
+from gradients.scoring.standings import SECONDS_PER_DAY, shares
+from gradients.scoring.weights import weights_by_uid
+from validator.ledger import Ledger
+from validator.ledger.outbox import OutboxState, Outgoing
+
+ERA_BLOCKS = 128  # a transaction that was sent can be included for this long (the SDK's default mortality)
+CLOSING_BLOCKS = 3  # no calls in the last blocks of an epoch
+KEY_PREFIX = "weights:"
+
+log = get_logger("emission")
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """Decides and sends this validator's weights."""
+
+    ledger: Ledger
+    gateway: ChainGateway
+    view: ChainView
+    clock: Clock
+
+    async def run(self) -> None:
+        """Decide and send with every block, until cancelled."""
+        while True:
+            await self.view.wait_for_block(self.view.block + 1)
+            try:
+                await self.step()
+            except OutsideError as error:
+                log.warning("weights_unset", code=error.code, problem=str(error))
+
+    async def step(self) -> None:
+        """One look: send what is open, decide for this epoch if that is not done."""
+        metagraph = self.view.metagraph()
+        if await asyncio.to_thread(self._decide, metagraph):
+            metagraph = await self.view.refresh()
+        for call in await asyncio.to_thread(self.ledger.outbox.open):
+            await self._dispatch(call, metagraph)
+
+    def _decide(self, metagraph: Metagraph) -> bool:
+        """Write this epoch's weights into the outbox, unless nothing has been scored yet or they stand there already."""
+        standing = self.standing(metagraph.block)
+        if not standing:
+            return False
+        return self.ledger.outbox.decide(
+            _key(metagraph), {str(h): s for h, s in standing.items()}, block=metagraph.block
+        )
+
+    def standing(self, block: int) -> dict[Hotkey, float]:
+        """Every miner's share by the rules at `block` and the points of the longest window."""
+        rules, now = rules_at(block), self.clock.now()
+        longest_days = max(days for days, _ in rules.windows)
+        return shares(self.ledger.placings.since(now - longest_days * SECONDS_PER_DAY), now=now, rules=rules)
+
+    async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
+        if call.state is OutboxState.SENT and self._on_chain(call, metagraph):
+            await self._finish(call, {"block": self._last_update(metagraph)})
+        elif call.key != _key(metagraph):
+            await self._drop(call, "its epoch is over")
+        elif self._closing(metagraph):
+            return
+        elif call.state is OutboxState.PENDING or self.view.block > (call.sent_at_block or 0) + ERA_BLOCKS:
+            await self._send(call, metagraph)
+
+    async def _send(self, call: Outgoing, metagraph: Metagraph) -> None:
+        """Mark, then call. An unknown outcome leaves the row SENT; the chain will tell later."""
+        weights = weights_by_uid({Hotkey(h): _share(s) for h, s in call.payload.items()}, metagraph)
+        if not weights:
+            await self._drop(call, "nobody to give weight to")
+            return
+        await asyncio.to_thread(self.ledger.outbox.mark_sent, call.key, block=self.view.block)
+        try:
+            receipt = await self.gateway.set_weights(weights, version_key=metagraph.weights_version)
+        except ChainOutcomeUnknown as error:
+            log.warning("weights_outcome_unknown", key=call.key, problem=str(error))
+        except ChainRefused as error:
+            await self._drop(call, f"{error.code}: {error}")
+        else:
+            await self._finish(call, {"block": receipt.block, "reveal_round": receipt.reveal_round})
+
+    async def _finish(self, call: Outgoing, receipt: JsonObject) -> None:
+        await asyncio.to_thread(self.ledger.outbox.finish, call.key, receipt)
+        log.info("weights_set", key=call.key, **dict(receipt))
+
+    async def _drop(self, call: Outgoing, problem: str) -> None:
+        await asyncio.to_thread(self.ledger.outbox.give_up, call.key, problem)
+        log.warning("weights_dropped", key=call.key, problem=problem)
+
+    def _closing(self, metagraph: Metagraph) -> bool:
+        """Whether the epoch is about to end: a call sent now could land in the next one, which has its own."""
+        margin = min(CLOSING_BLOCKS, metagraph.tempo_blocks // 4)
+        return self.view.block >= metagraph.last_epoch_block + metagraph.tempo_blocks - margin
+
+    def _on_chain(self, call: Outgoing, metagraph: Metagraph) -> bool:
+        """Whether the chain shows weights of ours from after the call was marked."""
+        return call.sent_at_block is not None and self._last_update(metagraph) > call.sent_at_block
+
+    def _last_update(self, metagraph: Metagraph) -> int:
+        neuron = metagraph.by_hotkey(self.gateway.hotkey)
+        return neuron.last_update_block if neuron else 0
+
+
+def _key(metagraph: Metagraph) -> str:
+    """One key per epoch: the block in which the last one ended."""
+    return f"{KEY_PREFIX}{metagraph.last_epoch_block}"
+
+
+def _share(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0

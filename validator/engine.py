@@ -1,0 +1,135 @@
+"""The step engine: claims a due task, runs its stage under a heartbeat, and decides what an error means for the task.
+
+Steps are idempotent and end in one fenced transaction. After a crash nothing is repaired: the lease runs out and the step runs again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import Protocol
+
+from gradients.chain.view import ChainView
+from gradients.domain.failure import Failure
+from gradients.domain.task import TaskState
+from gradients.errors import Blame, GradientsError, LeaseLost, ValidatorError
+from gradients.log import get_logger
+from validator.ledger import Ledger
+from validator.ledger.lease import Claim, Lease
+
+LEASE_SECONDS = 15.0
+POLL_SECONDS = 2.0  # only the safety net: stages wake one another, and new blocks wake them all
+MAX_ATTEMPTS = 12  # claims in one state; a task that keeps killing its validator is put away
+FIRST_REST_SECONDS = 1.0
+LONGEST_REST_SECONDS = 60.0
+
+log = get_logger("engine")
+
+
+class Stage(Protocol):
+    """Moves tasks out of one state."""
+
+    async def run(self, claim: Claim) -> None:
+        """Do the step, and end with `tasks.advance` or `tasks.postpone`; raising lets the engine decide."""
+        ...
+
+
+class StepEngine:
+    """Runs every stage's loop until cancelled."""
+
+    def __init__(self, ledger: Ledger, view: ChainView, stages: Mapping[TaskState, Stage], *, owner: str) -> None:
+        self._ledger = ledger
+        self._view = view
+        self._stages = stages
+        self._owner = owner
+        self._wakes = {state: asyncio.Event() for state in stages}
+
+    def wake(self) -> None:
+        """Look for work now: something has changed."""
+        for event in self._wakes.values():
+            event.set()
+
+    async def run(self) -> None:
+        """Work for ever; one task at a time in each stage."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._wake_with_blocks())
+            for state, stage in self._stages.items():
+                group.create_task(self._loop(state, stage), name=f"stage-{state}")
+
+    async def _wake_with_blocks(self) -> None:
+        while True:
+            await self._view.wait_for_block(self._view.block + 1)
+            self.wake()
+
+    async def _loop(self, state: TaskState, stage: Stage) -> None:
+        while True:
+            self._wakes[state].clear()
+            claim = await asyncio.to_thread(
+                self._ledger.tasks.claim,
+                [state],
+                owner=self._owner,
+                block=self._view.block,
+                lease_seconds=LEASE_SECONDS,
+            )
+            if claim:
+                await self._work(stage, claim)
+                self.wake()
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wakes[state].wait(), POLL_SECONDS)
+
+    async def _work(self, stage: Stage, claim: Claim) -> None:
+        task = claim.task
+        log.info("step_started", task=task.id, state=task.state, attempt=claim.attempts)
+        try:
+            await self._run_leased(stage, claim)
+        except LeaseLost as error:
+            log.warning("lease_lost", task=task.id, problem=str(error))
+        except GradientsError as error:
+            await self._on_error(claim, error)
+        except Exception as error:  # the daemon's outer loop: whatever it is, it is ours and must not stop other tasks
+            log.exception("step_crashed", task=task.id, state=task.state)
+            await self._on_error(claim, ValidatorError(f"{type(error).__name__}: {error}"))
+
+    async def _on_error(self, claim: Claim, error: GradientsError) -> None:
+        """A customer's fault ends the task; anything else is tried again with growing rests, and then ends it."""
+        hopeless = error.blame is Blame.CUSTOMER or claim.attempts >= MAX_ATTEMPTS
+        log.warning(
+            "step_failed",
+            task=claim.task.id,
+            state=claim.task.state,
+            code=error.code,
+            problem=str(error),
+            final=hopeless,
+        )
+        tasks = self._ledger.tasks
+        with contextlib.suppress(LeaseLost):
+            if hopeless:
+                await asyncio.to_thread(
+                    tasks.advance,
+                    claim.lease,
+                    came_from=claim.task.state,
+                    to=TaskState.FAILED,
+                    failure=Failure.of(error),
+                )
+            else:
+                rest = min(FIRST_REST_SECONDS * 2 ** (claim.attempts - 1), LONGEST_REST_SECONDS)
+                await asyncio.to_thread(tasks.postpone, claim.lease, seconds=rest, problem=f"{error.code}: {error}")
+
+    async def _run_leased(self, stage: Stage, claim: Claim) -> None:
+        """Run the stage while its lease is renewed; a lost lease cancels it."""
+        step = asyncio.create_task(stage.run(claim))
+        beating = asyncio.create_task(self._beat(claim.lease))
+        try:
+            await asyncio.wait({step, beating}, return_when=asyncio.FIRST_COMPLETED)
+            await (step if step.done() else beating)
+        finally:
+            for running in (step, beating):
+                running.cancel()
+            await asyncio.gather(step, beating, return_exceptions=True)
+
+    async def _beat(self, lease: Lease) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            await asyncio.to_thread(self._ledger.tasks.renew, lease, lease_seconds=LEASE_SECONDS)

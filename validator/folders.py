@@ -1,0 +1,48 @@
+"""Where things lie in a validator's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Paths below the validator's root; none of them is created here."""
+
+    root: Path
+
+    @property
+    def blobs(self) -> Path:
+        """The content-addressed store."""
+        return self.root / "blobs"
+
+    @property
+    def api_key(self) -> Path:
+        """The key that this machine's own commands use."""
+        return self.root / "api.key"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one validator that runs in this folder."""
+        return self.root / "validator.lock"
+
+    def task(self, task_id: str) -> Path:
+        """Everything about one task."""
+        return self.root / "tasks" / task_id
+
+    def prepared(self, task_id: str) -> Path:
+        """Scratch space of preparation."""
+        return self.task(task_id) / "prepared"
+
+    def submission(self, task_id: str, hotkey: str) -> Path:
+        """A screened repo."""
+        return self.task(task_id) / "submissions" / hotkey
+
+    def results(self, task_id: str) -> Path:
+        """One file per measured entrant."""
+        return self.task(task_id) / "results"
+
+    def job(self, task_id: str, name: str) -> Path:
+        """A worker's own folder."""
+        return self.task(task_id) / "jobs" / name

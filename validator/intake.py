@@ -1,0 +1,35 @@
+"""From a customer's wish to a task: checked against the type's schema, its base and its data found, then written down."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gradients.domain.json import Json
+from gradients.domain.task import Task, TaskId
+from gradients.log import get_logger
+from gradients.repo.bases import BaseModels
+from gradients.tasks.registry import validate_request
+from validator.ledger import Ledger
+
+log = get_logger("intake")
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Accepts tasks. Blocking: the base may have to be looked up at its hub."""
+
+    ledger: Ledger
+    bases: BaseModels
+    posted: Callable[[], None]  # called when there is a new task
+
+    def submit(self, wish: Mapping[str, Json], *, customer: str) -> Task:
+        """The new task in DRAFT. Raises CustomerError when it cannot be run as asked for."""
+        request = validate_request(wish)
+        self.bases.resolve(request.base)
+        task_id = TaskId(f"{request.type}-{secrets.token_hex(6)}")
+        task = self.ledger.tasks.create(task_id, request, customer=customer, salt=secrets.token_bytes(32))
+        log.info("task_created", task=task.id, type=request.type, base=request.base, hours=request.hours)
+        self.posted()
+        return task

@@ -1,0 +1,57 @@
+"""How far the miners are, by their own word: asked now and then, kept in memory, shown to people. Nothing depends on it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gradients.axon.client import AxonClient, Peer
+from gradients.axon.messages import Status
+from gradients.chain.view import ChainView
+from gradients.domain.submission import Submission, SubmissionState
+from gradients.domain.task import TaskState
+from gradients.errors import GradientsError
+from validator.ledger import Ledger
+
+ASK_EVERY_SECONDS = 2.0
+ANSWER_SECONDS = 2.0
+
+
+class Progress:
+    """The miners' last words about their running tasks."""
+
+    def __init__(self, ledger: Ledger, view: ChainView, client: AxonClient) -> None:
+        self._ledger = ledger
+        self._view = view
+        self._client = client
+        self._last: dict[tuple[str, str], Status] = {}
+
+    def of(self, task_id: str, hotkey: str) -> Status | None:
+        """What the miner said last, or None."""
+        return self._last.get((task_id, hotkey))
+
+    async def run(self) -> None:
+        """Ask for ever."""
+        while True:
+            running = await asyncio.to_thread(self._running)
+            known = {(s.task_id, s.hotkey) for s in running}
+            self._last = {key: status for key, status in self._last.items() if key in known}
+            await asyncio.gather(*(self._ask(submission) for submission in running))
+            await asyncio.sleep(ASK_EVERY_SECONDS)
+
+    def _running(self) -> list[Submission]:
+        """Submissions that are being trained, of the tasks that are assigned."""
+        assigned = [task for task in self._ledger.tasks.list() if task.state is TaskState.ASSIGNED]
+        submissions = [s for task in assigned for s in self._ledger.submissions.of_task(task.id)]
+        return [s for s in submissions if s.state is SubmissionState.STARTED]
+
+    async def _ask(self, submission: Submission) -> None:
+        try:
+            neuron = self._view.metagraph().by_hotkey(submission.hotkey)
+            if neuron is None or neuron.axon is None:
+                return
+            peer = Peer(hotkey=submission.hotkey, address=neuron.axon)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                status = await self._client.get(peer, f"/v1/tasks/{submission.task_id}", answer=Status)
+        except (GradientsError, TimeoutError):
+            return  # silence is shown as the last word
+        self._last[submission.task_id, submission.hotkey] = status

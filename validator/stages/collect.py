@@ -1,0 +1,202 @@
+"""ASSIGNED -> COLLECTED, after the deadline block: check commitments, fetch repos by digest, screen them.
+
+What counts is what stood on chain at the deadline block. A miner that shows nothing until the reveal ends has failed; but when nobody
+at all could be reached, the network is to blame and nobody loses points.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from gradients.axon.client import AxonClient, Peer
+from gradients.axon.messages import Reveal
+from gradients.chain.gateway import ChainGateway
+from gradients.chain.view import ChainView
+from gradients.domain.chain import Commitment
+from gradients.domain.commitment import Opening, ProofStep, opens
+from gradients.domain.failure import Failure
+from gradients.domain.submission import Submission, SubmissionState
+from gradients.domain.task import Hotkey, Task, TaskState
+from gradients.errors import (
+    Blame,
+    ChainRefused,
+    CommitmentMissing,
+    MinerError,
+    OutsideError,
+    PeerUnreachable,
+    SubmissionRejected,
+)
+from gradients.log import get_logger
+from gradients.repo.bases import BaseModel, BaseModels
+from gradients.repo.fetch import fetch_repo
+from gradients.repo.manifest import Manifest, parse_manifest
+from gradients.repo.materialise import materialise
+from gradients.repo.screening import screen_folder, screen_manifest
+from gradients.repo.store import ContentStore
+from validator.folders import Folders
+from validator.ledger import Ledger
+from validator.ledger.lease import Claim
+from validator.settings import CollectSettings
+
+log = get_logger("collect")
+
+RETRY_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class CollectStage:
+    """Fetches every submission of a task, or finds out whose fault it is that there is none."""
+
+    ledger: Ledger
+    gateway: ChainGateway
+    view: ChainView
+    client: AxonClient
+    bases: BaseModels
+    store: ContentStore
+    folders: Folders
+    settings: CollectSettings
+
+    async def run(self, claim: Claim) -> None:
+        """Collect until all submissions are here or have failed, or until the reveal ends."""
+        task = claim.task
+        commitments = await self._commitments_at_deadline(task)
+        base = await asyncio.to_thread(self.bases.resolve, task.request.base)
+        while waiting := await self._waiting(task):
+            gate = asyncio.Semaphore(self.settings.concurrent)
+            await asyncio.gather(*(self._collect_one(claim, s, commitments, base, gate) for s in waiting))
+            still = await self._waiting(task)
+            if still and self.view.block > task.blocks.reveal_until_block:
+                await self._nothing_came(claim, still)
+            elif still:
+                await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.to_thread(
+            self.ledger.tasks.advance, claim.lease, came_from=TaskState.ASSIGNED, to=TaskState.COLLECTED
+        )
+
+    async def _commitments_at_deadline(self, task: Task) -> Mapping[Hotkey, Commitment]:
+        """What stood on chain at the deadline block; on a node that has forgotten that block, what stands there now and is old enough."""
+        deadline = task.blocks.deadline_block
+        try:
+            return await self.gateway.commitments(block=deadline)
+        except ChainRefused as error:
+            log.warning("deadline_block_pruned", task=task.id, block=deadline, problem=str(error))
+            now = await self.gateway.commitments()
+            return {hotkey: commitment for hotkey, commitment in now.items() if commitment.block <= deadline}
+
+    async def _waiting(self, task: Task) -> list[Submission]:
+        submissions = await asyncio.to_thread(self.ledger.submissions.of_task, task.id)
+        return [s for s in submissions if s.state is SubmissionState.STARTED]
+
+    async def _collect_one(
+        self,
+        claim: Claim,
+        submission: Submission,
+        commitments: Mapping[Hotkey, Commitment],
+        base: BaseModel,
+        gate: asyncio.Semaphore,
+    ) -> None:
+        """One try; a miner's own error ends its submission, anything outside is tried again until the reveal ends."""
+        async with gate:
+            try:
+                await self._fetch(claim, submission, commitments.get(submission.hotkey), base)
+            except MinerError as error:
+                await self._fail(claim, submission, Failure.of(error))
+            except OutsideError as error:
+                log.info("submission_unreached", task=claim.task.id, uid=submission.uid, problem=str(error))
+
+    async def _fetch(
+        self, claim: Claim, submission: Submission, commitment: Commitment | None, base: BaseModel
+    ) -> None:
+        """Reveal, check, fetch, screen; raises MinerError with the reason when any of it is wrong."""
+        task = claim.task
+        if commitment is None:
+            raise CommitmentMissing(
+                f"Nothing stood on chain for {submission.hotkey} at block {task.blocks.deadline_block}",
+                fix="Commit before the deadline block",
+            )
+        peer = self._peer(submission)
+        reveal = await self.client.get(peer, f"/v1/tasks/{task.id}/submission", answer=Reveal)
+        manifest = self._checked_manifest(task, submission, commitment, reveal)
+        screen_manifest(manifest, base)
+        await fetch_repo(_Remote(self.client, peer, task.id), manifest, self.store)
+        folder = self.folders.submission(task.id, submission.hotkey)
+        await asyncio.to_thread(materialise, self.store, manifest, folder)
+        await asyncio.to_thread(screen_folder, folder, manifest, base)
+        await asyncio.to_thread(
+            self.ledger.submissions.collected,
+            claim.lease,
+            submission.hotkey,
+            manifest=reveal.manifest,
+            manifest_sha256=_sha256(reveal.manifest),
+            committed_at_block=commitment.block,
+        )
+        log.info("submission_collected", task=task.id, uid=submission.uid)
+
+    def _checked_manifest(self, task: Task, submission: Submission, commitment: Commitment, reveal: Reveal) -> Manifest:
+        """The revealed manifest, proven to be the committed one and to be about this task, miner and base."""
+        opening = Opening(
+            netuid=self.gateway.netuid,
+            task_id=task.id,
+            hotkey=submission.hotkey,
+            manifest_sha256=_sha256(reveal.manifest),
+            salt=reveal.salt,
+        )
+        proof = [ProofStep(step.sibling, sibling_is_left=step.sibling_is_left) for step in reveal.proof]
+        if not opens(commitment.payload, opening, proof):
+            raise CommitmentMissing(
+                "The revealed manifest is not in the commitment that stood on chain at the deadline"
+            )
+        manifest = parse_manifest(reveal.manifest)
+        expected = (task.id, submission.hotkey, task.data.base_digest)
+        if (manifest.task_id, manifest.hotkey, manifest.base_digest) != expected:
+            raise SubmissionRejected("The manifest is about another task, miner or base", code="manifest_mismatch")
+        return manifest
+
+    def _peer(self, submission: Submission) -> Peer:
+        neuron = self.view.metagraph().by_hotkey(submission.hotkey)
+        if neuron is None or neuron.axon is None:
+            raise PeerUnreachable(f"{submission.hotkey} serves no axon now")
+        return Peer(hotkey=submission.hotkey, address=neuron.axon)
+
+    async def _nothing_came(self, claim: Claim, still: Sequence[Submission]) -> None:
+        """The reveal has ended. When not one miner was reached, our own connection is the likelier culprit."""
+        submissions = await asyncio.to_thread(self.ledger.submissions.of_task, claim.task.id)
+        reached = any(_was_reached(submission) for submission in submissions)
+        blame = Blame.MINER if reached else Blame.OUTSIDE
+        for submission in still:
+            failure = Failure(blame, "not_revealed", "Nothing could be fetched before the reveal ended")
+            await self._fail(claim, submission, failure)
+
+    async def _fail(self, claim: Claim, submission: Submission, failure: Failure) -> None:
+        log.warning(
+            "submission_failed", task=claim.task.id, uid=submission.uid, code=failure.code, problem=failure.message
+        )
+        await asyncio.to_thread(self.ledger.submissions.failed, claim.lease, submission.hotkey, failure)
+
+
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    """A miner's repo as the fetcher reads it."""
+
+    client: AxonClient
+    peer: Peer
+    task_id: str
+
+    def read(self, name: str, offset: int) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        return self.client.stream(self.peer, f"/v1/tasks/{self.task_id}/files/{name}", offset=offset)
+
+
+def _was_reached(submission: Submission) -> bool:
+    """Whether the miner answered us at all after the deadline."""
+    if submission.state in (SubmissionState.COLLECTED, SubmissionState.MEASURED):
+        return True
+    failure = submission.failure
+    return failure is not None and failure.blame is Blame.MINER and failure.code != "commitment_missing"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

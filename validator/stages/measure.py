@@ -1,0 +1,143 @@
+"""COLLECTED -> MEASURED: the base and every submission on the same held-out rows, in a worker process that loads the base once.
+
+Only what is missing is measured. When the worker dies, the missing entrants run one by one, so that a submission that brings it down costs
+nobody else anything, and itself no points: its failure is the validator's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradients.domain.evaluation import Measurement, MetricName
+from gradients.domain.failure import Failure
+from gradients.domain.json import JsonObject
+from gradients.domain.submission import BASE_ENTRANT, SubmissionState
+from gradients.domain.task import Task, TaskState
+from gradients.errors import Blame, JobFailed
+from gradients.execution.job import Executor, Job
+from gradients.log import get_logger
+from gradients.repo.bases import BaseModels
+from gradients.repo.store import ContentStore
+from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.registry import task_type
+from validator.folders import Folders
+from validator.ledger import Ledger
+from validator.ledger.lease import Claim
+from validator.seeds import seed
+from validator.settings import MeasureSettings
+
+log = get_logger("measure")
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureStage:
+    """Runs until every entrant has a measurement or a failure."""
+
+    ledger: Ledger
+    bases: BaseModels
+    store: ContentStore
+    executor: Executor
+    folders: Folders
+    settings: MeasureSettings
+
+    async def run(self, claim: Claim) -> None:
+        """Measure what is missing. Raises JobFailed when not even the base can be measured."""
+        missing = await asyncio.to_thread(self._missing, claim.task)
+        if missing:
+            await self._measure(claim, missing)
+        await asyncio.to_thread(
+            self.ledger.tasks.advance, claim.lease, came_from=TaskState.COLLECTED, to=TaskState.MEASURED
+        )
+
+    async def _measure(self, claim: Claim, missing: Sequence[Entrant]) -> None:
+        try:
+            await self._run_job(claim, missing)
+        except JobFailed as error:
+            log.warning("evaluation_crashed", task=claim.task.id, entrants=len(missing), problem=str(error))
+            for entrant in await asyncio.to_thread(self._missing, claim.task):
+                await self._measure_alone(claim, entrant)
+
+    async def _measure_alone(self, claim: Claim, entrant: Entrant) -> None:
+        try:
+            await self._run_job(claim, [entrant])
+        except JobFailed as error:
+            if entrant.id == BASE_ENTRANT:
+                raise
+            failure = Failure(Blame.VALIDATOR, "evaluation_crashed", f"The evaluation broke off: {error.message}")
+            await asyncio.to_thread(self.ledger.submissions.failed, claim.lease, entrant.id, failure)
+
+    async def _run_job(self, claim: Claim, entrants: Sequence[Entrant]) -> None:
+        """One worker process for `entrants`; whatever it finished is in the ledger afterwards, even when it crashed."""
+        task, kind = claim.task, task_type(claim.task.request.type)
+        base = await asyncio.to_thread(self.bases.resolve, task.request.base)
+        results = self.folders.results(task.id)
+        job = Job(
+            function=kind.measure,
+            arguments=self._arguments(claim, entrants, base.folder, results),
+            folder=self.folders.job(task.id, _job_name(entrants)),
+            deadline_seconds=self.settings.deadline_seconds,
+            threads=self.settings.threads,
+        )
+        try:
+            await self.executor.run(job, report=lambda progress: _log_progress(task, progress))
+        finally:
+            await asyncio.to_thread(self._record, claim, entrants, results, kind.metric)
+
+    def _arguments(self, claim: Claim, entrants: Sequence[Entrant], base: Path, results: Path) -> JsonObject:
+        job = MeasureJob(
+            base_folder=base,
+            heldout_file=self.store.path(claim.task.data.heldout.sha256),
+            parameters=dict(claim.task.request.parameters),
+            entrants=tuple(entrants),
+            results_folder=results,
+            seed=seed(claim.salt, "measure"),
+        )
+        return job.model_dump(mode="json")
+
+    def _missing(self, task: Task) -> list[Entrant]:
+        """The entrants without a measurement or a failure, the base first."""
+        have = self.ledger.submissions.measurements(task.id)
+        waiting = [
+            Entrant(id=submission.hotkey, folder=self.folders.submission(task.id, submission.hotkey))
+            for submission in self.ledger.submissions.of_task(task.id)
+            if submission.state is SubmissionState.COLLECTED
+        ]
+        return [entrant for entrant in [Entrant(id=BASE_ENTRANT), *waiting] if entrant.id not in have]
+
+    def _record(self, claim: Claim, entrants: Sequence[Entrant], results: Path, metric: MetricName) -> None:
+        for entrant in entrants:
+            file = results / f"{entrant.id}.json"
+            if file.is_file():
+                self._record_one(claim, EntrantResult.model_validate_json(file.read_bytes()), metric)
+
+    def _record_one(self, claim: Claim, result: EntrantResult, metric: MetricName) -> None:
+        if result.value is not None and result.stderr is not None and math.isfinite(result.value):
+            measurement = Measurement(
+                entrant=result.entrant,
+                metric=metric,
+                value=result.value,
+                stderr=result.stderr,
+                losses=result.losses,
+                extras=tuple(result.extras.items()),
+            )
+            self.ledger.submissions.measured(claim.lease, measurement)
+        elif result.entrant == BASE_ENTRANT:
+            raise JobFailed(f"The base could not be measured: {result.failure_message or 'its value is not finite'}")
+        else:
+            blame = Blame(result.failure_blame or Blame.MINER)
+            failure = Failure(
+                blame, result.failure_code or "not_finite", result.failure_message or "not a finite number"
+            )
+            self.ledger.submissions.failed(claim.lease, result.entrant, failure)
+
+
+def _job_name(entrants: Sequence[Entrant]) -> str:
+    return "measure" if len(entrants) != 1 else f"measure-{entrants[0].id}"
+
+
+def _log_progress(task: Task, progress: JsonObject) -> None:
+    log.info("measuring", task=task.id, **{str(key): value for key, value in progress.items()})

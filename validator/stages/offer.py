@@ -1,0 +1,213 @@
+"""OPEN -> ASSIGNED: offer the task to every miner at once, draw the pool, fix the blocks, and start the drawn ones.
+
+The pool and the blocks are written before the first miner is told, so that a crash in between tells the same miners the same thing again;
+miners answer the same start twice and begin once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gradients.axon.client import AxonClient, Peer
+from gradients.axon.messages import BlobName, Offer, OfferAnswer, Start, StartAnswer
+from gradients.chain.gateway import ChainGateway
+from gradients.chain.view import ChainView
+from gradients.clock import Clock
+from gradients.domain.chain import Neuron
+from gradients.domain.failure import Failure
+from gradients.domain.submission import Submission, SubmissionState
+from gradients.domain.task import Hotkey, Task, TaskState, Window
+from gradients.errors import Blame, GradientsError, LedgerConflict
+from gradients.log import get_logger
+from gradients.scoring.draw import draw_pool
+from gradients.scoring.rules import rules_at
+from validator.ledger import Ledger
+from validator.ledger.lease import Claim
+from validator.ledger.submissions import add_submissions
+from validator.seeds import seed
+from validator.settings import CollectSettings, OfferSettings
+
+SECONDS_PER_DAY = 86_400.0
+
+log = get_logger("offer")
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A miner that wants the task."""
+
+    neuron: Neuron
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfferStage:
+    """Gives a task to miners."""
+
+    ledger: Ledger
+    gateway: ChainGateway
+    view: ChainView
+    client: AxonClient
+    clock: Clock
+    settings: OfferSettings
+    collect: CollectSettings
+
+    async def run(self, claim: Claim) -> None:
+        """Offer, draw and start. A task that nobody takes rests, and ends after `settings.tries` offers."""
+        task = claim.task
+        if task.window is None:
+            accepted = await self._offer(task)
+            if not accepted:
+                await self._nobody(claim)
+                return
+            task = await self._draw(claim, accepted)
+        started = await self._start(claim, task)
+        window = task.blocks
+        log.info("task_assigned", task=task.id, miners=started, deadline_block=window.deadline_block)
+        await asyncio.to_thread(
+            self.ledger.tasks.advance,
+            claim.lease,
+            came_from=TaskState.OPEN,
+            to=TaskState.ASSIGNED,
+            due_at_block=window.deadline_block + 1,
+        )
+
+    async def _offer(self, task: Task) -> list[Acceptance]:
+        """Everybody who said yes in time."""
+        metagraph = await self.view.refresh()
+        miners = [n for n in metagraph.neurons if n.axon is not None and n.hotkey != self.gateway.hotkey]
+        answers = await asyncio.gather(*(self._ask(neuron, _offer_of(task)) for neuron in miners))
+        return [answer for answer in answers if answer is not None]
+
+    async def _ask(self, neuron: Neuron, offer: Offer) -> Acceptance | None:
+        """The miner's yes; None for a no, for silence and for nonsense, which only cost it this task."""
+        try:
+            async with asyncio.timeout(self.settings.answer_seconds):
+                answer = await self.client.post(_peer(neuron), "/v1/offers", offer, answer=OfferAnswer)
+        except (GradientsError, TimeoutError) as error:
+            log.info("offer_unanswered", task=offer.task_id, uid=neuron.uid, problem=str(error) or "no answer in time")
+            return None
+        log.info("offer_answered", task=offer.task_id, uid=neuron.uid, accepted=answer.accepted, reason=answer.reason)
+        return Acceptance(neuron, answer.recipe) if answer.accepted else None
+
+    async def _nobody(self, claim: Claim) -> None:
+        if claim.attempts >= min(self.settings.tries, 12):
+            failure = Failure(Blame.OUTSIDE, "no_miners", f"No miner took the task in {claim.attempts} offers")
+            await asyncio.to_thread(
+                self.ledger.tasks.advance, claim.lease, came_from=TaskState.OPEN, to=TaskState.FAILED, failure=failure
+            )
+            return
+        log.warning("task_untaken", task=claim.task.id, offers=claim.attempts)
+        await asyncio.to_thread(
+            self.ledger.tasks.postpone,
+            claim.lease,
+            seconds=self.settings.retry_seconds,
+            problem="no miner took the task",
+        )
+
+    async def _draw(self, claim: Claim, accepted: Sequence[Acceptance]) -> Task:
+        """Fix pool and blocks in the ledger; the task as it is then."""
+        block = await self.gateway.block()
+        window = self._window(claim.task, block, await self.gateway.block_seconds())
+        by_hotkey = {acceptance.neuron.hotkey: acceptance for acceptance in accepted}
+        since = self.clock.now() - SECONDS_PER_DAY
+        pool = draw_pool(
+            list(by_hotkey),
+            mean_points_today=await asyncio.to_thread(self.ledger.placings.mean_points_since, since),
+            size=self.settings.pool_size,
+            seed=seed(claim.salt, "draw"),
+            rules=rules_at(block),
+        )
+        invited = [_invite(claim.task, by_hotkey[hotkey]) for hotkey in pool]
+        await asyncio.to_thread(
+            self.ledger.tasks.set_window, claim.lease, window, also=lambda session: add_submissions(session, invited)
+        )
+        task = await asyncio.to_thread(self.ledger.tasks.find, claim.task.id)
+        if task is None:
+            raise LedgerConflict(f"Task {claim.task.id} is gone")
+        return task
+
+    def _window(self, task: Task, block: int, block_seconds: float) -> Window:
+        training = math.ceil(task.request.hours * 3600.0 / block_seconds)
+        reveal = math.ceil(self.collect.reveal_seconds / block_seconds)
+        return Window(
+            started_at_block=block, deadline_block=block + training, reveal_until_block=block + training + reveal
+        )
+
+    async def _start(self, claim: Claim, task: Task) -> int:
+        """Tell every invited miner; how many have begun."""
+        submissions = await asyncio.to_thread(self.ledger.submissions.of_task, task.id)
+        waiting = [s for s in submissions if s.state is SubmissionState.INVITED]
+        await asyncio.gather(*(self._start_one(claim, task, submission) for submission in waiting))
+        submissions = await asyncio.to_thread(self.ledger.submissions.of_task, task.id)
+        return sum(s.state is SubmissionState.STARTED for s in submissions)
+
+    async def _start_one(self, claim: Claim, task: Task, submission: Submission) -> None:
+        try:
+            neuron = self.view.metagraph().by_hotkey(submission.hotkey)
+            if neuron is None or neuron.axon is None:
+                raise LedgerConflict(f"{submission.hotkey} has left the subnet")
+            message = _start_of(task, seed(claim.salt, "start", submission.hotkey))
+            async with asyncio.timeout(self.settings.answer_seconds):
+                answer = await self.client.post(_peer(neuron), "/v1/tasks", message, answer=StartAnswer)
+        except (GradientsError, TimeoutError) as error:
+            problem = str(error) or "no answer in time"
+            await self._not_started(claim, submission.hotkey, Failure(Blame.OUTSIDE, "not_started", problem))
+            return
+        if answer.accepted:
+            await asyncio.to_thread(self.ledger.submissions.started, claim.lease, submission.hotkey)
+        else:
+            failure = Failure(Blame.MINER, "start_declined", answer.reason or "declined after accepting the offer")
+            await self._not_started(claim, submission.hotkey, failure)
+
+    async def _not_started(self, claim: Claim, hotkey: Hotkey, failure: Failure) -> None:
+        log.warning("miner_not_started", task=claim.task.id, hotkey=hotkey, code=failure.code, problem=failure.message)
+        await asyncio.to_thread(self.ledger.submissions.failed, claim.lease, hotkey, failure)
+
+
+def _offer_of(task: Task) -> Offer:
+    prepared = task.data
+    return Offer(
+        task_id=task.id,
+        type=task.request.type,
+        base=task.request.base,
+        base_digest=prepared.base_digest,
+        base_parameters=prepared.base_parameters,
+        train_rows=prepared.train_rows,
+        hours=task.request.hours,
+    )
+
+
+def _start_of(task: Task, miner_seed: int) -> Start:
+    prepared, window = task.data, task.blocks
+    return Start.model_validate(
+        {
+            "offer": _offer_of(task),
+            "parameters": dict(task.request.parameters),
+            "train": BlobName(sha256=prepared.train.sha256, size_bytes=prepared.train.size_bytes),
+            "heldout_commitment": prepared.heldout_commitment,
+            "started_at_block": window.started_at_block,
+            "deadline_block": window.deadline_block,
+            "reveal_until_block": window.reveal_until_block,
+            "seed": miner_seed,
+        }
+    )
+
+
+def _invite(task: Task, acceptance: Acceptance) -> Submission:
+    return Submission(
+        task_id=task.id,
+        hotkey=acceptance.neuron.hotkey,
+        uid=acceptance.neuron.uid,
+        state=SubmissionState.INVITED,
+        recipe=acceptance.recipe,
+    )
+
+
+def _peer(neuron: Neuron) -> Peer:
+    if neuron.axon is None:
+        raise LedgerConflict(f"uid {neuron.uid} serves no axon")
+    return Peer(hotkey=neuron.hotkey, address=neuron.axon)
