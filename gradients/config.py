@@ -112,7 +112,7 @@ class DaemonSettings(BaseSettings):
 
 
 class CustomerSettings(BaseSettings):
-    """Where a customer's validator is, and with which key: flags, then GRADIENTS_API_*, then the validator of this machine."""
+    """Where a customer's validator is and with which key, and where models go; GRADIENTS_API_URL, GRADIENTS_API_KEY …"""
 
     model_config = SettingsConfigDict(env_prefix="GRADIENTS_", frozen=True, extra="ignore")
 
@@ -121,11 +121,18 @@ class CustomerSettings(BaseSettings):
     api_key_file: Path = Field(
         default=Path("~/.gradients/validator/api.key"), description="written by a validator on this machine"
     )
+    models: Path = Field(default=Path("~/.gradients/models"), description="models that were downloaded")
 
     def given(self, *, url: str | None, key: str | None) -> Self:
         """These settings with the flags that were given."""
         flags = {"api_url": url, "api_key": key}
         return self.model_copy(update={name: value for name, value in flags.items() if value is not None})
+
+
+def shipped_configs() -> Path:
+    """The folder configs/ of the checkout, or the copy of it in an installed package."""
+    checkout = Path(__file__).parent.parent / "configs"
+    return checkout if checkout.is_dir() else Path(__file__).parent / "configs"
 
 
 def environment_without(*prefixes: str) -> dict[str, str]:

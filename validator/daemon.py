@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -92,17 +88,3 @@ async def run_until_signalled(daemon: Daemon) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await daemon.run(stop)
-
-
-@contextlib.contextmanager
-def only_one(lock: Path) -> Iterator[None]:
-    """Hold `lock` for the body. Raises SetupError when another process holds it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SetupError(
-                f"Another process is at work in {lock.parent}", fix="Stop it, or choose another --folder"
-            ) from error
-        yield

@@ -23,9 +23,9 @@ class Folders:
         return self.root / "api.key"
 
     @property
-    def lock(self) -> Path:
-        """Held by the one validator that runs in this folder."""
-        return self.root / "validator.lock"
+    def uploads(self) -> Path:
+        """Data sets of customers."""
+        return self.root / "uploads"
 
     def task(self, task_id: str) -> Path:
         """Everything about one task."""

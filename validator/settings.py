@@ -51,6 +51,9 @@ class ValidatorSettings(DaemonSettings):
     caches: Path | None = Field(
         default=None, description="converted and downloaded base models; by default the user's cache"
     )
+    seed: int | None = Field(
+        default=None, description="makes every salt predictable; refused on any network but a local one"
+    )
     offer: OfferSettings = OfferSettings()
     collect: CollectSettings = CollectSettings()
     measure: MeasureSettings = MeasureSettings()

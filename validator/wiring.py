@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
-
-from gradients.axon.auth import MetagraphPolicy
-from gradients.axon.client import AxonClient
-from gradients.axon.server import signed_app
-from gradients.chain.network import Network
-from gradients.chain.sdk import SdkGateway
-from gradients.chain.view import ChainView
-from gradients.chain.wallet import open_wallet
-from gradients.clock import SystemClock
-from gradients.domain.task import TaskState
-from gradients.execution.process import ProcessExecutor
-from gradients.repo.bases import BaseModels
-from gradients.repo.store import ContentStore
-from validator.api.app import api_app
-from validator.api.uploads import Uploads
-from validator.axon_app import add_data_route
-from validator.board import Board
-from validator.daemon import Daemon
-from validator.emission import Emission
-from validator.engine import StepEngine
-from validator.folders import Folders
-from validator.intake import Intake
-from validator.ledger import Ledger
-from validator.progress import Progress
-from validator.settings import ValidatorSettings
-from validator.stages.collect import CollectStage
-from validator.stages.measure import MeasureStage
-from validator.stages.offer import OfferStage
-from validator.stages.prepare import PrepareStage
-from validator.stages.score import ScoreStage
-
 LOCAL_CUSTOMER = "local"
+
+
+def build(settings: ValidatorSettings) -> Daemon:
+    """A validator by its settings; nothing runs yet. Raises SetupError for what is missing."""
+    network = Network.parse(settings.chain.network)
+    if settings.seed is not None and not network.is_local:
+        raise SetupError("A seed makes secret salts predictable", fix="Remove `seed` outside of a local network")
+    folders = Folders(settings.resolved_folder())
+    wallet = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
+    gateway = SdkGateway(
+        settings.chain.network, settings.chain.netuid, wallet, timeout_seconds=settings.chain.call_timeout_seconds
+    )
+    clock = SystemClock()
+    ledger = Ledger.open(settings.resolved_ledger_url(), clock)
+    keep_local_key(ledger, folders)
+    view = ChainView(gateway, clock)
+    client = AxonClient(wallet.hotkey, allow_private=network.is_local)
+    parts = Parts(settings, folders, gateway, clock, ledger, view, client)
+    engine = StepEngine(ledger, view, parts.stages(), owner=f"{gateway.hotkey[:16]}/{os.getpid()}")
+    progress = Progress(ledger, view, client)
+    return Daemon(
+        gateway=gateway,
+        view=view,
+        engine=engine,
+        emission=Emission(ledger, gateway, view, clock),
+        progress=progress,
+        axon_app=parts.axon_app(wallet.hotkey),
+        api_app=parts.api_app(Board(ledger, progress), engine),
+        axon=settings.axon,
+        api=settings.api,
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
 
-from gradients.client.api import MarketClient
+from gradients.client.shelf import ShelvedModel
 from gradients.domain.json import JsonObject
 from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
@@ -17,6 +17,7 @@ from gradients.repo.bases import BaseModels
 from gradients.tasks.registry import task_type
 
 ANSWER_SECONDS = 600.0
+THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,12 @@ class Conversation:
     temperature: float
 
     @classmethod
-    def open(cls, client: MarketClient, task_id: str, *, max_new_tokens: int, temperature: float) -> Self:
-        """Fetch the winner of `task_id` and find its base on this machine."""
-        task = client.task(task_id)
-        model = client.download(task_id, "best", Path(tempfile.mkdtemp(prefix="gradients-chat-")))
+    def with_model(cls, model: ShelvedModel, *, max_new_tokens: int, temperature: float) -> Self:
+        """A conversation with a model of the shelf; its base is looked up on this machine."""
         return cls(
-            function=task_type(str(task["type"])).generate,
-            base_folder=BaseModels.default().resolve(str(task["base"])).folder,
-            model_folder=model,
+            function=task_type(model.type).generate,
+            base_folder=BaseModels.default().resolve(model.base).folder,
+            model_folder=model.folder,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
         )
@@ -53,7 +52,7 @@ class Conversation:
             "seed": 0,
         }
         with tempfile.TemporaryDirectory(prefix="gradients-ask-") as folder:
-            job = Job(self.function, arguments, Path(folder), deadline_seconds=ANSWER_SECONDS, threads=2)
+            job = Job(self.function, arguments, Path(folder), deadline_seconds=ANSWER_SECONDS, threads=THREADS)
             result = asyncio.run(ProcessExecutor().run(job, report=lambda _: None))
         answers = cast(list[Mapping[str, str]], result["answers"])
         return {"base": answers[0]["base"], "winner": answers[0]["submission"]}

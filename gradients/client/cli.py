@@ -11,6 +11,7 @@ from typing import Annotated, cast
 import typer
 
 from gradients.client.api import connect
+from gradients.client.shelf import Shelf
 from gradients.config import CustomerSettings
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import SetupError, TaskInvalid
@@ -98,15 +99,17 @@ def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJs
 @app.command()
 def download(
     task_id: TaskArgument,
-    folder: Annotated[Path, typer.Option("--to", help="Where to put the model.")] = Path(),
+    folder: Annotated[
+        Path | None, typer.Option("--to", help="Where to put it; by default ~/.gradients/models.")
+    ] = None,
     miner: Annotated[str, typer.Option(help="Whose model: a hotkey, or best.")] = "best",
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Download a model of a scored task, the best one by default."""
-    with connect(CustomerSettings().given(url=url, key=key)) as client:
-        target = client.download(task_id, miner, folder / task_id)
+    settings = CustomerSettings().given(url=url, key=key)
+    target = _fetch(settings, task_id, miner, Shelf((folder or settings.models).expanduser()))
     typer.echo(json.dumps({"folder": str(target)}) if as_json else f"The model lies in {target}")
 
 
@@ -125,16 +128,26 @@ def chat(
     """Ask the base model and the winner the same thing, side by side."""
     from gradients.client.chat import Conversation
 
-    with connect(CustomerSettings().given(url=url, key=key)) as client:
-        talk = Conversation.open(client, task_id, max_new_tokens=max_new_tokens, temperature=temperature)
-        while (asked := prompt or _next_prompt()) is not None:
-            answers = talk.ask(asked)
-            typer.echo(json.dumps({"prompt": asked, **answers}) if as_json else _side_by_side(answers))
-            if prompt:
-                return
+    settings = CustomerSettings().given(url=url, key=key)
+    shelf = Shelf(settings.models.expanduser())
+    if (model := shelf.find(task_id)) is None:
+        _fetch(settings, task_id, "best", shelf)
+        model = shelf.find(task_id)
+    assert model is not None  # noqa: S101 (for the type checker: it was just put there)
+    talk = Conversation.with_model(model, max_new_tokens=max_new_tokens, temperature=temperature)
+    while (asked := prompt or _next_prompt()) is not None:
+        answers = talk.ask(asked)
+        typer.echo(json.dumps({"prompt": asked, **answers}) if as_json else _side_by_side(answers))
+        if prompt:
+            return
 
 
 app.command("generate", help="The same as chat.")(chat)
+
+
+def _fetch(settings: CustomerSettings, task_id: str, miner: str, shelf: Shelf) -> Path:
+    with connect(settings) as client:
+        return client.download(task_id, miner, shelf.place(client.task(task_id)))
 
 
 def _next_prompt() -> str | None:

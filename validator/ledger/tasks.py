@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
@@ -56,6 +56,11 @@ class Tasks:
             query = query.where(TaskRow.customer == customer)
         with Session(self._engine) as session:
             return [task_of(row) for row in session.scalars(query)]
+
+    def count(self) -> int:
+        """How many tasks there are."""
+        with Session(self._engine) as session:
+            return session.scalar(select(func.count()).select_from(TaskRow)) or 0
 
     def train_blobs(self) -> frozenset[str]:
         """Digests of the train rows that miners of running tasks may fetch."""

@@ -1,0 +1,28 @@
+"""The tasks that the market on one machine posts: one wish per task type, on data that the project ships."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gradients.domain.json import Json
+from gradients.errors import TaskInvalid
+
+ASSETS = Path(__file__).parent / "assets"
+DEFAULT_BASE = "nano-lm"
+
+WISHES: Mapping[str, Mapping[str, Json]] = {
+    "instruct": {
+        "type": "instruct",
+        "base": DEFAULT_BASE,
+        "dataset": str(ASSETS / "data" / "wordnet-definitions" / "rows.jsonl"),
+        "parameters": {"columns": {"instruction": "question", "output": "definition"}},
+    },
+}
+
+
+def wish(task_type: str, *, hours: float, base: str | None) -> dict[str, Json]:
+    """What to post for a task type. Raises TaskInvalid for a type without a demonstration."""
+    if task_type not in WISHES:
+        raise TaskInvalid(f"There is no demonstration of '{task_type}'", fix=f"Choose from {', '.join(WISHES)}")
+    return {**WISHES[task_type], "hours": hours, **({"base": base} if base else {})}

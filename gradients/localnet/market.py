@@ -1,0 +1,206 @@
+"""Runs the market on one machine: starts the processes, posts the tasks, and follows them until the chain pays."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack
+
+import httpx
+
+from gradients.chain.sdk import SdkGateway
+from gradients.chain.wallet import open_wallet
+from gradients.client.api import MarketClient
+from gradients.domain.json import JsonObject
+from gradients.domain.task import TaskState
+from gradients.errors import JobFailed, OutsideError
+from gradients.localnet.demo import wish
+from gradients.localnet.founding import found
+from gradients.localnet.plan import Participant, Plan, write_settings
+from gradients.localnet.snapshot import Snapshot
+from gradients.localnet.supervisor import Supervisor
+
+START_SECONDS = 120.0
+LOOK_EVERY_SECONDS = 0.5
+
+Show = Callable[[Snapshot], None]
+
+
+class News(TypedDict, total=False):
+    """What may be new in a snapshot."""
+
+    block: int
+    tasks: tuple[JsonObject, ...]
+    weights: Mapping[int, float]
+    incentive: Mapping[int, float]
+
+
+@dataclass
+class Market:
+    """One run. `show` is called whenever there is something new to see."""
+
+    plan: Plan
+    supervisor: Supervisor
+    show: Show
+    snapshot: Snapshot
+    started_at: float
+
+    @classmethod
+    def of(cls, plan: Plan, supervisor: Supervisor, show: Show) -> Market:
+        """A market that has not started."""
+        return cls(plan, supervisor, show, Snapshot(0.0, "starting"), time.monotonic())
+
+    async def run(self) -> Snapshot:
+        """From an empty folder to paid miners. Raises JobFailed when a process keeps dying or a task ends without scores."""
+        run = asyncio.create_task(self._run())
+        failure = asyncio.create_task(self.supervisor.failure())
+        try:
+            await asyncio.wait({run, failure}, return_when=asyncio.FIRST_COMPLETED)
+            return await (run if run.done() else _never(failure))
+        finally:
+            for each in (run, failure):
+                each.cancel()
+            await asyncio.gather(run, failure, return_exceptions=True)
+
+    async def _run(self) -> Snapshot:
+        await self._start_chain()
+        self._tell("registering validator and miners")
+        await found(self.plan)
+        await self._start_daemons()
+        ids = await self._post_tasks()
+        gateway = SdkGateway(self.plan.chain_url, 1, open_wallet("//Watcher", "//Watcher//hot"))
+        try:
+            await self._follow(gateway, ids)
+            await self._wait_for_pay(gateway)
+        finally:
+            await gateway.close()
+        return self.snapshot
+
+    async def _start_chain(self) -> None:
+        """The loopback chain, listening."""
+        self._tell("starting the chain")
+        plan, options = self.plan, self.plan.options
+        flags = [
+            f"--port={plan.chain_port}",
+            f"--block-seconds={options.block_seconds}",
+            f"--tempo={options.tempo_blocks}",
+        ]
+        arguments = ["gradients.localchain", *flags, f"--data={options.folder / 'chain'}"]
+        await self.supervisor.start("chain", arguments, log_file=options.folder / "chain.log")
+        await _until_open("127.0.0.1", plan.chain_port)
+
+    async def _start_daemons(self) -> None:
+        self._tell("starting validator and miners")
+        await asyncio.to_thread(write_settings, self.plan)
+        await self._start_daemon("validator", self.plan.validator)
+        for miner in self.plan.miners:
+            await self._start_daemon("miner", miner)
+        await _until_ready(self.plan.api_url)
+        for miner in self.plan.miners:
+            await _until_open(miner.host, miner.port)
+
+    async def _start_daemon(self, command: str, who: Participant) -> None:
+        arguments = ["gradients.cli", command, "run", "--config", str(who.settings_file)]
+        await self.supervisor.start(who.name, arguments, log_file=who.folder / f"{who.name}.log")
+
+    async def _post_tasks(self) -> list[str]:
+        """Ids of the posted tasks, in order."""
+        self._tell("posting tasks")
+        options = self.plan.options
+        wishes = [wish(t, hours=options.hours, base=options.base) for t in options.types for _ in range(options.tasks)]
+        with self._client() as client:
+            return [str((await asyncio.to_thread(client.submit, each))["id"]) for each in wishes]
+
+    async def _follow(self, gateway: SdkGateway, ids: Sequence[str]) -> None:
+        """Show the tasks until all have ended. Raises JobFailed when one of them failed."""
+        with self._client() as client:
+            while True:
+                tasks = await self._look(client, gateway, ids)
+                if all(TaskState(str(task["state"])).ended for task in tasks):
+                    break
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
+        failed = [task for task in tasks if task["state"] == TaskState.FAILED]
+        if failed:
+            raise JobFailed(
+                f"{failed[0]['id']} ended without scores: {failed[0]['failure']}", fix="Read the logs in the folder"
+            )
+
+    async def _look(self, client: MarketClient, gateway: SdkGateway, ids: Sequence[str]) -> list[JsonObject]:
+        """Refresh the snapshot; while a process is down the last picture stays."""
+        try:
+            tasks = [await asyncio.to_thread(client.task, task_id) for task_id in ids]
+            block = await gateway.block()
+        except OutsideError:
+            return list(self.snapshot.tasks) or [{"state": TaskState.DRAFT.value}]
+        self._tell(_doing(tasks), block=block, tasks=tuple(tasks))
+        return tasks
+
+    async def _wait_for_pay(self, gateway: SdkGateway) -> None:
+        """Until the weights of every task stand on chain and an epoch has turned them into incentive."""
+        decided_after = self.snapshot.block
+        while True:
+            metagraph = await gateway.metagraph()
+            uid_of_validator = next(n.uid for n in metagraph.neurons if n.dividends or n.validator_permit)
+            weights = await gateway.weights_of(uid_of_validator)
+            incentive = {n.uid: n.incentive for n in metagraph.neurons if n.incentive > 0}
+            self._tell("waiting for the next epoch", block=metagraph.block, weights=weights, incentive=incentive)
+            if weights and incentive and metagraph.last_epoch_block > decided_after:
+                return
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+
+    def _client(self) -> MarketClient:
+        key = (self.plan.validator.folder / "api.key").read_text(encoding="utf-8").strip()
+        return MarketClient(self.plan.api_url, key)
+
+    def _tell(self, doing: str, **news: Unpack[News]) -> None:
+        restarts = {child.name: child.restarts for child in self.supervisor.children}
+        seconds = time.monotonic() - self.started_at
+        self.snapshot = replace(self.snapshot, seconds=seconds, doing=doing, restarts=restarts, **news)
+        self.show(self.snapshot)
+
+
+async def _never(failure: asyncio.Task[None]) -> Snapshot:
+    """Waits for a task that can only raise."""
+    await failure
+    raise AssertionError("the supervisor ended without a reason")
+
+
+async def _until_open(host: str, port: int) -> None:
+    """Wait until something listens. Raises JobFailed when nothing does in time."""
+    for _ in range(int(START_SECONDS / 0.1)):
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(0.1)
+        else:
+            writer.close()
+            return
+    raise JobFailed(f"Nothing listens on {host}:{port} after {START_SECONDS:.0f} s", fix="Read the logs in the folder")
+
+
+async def _until_ready(url: str) -> None:
+    """Wait until the validator's API says that it can work."""
+    async with httpx.AsyncClient(timeout=2.0) as http:
+        for _ in range(int(START_SECONDS / 0.1)):
+            try:
+                if (await http.get(f"{url}/readyz")).is_success:
+                    return
+            except httpx.HTTPError:
+                pass
+            await asyncio.sleep(0.1)
+    raise JobFailed(f"The validator was not ready after {START_SECONDS:.0f} s", fix="Read the logs in the folder")
+
+
+def _doing(tasks: Sequence[JsonObject]) -> str:
+    """What the slowest task waits for."""
+    waits = {
+        TaskState.DRAFT: "preparing data",
+        TaskState.OPEN: "offering tasks to miners",
+        TaskState.ASSIGNED: "miners are training",
+        TaskState.COLLECTED: "measuring on held-out rows",
+        TaskState.MEASURED: "scoring",
+    }
+    states = {TaskState(str(task["state"])) for task in tasks}
+    return next((words for state, words in waits.items() if state in states), "all tasks are scored")
