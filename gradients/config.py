@@ -135,6 +135,17 @@ def shipped_configs() -> Path:
     return checkout if checkout.is_dir() else Path(__file__).parent / "configs"
 
 
+def hub_environment() -> dict[str, str]:
+    """The environment of a process that talks to a hub: no wallet or API key; a hub token only for huggingface.co itself."""
+    environment = environment_without("GRADIENTS_", "BT_", "AWS_")
+    environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    if environment.get("HF_ENDPOINT", "https://huggingface.co") != "https://huggingface.co":
+        environment.update(HF_HUB_DISABLE_IMPLICIT_TOKEN="1", HF_HUB_DISABLE_XET="1")
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"):
+            environment.pop(name, None)
+    return environment
+
+
 def environment_without(*prefixes: str) -> dict[str, str]:
     """The environment to hand to a child process, less every variable that starts with one of `prefixes`."""
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

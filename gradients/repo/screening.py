@@ -1,0 +1,86 @@
+"""What a repo may be, checked before a byte is fetched and again before a worker opens it.
+
+Covers: names, kinds, number and sizes of files; headers; a full model's config. Nothing that could be code is allowed in the first
+place. The worker that puts the weights into our base checks the rest: the adapter's settings, every tensor's name, shape and values.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from gradients.errors import SubmissionRejected
+from gradients.repo.bases import BaseModel
+from gradients.repo.manifest import Manifest
+from gradients.repo.safetensors_header import read_header
+
+MAX_JSON_BYTES = 1_000_000
+MAX_ADAPTER_SHARE = 0.5  # of the base's bytes in float32; rank 256 of a small base comes near it
+SMALL_REPO_BYTES = 64_000_000  # adapters of tiny bases may be larger than the base
+MAX_FULL_SHARE = 1.05
+ALWAYS_ALLOWED = frozenset({"README.md", "training.json"})
+ADAPTER_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
+FULL_FILE = re.compile(
+    r"config\.json|model\.safetensors|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json"
+)
+# What of a model's config does not change what it computes.
+COSMETIC = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"})
+
+
+def screen_manifest(manifest: Manifest, base: BaseModel) -> None:
+    """Raises SubmissionRejected for a repo that is not worth fetching."""
+    for name, file in manifest.files.items():
+        if not _is_allowed(name, manifest):
+            raise SubmissionRejected(f"A repo of kind {manifest.kind} cannot hold {name}", code="file_not_allowed")
+        if name.endswith((".json", ".md")) and file.size_bytes > MAX_JSON_BYTES:
+            raise SubmissionRejected(f"{name} has {file.size_bytes:,} bytes", code="file_too_large")
+    if manifest.kind == "adapter" and not manifest.files.keys() >= ADAPTER_FILES:
+        raise SubmissionRejected(f"An adapter consists of {' and '.join(sorted(ADAPTER_FILES))}", code="file_missing")
+    budget = byte_budget(manifest, base)
+    if manifest.size_bytes > budget:
+        raise SubmissionRejected(
+            f"The repo has {manifest.size_bytes:,} bytes; at most {budget:,} are fetched", code="repo_too_large"
+        )
+
+
+def byte_budget(manifest: Manifest, base: BaseModel) -> int:
+    """How large the repo may be: in float32, whatever the precision of the base on disk."""
+    whole = 4 * base.parameters
+    share = MAX_FULL_SHARE if manifest.kind == "full" else MAX_ADAPTER_SHARE
+    return max(SMALL_REPO_BYTES, round(whole * share)) + MAX_JSON_BYTES * len(manifest.files)
+
+
+def screen_folder(folder: Path, manifest: Manifest, base: BaseModel) -> None:
+    """Raises SubmissionRejected for files that a worker should not even open."""
+    for name in manifest.files:
+        if name.endswith(".safetensors"):
+            read_header(folder / name)
+        elif name.endswith(".json"):
+            _read_json(folder / name)
+    if manifest.kind == "full":
+        _same_architecture(_read_json(folder / "config.json"), _read_json(base.folder / "config.json"))
+
+
+def _is_allowed(name: str, manifest: Manifest) -> bool:
+    own = name in ADAPTER_FILES if manifest.kind == "adapter" else FULL_FILE.fullmatch(name) is not None
+    return own or name in ALWAYS_ALLOWED
+
+
+def _same_architecture(theirs: dict[str, object], ours: dict[str, object]) -> None:
+    """A full model computes as the base does: only the weights differ. Our own config is used all the same."""
+    for key in sorted(theirs.keys() | ours.keys()):
+        if key not in COSMETIC and theirs.get(key) != ours.get(key):
+            raise SubmissionRejected(f"config.json differs from the base's in '{key}'", code="config_mismatch")
+
+
+def _read_json(file: Path) -> dict[str, object]:
+    try:
+        data = json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise SubmissionRejected(f"The repo has no {file.name}", code="file_missing") from error
+    except (ValueError, RecursionError) as error:
+        raise SubmissionRejected(f"{file.name} is no valid JSON: {error}", code="json_invalid") from error
+    if not isinstance(data, dict):
+        raise SubmissionRejected(f"{file.name} is no JSON object", code="json_invalid")
+    return data

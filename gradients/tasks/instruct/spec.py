@@ -1,0 +1,138 @@
+"""Instruct tasks: an instruction, perhaps with an input, and the answer to learn."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from gradients.domain.evaluation import MetricName
+from gradients.errors import DatasetInvalid
+from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
+from gradients.tasks.sources import numbers
+
+LONGEST_CELL = 200_000  # characters
+MOST_EMPTY_SHARE = 0.8
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+class Columns(BaseModel):
+    """Which column of the data set is which."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instruction: str = Field(default="instruction", min_length=1, description="what is asked")
+    output: str = Field(default="output", min_length=1, description="the answer to learn")
+    input: str | None = Field(default=None, description="more to go with the instruction")
+    system: str | None = Field(default=None, description="a system message of each row's own")
+
+    def named(self) -> dict[str, str]:
+        """role -> column, of the columns that are used."""
+        return {role: column for role, column in self.model_dump().items() if column is not None}
+
+
+class InstructParameters(BaseModel):
+    """What a customer says about an instruct task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    columns: Columns = Columns()
+    format: str = Field(default="{instruction} {input}", description="the prompt of a row that has an input")
+    no_input_format: str = Field(default="{instruction}", description="the prompt of a row that has none")
+    system_prompt: str | None = Field(
+        default=None, max_length=LONGEST_CELL, description="a system message for all rows"
+    )
+    max_tokens: int = Field(default=512, ge=16, le=131_072, description="tokens of a row that are read")
+
+    @field_validator("format", "no_input_format")
+    @classmethod
+    def _known_placeholders(cls, text: str) -> str:
+        """Only {instruction} and {input} stand for something; a template is never formatted by Python itself."""
+        unknown = sorted(set(_PLACEHOLDER.findall(text)) - {"instruction", "input"})
+        if unknown:
+            raise ValueError(f"only {{instruction}} and {{input}} can be used, not {{{unknown[0]}}}")
+        if "{instruction}" not in text:
+            raise ValueError("it must contain {instruction}")
+        return text
+
+    @model_validator(mode="after")
+    def _input_only_where_there_is_one(self) -> Self:
+        if "{input}" in self.no_input_format:
+            raise ValueError("no_input_format is for rows without an input, so it cannot contain {input}")
+        return self
+
+
+def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
+    """Rows as {"system", "prompt", "completion"}; rows without an instruction or an answer are left out and counted."""
+    asked = cast(InstructParameters, parameters)
+    columns = asked.columns.named()
+    _check_columns(rows, columns.values())
+    _check_cells(rows, columns.values())
+    kept, removed = [], Counter[str]()
+    for number, row in enumerate(rows, start=1):
+        cells = {role: str(row.get(column) or "").strip() for role, column in columns.items()}
+        if not cells["instruction"] or not cells["output"]:
+            removed["empty"] += 1
+            continue
+        kept.append(Numbered(number, _normal_form(cells, asked)))
+    if removed["empty"] > MOST_EMPTY_SHARE * len(rows):
+        raise DatasetInvalid(
+            f"{removed['empty']} of {len(rows)} rows have no instruction or no answer", fix="Check the column mapping"
+        )
+    return Cleaned(rows=tuple(kept), removed=removed)
+
+
+def text(row: Row) -> str:
+    """What rows are compared by."""
+    return f"{row['prompt']} {row['completion']}"
+
+
+def _normal_form(cells: dict[str, str], asked: InstructParameters) -> Row:
+    template = asked.format if cells.get("input") else asked.no_input_format
+    prompt = _PLACEHOLDER.sub(lambda match: cells.get(match.group(1), ""), template).strip()
+    return {"system": cells.get("system") or asked.system_prompt, "prompt": prompt, "completion": cells["output"]}
+
+
+def _check_columns(rows: Sequence[Row], wanted: Iterable[str]) -> None:
+    """A column that stands in no row is a mistake in the mapping."""
+    there = sorted({str(column) for row in rows for column in row})
+    for column in wanted:
+        if column not in there:
+            near = difflib.get_close_matches(column, there, n=1)
+            guess = f"Did you mean '{near[0]}'? " if near else ""
+            raise DatasetInvalid(
+                f"The data set has no column '{column}'",
+                code="column_missing",
+                fix=f"{guess}It has: {', '.join(there)}; map them with --set columns.<role>=<column>",
+            )
+
+
+def _check_cells(rows: Sequence[Row], columns: Iterable[str]) -> None:
+    for column in columns:
+        wrong = [n for n, row in enumerate(rows, start=1) if not isinstance(row.get(column), str | int | float | None)]
+        if wrong:
+            raise DatasetInvalid(
+                f"Column '{column}' is no text in rows {numbers(wrong)}", rows=wrong, code="wrong_type"
+            )
+        huge = [n for n, row in enumerate(rows, start=1) if len(str(row.get(column) or "")) > LONGEST_CELL]
+        if huge:
+            raise DatasetInvalid(
+                f"Column '{column}' has more than {LONGEST_CELL:,} characters in rows {numbers(huge)}", rows=huge
+            )
+
+
+INSTRUCT = TaskType(
+    name="instruct",
+    title="Instruction following",
+    schema=InstructParameters,
+    clean=clean,
+    text=text,
+    metric=MetricName("completion cross-entropy", "nats/token", 1, "lower"),
+    measure="gradients.tasks.instruct.metric:measure",
+    train="gradients.tasks.instruct.trainer:train",
+    generate="gradients.tasks.instruct.generate:generate",
+)

@@ -1,0 +1,67 @@
+"""All task types by name, and the one place where a customer's wish is checked. A new type is one line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from gradients.domain.json import Json, JsonObject
+from gradients.domain.task import TaskRequest
+from gradients.errors import TaskInvalid
+from gradients.tasks.base import TaskType
+from gradients.tasks.sources import parse_source
+
+TYPES = {
+    "instruct": "gradients.tasks.instruct.spec:INSTRUCT",
+}
+LONGEST_HOURS = 48.0
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Wish(BaseModel):
+    """A task as customers ask for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: str = Field(description="a task type's name")
+    base: str = Field(min_length=1, max_length=256, description="a shipped base, a folder, or a Hub id")
+    dataset: JsonValue = Field(description="a file, an upload, or hub:org/name@revision#split")
+    hours: float = Field(gt=0, le=LONGEST_HOURS, description="training budget of each miner")
+    parameters: dict[str, JsonValue] = Field(default_factory=dict, description="the task type's own part")
+
+
+def task_type(name: str) -> TaskType:
+    """The task type called `name`. Raises TaskInvalid that lists what there is."""
+    if name not in TYPES:
+        raise TaskInvalid(f"There is no task type '{name}'", fix=f"Choose from {', '.join(TYPES)}")
+    module, attribute = TYPES[name].split(":")
+    found: TaskType = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def validate_request(wish: Mapping[str, Json]) -> TaskRequest:
+    """The wish in its normal form. Raises TaskInvalid that names the field."""
+    checked = _validated(Wish, wish, where="")
+    kind = task_type(checked.type)
+    parameters = _validated(kind.schema, checked.parameters, where="parameters.")
+    return TaskRequest(
+        type=checked.type,
+        base=checked.base,
+        dataset=cast(JsonObject, parse_source(checked.dataset).model_dump(mode="json")),
+        parameters=cast(JsonObject, parameters.model_dump(mode="json")),
+        hours=checked.hours,
+    )
+
+
+def _validated(schema: type[Model], given: object, *, where: str) -> Model:
+    try:
+        return schema.model_validate(given)
+    except ValidationError as error:
+        problems = "; ".join(f"{where}{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+        raise TaskInvalid(
+            problems, fix="`gradients task submit --help` and the type's README show what is asked for"
+        ) from error
