@@ -1,0 +1,159 @@
+"""Who calls, and whether they may: btauth/1 signatures, and the metagraph as the list of who is known.
+
+Order, cheapest first: shape of the headers, whether the claimed hotkey may call at all, then the signature, then replay. Covers: strangers,
+replays in this process and from before its start, requests meant for somebody else. Does not cover: confidentiality (put TLS in front).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from bittensor import http_auth
+
+from gradients.domain.chain import Metagraph, Neuron
+from gradients.domain.task import Hotkey
+from gradients.errors import OutsideError, PeerRefused
+
+MAX_AGE_SECONDS = 10.0
+ALLOWED_SKEW_SECONDS = 2.0
+HEADER_CRYPTO = "x-bittensor-crypto"
+HEADER_HOTKEY = "x-bittensor-hotkey"
+HEADER_NONCE = "x-bittensor-nonce"
+
+
+class Unauthenticated(PeerRefused):
+    """The request is not signed by whom it claims, not for us, too old, or seen before."""
+
+    default_code = "unauthenticated"
+
+
+class Forbidden(PeerRefused):
+    """The caller is known or unknown, but may not do this."""
+
+    default_code = "forbidden"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody with a registered hotkey."""
+
+    hotkey: Hotkey
+    uid: int
+    validator_permit: bool
+    stake_tao: float
+
+
+class CallerPolicy(Protocol):
+    """Who may call."""
+
+    def admit(self, hotkey: str) -> Caller:
+        """The caller with this hotkey. Raises Forbidden."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MetagraphPolicy:
+    """Registered hotkeys may call; with `validators_only`, those with a permit and enough stake."""
+
+    metagraph: Callable[[], Metagraph]
+    validators_only: bool = False
+    min_stake_tao: float = 0.0
+
+    def admit(self, hotkey: str) -> Caller:
+        try:
+            neuron = self.metagraph().by_hotkey(hotkey)
+        except OutsideError as error:
+            raise Forbidden(
+                f"Who is registered is not known at the moment: {error}", code="metagraph_unknown"
+            ) from error
+        if neuron is None:
+            raise Forbidden(f"{hotkey[:48]} is not registered on this subnet", code="not_registered")
+        if self.validators_only:
+            self._check_validator(neuron)
+        return Caller(neuron.hotkey, neuron.uid, neuron.validator_permit, neuron.stake_tao)
+
+    def _check_validator(self, neuron: Neuron) -> None:
+        if not neuron.validator_permit:
+            raise Forbidden(f"uid {neuron.uid} has no validator permit", code="no_permit")
+        if neuron.stake_tao < self.min_stake_tao:
+            raise Forbidden(f"uid {neuron.uid} has less than {self.min_stake_tao:g} TAO of stake", code="stake_too_low")
+
+
+class Nonces:
+    """Replay protection within a process and across its restart: nonces from before the start are refused.
+
+    Together with the allowed skew this means that an axon answers nobody in its first two seconds, and needs no store on disk.
+    """
+
+    retention = 60.0
+
+    def __init__(self, *, started_ns: int | None = None) -> None:
+        self._seen = http_auth.InMemoryNonceStore(retention=self.retention)
+        started = time.time_ns() if started_ns is None else started_ns
+        self._earliest_ns = started + int(ALLOWED_SKEW_SECONDS * 1e9)
+
+    def check_and_store(self, hotkey_ss58: str, nonce_ns: int) -> bool:
+        """Whether the nonce is new."""
+        return nonce_ns >= self._earliest_ns and bool(self._seen.check_and_store(hotkey_ss58, nonce_ns))
+
+
+class RedisNonces:
+    """Replay protection for several processes behind one hotkey: SET NX EX on a shared server.
+
+    Nothing is lost when the server restarts but the memory of the last seconds; requests are refused while it is away.
+    """
+
+    retention = 60.0
+
+    def __init__(self, url: str) -> None:
+        import redis
+
+        self._server = redis.Redis.from_url(url, socket_timeout=2.0)
+
+    def check_and_store(self, hotkey_ss58: str, nonce_ns: int) -> bool:
+        """Whether the nonce is new to every process."""
+        key = f"gradients:nonce:{hotkey_ss58}:{nonce_ns}"
+        return bool(self._server.set(key, b"1", nx=True, ex=int(self.retention)))
+
+
+def authenticate(
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    method: str,
+    target: str,
+    our_hotkey: str,
+    policy: CallerPolicy,
+    nonces: http_auth.NonceStore,
+) -> Caller:
+    """The verified caller. Raises Forbidden or Unauthenticated.
+
+    Args:
+        headers: lower-case names.
+        target: path and query exactly as they were sent.
+    """
+    if HEADER_CRYPTO in headers:
+        raise Unauthenticated("Only sr25519 signatures are accepted", code="MalformedAuth")
+    caller = policy.admit(headers.get(HEADER_HOTKEY, ""))
+    try:
+        http_auth.verify(
+            headers,
+            body,
+            method=method,
+            path=target,
+            self_hotkey_ss58=our_hotkey,
+            max_age=MAX_AGE_SECONDS,
+            allowed_skew=ALLOWED_SKEW_SECONDS,
+            nonce_store=nonces,
+        )
+    except http_auth.AuthError as error:
+        raise Unauthenticated(str(error), code=type(error).__name__) from error
+    return caller
+
+
+def answer_target(*, target: str, nonce: str, status: int) -> str:
+    """What an answer is signed over in the place of a path, so that no answer can be used as a request or for another request."""
+    return f"{status} {nonce} {target}"

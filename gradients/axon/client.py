@@ -1,0 +1,165 @@
+"""Calls peers' axons: signs each request, checks each answer's signature, and never waits longer or takes more than its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+from bittensor import http_auth
+from pydantic import BaseModel, ValidationError
+
+from gradients.axon.addresses import check_address
+from gradients.axon.auth import HEADER_HOTKEY, HEADER_NONCE, answer_target
+from gradients.axon.limits import ClientLimits
+from gradients.axon.messages import Refusal
+from gradients.axon.transport import ANSWER_METHOD, HEADER_FILE
+from gradients.domain.chain import AxonAddress
+from gradients.domain.task import Hotkey
+from gradients.errors import PeerMisbehaved, PeerRefused, PeerUnreachable
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Somebody with an axon."""
+
+    hotkey: Hotkey
+    address: AxonAddress
+
+
+class AxonClient:
+    """Speaks for one hotkey. Raises PeerUnreachable, PeerRefused and PeerMisbehaved."""
+
+    def __init__(self, keypair: Any, *, allow_private: bool, limits: ClientLimits = ClientLimits()) -> None:  # noqa: ANN401, B008
+        self._keypair = keypair
+        self._allow_private = allow_private
+        self._limits = limits
+        timeout = httpx.Timeout(limits.stall_seconds, connect=limits.connect_seconds)
+        self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False)
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._http.aclose()
+
+    async def post(self, peer: Peer, path: str, message: BaseModel, *, answer: type[Answer]) -> Answer:
+        """The peer's answer to `message`."""
+        return await self._ask(peer, "POST", path, message.model_dump_json().encode(), answer)
+
+    async def get(self, peer: Peer, path: str, *, answer: type[Answer]) -> Answer:
+        """The peer's answer to a question without a body."""
+        return await self._ask(peer, "GET", path, b"", answer)
+
+    def stream(self, peer: Peer, path: str, *, offset: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """A file's bytes from `offset` on. They are as trustworthy as the digest that the reader compares them with."""
+        return self._stream(peer, path, offset)
+
+    async def _ask(self, peer: Peer, method: str, path: str, body: bytes, answer: type[Answer]) -> Answer:
+        signed = self._sign(peer, method, path, body)
+        try:
+            async with asyncio.timeout(self._limits.answer_seconds):
+                async with self._send(peer, method, path, body, signed) as response:
+                    content = await self._read(response)
+        except TimeoutError as error:
+            raise PeerUnreachable(
+                f"{peer.address.url(path)} did not answer in {self._limits.answer_seconds:g} s"
+            ) from error
+        _raise_refusal(peer, response, content)
+        self._check_answer(peer, response, content, path, signed)
+        try:
+            return answer.model_validate_json(content)
+        except ValidationError as error:
+            raise PeerMisbehaved(
+                f"{peer.hotkey} sent no valid {answer.__name__}: {error.errors()[0]['msg']}"
+            ) from error
+
+    @contextlib.asynccontextmanager
+    async def _stream(self, peer: Peer, path: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        signed = self._sign(peer, "GET", path, b"")
+        ranged = {"Range": f"bytes={offset}-"} if offset else {}
+        async with self._send(peer, "GET", path, b"", {**signed, **ranged}) as response:
+            if not response.is_success:
+                _raise_refusal(peer, response, await self._read(response))
+            if response.status_code != (206 if offset else 200):
+                raise PeerMisbehaved(f"{peer.hotkey} answered a range with {response.status_code}")
+            self._check_answer(peer, response, response.headers.get(HEADER_FILE, "").encode(), path, signed)
+            yield _chunks(peer, response)
+
+    def _sign(self, peer: Peer, method: str, path: str, body: bytes) -> dict[str, str]:
+        check_address(peer.address, allow_private=self._allow_private)
+        return dict(http_auth.sign(self._keypair, method=method, path=path, body=body, receiver_ss58=peer.hotkey))
+
+    @contextlib.asynccontextmanager
+    async def _send(
+        self, peer: Peer, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> AsyncIterator[httpx.Response]:
+        kind = {"Content-Type": "application/json"} if body else {}
+        try:
+            async with self._http.stream(
+                method, peer.address.url(path), content=body, headers={**headers, **kind, "Accept-Encoding": "identity"}
+            ) as response:
+                yield response
+        except httpx.HTTPError as error:
+            raise PeerUnreachable(
+                f"{peer.address.url(path)} cannot be reached: {error or type(error).__name__}"
+            ) from error
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        content = bytearray()
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > self._limits.answer_bytes:
+                raise PeerMisbehaved(
+                    f"An answer has at most {self._limits.answer_bytes:,} bytes", code="answer_too_large"
+                )
+        return bytes(content)
+
+    def _check_answer(
+        self, peer: Peer, response: httpx.Response, content: bytes, path: str, signed: Mapping[str, str]
+    ) -> None:
+        """Raises PeerMisbehaved unless the peer has signed this very answer to this very request."""
+        lowered = {name.lower(): value for name, value in signed.items()}
+        target = answer_target(target=path, nonce=lowered[HEADER_NONCE], status=response.status_code)
+        if response.headers.get(HEADER_HOTKEY) != peer.hotkey:
+            raise PeerMisbehaved(f"The answer is not signed by {peer.hotkey}", code="answer_unsigned")
+        try:
+            http_auth.verify(
+                response.headers,
+                content,
+                method=ANSWER_METHOD,
+                path=target,
+                self_hotkey_ss58=self._keypair.ss58_address,
+                nonce_store=http_auth.InMemoryNonceStore(),
+            )
+        except http_auth.StaleRequest as error:
+            raise PeerUnreachable(f"The clocks of {peer.hotkey} and ours are too far apart: {error}") from error
+        except http_auth.AuthError as error:
+            raise PeerMisbehaved(
+                f"The answer of {peer.hotkey} is badly signed: {error}", code="answer_unsigned"
+            ) from error
+
+
+async def _chunks(peer: Peer, response: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in response.aiter_raw():
+            yield chunk
+    except httpx.HTTPError as error:
+        raise PeerUnreachable(f"{peer.address.url()} broke off: {error or type(error).__name__}") from error
+
+
+def _raise_refusal(peer: Peer, response: httpx.Response, content: bytes) -> None:
+    """Raises PeerRefused for any answer that is not a success."""
+    if response.is_success:
+        return
+    try:
+        refusal = Refusal.model_validate_json(content)
+    except ValidationError:
+        raise PeerRefused(
+            f"{peer.address.url()} answered {response.status_code}", code=f"http_{response.status_code}"
+        ) from None
+    raise PeerRefused(refusal.message[:500], code=refusal.code[:64])

@@ -1,0 +1,201 @@
+"""The layer between the socket and the routes: limits before hashing, signed requests in, signed answers out.
+
+Pure ASGI, so that nothing of a request is read before its size is known. A body comes in whole, within its limits, before it is verified.
+Answers are signed over status, request nonce, target and body; a file's answer is signed over its digest and range instead, and its bytes
+are checked against the digest by whoever asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bittensor import http_auth
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gradients.axon.auth import (
+    HEADER_HOTKEY,
+    HEADER_NONCE,
+    CallerPolicy,
+    Forbidden,
+    Unauthenticated,
+    answer_target,
+    authenticate,
+)
+from gradients.axon.limits import RateLimiter, ServerLimits
+from gradients.axon.messages import Refusal
+from gradients.errors import GradientsError, PeerRefused
+
+ANSWER_METHOD = "RESPONSE"  # no HTTP method, so a signed answer is no valid request
+HEADER_FILE = "x-gradients-file"  # "<sha256> <content-range or ->" of a streamed file
+CALLER_KEY = "gradients_caller"
+
+
+class TooMuch(PeerRefused):
+    """The request is too large, too slow or one too many."""
+
+    default_code = "too_much"
+
+
+STATUS_OF: Mapping[type[GradientsError], int] = {Unauthenticated: 401, Forbidden: 403, TooMuch: 429}
+
+
+@dataclass
+class SignedTransport:
+    """Wraps an application; every route but the open ones is for authenticated callers only."""
+
+    app: ASGIApp
+    keypair: Any  # bittensor's Keypair, or anything that its http_auth can sign with
+    policy: CallerPolicy
+    nonces: http_auth.NonceStore
+    limits: ServerLimits
+    open_paths: frozenset[str]
+    callers: RateLimiter = field(init=False)
+    addresses: RateLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.callers = RateLimiter(self.limits.requests_per_minute)
+        self.addresses = RateLimiter(self.limits.requests_per_minute * 4)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self.open_paths:
+            await self.app(scope, receive, send)
+            return
+        request = _Request.of(scope)
+        answer = _Answer(request, self.keypair, send)
+        try:
+            body = await self._admitted_body(scope, request, receive)
+        except GradientsError as error:
+            await answer.refuse(error)
+            return
+        await self.app(scope, _replay(body, receive), answer.send)
+
+    async def _admitted_body(self, scope: Scope, request: _Request, receive: Receive) -> bytes:
+        """The body of a request that may go on; the caller is in the scope's state then."""
+        client = scope.get("client")
+        now = time.monotonic()
+        if client and not self.addresses.allows(client[0], now=now):
+            raise TooMuch("Too many requests from your address", code="rate_limited", fix="Slow down")
+        body = await _read_body(request, receive, self.limits)
+        caller = authenticate(
+            request.headers,
+            body,
+            method=request.method,
+            target=request.target,
+            our_hotkey=self.keypair.ss58_address,
+            policy=self.policy,
+            nonces=self.nonces,
+        )
+        if not self.callers.allows(caller.hotkey, now=now):
+            raise TooMuch("Too many requests", code="rate_limited", fix="Slow down")
+        scope.setdefault("state", {})[CALLER_KEY] = caller
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What of a request is signed, as it was sent."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, scope: Scope) -> _Request:
+        query = scope["query_string"].decode("latin-1")
+        target = scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        return cls(scope["method"], target, headers)
+
+
+async def _read_body(request: _Request, receive: Receive, limits: ServerLimits) -> bytes:
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdigit() or int(announced) > limits.body_bytes:
+        raise TooMuch(f"A request has at most {limits.body_bytes:,} bytes", code="body_too_large")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            while True:
+                message = await receive()
+                body += message.get("body", b"")
+                if len(body) > limits.body_bytes:
+                    raise TooMuch(f"A request has at most {limits.body_bytes:,} bytes", code="body_too_large")
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError as error:
+        raise TooMuch(f"The body was not here after {limits.body_seconds:g} s", code="body_too_slow") from error
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A receive that gives the body, which was read already, and then what comes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+class _Answer:
+    """Holds an answer back until it can be signed."""
+
+    def __init__(self, request: _Request, keypair: Any, send: Send) -> None:  # noqa: ANN401 (see SignedTransport)
+        self._request = request
+        self._keypair = keypair
+        self._send = send
+        self._start: Message | None = None
+        self._body = bytearray()
+
+    async def send(self, message: Message) -> None:
+        """The application's send."""
+        if message["type"] == "http.response.start":
+            self._start = message
+            if (signed := _header(message, HEADER_FILE)) is not None:
+                await self._send_start(signed.encode())
+        elif self._start is None:
+            await self._send(message)
+        else:
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False):
+                body = bytes(self._body)
+                await self._send_start(body)
+                await self._send({"type": "http.response.body", "body": body})
+
+    async def refuse(self, error: GradientsError) -> None:
+        """An answer that turns the caller away; the connection is closed, since its body may not have been read."""
+        status = STATUS_OF.get(type(error), 400)
+        body = Refusal(code=error.code, message=str(error)).model_dump_json().encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def _send_start(self, signed: bytes) -> None:
+        assert self._start is not None  # noqa: S101 (for the type checker: set by `send`)
+        target = answer_target(
+            target=self._request.target,
+            nonce=self._request.headers.get(HEADER_NONCE, "-"),
+            status=self._start["status"],
+        )
+        receiver = self._request.headers.get(HEADER_HOTKEY)
+        signature = http_auth.sign(
+            self._keypair, method=ANSWER_METHOD, path=target, body=signed, receiver_ss58=receiver
+        )
+        extra = [(name.lower().encode(), value.encode("latin-1")) for name, value in signature.items()]
+        await self._send({**self._start, "headers": [*self._start.get("headers", []), *extra]})
+        self._start = None
+
+
+def _header(message: Message, name: str) -> str | None:
+    wanted = name.encode()
+    return next((value.decode("latin-1") for key, value in message.get("headers", []) if key.lower() == wanted), None)
