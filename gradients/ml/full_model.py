@@ -1,0 +1,20 @@
+"""A whole fine-tuned model as files: the base's config and every weight, as precise as the base was stored."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from gradients.ml.base_model import Base
+
+
+def write_full_model(base: Base, folder: Path) -> None:
+    """Write config.json and model.safetensors; a weight that is tied to another is written once, as transformers does."""
+    shutil.copyfile(base.folder / "config.json", folder / "config.json")
+    tensors = {
+        name: parameter.detach().to("cpu", base.stored_dtype).contiguous()
+        for name, parameter in base.model.named_parameters()
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

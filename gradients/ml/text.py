@@ -1,0 +1,124 @@
+"""From rows of text to tokens, in the base model's own chat format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from jinja2 import TemplateError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gradients.errors import DatasetInvalid
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_MARK = "\u2603"  # stands for an answer while we look at what a template puts behind it
+
+
+class PromptRow(BaseModel):
+    """One row of an instruct task in its normal form."""
+
+    model_config = ConfigDict(frozen=True)
+
+    system: str | None = None
+    prompt: str
+    completion: str
+
+
+class Example(NamedTuple):
+    """A row as tokens."""
+
+    tokens: list[int]  # prompt, then completion and end of turn
+    completion_start: int  # position of the first token that counts
+
+
+def read_rows(path: Path) -> list[PromptRow]:
+    """The rows of a JSON lines file, in its order. Raises DatasetInvalid that names the first bad line, or when there is none at all."""
+    rows = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                rows.append(PromptRow.model_validate_json(line))
+            except ValidationError as error:
+                raise DatasetInvalid(f"Line {number} of {path.name} is no row: {error}", rows=(number,)) from error
+    if not rows:
+        raise DatasetInvalid(f"{path.name} holds no rows")
+    return rows
+
+
+class ChatFormat:
+    """How one base model wants dialogues written: its chat template, or plain lines where it has none.
+
+    The template belongs to our pinned base and is trusted; no text of a miner is ever a template.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._takes_system = self._try_system()
+        self._end = self._end_of_turn()
+
+    def prompt(self, *, system: str | None, prompt: str) -> str:
+        """The text up to where the answer begins."""
+        if not self._tokenizer.chat_template:
+            return "\n\n".join(part for part in (system, prompt) if part) + "\n"
+        if system and not self._takes_system:
+            system, prompt = None, f"{system}\n\n{prompt}"
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": prompt})
+        return self._render(messages, add_generation_prompt=True)
+
+    def encode(self, rows: Sequence[PromptRow], *, max_tokens: int) -> list[Example]:
+        """The rows as tokens.
+
+        A row that is too long loses the beginning of its prompt; its completion is cut only when it alone is too long.
+        """
+        prompts = self._tokens([self.prompt(system=row.system, prompt=row.prompt) for row in rows])
+        completions = self._tokens([row.completion + self._end for row in rows])
+        return [_fit(prompt, answer, max_tokens) for prompt, answer in zip(prompts, completions, strict=True)]
+
+    def prompt_tokens(self, *, system: str | None, prompt: str) -> list[int]:
+        """What a model continues when it answers."""
+        return self._tokens([self.prompt(system=system, prompt=prompt)])[0]
+
+    @property
+    def stop_tokens(self) -> list[int]:
+        """Tokens that end an answer."""
+        ending = self._tokens([self._end])[0]
+        return sorted({ending[0], self._tokenizer.eos_token_id})
+
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
+        # Templates write their special tokens themselves; adding them again would put two at the start.
+        tokens: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return tokens
+
+    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return text
+
+    def _try_system(self) -> bool:
+        """Whether the template knows system messages; some refuse them, some drop them silently."""
+        if not self._tokenizer.chat_template:
+            return True
+        messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "-"}]
+        try:
+            return _MARK in self._render(messages)
+        except TemplateError:
+            return False
+
+    def _end_of_turn(self) -> str:
+        """What the template puts behind an answer, such as "<|im_end|>", without the line end after it."""
+        if not self._tokenizer.chat_template:
+            return str(self._tokenizer.eos_token)
+        dialogue = [{"role": "user", "content": "-"}, {"role": "assistant", "content": _MARK}]
+        return self._render(dialogue).rpartition(_MARK)[2].rstrip() or str(self._tokenizer.eos_token)
+
+
+def _fit(prompt: list[int], completion: list[int], max_tokens: int) -> Example:
+    completion = completion[: max_tokens - 1]  # a token is only predicted when another stands before it
+    room = max_tokens - len(completion)
+    prompt = prompt[-room:]
+    return Example(tokens=prompt + completion, completion_start=len(prompt))

@@ -1,0 +1,87 @@
+"""A model in training: the weights that train, AdamW over them, and both as named tensors."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+
+from gradients.ml.checkpoint import Tensors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_BETAS = (0.9, 0.99)  # runs are short: a memory of 100 steps, not of 1,000
+_MAX_GRADIENT_NORM = 1.0
+
+
+class Trainee:
+    """Changes those weights of a model that require gradients, in place."""
+
+    def __init__(self, model: nn.Module, *, weight_decay: float, lora_plus_ratio: float) -> None:
+        """Args:
+        weight_decay: on matrices only.
+        lora_plus_ratio: the learning rate of LoRA's B factors over that of all others (LoRA+, arXiv 2402.12354).
+        """
+        self.model = model
+        self._weight_decay = weight_decay
+        self._lora_plus_ratio = lora_plus_ratio
+        self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self._optimiser = self._fresh_optimiser()
+
+    def step(self, rate: float) -> bool:
+        """Follow the gradients that lie in the model, and clear them. False, and no step, when they are not finite."""
+        norm = clip_grad_norm_(self._weights.values(), _MAX_GRADIENT_NORM)
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            for group in self._optimiser.param_groups:
+                group["lr"] = rate * group["rate_multiple"]
+            self._optimiser.step()
+        self._optimiser.zero_grad()
+        return finite
+
+    def weights(self) -> Tensors:
+        """Copies of the weights on the CPU."""
+        return {name: weight.detach().to("cpu", copy=True) for name, weight in self._weights.items()}
+
+    def load_weights(self, tensors: Tensors) -> None:
+        """Take over weights that `weights` gave."""
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                self._weights[name].copy_(tensor)
+
+    def moments(self) -> Tensors:
+        """Copies of the optimiser's state on the CPU, by "<parameter number>/<key>"."""
+        return {
+            f"{number}/{key}": tensor.detach().to("cpu", copy=True)
+            for number, state in self._optimiser.state_dict()["state"].items()
+            for key, tensor in state.items()
+        }
+
+    def load_moments(self, tensors: Tensors) -> None:
+        """Take over a state that `moments` gave; an empty one starts afresh."""
+        state: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
+        for name, tensor in tensors.items():
+            number, _, key = name.partition("/")
+            state[int(number)][key] = tensor.clone()
+        self._optimiser = self._fresh_optimiser()
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": dict(state), "param_groups": groups})
+
+    def _fresh_optimiser(self) -> AdamW:
+        groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+        for name, weight in self._weights.items():
+            multiple = self._lora_plus_ratio if ".lora_B." in name else 1.0
+            groups[multiple, self._weight_decay if weight.ndim > 1 else 0.0].append(weight)
+        return AdamW(
+            [
+                {"params": weights, "rate_multiple": multiple, "weight_decay": decay}
+                for (multiple, decay), weights in groups.items()
+            ],
+            lr=0.0,
+            betas=_BETAS,
+            fused=True,
+        )

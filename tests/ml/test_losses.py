@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gradients.ml.base_model import Base
+from gradients.ml.batching import IGNORED, pad
+from gradients.ml.device import Device
+from gradients.ml.losses import batch_losses, measure_rows
+from gradients.ml.text import Example
+
+CPU = Device("cpu")
+
+
+def means(base: Base, examples: list[Example], *, max_tokens: int = 2048) -> list[float]:
+    return [row.mean for row in measure_rows(base.model, examples, device=CPU, max_tokens=max_tokens)]
+
+
+def test_a_rows_loss_is_transformers_own_loss(base: Base, examples: list[Example]) -> None:
+    for example, ours in zip(examples, means(base, examples), strict=True):
+        tokens = torch.tensor([example.tokens])
+        labels = tokens.clone()
+        labels[:, : example.completion_start] = IGNORED
+        with torch.no_grad():
+            theirs = base.model(input_ids=tokens, labels=labels, use_cache=False).loss.item()
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 300, 100_000])
+def test_losses_do_not_depend_on_who_shares_the_batch(base: Base, examples: list[Example], max_tokens: int) -> None:
+    assert means(base, examples, max_tokens=max_tokens) == pytest.approx(means(base, examples), abs=1e-6)
+
+
+def test_the_same_measurement_gives_the_same_bits(base: Base, examples: list[Example]) -> None:
+    assert means(base, examples) == means(base, examples)
+
+
+def test_losses_come_in_the_order_of_the_rows_with_their_token_counts(base: Base, examples: list[Example]) -> None:
+    measured = measure_rows(base.model, examples, device=CPU, max_tokens=300)
+    backwards = measure_rows(base.model, examples[::-1], device=CPU, max_tokens=300)
+    assert [row.tokens for row in measured] == [len(e.tokens) - e.completion_start for e in examples]
+    assert [row.mean for row in measured] == pytest.approx([row.mean for row in backwards[::-1]], abs=1e-6)
+
+
+def test_progress_ends_with_all_rows(base: Base, examples: list[Example]) -> None:
+    told: list[int] = []
+    measure_rows(base.model, examples, device=CPU, max_tokens=300, progress=told.append)
+    assert told == sorted(told)
+    assert len(told) > 1
+    assert told[-1] == len(examples)
+
+
+def test_a_forward_pass_never_uses_a_cache_nor_a_mask_and_heads_only_what_counts() -> None:
+    seen: list[bool] = []
+
+    def model(*, input_ids: torch.Tensor, use_cache: bool, logits_to_keep: torch.Tensor) -> SimpleNamespace:
+        seen.append(use_cache)
+        assert logits_to_keep.tolist() == [1, 2]  # the positions that predict a counted token of any row
+        return SimpleNamespace(logits=torch.zeros(len(input_ids), len(logits_to_keep), 16))
+
+    losses = batch_losses(model, pad([Example([1, 2, 3, 4], 2), Example([5, 6, 7], 2)], CPU))
+    assert seen == [False]
+    assert losses.tokens.tolist() == [2, 1]
+    assert (losses.sums / losses.tokens).tolist() == pytest.approx([2.772588722, 2.772588722])  # ln 16
+
+
+def test_packed_rows_see_one_another_unless_the_cache_is_off(base: Base, examples: list[Example]) -> None:
+    """The trap that use_cache=False is for: it is why rows could be packed at all, and why nothing here may forget it."""
+    first, second = examples[0].tokens, examples[1].tokens
+    packed = torch.tensor([first + second])
+    positions = torch.tensor([[*range(len(first)), *range(len(second))]])
+    with torch.no_grad():
+        alone = base.model(input_ids=torch.tensor([second]), use_cache=False).logits[0]
+        without_cache = base.model(input_ids=packed, position_ids=positions, use_cache=False).logits[0, len(first) :]
+        with_cache = base.model(input_ids=packed, position_ids=positions, use_cache=True).logits[0, len(first) :]
+    assert torch.allclose(without_cache, alone, atol=1e-4)
+    assert not torch.allclose(with_cache, alone, atol=1e-1)
+
+
+def test_half_precision_weights_are_computed_in_float32_on_a_cpu(base: Base) -> None:
+    assert base.stored_dtype == torch.float16
+    assert {weight.dtype for weight in base.model.parameters()} == {torch.float32}
+    with CPU.precision():
+        assert base.model(input_ids=torch.tensor([[1, 2]]), use_cache=False).logits.dtype == torch.float32

@@ -1,0 +1,153 @@
+"""The reference trainer on a tiny base: real seconds, real files, a real kill."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from gradients.domain.json import JsonObject
+from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown
+from gradients.execution.job import Job
+from gradients.execution.process import ProcessExecutor
+from gradients.ml.base_model import Base
+from gradients.ml.device import Device
+from gradients.ml.losses import measure_rows
+from gradients.ml.submission import applied
+from gradients.ml.text import ChatFormat, read_rows
+from gradients.tasks.instruct.spec import INSTRUCT
+from gradients.tasks.instruct.trainer import train
+from gradients.tasks.jobs import TrainJob, TrainResult
+
+CPU = Device("cpu")
+MakeJob = Callable[..., TrainJob]
+
+
+def run(job: TrainJob, told: list[JsonObject] | None = None) -> TrainResult:
+    return TrainResult.model_validate(train(job.model_dump(mode="json"), (told if told is not None else []).append))
+
+
+def loss(base: Base, rows: Path, folder: Path | None) -> float:
+    examples = ChatFormat(base.tokenizer).encode(read_rows(rows), max_tokens=256)
+    with applied(base.model, folder):
+        measured = measure_rows(base.model, examples, device=CPU, max_tokens=2048)
+    return sum(row.mean for row in measured) / len(measured)
+
+
+def test_a_lora_learns_and_genuine_peft_reads_it(
+    base: Base, base_folder: Path, heldout_file: Path, train_job: MakeJob
+) -> None:
+    job = train_job(seconds=6, probe_learning_rates=(1e-2, 3e-2), lora_rank_stabilised=True, lora_plus_ratio=4.0)
+    result = run(job)
+    assert time.time() < job.deadline_unix
+    assert result.kind == "adapter"
+    assert result.learning_rate in (1e-2, 3e-2)
+    assert sorted(path.name for path in job.output_folder.iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    config = json.loads((job.output_folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "tiny-base"
+    ours = loss(base, heldout_file, job.output_folder)
+    assert ours < 0.85 * loss(base, heldout_file, None)
+
+    model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+    genuine = PeftModel.from_pretrained(model, job.output_folder).eval()
+    examples = ChatFormat(base.tokenizer).encode(read_rows(heldout_file), max_tokens=256)
+    theirs = [row.mean for row in measure_rows(genuine, examples, device=CPU, max_tokens=2048)]
+    assert sum(theirs) / len(theirs) == pytest.approx(ours, abs=1e-5)
+
+
+def test_a_full_fine_tune_learns_and_is_as_large_as_the_base(
+    base: Base, base_folder: Path, heldout_file: Path, train_job: MakeJob
+) -> None:
+    job = train_job(seconds=5, method="full")
+    result = run(job)
+    assert time.time() < job.deadline_unix
+    assert result.kind == "full"
+    assert loss(base, heldout_file, job.output_folder) < 0.85 * loss(base, heldout_file, None)
+    ours, theirs = job.output_folder / "model.safetensors", base_folder / "model.safetensors"
+    assert ours.stat().st_size < 1.05 * theirs.stat().st_size
+    assert {n: (t.shape, t.dtype) for n, t in load_file(ours).items()} == {
+        n: (t.shape, t.dtype) for n, t in load_file(theirs).items()
+    }
+    assert (job.output_folder / "config.json").read_bytes() == (base_folder / "config.json").read_bytes()
+
+
+def test_a_finished_job_returns_its_result_without_training(train_job: MakeJob) -> None:
+    job = train_job(seconds=3)
+    told: list[JsonObject] = []
+    result = run(job)
+    assert run(job, told) == result
+    assert told == []
+
+
+def test_progress_goes_from_loading_over_training_to_saving(train_job: MakeJob) -> None:
+    told: list[JsonObject] = []
+    run(train_job(seconds=4), told)
+    assert list(dict.fromkeys(progress["phase"] for progress in told)) == ["loading", "training", "saving"]
+    steps = [progress["step"] for progress in told if isinstance(progress["step"], int)]
+    assert steps == sorted(steps)
+
+
+def test_a_trainer_killed_in_the_middle_goes_on_where_it_was(train_job: MakeJob, tmp_path: Path) -> None:
+    job = train_job(seconds=20)
+    steps: list[int] = []
+
+    def kill_after_a_checkpoint(progress: JsonObject) -> None:
+        if progress["phase"] != "training":
+            return
+        checkpoint = (job.checkpoint_folder / "checkpoint.safetensors").stat().st_mtime_ns
+        steps.append(int(str(progress["step"])))
+        written.add(checkpoint)
+        if len(written) > 1:
+            [worker] = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+            os.kill(int(worker), signal.SIGKILL)
+
+    written: set[int] = set()
+    arguments = job.model_dump(mode="json")
+    by_worker = Job(function=INSTRUCT.train, arguments=arguments, folder=tmp_path / "job", deadline_seconds=60)
+    with pytest.raises(JobFailed) as caught:
+        asyncio.run(ProcessExecutor().run(by_worker, report=kill_after_a_checkpoint))
+    assert caught.value.code == "job_killed"
+    assert not job.output_folder.exists()
+
+    told: list[JsonObject] = []
+    result = run(job, told)
+    first_step = next(int(str(progress["step"])) for progress in told if progress["phase"] == "training")
+    assert first_step > steps[0]
+    assert result.steps > steps[-1]
+    assert time.time() < job.deadline_unix
+    assert job.output_folder.is_dir()
+
+
+def test_a_budget_that_is_over_is_refused_and_leaves_nothing(train_job: MakeJob) -> None:
+    job = train_job(seconds=-5)
+    with pytest.raises(JobFailed) as caught:
+        run(job)
+    assert caught.value.code == "budget_too_short"
+    assert not job.output_folder.exists()
+
+
+def test_other_arguments_do_not_go_on_from_a_strange_checkpoint(train_job: MakeJob) -> None:
+    run(train_job(seconds=3))
+    assert run(train_job(seconds=3, method="full")).kind == "full"  # the checkpoint has weights that it does not know
+
+
+def test_a_missing_base_and_missing_rows_are_named(train_job: MakeJob, tmp_path: Path) -> None:
+    job = train_job(seconds=3)
+    with pytest.raises(ModelUnknown):
+        run(job.model_copy(update={"base_folder": tmp_path / "nowhere"}))
+    job.train_file.write_text("")
+    with pytest.raises(DatasetInvalid):
+        run(job)

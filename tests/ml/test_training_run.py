@@ -1,0 +1,273 @@
+"""The loop's rules, on a model of one weight and a clock that only moves when somebody works."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from gradients.errors import JobFailed
+from gradients.ml.checkpoint import CheckpointFile
+from gradients.ml.training import Outcome, Progress, TrainingRun, TrainingSettings
+from gradients.tasks.jobs import TrainingPlan
+
+
+class Slope:
+    """An objective whose loss is the weight itself: its gradient is 1, so that AdamW moves the weight by the learning rate."""
+
+    def __init__(self, *, rows: int = 1000, step_seconds: float = 0.1, validation_seconds: float = 0.5) -> None:
+        self.lengths: Sequence[int] = [5] * rows
+        self.time = 1000.0
+        self.step_seconds = step_seconds
+        self.validation_seconds = validation_seconds
+        self.weights: list[float] = []  # before each step
+        self.seen: list[int] = []
+        self.loss_of: Callable[[float], float] = lambda weight: weight
+        self.fail_at: int | None = None
+        self.scale = 1.0
+
+    def now(self) -> float:
+        return self.time
+
+    def backward(self, model: nn.Module, rows: Sequence[int]) -> float:
+        if len(self.weights) == self.fail_at:
+            raise InterruptedError("killed")
+        [weight] = model.parameters()
+        self.weights.append(weight.item())
+        self.seen += rows
+        (weight.sum() * self.scale).backward()
+        self.time += self.step_seconds
+        return self.loss_of(weight.item())
+
+    def validate(self, model: nn.Module) -> float | None:
+        self.time += self.validation_seconds
+        [weight] = model.parameters()
+        return self.loss_of(weight.item())
+
+    def starts(self) -> list[int]:
+        """Steps before which the weight was the model's own; the very first step, whose length is unknown, is made at rate 0."""
+        return [step for step, weight in enumerate(self.weights) if weight == 5.0 and step != 1]
+
+    def rates(self) -> list[float]:
+        """The learning rate of each step but the last."""
+        return [before - after for before, after in zip(self.weights, self.weights[1:], strict=False)]
+
+
+class Unvalidated(Slope):
+    """Keeps no rows for validation."""
+
+    def validate(self, model: nn.Module) -> float | None:
+        return None
+
+
+def settings(**changes: object) -> TrainingSettings:
+    plan = {
+        "recipe": "test",
+        "method": "full",
+        "learning_rate": 0.1,
+        "warmup_fraction": 0.0,
+        "max_epochs": 1e6,
+    } | changes
+    return TrainingSettings(**TrainingPlan.model_validate(plan).model_dump(exclude={"recipe"}))
+
+
+def make_model() -> nn.Module:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 5.0)
+    return model
+
+
+def run(
+    objective: Slope,
+    folder: Path,
+    *,
+    model: nn.Module | None = None,
+    seconds: float = 60.0,
+    told: list[Progress] | None = None,
+    **changes: object,
+) -> Outcome:
+    return TrainingRun(
+        model or make_model(),
+        objective,
+        settings(**changes),
+        seed=1,
+        deadline=1000.0 + seconds,
+        checkpoints=CheckpointFile(folder, "digest"),
+        report=(told if told is not None else []).append,
+        now=objective.now,
+    ).run()
+
+
+def weight_of(model: nn.Module) -> float:
+    [weight] = model.parameters()
+    return float(weight.item())
+
+
+def test_settings_are_the_plans_fields_less_its_recipe() -> None:
+    assert set(TrainingSettings.__dataclass_fields__) == set(TrainingPlan.model_fields) - {"recipe"}
+
+
+def test_the_rate_falls_in_a_straight_line_to_zero_at_the_end_of_the_time(tmp_path: Path) -> None:
+    objective = Slope(validation_seconds=0.0)
+    run(objective, tmp_path)
+    rates = objective.rates()
+    # 60 s less 1.2 s to spare are 588 steps of 0.1 s; each step's rate is that of its middle
+    assert len(rates) == pytest.approx(587, abs=2)
+    assert rates[0] == pytest.approx(0.1, rel=0.01)
+    assert rates[len(rates) // 2] == pytest.approx(0.05, rel=0.01)
+    assert 0 < rates[-1] < 0.0005
+
+
+def test_the_rate_falls_to_zero_where_the_epochs_end_when_that_is_sooner(tmp_path: Path) -> None:
+    objective = Slope(rows=80)
+    outcome = run(objective, tmp_path, max_epochs=2.5, batch_rows=8)
+    assert outcome.rows_seen == 200
+    assert outcome.steps == 25
+    assert objective.rates()[12] == pytest.approx(0.05, rel=0.01)
+    assert objective.time < 1060 - 30
+
+
+@pytest.mark.parametrize("step_seconds", [0.05, 0.5, 7.0])
+def test_training_choosing_and_saving_end_before_the_deadline(tmp_path: Path, step_seconds: float) -> None:
+    objective = Slope(step_seconds=step_seconds, validation_seconds=2.0)
+    run(objective, tmp_path)
+    assert 1060 - 5 - step_seconds < objective.time < 1060
+
+
+def test_steps_that_become_slow_cost_steps_and_not_the_deadline(tmp_path: Path) -> None:
+    objective = Slope(step_seconds=0.1)
+
+    def slower(weight: float) -> float:
+        objective.step_seconds = min(4.0, objective.step_seconds * 1.02)
+        return weight
+
+    objective.loss_of = slower
+    run(objective, tmp_path)
+    assert objective.time < 1060
+
+
+def test_the_best_weights_are_handed_in_not_the_last(tmp_path: Path) -> None:
+    objective, model = Slope(), make_model()
+    objective.loss_of = lambda weight: abs(weight - 1.0)  # the slope leads from 5 past 1 to far below
+    outcome = run(objective, tmp_path, model=model)
+    assert min(objective.weights) < -5
+    assert outcome.validation_loss is not None
+    assert abs(weight_of(model) - 1.0) == pytest.approx(outcome.validation_loss)
+    assert outcome.validation_loss < 3
+
+
+def test_a_run_that_only_gets_worse_still_hands_in_its_best(tmp_path: Path) -> None:
+    objective, model = Slope(), make_model()
+    objective.loss_of = lambda weight: 10.0 - weight
+    outcome = run(objective, tmp_path, model=model)
+    assert outcome.validation_loss == pytest.approx(10.0 - weight_of(model))
+    assert weight_of(model) != 5.0
+
+
+def test_without_validation_rows_the_last_weights_are_handed_in(tmp_path: Path) -> None:
+    objective, model = Unvalidated(), make_model()
+    outcome = run(objective, tmp_path, model=model)
+    assert outcome.validation_loss is None
+    assert weight_of(model) < min(objective.weights)
+
+
+def test_the_learning_rate_that_does_best_for_a_while_is_taken_and_goes_on(tmp_path: Path) -> None:
+    objective = Slope()
+    objective.loss_of = lambda weight: abs(weight - 2.0)  # 48 steps of 0.001 get nowhere, of 1 far too far
+    outcome = run(objective, tmp_path, probe_learning_rates=(0.001, 0.05, 1.0), probe_fraction=0.1)
+    assert outcome.learning_rate == 0.05
+    _, second, third = objective.starts()
+    went_on_with = objective.weights[third + (third - second)]
+    assert went_on_with == pytest.approx(objective.weights[third - 1], abs=0.06)  # where the second probe ended
+    assert objective.time < 1060
+
+
+def test_a_rate_that_diverges_loses(tmp_path: Path) -> None:
+    objective = Slope()
+    objective.loss_of = lambda weight: math.nan if weight < 4.0 else weight
+    outcome = run(objective, tmp_path, probe_learning_rates=(0.5, 0.0001), max_epochs=0.5)
+    assert outcome.learning_rate == 0.0001
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_with_the_rows_it_has_not_seen(tmp_path: Path) -> None:
+    whole, first, second = Slope(), Slope(), Slope()
+    outcome = run(whole, tmp_path / "whole")
+    first.fail_at = 333
+    with pytest.raises(InterruptedError):
+        run(first, tmp_path / "cut")
+    second.time = first.time
+    resumed = run(second, tmp_path / "cut")
+    redone = 333 + len(second.weights) - resumed.steps
+    assert 0 <= redone <= 25  # checkpoints are 2 s, 20 steps, apart
+    assert second.weights[0] == first.weights[333 - redone]
+    assert second.seen == whole.seen[8 * (333 - redone) :][: len(second.seen)]
+    assert resumed.steps == pytest.approx(outcome.steps, abs=redone + 10)
+    assert second.rates()[-1] < 0.001
+
+
+def test_a_run_killed_between_probes_does_not_repeat_the_finished_ones(tmp_path: Path) -> None:
+    first, second = Slope(), Slope()
+    rates = (0.01, 0.02, 0.03)
+    first.fail_at = 80  # a probe is about 58 steps
+    with pytest.raises(InterruptedError):
+        run(first, tmp_path, probe_learning_rates=rates, probe_fraction=0.1)
+    second.time = first.time
+    outcome = run(second, tmp_path, probe_learning_rates=rates, probe_fraction=0.1)
+    assert outcome.learning_rate == 0.03
+    assert len(second.starts()) == 2
+
+
+def test_steps_along_nan_are_left_out(tmp_path: Path) -> None:
+    objective, model = Slope(), make_model()
+
+    def poison_some(weight: float) -> float:
+        objective.scale = math.nan if len(objective.weights) % 3 == 0 else 1.0
+        return weight
+
+    objective.loss_of = poison_some
+    run(objective, tmp_path, model=model)
+    assert math.isfinite(weight_of(model))
+    assert all(map(math.isfinite, objective.weights))
+
+
+def test_a_run_without_a_single_good_step_has_failed(tmp_path: Path) -> None:
+    objective = Slope()
+    objective.scale = math.inf
+    with pytest.raises(JobFailed) as caught:
+        run(objective, tmp_path)
+    assert caught.value.code == "diverged"
+
+
+def test_a_budget_too_short_for_a_step_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JobFailed) as caught:
+        run(Slope(), tmp_path, seconds=1.2)
+    assert caught.value.code == "budget_too_short"
+
+
+def test_progress_is_told_twice_a_second_and_grows(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    run(Slope(), tmp_path, told=told, probe_learning_rates=(0.01, 0.02))
+    assert 60 < len(told) <= 120
+    assert [progress.fraction for progress in told] == sorted(progress.fraction for progress in told)
+    assert {progress.phase for progress in told} == {"probing", "training"}
+
+
+def test_weight_decay_spares_what_is_no_matrix(tmp_path: Path) -> None:
+    class Flat(Slope):
+        def backward(self, model: nn.Module, rows: Sequence[int]) -> float:
+            sum(weight.sum() * 0 for weight in model.parameters()).backward()
+            self.time += 1
+            return 1.0
+
+        def validate(self, model: nn.Module) -> float | None:
+            return None
+
+    model = nn.Linear(1, 1)
+    nn.init.ones_(model.weight)
+    nn.init.ones_(model.bias)
+    run(Flat(), tmp_path, model=model, weight_decay=0.1)
+    assert model.bias.item() == 1.0
+    assert model.weight.item() < 0.9
