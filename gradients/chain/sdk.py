@@ -1,0 +1,226 @@
+"""The gateway over the official SDK: the same adapter for mainnet, testnet and the loopback chain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from gradients.chain.failures import explained, is_stale, refused
+from gradients.chain.network import Network
+from gradients.chain.reading import commitment_of, metagraph_of
+from gradients.chain.wallet import Keys
+from gradients.domain.chain import AxonAddress, Commitment, Metagraph, WeightsReceipt
+from gradients.domain.task import Hotkey
+from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable
+from gradients.log import get_logger
+
+MAX_COMMITMENT_BYTES = 128
+RESUBSCRIBE_SECONDS = 1.0
+LONGEST_RESUBSCRIBE_SECONDS = 30.0
+RECONCILE_TRIES = 10
+
+Result = TypeVar("Result")
+log = get_logger("chain")
+
+
+class SdkGateway:
+    """See ChainGateway. One client per gateway, connected at the first call and again whenever the node comes back."""
+
+    def __init__(self, network: str, netuid: int, keys: Keys, *, timeout_seconds: float = 60.0) -> None:
+        self._network = Network.parse(network)
+        self._netuid = netuid
+        self._keys = keys
+        self._timeout = timeout_seconds
+        self._client: Any = None  # bittensor's Client, imported late: the SDK takes a second to import
+        self._writing = asyncio.Lock()  # one transaction at a time: nonces are per account
+
+    @property
+    def netuid(self) -> int:
+        return self._netuid
+
+    @property
+    def hotkey(self) -> Hotkey:
+        return Hotkey(self._keys.hotkey.ss58_address)
+
+    async def block(self) -> int:
+        return int(await self._read("Reading the block", lambda client: client.block()))
+
+    async def block_seconds(self) -> float:
+        return float(await self._read("Reading the block time", lambda client: client.block_time()))
+
+    async def heads(self) -> AsyncIterator[int]:
+        rest = RESUBSCRIBE_SECONDS
+        while True:
+            try:
+                with explained("Following the chain"):
+                    async for header in (await self._connected()).blocks():
+                        rest = RESUBSCRIBE_SECONDS
+                        yield int(header.number)
+            except (ChainUnreachable, ChainRefused) as error:
+                log.warning("heads_lost", problem=str(error), retry_seconds=rest)
+            await asyncio.sleep(rest)
+            rest = min(rest * 2, LONGEST_RESUBSCRIBE_SECONDS)
+
+    async def metagraph(self) -> Metagraph:
+        raw = await self._read(
+            "Reading the metagraph", lambda client: client.subnets.metagraph(self._netuid, commitments=False)
+        )
+        if raw is None:
+            raise ChainRefused(f"There is no subnet {self._netuid} on {self._network.name}", code="subnet_missing")
+        return metagraph_of(raw)
+
+    async def commitments(self, *, block: int | None = None) -> Mapping[Hotkey, Commitment]:
+        import bittensor as bt
+
+        rows = await self._read(
+            f"Reading commitments at block {block or 'head'}",
+            lambda client: client.query_map(bt.storage.Commitments.CommitmentOf, [self._netuid], block=block),
+        )
+        found = [commitment_of(str(hotkey), record) for hotkey, record in rows]
+        return {commitment.hotkey: commitment for commitment in found if commitment is not None}
+
+    async def weights_of(self, uid: int) -> Mapping[int, float]:
+        """The weights that stand on chain for a validator's uid, uid -> share; empty before the first were set."""
+        matrix = await self._read("Reading weights", lambda client: client.weights.weights(netuid=self._netuid))
+        return dict(matrix.get(uid, {}))
+
+    async def balance_tao(self) -> float:
+        address = self._keys.coldkeypub.ss58_address
+        balance = await self._read("Reading the balance", lambda client: client.balances.get(address))
+        return float(balance.tao)
+
+    async def registration_price_tao(self) -> float:
+        """What registering costs at the moment; it floats."""
+        price = await self._read("Reading the price", lambda client: client.subnets.burn(self._netuid))
+        return float(price.tao)
+
+    async def register(self) -> int:
+        import bittensor as bt
+
+        if (uid := await self._uid()) is not None:
+            return uid
+        intent = bt.BurnedRegister(netuid=self._netuid)
+        await self._write("Registering", lambda client: client.execute(intent, self._keys), done=self._is_registered)
+        if (uid := await self._uid()) is None:
+            raise ChainOutcomeUnknown("The registration was included, but the hotkey has no uid yet", fix="Look again")
+        return uid
+
+    async def publish_axon(self, address: AxonAddress) -> bool:
+        import bittensor as bt
+
+        if await self._serves(address):
+            return False
+        intent = bt.ServeAxon(netuid=self._netuid, ip=address.ip, port=address.port)
+        await self._write(
+            "Publishing the axon",
+            lambda client: client.execute(intent, self._keys),
+            done=lambda: self._serves(address),
+        )
+        return True
+
+    async def commit(self, payload: bytes) -> int:
+        import bittensor as bt
+
+        if not 0 < len(payload) <= MAX_COMMITMENT_BYTES:
+            raise ChainRefused(
+                f"A commitment has 1 to {MAX_COMMITMENT_BYTES} bytes, not {len(payload)}", code="too_long"
+            )
+        if (block := await self._committed(payload)) is not None:
+            return block
+        fields = [[{f"Raw{len(payload)}": f"0x{payload.hex()}"}]]
+        call = bt.calls.Commitments.set_commitment(netuid=self._netuid, info={"fields": fields})
+
+        async def done() -> bool:
+            return await self._committed(payload) is not None
+
+        await self._write("Committing", lambda c: c.submit_call(call, self._keys, signer="hotkey"), done=done)
+        if (block := await self._committed(payload)) is None:
+            raise ChainOutcomeUnknown("The commitment was included, but the chain shows another one")
+        return block
+
+    async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
+        import bittensor as bt
+
+        before = await self._last_update()
+        intent = bt.SetWeights(netuid=self._netuid, weights=dict(shares), version_key=version_key)
+
+        async def done() -> bool:
+            return await self._last_update() > before
+
+        result = await self._write("Setting weights", lambda client: client.execute(intent, self._keys), done=done)
+        reveal_round = result.data.get("reveal_round") if result is not None else None
+        return WeightsReceipt(block=await self._last_update(), reveal_round=reveal_round)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _read(self, doing: str, call: Callable[[Any], Awaitable[Result]]) -> Result:
+        """A call that changes nothing, within the time limit."""
+        with explained(doing):
+            async with asyncio.timeout(self._timeout):
+                return await call(await self._connected())
+
+    async def _write(
+        self, doing: str, call: Callable[[Any], Awaitable[Any]], *, done: Callable[[], Awaitable[bool]]
+    ) -> Any:  # noqa: ANN401 (an ExtrinsicResult, or None when only the chain's state tells that it worked)
+        """Send a transaction once. A nonce that was behind is tried again; after silence the chain's state decides."""
+        async with self._writing:
+            try:
+                return await self._send(doing, call)
+            except ChainRefused as error:
+                if not is_stale(error):
+                    raise
+                return await self._send(doing, call)
+            except ChainUnreachable as error:
+                await self._reconcile(doing, error, done)
+                return None
+
+    async def _send(self, doing: str, call: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401 (as above)
+        result = await self._read(doing, call)
+        if not result.success:
+            raise refused(doing, result.error) if result.error else ChainRefused(f"{doing}: {result.message}")
+        return result
+
+    async def _reconcile(self, doing: str, lost: ChainUnreachable, done: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for the chain to show the effect. Raises ChainOutcomeUnknown when it does not within a few blocks."""
+        for _ in range(RECONCILE_TRIES):
+            try:
+                if await done():
+                    return
+            except ChainUnreachable:
+                pass
+            await asyncio.sleep(RESUBSCRIBE_SECONDS)
+        raise ChainOutcomeUnknown(f"{doing}: sent, and then silence ({lost.message})") from lost
+
+    async def _connected(self) -> Any:  # noqa: ANN401 (bittensor's Client)
+        if self._client is None:
+            import bittensor as bt
+
+            client = bt.Subtensor(self._network.name, retry_forever=True)
+            self._client = await client.__aenter__()
+        return self._client
+
+    async def _uid(self) -> int | None:
+        neuron = (await self.metagraph()).by_hotkey(self.hotkey)
+        return neuron.uid if neuron else None
+
+    async def _is_registered(self) -> bool:
+        return await self._uid() is not None
+
+    async def _serves(self, address: AxonAddress) -> bool:
+        neuron = (await self.metagraph()).by_hotkey(self.hotkey)
+        return neuron is not None and neuron.axon == address
+
+    async def _committed(self, payload: bytes) -> int | None:
+        """The block in which `payload` stands as our commitment, or None."""
+        commitment = (await self.commitments()).get(self.hotkey)
+        return commitment.block if commitment and commitment.payload == payload else None
+
+    async def _last_update(self) -> int:
+        neuron = (await self.metagraph()).by_hotkey(self.hotkey)
+        if neuron is None:
+            raise ChainRefused(f"{self.hotkey} is not registered on subnet {self._netuid}", code="not_registered")
+        return neuron.last_update_block

@@ -1,0 +1,63 @@
+"""Keys. A daemon opens its hotkey only; the coldkey is read for registering, and never kept on a GPU box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from gradients.errors import SetupError
+
+DEFAULT_PATH = Path("~/.bittensor/wallets")
+DEVELOPMENT = "//"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What the SDK signs with. Has the attributes that it looks for in a wallet."""
+
+    name: str
+    coldkey: Any  # bittensor's Keypair carries no types; public part only, unless it was opened for registering
+    hotkey: Any
+
+    @property
+    def coldkeypub(self) -> Any:  # noqa: ANN401 (as above)
+        """The coldkey's address."""
+        return self.coldkey
+
+    @property
+    def hotkeypub(self) -> Any:  # noqa: ANN401 (as above)
+        """The hotkey's address."""
+        return self.hotkey
+
+
+def open_wallet(name: str, hotkey: str, path: Path = DEFAULT_PATH, *, with_coldkey: bool = False) -> Keys:
+    """The keys called `name` and `hotkey`; names that start with // are development keys made from that URI.
+
+    Raises SetupError that names the missing file and the command that makes it.
+    """
+    if name.startswith(DEVELOPMENT):
+        return _development(name, hotkey)
+    from bittensor import Wallet
+
+    folder = path.expanduser() / name
+    for file in (folder / "hotkeys" / hotkey, folder / ("coldkey" if with_coldkey else "coldkeypub.txt")):
+        if not file.is_file():
+            raise SetupError(
+                f"There is no wallet file {file}",
+                fix=f"Make the wallet with `btcli wallet create -w {name} -H {hotkey}`, or name another one",
+            )
+    wallet = Wallet(name=name, hotkey=hotkey, path=str(path.expanduser()))
+    try:
+        coldkey = wallet.coldkey if with_coldkey else wallet.coldkeypub
+        return Keys(f"{name}/{hotkey}", coldkey, wallet.hotkey)
+    except Exception as error:  # the SDK's key files raise whatever went wrong: a password, a format, a permission
+        raise SetupError(f"The wallet {name}/{hotkey} cannot be opened: {error}") from error
+
+
+def _development(name: str, hotkey: str) -> Keys:
+    from bittensor.sp_core import Keypair
+
+    uri = hotkey if hotkey.startswith(DEVELOPMENT) else f"{name}//{hotkey}"
+    create = cast(Any, Keypair.create_from_uri)
+    return Keys(name, create(name), create(uri))
