@@ -1,0 +1,1 @@
+"""Answers of the runtime APIs, computed from the state at a block."""

@@ -1,0 +1,76 @@
+"""The command line of the local chain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from gradients.errors import GradientsError, SetupError
+from gradients.localchain.server import Running, running
+from gradients.localchain.settings import LocalChainSettings
+from gradients.log import configure_logging
+
+
+def localchain(
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 9944,
+    block_seconds: Annotated[float, typer.Option(help="Seconds between two blocks.")] = 1.0,
+    tempo: Annotated[int, typer.Option(help="Blocks per epoch of subnet 1 of a new chain.")] = 20,
+    data: Annotated[Path | None, typer.Option(help="Folder to keep the chain in; in memory without.")] = None,
+    host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
+    commit_reveal: Annotated[bool, typer.Option(help="Let subnet 1 of a new chain take sealed weights only.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Say where the chain listens as one line of JSON.")] = False,
+) -> None:
+    """Run a loopback subtensor that the Bittensor SDK and btcli connect to."""
+    configure_logging(style="json" if json_ else "text", level="info")
+    try:
+        settings = _settings(
+            host=host, port=port, block_seconds=block_seconds, tempo=tempo, data=data, commit_reveal=commit_reveal
+        )
+        asyncio.run(_run(settings, as_json=json_))
+    except GradientsError as error:
+        sys.stderr.write(f"{error}\n")
+        raise typer.Exit(1) from error
+
+
+def _settings(**values: object) -> LocalChainSettings:
+    try:
+        settings = LocalChainSettings.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(f"--{each['loc'][0]}: {each['msg']}".replace("_", "-") for each in error.errors())
+        raise SetupError(f"The local chain cannot run so: {problems}") from error
+    if settings.data is not None:
+        try:
+            settings.data.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(f"Could not make the folder {settings.data}: {error.strerror}") from error
+    return settings
+
+
+async def _run(settings: LocalChainSettings, *, as_json: bool) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    async with running(settings) as chain:
+        sys.stdout.write(_announcement(chain, as_json=as_json))
+        sys.stdout.flush()
+        await chain.wait(stop)
+
+
+def _announcement(chain: Running, *, as_json: bool) -> str:
+    if as_json:
+        return (
+            json.dumps({"event": "listening", "url": chain.url, "genesis": chain.genesis, "block": chain.block}) + "\n"
+        )
+    return (
+        f"A local chain listens on {chain.url} (genesis {chain.genesis[:10]}, block {chain.block}). Ctrl+C stops it.\n"
+    )

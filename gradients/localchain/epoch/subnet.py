@@ -1,0 +1,151 @@
+"""One subnet's epoch on the chain's state: read it, run Yuma, write what the metagraph shows, pay (run_coinbase.rs)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradients.localchain import neurons, stake
+from gradients.localchain.epoch import yuma
+from gradients.localchain.epoch.matrices import Counts, Mask, Matrix, Vector, normalized
+from gradients.localchain.pallets import subtensor as st
+from gradients.localchain.pallets.declare import Storage
+from gradients.localchain.state import Draft, View
+
+PER_MILLION = 1_000_000
+PER_MILLE = 1000
+
+
+class ConsensusUnknownError(Exception):
+    """The subnet asks for a consensus that is not carried out here."""
+
+
+def activity_cutoff(state: View, netuid: int) -> int:
+    """Blocks after which a validator that set no weights counts as inactive."""
+    return max(1, -(-state.get(st.ACTIVITY_CUTOFF_FACTOR, netuid) * state.get(st.TEMPO, netuid) // PER_MILLE))
+
+
+def run(state: Draft, netuid: int, block: int) -> None:
+    """Rate everybody, and pay what has piled up since the last epoch. Raises ConsensusUnknownError."""
+    if state.get(st.EPOCH_CONSENSUS_MODE, netuid).variant != "Yuma":
+        raise ConsensusUnknownError(f"subnet {netuid} asks for another consensus than Yuma, which is all there is here")
+    outcome = yuma.run(_standing(state, netuid, block), _rules(state, netuid))
+    owner_cut = _drain(state, st.PENDING_OWNER_CUT, netuid)
+    servers = _drain(state, st.PENDING_SERVER_EMISSION, netuid)
+    validators = _drain(state, st.PENDING_VALIDATOR_EMISSION, netuid)
+    _write(state, netuid, outcome, emitted=servers + validators)
+    _pay_owner(state, netuid, owner_cut)
+    paid_by_incentive = outcome.incentive.any()
+    if paid_by_incentive:
+        _pay_miners(state, netuid, _whole(outcome.server_shares * (servers + validators)))
+    _pay_validators(state, netuid, outcome, validators if paid_by_incentive else servers + validators)
+
+
+def _rules(state: View, netuid: int) -> yuma.Rules:
+    low, high = state.get(st.ALPHA_VALUES, netuid)
+    liquid = yuma.LiquidAlpha(low / yuma.U16, high / yuma.U16, state.get(st.ALPHA_SIGMOID_STEEPNESS, netuid))
+    return yuma.Rules(
+        kappa=state.get(st.KAPPA, netuid) / yuma.U16,
+        bonds_moving_average=state.get(st.BONDS_MOVING_AVERAGE, netuid) / PER_MILLION,
+        bonds_penalty=state.get(st.BONDS_PENALTY, netuid) / yuma.U16,
+        max_validators=state.get(st.MAX_ALLOWED_VALIDATORS, netuid),
+        activity_cutoff_blocks=activity_cutoff(state, netuid),
+        stake_threshold_rao=state.get(st.STAKE_THRESHOLD),
+        yuma3=state.get(st.YUMA3, netuid),
+        liquid_alpha=liquid if state.get(st.LIQUID_ALPHA, netuid) else None,
+    )
+
+
+def _standing(state: View, netuid: int, block: int) -> yuma.Standing:
+    seats = state.get(st.SUBNETWORK_N, netuid)
+    last_step = state.get(st.LAST_STEP_BLOCK, netuid)
+    registered = [state.get(st.BLOCK_AT_REGISTRATION, netuid, uid) for uid in range(seats)]
+    return yuma.Standing(
+        block=block,
+        bonds_since_block=last_step + 1 if last_step else max(0, block - state.get(st.TEMPO, netuid)),
+        stake=np.array([each.total for each in stake.weights(state, netuid)], dtype=np.float64),
+        weights=_matrix(state, st.WEIGHTS, netuid, seats),
+        bonds=_matrix(state, st.BONDS, netuid, seats),
+        permits=np.array(state.get(st.VALIDATOR_PERMIT, netuid), dtype=bool),
+        last_update=np.array(state.get(st.LAST_UPDATE, netuid), dtype=np.int64),
+        registered_at=np.array(registered, dtype=np.int64),
+        committed_at=_oldest_commits(state, netuid, seats) if state.get(st.COMMIT_REVEAL_ENABLED, netuid) else None,
+        owner_uid=neurons.owner_uid(state, netuid),
+    )
+
+
+def _matrix(state: View, item: Storage[list[tuple[int, int]]], netuid: int, seats: int) -> Matrix:
+    matrix = np.zeros((seats, seats))
+    for (uid,), row in state.entries(item, netuid).items():
+        for target, value in row:
+            matrix[int(uid), target] = value
+    return matrix
+
+
+def _oldest_commits(state: View, netuid: int, seats: int) -> Counts:
+    """The block of each validator's oldest commit that can still be revealed; the largest number where there is none."""
+    oldest = np.full(seats, np.iinfo(np.int64).max, dtype=np.int64)
+    first_epoch = state.get(st.SUBNET_EPOCH_INDEX, netuid) - state.get(st.REVEAL_PERIOD_EPOCHS, netuid)
+    for (epoch,), commits in state.entries(st.TIMELOCKED_COMMITS, netuid).items():
+        for hotkey, block, _, _ in commits if int(epoch) >= first_epoch else []:
+            uid = state.get(st.UIDS, netuid, hotkey)
+            if uid is not None:
+                oldest[uid] = min(oldest[uid], block)
+    return oldest
+
+
+def _write(state: Draft, netuid: int, outcome: yuma.Outcome, *, emitted: int) -> None:
+    shares = normalized(outcome.server_shares + outcome.validator_shares)
+    state.put(st.ACTIVE, netuid, value=_flags(outcome.active))
+    state.put(st.EMISSION, netuid, value=_whole(shares * emitted))
+    state.put(st.CONSENSUS, netuid, value=_u16(outcome.consensus))
+    state.put(st.INCENTIVE, netuid, value=_u16(outcome.incentive))
+    state.put(st.DIVIDENDS, netuid, value=_u16(outcome.dividends))
+    state.put(st.VALIDATOR_TRUST, netuid, value=_u16(outcome.validator_trust))
+    state.put(st.VALIDATOR_PERMIT, netuid, value=_flags(outcome.permits))
+    state.put(st.STAKE_WEIGHT, netuid, value=_u16(outcome.stake_shares))
+    for uid, row in enumerate(outcome.bonds):
+        bonds = [(int(target), int(row[target])) for target in np.flatnonzero(row)]
+        if bonds or state.has(st.BONDS, netuid, uid):
+            state.put(st.BONDS, netuid, uid, value=bonds)
+
+
+def _pay_owner(state: Draft, netuid: int, rao: int) -> None:
+    hotkey, coldkey = state.get(st.SUBNET_OWNER_HOTKEY, netuid), state.get(st.SUBNET_OWNER, netuid)
+    stake.add(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid, rao=rao)
+
+
+def _pay_miners(state: Draft, netuid: int, amounts: list[int]) -> None:
+    """Stake each miner's emission to itself; what the owner's hotkeys earn is burned, as on the chain."""
+    owner = state.get(st.SUBNET_OWNER, netuid)
+    owner_hotkey = state.get(st.SUBNET_OWNER_HOTKEY, netuid)
+    for hotkey, rao in zip(stake.hotkeys(state, netuid), amounts, strict=True):
+        coldkey = state.get(st.OWNER, hotkey)
+        if rao and coldkey != owner and hotkey != owner_hotkey:
+            stake.add(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid, rao=rao)
+
+
+def _pay_validators(state: Draft, netuid: int, outcome: yuma.Outcome, rao: int) -> None:
+    amounts = _whole(normalized(outcome.validator_shares) * rao)
+    for hotkey, amount in zip(stake.hotkeys(state, netuid), amounts, strict=True):
+        if amount or state.has(st.ALPHA_DIVIDENDS, netuid, hotkey):
+            state.put(st.ALPHA_DIVIDENDS, netuid, hotkey, value=amount)
+        if amount:
+            stake.pay_dividend(state, hotkey, netuid, amount)
+
+
+def _drain(state: Draft, item: Storage[int], netuid: int) -> int:
+    pending = state.get(item, netuid)
+    state.put(item, netuid, value=0)
+    return pending
+
+
+def _u16(shares: Vector) -> list[int]:
+    return [int(value) for value in np.floor(np.clip(shares, 0, 1) * yuma.U16 + yuma.FLOOR_TOLERANCE)]
+
+
+def _whole(amounts: Vector) -> list[int]:
+    return [int(amount) for amount in np.floor(amounts + yuma.FLOOR_TOLERANCE)]
+
+
+def _flags(mask: Mask) -> list[bool]:
+    return [bool(flag) for flag in mask]

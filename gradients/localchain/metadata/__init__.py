@@ -1,0 +1,1 @@
+"""The runtime's description of itself (metadata V15), built from the pallets' declarations."""

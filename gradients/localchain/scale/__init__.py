@@ -1,0 +1,1 @@
+"""SCALE, Substrate's binary encoding: types that encode, decode and describe themselves."""
