@@ -73,7 +73,7 @@ class Daemon:
                 fix="Run `gradients register` first",
             )
         if not neuron.validator_permit:
-            log.warning("no_validator_permit", hotkey=hotkey, stake_tao=neuron.stake_tao)
+            log.warning("no_validator_permit", hotkey=hotkey, stake_alpha=neuron.stake_alpha)
 
 
 async def _cancel_after(stop: asyncio.Event, loops: list[asyncio.Task[None]]) -> None:

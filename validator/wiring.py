@@ -2,7 +2,43 @@
 
 from __future__ import annotations
 
-LOCAL_CUSTOMER = "local"
+import os
+from collections.abc import Mapping
+
+from fastapi import FastAPI
+
+from gradients.axon.auth import MetagraphPolicy
+from gradients.axon.client import AxonClient
+from gradients.axon.limits import ServerLimits
+from gradients.axon.server import signed_app
+from gradients.chain.network import Network
+from gradients.chain.sdk import SdkGateway
+from gradients.chain.view import ChainView
+from gradients.chain.wallet import Keys, open_wallet
+from gradients.clock import SystemClock
+from gradients.domain.task import TaskState
+from gradients.errors import SetupError
+from gradients.execution.process import ProcessExecutor
+from gradients.repo.bases import BaseModels
+from gradients.repo.store import ContentStore
+from validator.api.app import api_app
+from validator.api.uploads import Uploads
+from validator.axon_app import add_data_route
+from validator.board import Board
+from validator.daemon import Daemon
+from validator.emission import Emission
+from validator.engine import Stage, StepEngine
+from validator.folders import Folders
+from validator.intake import Intake
+from validator.ledger import Ledger
+from validator.local_key import keep_local_key
+from validator.progress import Progress
+from validator.settings import ValidatorSettings
+from validator.stages.collect import CollectStage
+from validator.stages.measure import MeasureStage
+from validator.stages.offer import OfferStage
+from validator.stages.prepare import PrepareStage
+from validator.stages.score import ScoreStage
 
 
 def build(settings: ValidatorSettings) -> Daemon:
@@ -10,18 +46,18 @@ def build(settings: ValidatorSettings) -> Daemon:
     network = Network.parse(settings.chain.network)
     if settings.seed is not None and not network.is_local:
         raise SetupError("A seed makes secret salts predictable", fix="Remove `seed` outside of a local network")
-    folders = Folders(settings.resolved_folder())
-    wallet = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
+    keys = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     gateway = SdkGateway(
-        settings.chain.network, settings.chain.netuid, wallet, timeout_seconds=settings.chain.call_timeout_seconds
+        settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
     )
-    clock = SystemClock()
+    clock, folders = SystemClock(), Folders(settings.resolved_folder())
     ledger = Ledger.open(settings.resolved_ledger_url(), clock)
-    keep_local_key(ledger, folders)
-    view = ChainView(gateway, clock)
-    client = AxonClient(wallet.hotkey, allow_private=network.is_local)
-    parts = Parts(settings, folders, gateway, clock, ledger, view, client)
-    engine = StepEngine(ledger, view, parts.stages(), owner=f"{gateway.hotkey[:16]}/{os.getpid()}")
+    keep_local_key(ledger.customers, folders.api_key)
+    view = ChainView(gateway, clock, refresh_seconds=settings.chain.refresh_seconds)
+    client = AxonClient(keys.hotkey, allow_private=network.is_local)
+    bases, store = BaseModels.default(settings.caches), ContentStore(folders.blobs)
+    stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders)
+    engine = StepEngine(ledger, view, stages, owner=f"{gateway.hotkey[:16]}/{os.getpid()}")
     progress = Progress(ledger, view, client)
     return Daemon(
         gateway=gateway,
@@ -29,8 +65,44 @@ def build(settings: ValidatorSettings) -> Daemon:
         engine=engine,
         emission=Emission(ledger, gateway, view, clock),
         progress=progress,
-        axon_app=parts.axon_app(wallet.hotkey),
-        api_app=parts.api_app(Board(ledger, progress), engine),
+        axon_app=_axon_app(settings, keys, view, ledger, store),
+        api_app=api_app(
+            ledger=ledger,
+            board=Board(ledger, progress),
+            intake=Intake(ledger, bases, engine.wake, settings.seed),
+            uploads=Uploads(folders.uploads, settings.api.max_upload_bytes),
+            folders=folders,
+            ready=lambda: view.block > 0,
+        ),
         axon=settings.axon,
         api=settings.api,
     )
+
+
+def _stages(
+    settings: ValidatorSettings,
+    ledger: Ledger,
+    gateway: SdkGateway,
+    view: ChainView,
+    client: AxonClient,
+    clock: SystemClock,
+    bases: BaseModels,
+    store: ContentStore,
+    folders: Folders,
+) -> Mapping[TaskState, Stage]:
+    """The stage that takes tasks out of each state."""
+    return {
+        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders),
+        TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
+        TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
+        TaskState.COLLECTED: MeasureStage(ledger, bases, store, ProcessExecutor(), folders, settings.measure),
+        TaskState.MEASURED: ScoreStage(ledger, clock),
+    }
+
+
+def _axon_app(settings: ValidatorSettings, keys: Keys, view: ChainView, ledger: Ledger, store: ContentStore) -> FastAPI:
+    """The axon that gives train rows to registered hotkeys."""
+    limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
+    app = signed_app(keypair=keys.hotkey, policy=MetagraphPolicy(view.metagraph), limits=limits)
+    add_data_route(app, ledger=ledger, store=store)
+    return app

@@ -43,7 +43,7 @@ class Caller:
     hotkey: Hotkey
     uid: int
     validator_permit: bool
-    stake_tao: float
+    stake_alpha: float
 
 
 class CallerPolicy(Protocol):
@@ -60,7 +60,7 @@ class MetagraphPolicy:
 
     metagraph: Callable[[], Metagraph]
     validators_only: bool = False
-    min_stake_tao: float = 0.0
+    min_stake_alpha: float = 0.0
 
     def admit(self, hotkey: str) -> Caller:
         try:
@@ -73,13 +73,13 @@ class MetagraphPolicy:
             raise Forbidden(f"{hotkey[:48]} is not registered on this subnet", code="not_registered")
         if self.validators_only:
             self._check_validator(neuron)
-        return Caller(neuron.hotkey, neuron.uid, neuron.validator_permit, neuron.stake_tao)
+        return Caller(neuron.hotkey, neuron.uid, neuron.validator_permit, neuron.stake_alpha)
 
     def _check_validator(self, neuron: Neuron) -> None:
         if not neuron.validator_permit:
             raise Forbidden(f"uid {neuron.uid} has no validator permit", code="no_permit")
-        if neuron.stake_tao < self.min_stake_tao:
-            raise Forbidden(f"uid {neuron.uid} has less than {self.min_stake_tao:g} TAO of stake", code="stake_too_low")
+        if neuron.stake_alpha < self.min_stake_alpha:
+            raise Forbidden(f"uid {neuron.uid} has less than {self.min_stake_alpha:g} alpha of stake", code="stake_too_low")
 
 
 class Nonces:

@@ -9,6 +9,8 @@ from typing import Any
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron
 from gradients.domain.task import Hotkey
 
+RAO = 10**9  # of TAO and of alpha
+
 
 def metagraph_of(raw: Any) -> Metagraph:  # noqa: ANN401 (the SDK's Metagraph carries no types here)
     """A domain metagraph."""
@@ -42,10 +44,10 @@ def _neuron(raw: Any, axon: Mapping[str, Any]) -> Neuron:  # noqa: ANN401 (as ab
         coldkey=raw.coldkey,
         axon=_axon(axon),
         validator_permit=raw.validator_permit,
-        stake_tao=float(raw.total_stake.tao),
+        stake_alpha=raw.total_stake.rao / RAO,
         incentive=raw.incentive,
         dividends=raw.dividends,
-        emission_alpha=float(raw.emission.tao),
+        emission_alpha=raw.emission.rao / RAO,
         last_update_block=raw.last_update,
         registered_at_block=raw.block_at_registration,
     )

@@ -30,7 +30,7 @@ class Neuron:
     coldkey: str
     axon: AxonAddress | None
     validator_permit: bool
-    stake_tao: float  # alpha plus weighted root stake, in TAO units
+    stake_alpha: float  # alpha plus weighted root stake
     incentive: float  # share of the last epoch, 0..1
     dividends: float  # share of the last epoch, 0..1
     emission_alpha: float  # alpha earned in the last epoch

@@ -127,7 +127,7 @@ def _miner(folder: Path, index: int) -> Participant:
 def _shared_settings(plan: Plan, who: Participant) -> dict[str, Mapping[str, Json]]:
     return {
         "": {"folder": str(who.folder)},
-        "chain": {"network": plan.chain_url, "netuid": 1},
+        "chain": {"network": plan.chain_url, "netuid": 1, "refresh_seconds": 2 * plan.options.block_seconds},
         "wallet": {"name": who.coldkey, "hotkey": who.hotkey},
         "axon": {"host": who.host, "port": who.port},
         "log": {"style": "json"},

@@ -31,6 +31,7 @@ from validator.seeds import seed
 from validator.settings import CollectSettings, OfferSettings
 
 SECONDS_PER_DAY = 86_400.0
+NO_PERMIT_SECONDS = 2.0  # until we look again whether we have a permit
 
 log = get_logger("offer")
 
@@ -59,6 +60,11 @@ class OfferStage:
         """Offer, draw and start. A task that nobody takes rests, and ends after `settings.tries` offers."""
         task = claim.task
         if task.window is None:
+            if not await self._permitted():
+                await asyncio.to_thread(
+                    self.ledger.tasks.postpone, claim.lease, seconds=NO_PERMIT_SECONDS, counts=False
+                )
+                return
             accepted = await self._offer(task)
             if not accepted:
                 await self._nobody(claim)
@@ -75,9 +81,14 @@ class OfferStage:
             due_at_block=window.deadline_block + 1,
         )
 
+    async def _permitted(self) -> bool:
+        """Whether miners will listen: a validator without a permit is refused by all of them."""
+        neuron = (await self.view.refresh()).by_hotkey(self.gateway.hotkey)
+        return neuron is not None and neuron.validator_permit
+
     async def _offer(self, task: Task) -> list[Acceptance]:
         """Everybody who said yes in time."""
-        metagraph = await self.view.refresh()
+        metagraph = self.view.metagraph()
         miners = [n for n in metagraph.neurons if n.axon is not None and n.hotkey != self.gateway.hotkey]
         answers = await asyncio.gather(*(self._ask(neuron, _offer_of(task)) for neuron in miners))
         return [answer for answer in answers if answer is not None]

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
-from gradients.domain.task import TaskState
+from gradients.domain.task import Prepared, TaskState
+from gradients.log import get_logger
 from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
+from gradients.tasks.preparation import prepare
+from gradients.tasks.registry import task_type
+from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
+
+log = get_logger("prepare")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +26,30 @@ class PrepareStage:
     ledger: Ledger
     bases: BaseModels
     store: ContentStore
-    folder: Path
+    folders: Folders
 
     async def run(self, claim: Claim) -> None:
         """Prepare the task's data in a thread. Raises CustomerError for data or a base that cannot be used."""
         prepared = await asyncio.to_thread(self._prepare, claim)
         await asyncio.to_thread(
             self.ledger.tasks.advance, claim.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=prepared
+        )
+        log.info("task_opened", task=claim.task.id, train=prepared.train_rows, heldout=prepared.heldout_rows)
+
+    def _prepare(self, claim: Claim) -> Prepared:
+        request, folder = claim.task.request, self.folders.prepared(claim.task.id)
+        base = self.bases.resolve(request.base)
+        data = prepare(task_type(request.type), request, salt=claim.salt, folder=folder)
+        for file in (data.train_file, data.heldout_file):
+            self.store.add_file(file)
+        shutil.rmtree(folder)
+        return Prepared(
+            base_digest=base.digest,
+            base_parameters=base.parameters,
+            train=data.train,
+            heldout=data.heldout,
+            train_rows=data.train_rows,
+            heldout_rows=data.heldout_rows,
+            heldout_commitment=data.heldout_commitment,
+            removed=data.removed,
         )

@@ -1,0 +1,77 @@
+"""`gradients miner`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradients.flags import (
+    AxonHost,
+    AxonPort,
+    Config,
+    ExternalIp,
+    Folder,
+    LogStyle,
+    Netuid,
+    Network,
+    WalletHotkey,
+    WalletName,
+    WalletPath,
+    settings_of,
+)
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def miner() -> None:
+    """The reference miner: takes tasks, trains inside their time, commits and serves the model."""
+
+
+@app.command()
+def run(
+    config: Config = None,
+    folder: Folder = None,
+    wallet: WalletName = None,
+    hotkey: WalletHotkey = None,
+    wallet_path: WalletPath = None,
+    network: Network = None,
+    netuid: Netuid = None,
+    host: AxonHost = None,
+    port: AxonPort = None,
+    external_ip: ExternalIp = None,
+    recipe: Annotated[Path | None, typer.Option(help="How to train: a file of configs/recipes/ or your own.")] = None,
+    log_style: LogStyle = None,
+) -> None:
+    """Run a miner until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
+    import asyncio
+
+    from gradients.exclusive import only_one
+    from gradients.log import configure_logging
+    from miner.daemon import run_until_signalled
+    from miner.settings import MinerSettings
+    from miner.wiring import build
+
+    flags = settings_of(
+        folder=folder,
+        recipe=recipe,
+        wallet__name=wallet,
+        wallet__hotkey=hotkey,
+        wallet__path=wallet_path,
+        chain__network=network,
+        chain__netuid=netuid,
+        axon__host=host,
+        axon__port=port,
+        axon__external_ip=external_ip,
+        log__style=log_style,
+    )
+    settings = MinerSettings.load(config, flags)
+    configure_logging(style=settings.log.style, level=settings.log.level)
+
+    async def main() -> None:
+        await run_until_signalled(build(settings))
+
+    with only_one(settings.resolved_folder(), what="miner"):
+        asyncio.run(main())

@@ -1,0 +1,147 @@
+"""What a miner answers on its axon: offers, starts, how far it is, and after the deadline the submission and its files."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fastapi import FastAPI, Request, Response
+
+from gradients.axon.auth import Caller
+from gradients.axon.messages import Offer, OfferAnswer, ProofStepMessage, Reveal, Start, StartAnswer, Status
+from gradients.axon.server import file_response, requires_caller
+from gradients.chain.gateway import ChainGateway
+from gradients.chain.view import ChainView
+from gradients.clock import Clock
+from gradients.domain.commitment import prove
+from gradients.domain.json import JsonObject
+from gradients.errors import GradientsError, PeerRefused
+from gradients.repo.bases import BaseModels
+from gradients.repo.manifest import Manifest, parse_manifest
+from gradients.tasks.jobs import TrainProgress
+from miner.attempt import REPO
+from miner.choose import Situation, choose
+from miner.journal import Journal, Record, openings
+from miner.settings import MinerSettings
+
+
+@dataclass
+class Endpoints:
+    """The routes' behaviour. `begin` is called with the id of each task that was accepted."""
+
+    journal: Journal
+    gateway: ChainGateway
+    view: ChainView
+    bases: BaseModels
+    settings: MinerSettings
+    recipe: str
+    clock: Clock
+    begin: Callable[[str], None]
+    progress: dict[str, TrainProgress] = field(default_factory=dict)
+
+    def tell(self, task_id: str, progress: JsonObject) -> None:
+        """Remember how far a training is."""
+        self.progress[task_id] = TrainProgress.model_validate(progress)
+
+    async def offer(self, offer: Offer) -> OfferAnswer:
+        """Whether this miner would train the task."""
+        return choose(offer, await self._situation(offer), self.settings, recipe=self.recipe)
+
+    async def start(self, start: Start, caller: Caller) -> StartAnswer:
+        """Begin, unless the task was begun already: the same start twice is answered twice and begun once."""
+        if self.journal.find(start.offer.task_id) is not None:
+            return StartAnswer(accepted=True, reason="begun already")
+        answer = await self.offer(start.offer)
+        if not answer.accepted:
+            return StartAnswer(accepted=False, reason=answer.reason)
+        if start.train.size_bytes > self.settings.max_data_bytes:
+            return StartAnswer(accepted=False, reason=f"the train rows have {start.train.size_bytes:,} bytes")
+        record = Record(start=start, validator=caller.hotkey, accepted_at=self.clock.now(), salt=secrets.token_hex(32))
+        await asyncio.to_thread(self.journal.write, record)
+        self.begin(record.task_id)
+        return StartAnswer(accepted=True)
+
+    def status(self, task_id: str) -> Status:
+        """How far the task is."""
+        record = self._record(task_id)
+        last = self.progress.get(task_id)
+        phase: str = {"training": last.phase if last else "queued", "trained": "saving"}.get(record.phase, record.phase)
+        return Status.model_validate(
+            {
+                "task_id": task_id,
+                "phase": phase,
+                "recipe": self.recipe,
+                "fraction": 1.0 if record.manifest else last.fraction if last else 0.0,
+                "step": last.step if last else 0,
+                "loss": last.loss if last else None,
+                "problem": record.failure or "",
+            }
+        )
+
+    def reveal(self, task_id: str) -> Reveal:
+        """The manifest and the proof that it was committed. Raises PeerRefused before the deadline has passed."""
+        record, text = self._open_submission(task_id)
+        held = openings([record], netuid=self.gateway.netuid, hotkey=self.gateway.hotkey, block=0)
+        proof = prove([bytes.fromhex(leaf) for leaf in record.leaves], held[task_id].leaf())
+        steps = tuple(ProofStepMessage(sibling=step.sibling, sibling_is_left=step.sibling_is_left) for step in proof)
+        return Reveal(task_id=task_id, manifest=text, salt=record.salt, proof=steps)
+
+    def file(self, task_id: str, name: str, request: Request) -> Response:
+        """One of the submission's files. Raises PeerRefused before the deadline, and for a name that is not in the manifest."""
+        _, text = self._open_submission(task_id)
+        manifest: Manifest = parse_manifest(text)
+        if name not in manifest.files:
+            raise PeerRefused(f"The submission has no file '{name[:96]}'", code="not_found")
+        return file_response(self.journal.folder(task_id) / REPO / name, request, sha256=manifest.files[name].sha256)
+
+    def _open_submission(self, task_id: str) -> tuple[Record, str]:
+        """The record and its manifest, once everybody's commitment has been made."""
+        record = self._record(task_id)
+        if self.view.block <= record.start.deadline_block:
+            raise PeerRefused(f"Sealed until block {record.start.deadline_block} has passed", code="sealed")
+        if record.manifest is None or not record.leaves or record.failure is not None:
+            raise PeerRefused(record.failure or "There is no submission", code="no_submission")
+        return record, record.manifest
+
+    def _record(self, task_id: str) -> Record:
+        record = self.journal.find(task_id)
+        if record is None:
+            raise PeerRefused(f"Task {task_id[:64]} was never accepted here", code="not_found")
+        return record
+
+    async def _situation(self, offer: Offer) -> Situation:
+        running = sum(
+            record.phase in ("training", "trained") and self.view.block <= record.start.deadline_block
+            for record in self.journal.all()
+        )
+        try:
+            base = await asyncio.to_thread(self.bases.resolve, offer.base)
+        except GradientsError as error:
+            return Situation(running, None, str(error))
+        return Situation(running, base.digest)
+
+
+def add_routes(app: FastAPI, endpoints: Endpoints) -> None:
+    """The miner's routes on a signed application."""
+
+    @app.post("/v1/offers")
+    async def offer(message: Offer, caller: Caller = requires_caller) -> OfferAnswer:
+        return await endpoints.offer(message)
+
+    @app.post("/v1/tasks")
+    async def start(message: Start, caller: Caller = requires_caller) -> StartAnswer:
+        return await endpoints.start(message, caller)
+
+    @app.get("/v1/tasks/{task_id}")
+    async def status(task_id: str, caller: Caller = requires_caller) -> Status:
+        return endpoints.status(task_id)
+
+    @app.get("/v1/tasks/{task_id}/submission")
+    async def reveal(task_id: str, caller: Caller = requires_caller) -> Reveal:
+        return endpoints.reveal(task_id)
+
+    @app.get("/v1/tasks/{task_id}/files/{name}")
+    async def file(task_id: str, name: str, request: Request, caller: Caller = requires_caller) -> Response:
+        return endpoints.file(task_id, name, request)

@@ -1,0 +1,116 @@
+"""What the miner has promised and done, one small file per task, so that a crash at any moment loses nothing and repeats nothing.
+
+A record says what is true; nothing in it says what is being done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gradients.axon.messages import Start
+from gradients.domain.commitment import Opening
+from gradients.errors import SetupError
+
+RECORD = "record.json"
+
+
+class Record(BaseModel):
+    """One task of this miner."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: Start
+    validator: str  # hotkey of who started it
+    accepted_at: float  # seconds since the Unix epoch
+    salt: str  # 32 bytes as hex
+    train_until: float | None = (
+        None  # when training must be done; fixed once, so that a restart goes on with the same run
+    )
+    manifest: str | None = None  # exact text, once the repo is whole
+    committed_at_block: int | None = None
+    leaves: tuple[str, ...] = ()  # all leaves (hex) under the root that stood on chain, this submission's among them
+    failure: str | None = None  # why there will be no submission
+
+    @property
+    def task_id(self) -> str:
+        """The task."""
+        return self.start.offer.task_id
+
+    @property
+    def phase(self) -> Literal["training", "trained", "committed", "failed"]:
+        """What is true of the task."""
+        if self.failure is not None:
+            return "failed"
+        if self.committed_at_block is not None:
+            return "committed"
+        return "training" if self.manifest is None else "trained"
+
+
+class Journal:
+    """All records, kept in memory and on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._records = {record.task_id: record for record in _read_all(folder)}
+
+    def folder(self, task_id: str) -> Path:
+        """Where everything about a task lies."""
+        if task_id not in self._records:
+            raise KeyError(task_id)
+        return self._folder / task_id
+
+    def find(self, task_id: str) -> Record | None:
+        """The task's record, or None when it was never accepted."""
+        return self._records.get(task_id)
+
+    def all(self) -> list[Record]:
+        """Every record, oldest first."""
+        return sorted(self._records.values(), key=lambda record: record.accepted_at)
+
+    def write(self, record: Record) -> Record:
+        """Make `record` true, on disk first."""
+        folder = self._folder / record.task_id
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{RECORD}.part"
+        with part.open("w", encoding="utf-8") as file:
+            file.write(record.model_dump_json())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(folder / RECORD)
+        self._records[record.task_id] = record
+        return record
+
+    def change(self, task_id: str, **changes: object) -> Record:
+        """Make some fields of a record true."""
+        return self.write(self._records[task_id].model_copy(update=changes))
+
+
+def openings(records: Iterable[Record], *, netuid: int, hotkey: str, block: int) -> dict[str, Opening]:
+    """Task -> what opens its leaf, of every submission that a commitment must hold at `block`: until its reveal has ended."""
+    return {
+        record.task_id: Opening(
+            netuid=netuid,
+            task_id=record.task_id,
+            hotkey=hotkey,
+            manifest_sha256=hashlib.sha256(record.manifest.encode()).hexdigest(),
+            salt=record.salt,
+        )
+        for record in records
+        if record.manifest is not None and record.failure is None and block <= record.start.reveal_until_block
+    }
+
+
+def _read_all(folder: Path) -> list[Record]:
+    files = sorted(folder.glob(f"*/{RECORD}"))
+    try:
+        return [Record.model_validate_json(file.read_bytes()) for file in files]
+    except (OSError, ValidationError) as error:
+        raise SetupError(
+            f"The journal in {folder} cannot be read: {error}", fix="Move it away to start afresh"
+        ) from error

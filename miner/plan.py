@@ -1,0 +1,61 @@
+"""From a recipe and a task to the hyper-parameters of one run, and to the moment when training must be done. Pure."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gradients.errors import SetupError
+from gradients.tasks.jobs import TrainingPlan
+
+COMMIT_BLOCKS = 3  # for the commitment to be included before the deadline block
+
+
+class LearningRate(BaseModel):
+    """The learning rate for bases up to a size."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    up_to_parameters: float = Field(gt=0, description="size of the base; write inf for the last row")
+    value: float = Field(gt=0, le=1)
+    probes: tuple[float, ...] = Field(default=(), description="rates to try briefly first")
+
+
+class Recipe(BaseModel):
+    """A way to train, as configs/recipes/*.toml describe one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=64)
+    title: str = ""
+    plan: dict[str, Any] = Field(description="fields of TrainingPlan but for recipe, learning_rate and probes")
+    learning_rate: tuple[LearningRate, ...] = Field(min_length=1, description="by size of the base, smallest first")
+
+
+def read_recipe(file: Path) -> Recipe:
+    """The recipe in `file`. Raises SetupError that names what is wrong with it."""
+    try:
+        recipe = Recipe.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        make_plan(recipe, base_parameters=1)
+    except OSError as error:
+        raise SetupError(f"The recipe {file} cannot be read: {error.strerror}", fix="See configs/recipes/") from error
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise SetupError(f"The recipe {file} is not usable: {error}", fix="See configs/recipes/README.md") from error
+    return recipe
+
+
+def make_plan(recipe: Recipe, *, base_parameters: int) -> TrainingPlan:
+    """The recipe's hyper-parameters for a base of this size."""
+    rates = sorted(recipe.learning_rate, key=lambda row: row.up_to_parameters)
+    row = next((rate for rate in rates if base_parameters <= rate.up_to_parameters), rates[-1])
+    return TrainingPlan.model_validate(
+        {**recipe.plan, "recipe": recipe.name, "learning_rate": row.value, "probe_learning_rates": row.probes}
+    )
+
+
+def seconds_to_train(*, block: int, deadline_block: int, block_seconds: float, keep_seconds: float) -> float:
+    """How long training may take from now, so that its result is committed before the deadline; can be negative."""
+    return (deadline_block - COMMIT_BLOCKS - block) * block_seconds - keep_seconds

@@ -1,0 +1,56 @@
+"""Puts the real parts of a miner together. The only place that knows all of them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gradients.axon.auth import MetagraphPolicy
+from gradients.axon.client import AxonClient
+from gradients.axon.limits import ServerLimits
+from gradients.axon.server import signed_app
+from gradients.chain.network import Network
+from gradients.chain.sdk import SdkGateway
+from gradients.chain.view import ChainView
+from gradients.chain.wallet import open_wallet
+from gradients.clock import SystemClock
+from gradients.execution.process import ProcessExecutor
+from gradients.repo.bases import BaseModels
+from miner.attempt import Attempts
+from miner.daemon import Daemon
+from miner.endpoints import Endpoints, add_routes
+from miner.journal import Journal
+from miner.plan import read_recipe
+from miner.settings import MinerSettings
+
+
+def build(settings: MinerSettings) -> Daemon:
+    """A miner by its settings; nothing runs yet. Raises SetupError for what is missing."""
+    network = Network.parse(settings.chain.network)
+    recipe = read_recipe(settings.recipe)
+    keys = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
+    gateway = SdkGateway(
+        settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
+    )
+    clock, bases = SystemClock(), BaseModels.default(settings.caches)
+    view = ChainView(gateway, clock, refresh_seconds=settings.chain.refresh_seconds)
+    journal = Journal(settings.resolved_folder() / "tasks")
+    begun: asyncio.Queue[str] = asyncio.Queue()
+    endpoints = Endpoints(journal, gateway, view, bases, settings, recipe.name, clock, begun.put_nowait)
+    attempts = Attempts(
+        journal=journal,
+        gateway=gateway,
+        view=view,
+        client=AxonClient(keys.hotkey, allow_private=network.is_local),
+        executor=ProcessExecutor(),
+        bases=bases,
+        recipe=recipe,
+        settings=settings,
+        clock=clock,
+        tell=endpoints.tell,
+        committing=asyncio.Lock(),
+    )
+    policy = MetagraphPolicy(view.metagraph, validators_only=True, min_stake_alpha=settings.min_validator_stake_alpha)
+    limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
+    app = signed_app(keypair=keys.hotkey, policy=policy, limits=limits)
+    add_routes(app, endpoints)
+    return Daemon(gateway, view, journal, attempts, app, settings.axon, begun)
