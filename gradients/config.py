@@ -141,7 +141,7 @@ def hub_environment() -> dict[str, str]:
     environment = environment_without("GRADIENTS_", "BT_", "AWS_")
     environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if environment.get("HF_ENDPOINT", "https://huggingface.co") != "https://huggingface.co":
-        environment.update(HF_HUB_DISABLE_IMPLICIT_TOKEN="1", HF_HUB_DISABLE_XET="1")
+        environment |= {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_HUB_DISABLE_XET": "1"}
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"):
             environment.pop(name, None)
     return environment

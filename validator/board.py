@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from gradients.axon.messages import Status
 from gradients.domain.evaluation import Measurement, Placing
@@ -30,7 +31,7 @@ class Board:
         measurements = self.ledger.submissions.measurements(task.id) if scored else {}
         placings = {placing.hotkey: placing for placing in self.ledger.placings.of_task(task.id)}
         base = measurements.get(BASE_ENTRANT)
-        miners = [
+        miners: list[dict[str, Json]] = [
             _miner(s, measurements.get(s.hotkey), placings.get(s.hotkey), self.progress.of(task.id, s.hotkey))
             for s in submissions
         ]
@@ -40,7 +41,7 @@ class Board:
             "blocks": _blocks(task),
             "base_loss": base.value if base else None,
             "base_stderr": base.stderr if base else None,
-            "miners": sorted(miners, key=_best_first),
+            "miners": cast(Json, sorted(miners, key=_best_first)),
         }
 
     def summary(self, task: Task) -> JsonObject:

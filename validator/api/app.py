@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import JsonValue
 
 from gradients import __version__
+from gradients.domain.json import JsonObject
 from gradients.domain.task import Task, TaskState
 from gradients.errors import Blame, CustomerError, GradientsError, TaskInvalid
 from gradients.repo.manifest import parse_manifest
@@ -40,6 +41,9 @@ class KeyRefused(CustomerError):
     default_code = "key_refused"
 
 
+STATUS_OF_ERROR: Mapping[type[GradientsError], int] = {NotFound: 404, KeyRefused: 401}
+
+
 def api_app(
     *, ledger: Ledger, board: Board, intake: Intake, uploads: Uploads, folders: Folders, ready: Callable[[], bool]
 ) -> FastAPI:
@@ -63,18 +67,18 @@ def api_app(
         """Post a task."""
         resolved = uploads.resolve(wish)
         task = await asyncio.to_thread(intake.submit, resolved, customer=customer)
-        return dict(board.summary(task))
+        return _body(board.summary(task))
 
     @app.get("/v1/tasks")
     async def list_tasks(customer: Customer, limit: int = 50) -> JsonBody:
         """The customer's tasks, newest first."""
         tasks = await asyncio.to_thread(ledger.tasks.list, customer=customer, limit=min(max(limit, 1), 1000))
-        return {"tasks": [dict(board.summary(task)) for task in tasks]}
+        return {"tasks": [_body(board.summary(task)) for task in tasks]}
 
     @app.get("/v1/tasks/{task_id}")
     async def show_task(task: OwnTask) -> JsonBody:
         """One task with everything that may be seen of it now."""
-        return dict(await asyncio.to_thread(board.task, task))
+        return _body(await asyncio.to_thread(board.task, task))
 
     @app.get("/v1/tasks/{task_id}/models/{hotkey}")
     async def list_model(task: OwnTask, hotkey: str) -> JsonBody:
@@ -95,6 +99,11 @@ def api_app(
         return {"dataset": await uploads.receive(Path(name).name, request.stream()), "customer": customer}
 
     return app
+
+
+def _body(view: JsonObject) -> JsonBody:
+    """A view as FastAPI's type for JSON objects."""
+    return cast(JsonBody, view)
 
 
 async def _owner(ledger: Ledger, board: Board, task: Task, hotkey: str) -> str:
@@ -148,7 +157,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(GradientsError)
     async def on_error(_: Request, error: GradientsError) -> JSONResponse:
-        status = {NotFound: 404, KeyRefused: 401}.get(type(error), STATUS_OF_BLAME[error.blame])
+        status = STATUS_OF_ERROR.get(type(error), STATUS_OF_BLAME[error.blame])
         return JSONResponse({"code": error.code, "message": error.message, "fix": error.fix}, status_code=status)
 
     @app.exception_handler(RequestValidationError)

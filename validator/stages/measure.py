@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from gradients.domain.evaluation import Measurement, MetricName
 from gradients.domain.failure import Failure
@@ -22,7 +23,7 @@ from gradients.execution.job import Executor, Job
 from gradients.log import get_logger
 from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters
 from gradients.tasks.registry import task_type
 from validator.folders import Folders
 from validator.ledger import Ledger
@@ -91,7 +92,7 @@ class MeasureStage:
         job = MeasureJob(
             base_folder=base,
             heldout_file=self.store.path(claim.task.data.heldout.sha256),
-            parameters=dict(claim.task.request.parameters),
+            parameters=cast(Parameters, claim.task.request.parameters),
             entrants=tuple(entrants),
             results_folder=results,
             seed=seed(claim.salt, "measure"),
