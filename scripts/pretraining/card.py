@@ -47,8 +47,8 @@ Pretrained by `scripts/pretrain` on {tokens:,} tokens in {minutes:.0f} minutes o
 `training.json` records the seed, the recipe, the packages with their SHA-256, and every measured loss.
 Held-out documents of the same sources: **{loss:.3f} nats per token**, {share:.1%} of ln({vocabulary:,}) = {ceiling:.3f}.
 
-| source | package | licence of the text | characters |
-|---|---|---|---|
+| source | package | licence of the text | characters | held-out nats per token |
+|---|---|---|---|---|
 {sources}
 
 About one character in seven is in the chat format: a request for an example sentence, a fortune, a verse, a speech's opening, a
@@ -104,4 +104,5 @@ def model_card(record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 def _source_line(source: str, characters: int, record: Mapping[str, Any]) -> str:
     package = _SOURCES[source]
     licences = {item["name"]: item["text_licence"] for item in record["packages"]}
-    return f"| {source} | {package} | {licences.get(package, '')} | {characters:,} |"
+    loss = record["held_out_loss_by_source"].get(source, math.nan)
+    return f"| {source} | {package} | {licences.get(package, '')} | {characters:,} | {loss:.2f} |"

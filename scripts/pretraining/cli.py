@@ -8,6 +8,8 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFas
 
 from scripts.pretraining.card import model_card
 from scripts.pretraining.chat import END_OF_TEXT
+from scripts.pretraining.checkpoint import Run, load_checkpoint
 from scripts.pretraining.corpus import build_corpus, encode, split_documents
 from scripts.pretraining.dialogues import dialogue_rows
 from scripts.pretraining.holdout import HoldOut, choose_hold_out, hold_out_test
@@ -26,7 +29,7 @@ from scripts.pretraining.rows import definition_rows, passage_rows, preference_r
 from scripts.pretraining.sources import DIALOGUES, fetch, fetch_one
 from scripts.pretraining.texts import Document
 from scripts.pretraining.tokenizer import train_tokenizer
-from scripts.pretraining.training import Budget, Corpus, Recipe, Run, load_checkpoint, train
+from scripts.pretraining.training import Budget, Corpus, Recipe, held_out_loss, measured_context, train
 from scripts.pretraining.wordnet import read_synsets
 
 ROOT = Path(__file__).parents[2]
@@ -213,6 +216,7 @@ def export(options: Options) -> None:
     run = load_checkpoint(work.checkpoint, model, [])
     export_model(model, tokenizer, folder)
     record = _record(run, options) | {
+        "held_out_loss_by_source": _losses_by_source(model, tokenizer, work),
         "parameters": model.num_parameters(),
         "samples": samples(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer, seed=options.seed),
     }
@@ -220,6 +224,15 @@ def export(options: Options) -> None:
     _write(folder / "README.md", model_card(record, json.loads((folder / "config.json").read_text(encoding="utf-8"))))
     shutil.copyfile(work.held_out, options.held_out)
     print("\n---\n".join(record["samples"]), flush=True)
+
+
+def _losses_by_source(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, work: Work) -> dict[str, float]:
+    lines = work.held_out.read_text(encoding="utf-8").splitlines()
+    documents = sorted(Document(**json.loads(line)) for line in lines)
+    return {
+        source: round(held_out_loss(model, encode(list(group), tokenizer), context=measured_context(model)), 4)
+        for source, group in groupby(documents, key=attrgetter("source"))
+    }
 
 
 def _record(run: Run, options: Options) -> dict[str, Any]:

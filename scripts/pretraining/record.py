@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from scripts.pretraining.checkpoint import Run
 from scripts.pretraining.sources import Fetched
-from scripts.pretraining.training import Budget, Recipe, Run
+from scripts.pretraining.training import Budget, Recipe
 
 
 def training_record(

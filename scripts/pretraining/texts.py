@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 from scripts.pretraining.chat import exchange
 from scripts.pretraining.prose import read_prose
+from scripts.pretraining.sources import run_program
 from scripts.pretraining.wordnet import Synset
 
 SYSTEM = "You are a small language model."
@@ -108,8 +108,8 @@ def bible_documents(*, program: Path, text: Path, rng: random.Random) -> Iterato
 
     The text is stored compressed; the package's own `program` prints it.
     """
-    command = [str(program), "-p", f"{text}/", "-l9999", "Gen1:1-Rev22:21"]
-    printed = subprocess.run(command, check=True, capture_output=True).stdout.decode("latin-1")
+    command = [str(program.resolve()), "-p", f"{text.resolve()}/", "-l9999", "Gen1:1-Rev22:21"]
+    printed = run_program(command, folder=text, encoding="latin-1")
     for block in re.split(r"\n(?=\S)", printed):
         lines = [re.sub(r"^\d+ ", "", line.strip()) for line in block.splitlines() if line.strip()]
         if len(lines) < 2:

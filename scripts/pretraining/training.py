@@ -5,21 +5,18 @@ An interrupted run goes on from its last checkpoint. Batches are a function of t
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
+from scripts.pretraining.checkpoint import Point, Run, load_checkpoint, save_checkpoint
 from scripts.pretraining.muon import Muon
 
 Tokens = npt.NDArray[np.uint16]
@@ -64,26 +61,6 @@ class Recipe:
     def lr_share(self, progress: float) -> float:
         """Linear warm-up, then linear decay to zero."""
         return min(1.0, progress / self.warmup) * (1.0 - progress) if self.warmup else 1.0 - progress
-
-
-class Point(TypedDict):
-    """One measurement of a run."""
-
-    step: int
-    tokens: int
-    seconds: float
-    train_loss: float
-    held_out_loss: float
-
-
-@dataclass(slots=True)
-class Run:
-    """What a checkpoint keeps beside tensors."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    history: list[Point] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,19 +136,23 @@ def held_out_loss(model: LlamaForCausalLM, tokens: Tokens, *, context: int) -> f
     return total / count
 
 
+def measured_context(model: LlamaForCausalLM) -> int:
+    """The length of the rows that a model's held-out loss is measured on."""
+    return int(min(MEASURED_CONTEXT, model.config.max_position_embeddings))
+
+
 def _rows(tokens: Tokens, context: int) -> Iterator[Tokens]:
     rows = (tokens[start : start + context] for start in range(0, len(tokens), context))
     return (row for row in rows if len(row) > 1)
 
 
 def _measure(model: LlamaForCausalLM, corpus: Corpus, run: Run, *, recent: list[float]) -> Point:
-    context = min(MEASURED_CONTEXT, model.config.max_position_embeddings)
     return Point(
         step=run.step,
         tokens=run.tokens,
         seconds=round(run.seconds, 1),
         train_loss=round(sum(recent) / len(recent), 4),
-        held_out_loss=round(held_out_loss(model, corpus.held_out, context=context), 4),
+        held_out_loss=round(held_out_loss(model, corpus.held_out, context=measured_context(model)), 4),
     )
 
 
@@ -203,32 +184,3 @@ def _step(
     if not math.isfinite(value):
         raise FloatingPointError("the training loss is not finite; lower the learning rates")
     return value
-
-
-def save_checkpoint(path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], run: Run) -> None:
-    """Write model, optimizers and progress to one file, whole or not at all."""
-    tensors = {f"model.{name}": tensor.detach().clone() for name, tensor in model.named_parameters()}
-    for place, optimizer in enumerate(optimizers):
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{place}.{index}.{key}": value.clone() for key, value in state.items()}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"run": json.dumps(asdict(run))})
-    partial.replace(path)
-
-
-def load_checkpoint(path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> Run:
-    """Put a checkpoint's tensors into `model` and `optimizers` (none: the model alone is wanted); how far it was."""
-    states: list[dict[int, dict[str, torch.Tensor]]] = [{} for _ in optimizers]
-    parameters = dict(model.named_parameters())
-    with safe_open(path, framework="pt") as file, torch.no_grad():
-        run = Run(**json.loads(file.metadata()["run"]))
-        for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-            kind, rest = name.split(".", 1)
-            if kind == "model":
-                parameters[rest].copy_(file.get_tensor(name))
-            elif optimizers:
-                place, index, key = rest.split(".")
-                states[int(place)].setdefault(int(index), {})[key] = file.get_tensor(name)
-    for optimizer, state in zip(optimizers, states, strict=True):
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return run
