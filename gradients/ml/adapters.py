@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save_file
+
+from gradients.ml.files import write_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,4 +47,4 @@ def write_adapter(model: PreTrainedModel, folder: Path, *, base_name: str) -> No
         name: tensor.detach().cpu().contiguous()
         for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
     }
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / "adapter_model.safetensors", tensors, header={"format": "pt"})

@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from gradients.ml.files import write_file
+from gradients.ml.files import write_file, write_tensors
 
 _WEIGHT, _BEST, _OPTIMISER = "weight/", "best/", "optimiser/"
 _FILE = "checkpoint.safetensors"
@@ -64,7 +63,7 @@ class CheckpointFile:
             **{_OPTIMISER + name: tensor for name, tensor in snapshot.optimiser.items()},
         }
         header = {"digest": self.digest, "position": snapshot.position.model_dump_json()}
-        write_file(self.folder / _FILE, lambda path: save_file(tensors, path, metadata=header))
+        write_file(self.folder / _FILE, lambda path: write_tensors(path, tensors, header=header))
 
     def load(self) -> Snapshot | None:
         """The checkpoint of this run, or None when there is none that can be used."""

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from gradients.errors import DiskFull
+
+if TYPE_CHECKING:
+    import torch
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -22,6 +34,16 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Put a file with this text in its place."""
     write_file(path, lambda temporary: temporary.write_text(text))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, header: Mapping[str, str]) -> None:
+    """Write a safetensors file. Raises DiskFull, which safetensors itself does not tell from other failures."""
+    try:
+        save_file(dict(tensors), path, metadata=dict(header))
+    except SafetensorError as error:
+        if any(f"(os error {number})" in str(error) for number in _NO_ROOM):
+            raise DiskFull(f"No room for {path}: {error}", fix="Free some space") from error
+        raise
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:

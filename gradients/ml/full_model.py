@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from gradients.ml.base_model import Base
+from gradients.ml.files import write_tensors
 
 
 def write_full_model(base: Base, folder: Path) -> None:
@@ -17,4 +16,4 @@ def write_full_model(base: Base, folder: Path) -> None:
         name: parameter.detach().to("cpu", base.stored_dtype).contiguous()
         for name, parameter in base.model.named_parameters()
     }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", tensors, header={"format": "pt"})

@@ -37,10 +37,10 @@ def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonOb
     """Do a TrainJob and return a TrainResult.
 
     The model files lie in the output folder as a whole or not at all. A call with the same arguments goes on where the last one was
-    killed, or returns its result when that was done. Raises JobFailed when the budget is too short for a single step.
+    killed, or returns its result when that was done; the deadline may have moved. Raises JobFailed when the budget is too short.
     """
     job = TrainJob.model_validate(arguments)
-    digest = hashlib.sha256(canonical(arguments)).hexdigest()
+    digest = _digest(job)
     finished = _finished_result(job, digest)
     if finished is not None:
         return finished.model_dump(mode="json")
@@ -103,6 +103,11 @@ def _make_trainable(base: Base, settings: TrainingSettings) -> Callable[[Path], 
     )
     adapted = add_adapter(base.model, shape)
     return lambda folder: write_adapter(adapted, folder, base_name=base.folder.name)
+
+
+def _digest(job: TrainJob) -> str:
+    """What ties a checkpoint to a job: all but the deadline, which a restarted miner reckons anew from blocks."""
+    return hashlib.sha256(canonical(job.model_dump(mode="json", exclude={"deadline_unix"}))).hexdigest()
 
 
 def _finished_result(job: TrainJob, digest: str) -> TrainResult | None:
