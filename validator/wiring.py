@@ -22,6 +22,7 @@ from gradients.execution.process import ProcessExecutor
 from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
 from validator.api.app import api_app
+from validator.api.parts import ApiParts
 from validator.api.uploads import Uploads
 from validator.axon_app import add_data_route
 from validator.board import Board
@@ -67,12 +68,14 @@ def build(settings: ValidatorSettings) -> Daemon:
         progress=progress,
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=api_app(
-            ledger=ledger,
-            board=Board(ledger, progress),
-            intake=Intake(ledger, bases, engine.wake, settings.seed),
-            uploads=Uploads(folders.uploads, settings.api.max_upload_bytes),
-            folders=folders,
-            ready=lambda: view.block > 0,
+            ApiParts(
+                ledger=ledger,
+                board=Board(ledger, progress),
+                intake=Intake(ledger, bases, engine.wake, settings.seed),
+                uploads=Uploads(folders.uploads, settings.api.max_upload_bytes),
+                folders=folders,
+                ready=lambda: view.block > 0,
+            )
         ),
         axon=settings.axon,
         api=settings.api,
