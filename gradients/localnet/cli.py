@@ -35,7 +35,7 @@ def localnet(
     tasks: Annotated[int, typer.Option(min=1, max=20, help="Tasks of each type.")] = 1,
     miners: Annotated[int, typer.Option(min=1, max=12, help="Miners; their recipes differ.")] = 3,
     seed: Annotated[int, typer.Option(help="Fixes every split and every training seed.")] = 0,
-    hours: Annotated[float, typer.Option(min=0.001, max=48, help="Training budget of each miner.")] = 0.0125,
+    hours: Annotated[float, typer.Option(min=0.001, max=48, help="Training budget of each miner.")] = 0.02,
     block_seconds: Annotated[float, typer.Option(min=0.1, max=12, help="Seconds from block to block.")] = 1.0,
     tempo: Annotated[int, typer.Option(min=4, max=360, help="Blocks from epoch to epoch.")] = 10,
     base: Annotated[str | None, typer.Option(help="Base model instead of the demo's: smollm2, a Hub id.")] = None,

@@ -18,22 +18,22 @@ PURSE_TAO = 1_000
 VALIDATOR_STAKE_TAO = 10_000
 
 
-async def found(plan: Plan) -> dict[str, int]:
-    """hotkey -> uid of every participant, registered and (the validator) staked. Doing it again changes nothing."""
-    uids = await asyncio.gather(*(_register(plan, who) for who in plan.participants))
+async def found(plan: Plan) -> str:
+    """Register everybody and stake the validator; the validator's hotkey. Registering again changes nothing."""
+    await asyncio.gather(*(_register(plan, who) for who in plan.participants))
     keys = open_wallet(plan.validator.coldkey, plan.validator.hotkey)
     stake = [keys.coldkey.ss58_address, keys.hotkey.ss58_address, 1, VALIDATOR_STAKE_TAO * RAO_PER_TAO]
     await dev_call(plan.chain_url, "dev_stake", *stake)
-    return dict(uids)
+    return str(keys.hotkey.ss58_address)
 
 
-async def _register(plan: Plan, who: Participant) -> tuple[str, int]:
+async def _register(plan: Plan, who: Participant) -> None:
     wallet = open_wallet(who.coldkey, who.hotkey)
     gateway = SdkGateway(plan.chain_url, 1, wallet)
     try:
         if await gateway.balance_tao() < PURSE_TAO / 2:
             await dev_call(plan.chain_url, "dev_fund", wallet.coldkey.ss58_address, PURSE_TAO * RAO_PER_TAO)
-        return gateway.hotkey, await gateway.register()
+        await gateway.register()
     finally:
         await gateway.close()
 

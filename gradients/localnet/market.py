@@ -46,6 +46,7 @@ class Market:
     show: Show
     snapshot: Snapshot
     started_at: float
+    validator_hotkey: str = ""
 
     @classmethod
     def of(cls, plan: Plan, supervisor: Supervisor, show: Show) -> Market:
@@ -67,7 +68,7 @@ class Market:
     async def _run(self) -> Snapshot:
         await self._start_chain()
         self._tell("registering validator and miners")
-        await found(self.plan)
+        self.validator_hotkey = await found(self.plan)
         await self._start_daemons()
         ids = await self._post_tasks()
         gateway = SdkGateway(self.plan.chain_url, 1, open_wallet("//Watcher", "//Watcher//hot"))
@@ -138,15 +139,19 @@ class Market:
         return tasks
 
     async def _wait_for_pay(self, gateway: SdkGateway) -> None:
-        """Until the weights of every task stand on chain and an epoch has turned them into incentive."""
-        decided_after = self.snapshot.block
+        """Until weights over every task stand on chain and an epoch after them has turned them into incentive."""
+        all_scored_at = self.snapshot.block
         while True:
             metagraph = await gateway.metagraph()
-            uid_of_validator = next(n.uid for n in metagraph.neurons if n.dividends or n.validator_permit)
-            weights = await gateway.weights_of(uid_of_validator)
-            incentive = {n.uid: n.incentive for n in metagraph.neurons if n.incentive > 0}
+            validator = metagraph.by_hotkey(self.validator_hotkey)
+            if validator is None:
+                raise JobFailed("The validator has lost its registration")
+            weights = await gateway.weights_of(validator.uid)
+            incentive = {neuron.uid: neuron.incentive for neuron in metagraph.neurons if neuron.incentive > 0}
             self._tell("waiting for the next epoch", block=metagraph.block, weights=weights, incentive=incentive)
-            if weights and incentive and metagraph.last_epoch_block > decided_after:
+            set_at = validator.last_update_block
+            if weights and incentive and all_scored_at < set_at < metagraph.last_epoch_block:
+                self._tell("paid")
                 return
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 
