@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -15,7 +15,7 @@ from gradients.errors import GradientsError
 
 SUBCOMMANDS = {
     "localnet": ("gradients.localnet.cli:app", "Run the whole market on this machine."),
-    "localchain": ("gradients.localchain.cli:app", "Run a loopback chain for the SDK and btcli."),
+    "localchain": ("gradients.localchain.cli:localchain", "Run a loopback chain for the SDK and btcli."),
     "register": ("gradients.registration:app", "Register a hotkey on the subnet by burn."),
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
     "miner": ("miner.cli:app", "Run the reference miner."),
@@ -38,10 +38,12 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     root.callback(invoke_without_command=True)(_root)
     wanted = next((word for word in arguments if not word.startswith("-")), None)
     for name, (target, summary) in SUBCOMMANDS.items():
-        if name == wanted:
-            root.add_typer(_imported(target), name=name, help=summary)
-        else:
+        if name != wanted:
             root.command(name, help=summary)(_unreachable)
+        elif isinstance(command := _imported(target), typer.Typer):
+            root.add_typer(command, name=name, help=summary)
+        else:
+            root.command(name)(command)
     return root
 
 
@@ -67,10 +69,11 @@ def _unreachable() -> None:
     raise AssertionError("a subcommand that was not named cannot run")
 
 
-def _imported(target: str) -> typer.Typer:
+def _imported(target: str) -> typer.Typer | Callable[..., None]:
+    """A group of commands, or a single one as a function."""
     module, attribute = target.split(":")
-    app: typer.Typer = getattr(importlib.import_module(module), attribute)
-    return app
+    command: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), attribute)
+    return command
 
 
 def _complain(error: GradientsError, *, as_json: bool) -> None:

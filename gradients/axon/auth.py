@@ -79,7 +79,9 @@ class MetagraphPolicy:
         if not neuron.validator_permit:
             raise Forbidden(f"uid {neuron.uid} has no validator permit", code="no_permit")
         if neuron.stake_alpha < self.min_stake_alpha:
-            raise Forbidden(f"uid {neuron.uid} has less than {self.min_stake_alpha:g} alpha of stake", code="stake_too_low")
+            raise Forbidden(
+                f"uid {neuron.uid} has less than {self.min_stake_alpha:g} alpha of stake", code="stake_too_low"
+            )
 
 
 class Nonces:

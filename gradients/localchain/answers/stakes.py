@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gradients.localchain import stake, subnets
 from gradients.localchain.pallets import subtensor as st
-from gradients.localchain.pallets.apis import StakeInfo
+from gradients.localchain.pallets.apis import StakeAvailability, StakeInfo
 from gradients.localchain.state import View
 
 
@@ -30,3 +32,19 @@ def of_coldkey(state: View, coldkey: bytes) -> list[StakeInfo]:
 def of_coldkeys(state: View, coldkeys: list[bytes]) -> list[tuple[bytes, list[StakeInfo]]]:
     """The same for several coldkeys."""
     return [(coldkey, of_coldkey(state, coldkey)) for coldkey in coldkeys]
+
+
+def availability(
+    state: View, coldkeys: list[bytes], netuids: list[int] | None
+) -> list[tuple[bytes, list[tuple[int, StakeAvailability]]]]:
+    """What each coldkey could take out of each subnet; subnets where it has nothing are left out."""
+    asked = subnets.existing(state) if netuids is None else sorted(set(netuids))
+    return [(coldkey, list(_available(state, coldkey, asked))) for coldkey in sorted(coldkeys)]
+
+
+def _available(state: View, coldkey: bytes, netuids: list[int]) -> Iterator[tuple[int, StakeAvailability]]:
+    rows = of_coldkey(state, coldkey)
+    for netuid in netuids:
+        total = sum(row.stake for row in rows if row.netuid == netuid)
+        if total:
+            yield netuid, StakeAvailability(total, 0, total)

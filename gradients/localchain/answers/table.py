@@ -28,6 +28,10 @@ def _quote(state: View, netuid: int, rao: int) -> SwapQuote:
     return SwapQuote(rao, rao)
 
 
+def _no_baskets(state: View, coldkey: bytes) -> list[tuple[bytes, int, int]]:
+    return []  # root dividends are not paid here, so nobody holds any
+
+
 def _prices(state: View) -> list[SubnetPrice]:
     return [SubnetPrice(netuid, PRICE_RAO) for netuid in subnets.existing(state)]
 
@@ -40,10 +44,13 @@ ANSWERS: dict[ApiMethod, Callable[..., Any]] = {  # Any: answers differ
     apis.GET_STAKE: stakes.of_coldkey,
     apis.GET_STAKES: stakes.of_coldkeys,
     apis.GET_POSITION: stakes.position,
+    apis.GET_AVAILABILITY: stakes.availability,
     apis.GET_PRICE: lambda _, __: PRICE_RAO,
     apis.GET_PRICES: _prices,
     apis.QUOTE_BUY: _quote,
     apis.QUOTE_SELL: _quote,
+    apis.GET_BASKETS: _no_baskets,
+    apis.GET_BASKETS_OWED: lambda _, __: 0,
     apis.GET_SUBNET_COST: lambda state: state.get(st.NETWORK_LAST_LOCK_COST),
 }
 BY_NAME = {method.full_name: (method, answer) for method, answer in ANSWERS.items()}

@@ -25,6 +25,14 @@ def add_stake(call: Dispatch, hotkey: Account, netuid: U16, amount_staked: U64) 
     call.emit(events.SUBTENSOR["StakeAdded"], call.signer, hotkey, amount_staked, amount_staked, netuid, 0)
 
 
+def add_stake_limit(
+    call: Dispatch, hotkey: Account, netuid: U16, amount_staked: U64, limit_price: U64, allow_partial: bool
+) -> None:
+    """As `add_stake`, unless one alpha may cost less than the one TAO that it always costs here."""
+    require(limit_price >= st.RAO_PER_TAO, ERRORS["SlippageTooHigh"])
+    add_stake(call, hotkey, netuid, amount_staked)
+
+
 def remove_stake(call: Dispatch, hotkey: Account, netuid: U16, amount_unstaked: U64) -> None:
     """Turn the signer's alpha on a hotkey into TAO."""
     state = call.state

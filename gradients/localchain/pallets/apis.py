@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from gradients.localchain.pallets.declare import ApiMethod, api_method
 from gradients.localchain.pallets.substrate_types import DISPATCH_FEE
@@ -18,6 +18,7 @@ from gradients.localchain.pallets.subtensor_types import (
 )
 from gradients.localchain.scale.choices import Choice, Enum, Variant
 from gradients.localchain.scale.hints import (
+    ACCOUNT,
     U16,
     U32,
     U64,
@@ -29,7 +30,7 @@ from gradients.localchain.scale.hints import (
     annotated,
     scale,
 )
-from gradients.localchain.scale.types import Boolean, Compact, Field, Integer
+from gradients.localchain.scale.types import Boolean, Compact, Field, Integer, TupleOf, Type, Vector, Wrapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,25 @@ class StakeInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class StakeAvailability:
+    """How much of a coldkey's stake in a subnet can be taken out; nothing is ever locked here."""
+
+    PATH: ClassVar[str] = "pallet_subtensor::rpc_info::stake_info::StakeAvailability"
+    total: CompactU64
+    locked: CompactU64
+    available: CompactU64
+
+
+def _sorted_map(key: Type[Any], value: Type[Any]) -> Type[Any]:
+    """Rust's `BTreeMap`: its entries as a list, in the order of the keys."""
+    return Wrapped("BTreeMap", Vector(TupleOf((key, value))), (("K", key), ("V", value)))
+
+
+AVAILABILITY_BY_NETUID = _sorted_map(Integer(2), scale(StakeAvailability))
+AVAILABILITY_BY_COLDKEY = _sorted_map(ACCOUNT, AVAILABILITY_BY_NETUID)
+
+
+@dataclass(frozen=True, slots=True)
 class SubnetPrice:
     """TAO per alpha of one subnet, times a billion."""
 
@@ -224,10 +244,21 @@ GET_POSITION = api_method(
     coldkey_account=Account,
     netuid=U16,
 )
+GET_AVAILABILITY = api_method(
+    STAKE_INFO,
+    "get_stake_availability_for_coldkeys",
+    annotated(list, AVAILABILITY_BY_COLDKEY),
+    coldkey_accounts=list[Account],
+    netuids=list[U16] | None,
+)
 GET_PRICE = api_method(SWAP, "current_alpha_price", U64, netuid=U16)
 GET_PRICES = api_method(SWAP, "current_alpha_price_all", list[SubnetPrice])
 QUOTE_BUY = api_method(SWAP, "sim_swap_tao_for_alpha", SwapQuote, netuid=U16, tao=U64)
 QUOTE_SELL = api_method(SWAP, "sim_swap_alpha_for_tao", SwapQuote, netuid=U16, alpha=U64)
+GET_BASKETS_OWED = api_method("BetaBasketRuntimeApi", "get_root_basket_owed", U64, coldkey=Account)
+GET_BASKETS = api_method(
+    "BetaBasketRuntimeApi", "get_root_basket_positions", list[tuple[Account, U64, U64]], coldkey=Account
+)
 GET_SUBNET_COST = api_method("SubnetRegistrationRuntimeApi", "get_network_registration_cost", U64)
 QUERY_FEE = api_method("TransactionPaymentApi", "query_info", annotated(dict, DISPATCH_FEE), uxt=bytes, len=U32)
 

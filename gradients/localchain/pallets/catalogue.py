@@ -52,6 +52,7 @@ SUBTENSOR_CALLS = (
     call(7, registration.burned_register),
     call(40, serving.serve_axon_tls),
     call(59, registration.register_network),
+    call(88, staking.add_stake_limit),
     call(92, registration.start_call),
     call(113, weights.commit_timelocked_weights),
     call(118, weights.commit_timelocked_mechanism_weights),

@@ -42,6 +42,7 @@ SUBTENSOR = errors(
         "TooManyUnrevealedCommits": 77,
         "CommittingWeightsTooFast": 81,
         "AmountTooLow": 82,
+        "SlippageTooHigh": 84,
         "FirstEmissionBlockNumberAlreadySet": 88,
         "SubtokenDisabled": 94,
         "IncorrectCommitRevealVersion": 111,

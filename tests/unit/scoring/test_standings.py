@@ -22,8 +22,8 @@ def _points(name: str, points: float, *, days_ago: float = 0.0, kind: str = "ins
     return ScoredPoints(Hotkey(name), kind, points, points, NOW - days_ago * SECONDS_PER_DAY)
 
 
-def _shares(*records: ScoredPoints) -> dict[Hotkey, float]:
-    return shares(records, now=NOW, rules=VERSION_1)
+def _shares(*records: ScoredPoints) -> dict[str, float]:
+    return {str(hotkey): share for hotkey, share in shares(records, now=NOW, rules=VERSION_1).items()}
 
 
 @pytest.mark.parametrize(("x", "expected"), [(1.0, 0.744), (0.5, 0.441), (0.0, 0.024)])
@@ -106,7 +106,7 @@ def _metagraph(*hotkeys: str) -> Metagraph:
             coldkey="c",
             axon=None,
             validator_permit=False,
-            stake_tao=0.0,
+            stake_alpha=0.0,
             incentive=0.0,
             dividends=0.0,
             emission_alpha=0.0,

@@ -134,7 +134,9 @@ def test_a_task_waits_for_its_block(ledger: Ledger) -> None:
     _claim(ledger, TaskState.ASSIGNED, block=7)
 
 
-def test_attempts_are_counted_before_the_work_and_start_anew_in_the_next_state(ledger: Ledger, clock: HandClock) -> None:
+def test_attempts_are_counted_before_the_work_and_start_anew_in_the_next_state(
+    ledger: Ledger, clock: HandClock
+) -> None:
     _draft(ledger)
     assert _claim(ledger).attempts == 1
     clock.time += 16

@@ -1,0 +1,9 @@
+"""Options that several suites share."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=20, help="SIGKILLs of the fault suite; CI takes fewer")
