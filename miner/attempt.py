@@ -1,7 +1,8 @@
 """One task, from its start to a committed repo, as steps that can be run again: fetch, train, describe, commit.
 
 Each step looks first whether its result is there. A crash at any moment is followed by the same steps; training goes on from its last
-checkpoint. A miner that cannot commit before the deadline does not commit at all.
+checkpoint. What the network, the chain or a full disk stops is tried again until the deadline. A miner that cannot commit before the
+deadline does not commit at all.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from gradients.domain.commitment import payload
 from gradients.domain.json import JsonObject
 from gradients.errors import (
     DatasetInvalid,
+    DiskFull,
     GradientsError,
     LedgerConflict,
     OutsideError,
     PeerUnreachable,
     SubmissionLate,
+    ValidatorError,
 )
 from gradients.execution.job import Executor, Job
 from gradients.log import get_logger
@@ -33,11 +36,10 @@ from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.tasks.jobs import TrainJob, TrainResult
 from gradients.tasks.registry import task_type
-from miner.journal import Journal, Record, openings
+from miner.journal import Journal, Record, openings, unwritten
 from miner.plan import Recipe, make_plan, seconds_to_train
 from miner.settings import MinerSettings
 
-FETCH_TRIES = 20
 REST_SECONDS = 2.0
 REPO = "repo"
 
@@ -63,11 +65,19 @@ class Attempts:
 
     async def run(self, task_id: str) -> None:
         """Bring a task to its end: committed, or failed with the reason in the journal."""
-        try:
-            await self._run(task_id)
-        except GradientsError as error:
-            log.warning("task_failed", task=task_id, code=error.code, problem=str(error))
-            self.journal.change(task_id, failure=f"{error.code}: {error}"[:500])
+        while True:
+            try:
+                return await self._run(task_id)
+            except (OutsideError, DiskFull) as error:
+                if self.view.block >= _last_block_of_use(self._record(task_id)):
+                    return self._fail(task_id, error)
+                log.warning("attempt_rests", task=task_id, code=error.code, problem=str(error))
+                await self.clock.sleep(REST_SECONDS)
+            except GradientsError as error:
+                return self._fail(task_id, error)
+            except Exception as error:  # the outer loop: whatever it is, other tasks and the axon go on
+                log.exception("attempt_crashed", task=task_id)
+                return self._fail(task_id, ValidatorError(f"{type(error).__name__}: {error}"))
 
     async def _run(self, task_id: str) -> None:
         record = self._record(task_id)
@@ -78,19 +88,19 @@ class Attempts:
         if record.phase == "trained":
             await self._commit(record)
 
+    def _fail(self, task_id: str, error: GradientsError) -> None:
+        log.warning("task_failed", task=task_id, code=error.code, problem=str(error))
+        try:
+            self.journal.change(task_id, failure=f"{error.code}: {error}"[:500])
+        except ValidatorError as unwritable:  # a restart will find the task as it was, and its time over
+            log.error("failure_unwritten", task=task_id, problem=str(unwritable))  # noqa: TRY400 (its reason is known)
+
     async def _fetch(self, record: Record) -> Path:
         """The train rows, whole and by their digest."""
         blob = record.start.train
         file = self.journal.folder(record.task_id) / "train.jsonl"
-        for tries_left in reversed(range(FETCH_TRIES)):
-            if file.is_file():
-                return file
-            try:
-                await self._download(record.validator, blob.sha256, blob.size_bytes, file)
-            except OutsideError:
-                if not tries_left:
-                    raise
-                await self.clock.sleep(REST_SECONDS)
+        if not file.is_file():
+            await self._download(record.validator, blob.sha256, blob.size_bytes, file)
         return file
 
     async def _download(self, validator: str, sha256: str, size_bytes: int, file: Path) -> None:
@@ -99,15 +109,19 @@ class Attempts:
             raise PeerUnreachable(f"The validator {validator} serves no axon")
         part, digest, got = file.with_suffix(".part"), hashlib.sha256(), 0
         async with self.client.stream(Peer(neuron.hotkey, neuron.axon), f"/v1/data/{sha256}") as chunks:
-            with part.open("wb") as stream:
-                async for chunk in chunks:
-                    got += len(chunk)
-                    if got > size_bytes:
-                        break
-                    digest.update(chunk)
-                    stream.write(chunk)
-                stream.flush()
-                os.fsync(stream.fileno())
+            try:
+                with part.open("wb") as stream:
+                    async for chunk in chunks:
+                        got += len(chunk)
+                        if got > size_bytes:
+                            break
+                        digest.update(chunk)
+                        stream.write(chunk)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                raise unwritten(error, part) from error
         if got != size_bytes or digest.hexdigest() != sha256:
             raise PeerUnreachable(f"The train rows arrived as {got:,} bytes that are not the announced ones")
         part.replace(file)
@@ -175,30 +189,41 @@ class Attempts:
         return self.journal.change(record.task_id, manifest=manifest.text())
 
     async def _commit(self, record: Record) -> None:
-        """Write the root over all open submissions on chain, while it still counts."""
+        """Write the root over all open submissions on chain, while it still counts. Raises SubmissionLate when it does not."""
+        deadline = record.start.deadline_block
         async with self.committing:
-            while self.view.block < record.start.deadline_block:
-                held = openings(
-                    self.journal.all(), netuid=self.gateway.netuid, hotkey=self.gateway.hotkey, block=self.view.block
-                )
-                leaves = {task_id: opening.leaf() for task_id, opening in held.items()}
-                try:
-                    block = await self.gateway.commit(payload(list(leaves.values())))
-                except OutsideError as error:
-                    log.warning("commitment_failed", task=record.task_id, code=error.code, problem=str(error))
-                    await self.clock.sleep(REST_SECONDS)
-                    continue
-                self._note_root(leaves, block)
-                self.journal.change(record.task_id, committed_at_block=block)
-                log.info("submission_committed", task=record.task_id, block=block)
-                return
-        raise SubmissionLate(f"The commitment did not make it before block {record.start.deadline_block}")
+            in_time = self.view.block < deadline
+            block = await self._send_root(record) if in_time else await self._block_of_sent_root(record)
+            if block > deadline:
+                raise SubmissionLate(f"The commitment stands in block {block}, and block {deadline} was the last")
+            under = self._record(record.task_id).leaves
+            self._note_root(under, block)
+            self.journal.change(record.task_id, committed_at_block=block)
+        log.info("submission_committed", task=record.task_id, block=block)
 
-    def _note_root(self, leaves: Mapping[str, bytes], block: int) -> None:
+    async def _send_root(self, record: Record) -> int:
+        """The block in which the root over all open submissions stands. What is under it is written down first: a crash may follow."""
+        held = openings(
+            self.journal.all(), netuid=self.gateway.netuid, hotkey=self.gateway.hotkey, block=self.view.block
+        )
+        leaves = [opening.leaf() for opening in held.values()]
+        self.journal.change(record.task_id, leaves=tuple(leaf.hex() for leaf in leaves))
+        return await self.gateway.commit(payload(leaves))
+
+    async def _block_of_sent_root(self, record: Record) -> int:
+        """The block in which the root that was sent before a crash has stood since before the deadline."""
+        deadline = record.start.deadline_block
+        standing = (await self.gateway.commitments(block=deadline)).get(self.gateway.hotkey)
+        sent = payload([bytes.fromhex(leaf) for leaf in record.leaves]) if record.leaves else None
+        if standing is None or standing.payload != sent:
+            raise SubmissionLate(f"The commitment did not make it before block {deadline}")
+        return standing.block
+
+    def _note_root(self, under: tuple[str, ...], block: int) -> None:
         """The new root replaces the old one for every task whose deadline is still to come; proofs are made from it later."""
-        under = tuple(leaf.hex() for leaf in leaves.values())
-        for task_id in leaves:
-            if block <= self._record(task_id).start.deadline_block:
+        held = openings(self.journal.all(), netuid=self.gateway.netuid, hotkey=self.gateway.hotkey, block=block)
+        for task_id, opening in held.items():
+            if opening.leaf().hex() in under and block <= self._record(task_id).start.deadline_block:
                 self.journal.change(task_id, leaves=under)
 
     def _record(self, task_id: str) -> Record:
@@ -206,3 +231,8 @@ class Attempts:
         if record is None:
             raise LedgerConflict(f"Task {task_id} is not in the journal")
         return record
+
+
+def _last_block_of_use(record: Record) -> int:
+    """Until when trying again can help: a root that was sent may stand on chain, and its files are asked for until the reveal ends."""
+    return record.start.reveal_until_block if record.leaves else record.start.deadline_block

@@ -11,12 +11,14 @@ from fastapi import FastAPI
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
-from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
 from gradients.errors import SetupError
 from gradients.log import get_logger
 from miner.attempt import Attempts
 from miner.journal import Journal
+from miner.settings import MinerSettings
+
+SWEEP_EVERY_BLOCKS = 50
 
 log = get_logger("miner")
 
@@ -30,31 +32,50 @@ class Daemon:
     journal: Journal
     attempts: Attempts
     app: FastAPI
-    axon: AxonSettings
+    settings: MinerSettings
     begun: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve and train until `stop` is set. Raises SetupError when the hotkey is not registered or the port is taken."""
-        await self.view.start()
-        self._check_registered()
-        async with serving(self.app, self.axon.host, self.axon.port) as listening:
-            address = AxonAddress(self.axon.external_ip or listening.ip, self.axon.external_port or listening.port)
+        try:
+            await self.view.start()
+            self._check_registered()
+            self._go_on()
+            await self._serve(stop)
+        finally:
+            await self.gateway.close()
+            await self.attempts.client.close()
+        log.info("miner_stopped")
+
+    def _go_on(self) -> None:
+        """Begin again what a crash interrupted; before anything is served, so that nothing new is among it."""
+        for record in self.journal.all():
+            if record.phase in ("training", "trained"):
+                self.begun.put_nowait(record.task_id)
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        axon = self.settings.axon
+        async with serving(self.app, axon.host, axon.port) as listening:
+            address = AxonAddress(axon.external_ip or listening.ip, axon.external_port or listening.port)
             if await self.gateway.publish_axon(address):
                 log.info("axon_published", url=address.url())
             log.info("miner_ready", axon=address.url(), hotkey=self.gateway.hotkey, block=self.view.block)
             await self._work(stop)
-        await self.gateway.close()
-        log.info("miner_stopped")
 
     async def _work(self, stop: asyncio.Event) -> None:
-        for record in self.journal.all():
-            if record.phase in ("training", "trained"):
-                self.begun.put_nowait(record.task_id)
+        """Every loop, until `stop`."""
         async with asyncio.TaskGroup() as group:
-            loops = [group.create_task(self.view.follow()), group.create_task(self._attempt_all())]
+            loops = [group.create_task(loop()) for loop in (self.view.follow, self._attempt_all, self._sweep)]
             await stop.wait()
             for loop in loops:
                 loop.cancel()
+
+    async def _sweep(self) -> None:
+        """Free the disk of tasks that nobody can ask about any more."""
+        while not self.settings.keep_models:
+            for task_id in await asyncio.to_thread(self.journal.sweep, block=self.view.block):
+                log.info("task_swept", task=task_id)
+            await self.view.wait_for_block(self.view.block + SWEEP_EVERY_BLOCKS)
 
     async def _attempt_all(self) -> None:
         """One attempt per begun task, side by side."""

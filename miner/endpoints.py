@@ -18,13 +18,18 @@ from gradients.clock import Clock
 from gradients.domain.commitment import prove
 from gradients.domain.json import JsonObject
 from gradients.errors import GradientsError, PeerRefused
+from gradients.log import get_logger
 from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.tasks.jobs import TrainProgress
 from miner.attempt import REPO
-from miner.choose import Situation, choose
+from miner.choose import Situation, against_start, choose
 from miner.journal import Journal, Record, openings
+from miner.memory import Memory, bytes_to_train
+from miner.plan import Recipe, make_plan
 from miner.settings import MinerSettings
+
+log = get_logger("endpoints")
 
 
 @dataclass
@@ -36,10 +41,12 @@ class Endpoints:
     view: ChainView
     bases: BaseModels
     settings: MinerSettings
-    recipe: str
+    recipe: Recipe
+    memory: Memory
     clock: Clock
     begin: Callable[[str], None]
     progress: dict[str, TrainProgress] = field(default_factory=dict)
+    starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # so that two starts don't take one place
 
     def tell(self, task_id: str, progress: JsonObject) -> None:
         """Remember how far a training is."""
@@ -47,21 +54,19 @@ class Endpoints:
 
     async def offer(self, offer: Offer) -> OfferAnswer:
         """Whether this miner would train the task."""
-        return choose(offer, await self._situation(offer), self.settings, recipe=self.recipe)
+        return choose(offer, await self._situation(offer), self.settings, recipe=self.recipe.name)
 
     async def start(self, start: Start, caller: Caller) -> StartAnswer:
         """Begin, unless the task was begun already: the same start twice is answered twice and begun once."""
-        if self.journal.find(start.offer.task_id) is not None:
-            return StartAnswer(accepted=True, reason="begun already")
-        answer = await self.offer(start.offer)
-        if not answer.accepted:
-            return StartAnswer(accepted=False, reason=answer.reason)
-        if start.train.size_bytes > self.settings.max_data_bytes:
-            return StartAnswer(accepted=False, reason=f"the train rows have {start.train.size_bytes:,} bytes")
-        record = Record(start=start, validator=caller.hotkey, accepted_at=self.clock.now(), salt=secrets.token_hex(32))
-        await asyncio.to_thread(self.journal.write, record)
-        self.begin(record.task_id)
-        return StartAnswer(accepted=True)
+        async with self.starting:
+            known = self.journal.find(start.offer.task_id)
+            if known is not None:
+                same = (known.start, known.validator) == (start, caller.hotkey)
+                return StartAnswer(accepted=same, reason="begun already" + ("" if same else " with other terms"))
+            reason = await self._against(start)
+            if not reason:
+                await self._begin(start, caller)
+            return StartAnswer(accepted=not reason, reason=reason)
 
     def status(self, task_id: str) -> Status:
         """How far the task is."""
@@ -72,7 +77,7 @@ class Endpoints:
             {
                 "task_id": task_id,
                 "phase": phase,
-                "recipe": self.recipe,
+                "recipe": self.recipe.name,
                 "fraction": 1.0 if record.manifest else last.fraction if last else 0.0,
                 "step": last.step if last else 0,
                 "loss": last.loss if last else None,
@@ -101,7 +106,7 @@ class Endpoints:
         record = self._record(task_id)
         if self.view.block <= record.start.deadline_block:
             raise PeerRefused(f"Sealed until block {record.start.deadline_block} has passed", code="sealed")
-        if record.manifest is None or not record.leaves or record.failure is not None:
+        if record.manifest is None or record.phase != "committed":
             raise PeerRefused(record.failure or "There is no submission", code="no_submission")
         return record, record.manifest
 
@@ -110,6 +115,20 @@ class Endpoints:
         if record is None:
             raise PeerRefused(f"Task {task_id[:64]} was never accepted here", code="not_found")
         return record
+
+    async def _against(self, start: Start) -> str:
+        """The first reason not to begin, or nothing."""
+        answer = await self.offer(start.offer)
+        if not answer.accepted:
+            return answer.reason
+        block_seconds = await self.gateway.block_seconds()
+        return against_start(start, self.settings, block=self.view.block, block_seconds=block_seconds)[:500]
+
+    async def _begin(self, start: Start, caller: Caller) -> None:
+        record = Record(start=start, validator=caller.hotkey, accepted_at=self.clock.now(), salt=secrets.token_hex(32))
+        await asyncio.to_thread(self.journal.write, record)
+        log.info("task_begun", task=record.task_id, validator=caller.hotkey, deadline_block=start.deadline_block)
+        self.begin(record.task_id)
 
     async def _situation(self, offer: Offer) -> Situation:
         running = sum(
@@ -120,7 +139,13 @@ class Endpoints:
             base = await asyncio.to_thread(self.bases.resolve, offer.base)
         except GradientsError as error:
             return Situation(running, None, str(error))
-        return Situation(running, base.digest)
+        method = make_plan(self.recipe, base_parameters=base.parameters).method
+        return Situation(
+            running,
+            base.digest,
+            needed_bytes=bytes_to_train(base.parameters, method=method, memory=self.memory),
+            memory_bytes=self.memory.bytes // self.settings.concurrent_tasks,
+        )
 
 
 def add_routes(app: FastAPI, endpoints: Endpoints) -> None:

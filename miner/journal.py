@@ -5,8 +5,10 @@ A record says what is true; nothing in it says what is being done.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -15,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gradients.axon.messages import Start
 from gradients.domain.commitment import Opening
-from gradients.errors import SetupError
+from gradients.errors import DiskFull, SetupError, ValidatorError
 
 RECORD = "record.json"
 
@@ -34,7 +36,9 @@ class Record(BaseModel):
     )
     manifest: str | None = None  # exact text, once the repo is whole
     committed_at_block: int | None = None
-    leaves: tuple[str, ...] = ()  # all leaves (hex) under the root that stood on chain, this submission's among them
+    leaves: tuple[
+        str, ...
+    ] = ()  # all leaves (hex) under the root that holds this submission, written before it is sent
     failure: str | None = None  # why there will be no submission
 
     @property
@@ -76,19 +80,35 @@ class Journal:
     def write(self, record: Record) -> Record:
         """Make `record` true, on disk first."""
         folder = self._folder / record.task_id
-        folder.mkdir(parents=True, exist_ok=True)
         part = folder / f".{RECORD}.part"
-        with part.open("w", encoding="utf-8") as file:
-            file.write(record.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(folder / RECORD)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with part.open("w", encoding="utf-8") as file:
+                file.write(record.model_dump_json())
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(folder / RECORD)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise unwritten(error, part) from error
         self._records[record.task_id] = record
         return record
 
     def change(self, task_id: str, **changes: object) -> Record:
         """Make some fields of a record true."""
         return self.write(self._records[task_id].model_copy(update=changes))
+
+    def sweep(self, *, block: int) -> list[str]:
+        """Remove all but the records of tasks whose reveal ended before `block`; the tasks that had something left."""
+        over = [record.task_id for record in self.all() if record.start.reveal_until_block < block]
+        return [task_id for task_id in over if _empty(self._folder / task_id)]
+
+
+def unwritten(error: OSError, file: Path) -> ValidatorError:
+    """What to raise when `file` could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFull(f"There is no room for {file.name} in {file.parent}", fix="Free some space")
+    return ValidatorError(f"{file} cannot be written: {error.strerror}")
 
 
 def openings(records: Iterable[Record], *, netuid: int, hotkey: str, block: int) -> dict[str, Opening]:
@@ -104,6 +124,14 @@ def openings(records: Iterable[Record], *, netuid: int, hotkey: str, block: int)
         for record in records
         if record.manifest is not None and record.failure is None and block <= record.start.reveal_until_block
     }
+
+
+def _empty(folder: Path) -> bool:
+    """Remove everything in a task's folder but its record; whether there was anything."""
+    left = [path for path in folder.iterdir() if path.name != RECORD]
+    for path in left:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return bool(left)
 
 
 def _read_all(folder: Path) -> list[Record]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from gradients.config import DaemonSettings, shipped_configs
+from gradients.tasks.registry import TYPES
 
 
 class MinerSettings(DaemonSettings):
@@ -17,16 +18,28 @@ class MinerSettings(DaemonSettings):
         default_factory=lambda: shipped_configs() / "recipes" / "lora-tuned.toml",
         description="how to train; see configs/recipes/",
     )
-    task_types: tuple[str, ...] = Field(default=("instruct",), description="kinds of tasks to accept")
+    task_types: tuple[str, ...] = Field(default=tuple(TYPES), min_length=1, description="kinds of tasks to accept")
     concurrent_tasks: int = Field(default=1, ge=1, le=64, description="tasks trained at the same time")
     threads: int = Field(default=1, ge=1, description="CPU threads of a training worker")
+    memory_gib: float | None = Field(
+        default=None, gt=0, description="memory for training; by default the first GPU's, or the machine's without one"
+    )
     max_data_bytes: int = Field(default=2 * 1024**3, gt=0, description="largest train file to fetch")
     max_hours: float = Field(default=48.0, gt=0, description="longest task to accept")
     min_validator_stake_alpha: float = Field(default=0.0, ge=0, description="validators with less are refused")
     keep_seconds: float = Field(
         default=5.0, ge=1, description="time kept before the deadline for writing and committing, beside three blocks"
     )
+    keep_models: bool = Field(default=False, description="keep models and checkpoints after their reveal has ended")
     caches: Path | None = Field(default=None, description="converted and downloaded bases; by default the user's cache")
+
+    @field_validator("task_types")
+    @classmethod
+    def _known_types(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in TYPES]
+        if unknown:
+            raise ValueError(f"there is no task type '{unknown[0]}'; choose from {', '.join(TYPES)}")
+        return names
 
     def resolved_folder(self) -> Path:
         """The folder with ~ expanded."""

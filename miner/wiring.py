@@ -19,6 +19,7 @@ from miner.attempt import Attempts
 from miner.daemon import Daemon
 from miner.endpoints import Endpoints, add_routes
 from miner.journal import Journal
+from miner.memory import GIB, Memory, installed_memory
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
 
@@ -35,7 +36,17 @@ def build(settings: MinerSettings) -> Daemon:
     view = ChainView(gateway, clock, refresh_seconds=settings.chain.refresh_seconds)
     journal = Journal(settings.resolved_folder() / "tasks")
     begun: asyncio.Queue[str] = asyncio.Queue()
-    endpoints = Endpoints(journal, gateway, view, bases, settings, recipe.name, clock, begun.put_nowait)
+    endpoints = Endpoints(
+        journal=journal,
+        gateway=gateway,
+        view=view,
+        bases=bases,
+        settings=settings,
+        recipe=recipe,
+        memory=_memory(settings),
+        clock=clock,
+        begin=begun.put_nowait,
+    )
     attempts = Attempts(
         journal=journal,
         gateway=gateway,
@@ -53,4 +64,12 @@ def build(settings: MinerSettings) -> Daemon:
     limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
     app = signed_app(keypair=keys.hotkey, policy=policy, limits=limits)
     add_routes(app, endpoints)
-    return Daemon(gateway, view, journal, attempts, app, settings.axon, begun)
+    return Daemon(gateway, view, journal, attempts, app, settings, begun)
+
+
+def _memory(settings: MinerSettings) -> Memory:
+    """What the operator allows of what is there."""
+    installed = installed_memory()
+    if settings.memory_gib is None:
+        return installed
+    return Memory(int(settings.memory_gib * GIB), is_gpu=installed.is_gpu)

@@ -1,0 +1,344 @@
+"""One task from its start to its commitment: what a kill after each step leaves, and what is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from fastapi import Request
+from starlette.responses import Response
+
+from gradients.axon.auth import MetagraphPolicy, Nonces
+from gradients.axon.client import AxonClient
+from gradients.axon.serve import serving
+from gradients.axon.server import file_response, signed_app
+from gradients.chain.view import ChainView
+from gradients.chain.wallet import open_wallet
+from gradients.domain.commitment import payload
+from gradients.domain.task import Hotkey
+from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable, DiskFull, JobFailed
+from gradients.repo.bases import BaseModels
+from gradients.repo.manifest import parse_manifest
+from miner.attempt import Attempts
+from miner.journal import Journal, Record, openings
+from miner.plan import Recipe
+from miner.settings import MinerSettings
+from tests.unit.miner.fakes import (
+    OTHER_TASK,
+    ROWS,
+    TASK,
+    FakeChain,
+    FakeClock,
+    FakeTrainer,
+    Killed,
+    neuron,
+    start,
+    write_base,
+)
+
+MINER, VALIDATOR = (open_wallet(name, f"{name}//hot") for name in ("//Miner", "//Validator"))
+RECIPE = Recipe.model_validate(
+    {"name": "tiny-lora", "plan": {"method": "lora"}, "learning_rate": [{"up_to_parameters": "inf", "value": 1e-3}]}
+)
+
+
+@dataclass
+class Machine:
+    """A miner's machine: what survives a kill is the folder and the chain; `boot` starts the process anew."""
+
+    folder: Path
+    chain: FakeChain
+    trainer: FakeTrainer = field(default_factory=FakeTrainer)
+    clock: FakeClock = field(default_factory=FakeClock)
+    served: bytes = ROWS
+
+    def journal(self) -> Journal:
+        return Journal(self.folder / "tasks")
+
+    def accept(self, task_id: str = TASK, **changes: object) -> None:
+        digest = BaseModels(self.folder / "bases", self.folder / "cache").resolve("tiny").digest
+        message = start(task_id, base_digest=digest, **changes)
+        validator = VALIDATOR.hotkey.ss58_address
+        self.journal().write(Record(start=message, validator=validator, accepted_at=self.clock.now(), salt="5a" * 32))
+
+    def record(self, task_id: str = TASK) -> Record:
+        found = self.journal().find(task_id)
+        assert found is not None
+        return found
+
+    def boot(self, *tasks: str) -> None:
+        """Start the miner and let it bring `tasks` to their end, side by side."""
+        asyncio.run(self._boot(tasks or (TASK,)))
+
+    async def _boot(self, tasks: tuple[str, ...]) -> None:
+        async with self._validator() as view:
+            client = AxonClient(MINER.hotkey, allow_private=True)
+            attempts = Attempts(
+                journal=self.journal(),
+                gateway=self.chain,
+                view=view,
+                client=client,
+                executor=self.trainer,
+                bases=BaseModels(self.folder / "bases", self.folder / "cache"),
+                recipe=RECIPE,
+                settings=MinerSettings(keep_seconds=10.0),
+                clock=self.clock,
+                tell=lambda task_id, progress: None,
+                committing=asyncio.Lock(),
+            )
+            try:
+                for task in [asyncio.ensure_future(attempts.run(task_id)) for task_id in tasks]:
+                    await task
+            finally:
+                await client.close()
+
+    @contextlib.asynccontextmanager
+    async def _validator(self) -> AsyncIterator[ChainView]:
+        """A validator's axon that gives out the train rows, and the chain as the miner sees it."""
+        file = self.folder / "rows.jsonl"
+        file.write_bytes(self.served)
+        view = ChainView(self.chain, self.clock)
+        app = signed_app(keypair=VALIDATOR.hotkey, policy=MetagraphPolicy(view.metagraph), nonces=Nonces(started_ns=0))
+
+        @app.get("/v1/data/{sha256}")
+        async def data(sha256: str, request: Request) -> Response:
+            return file_response(file, request, sha256=sha256)
+
+        async with serving(app, "127.0.0.3", 0) as address:
+            hotkeys = {self.chain.hotkey: None, VALIDATOR.hotkey.ss58_address: address}
+            self.chain.neurons = tuple(
+                neuron(hotkey, axon, uid=uid) for uid, (hotkey, axon) in enumerate(hotkeys.items())
+            )
+            await view.start()
+            following = asyncio.create_task(view.follow())
+            yield view
+            following.cancel()
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    write_base(tmp_path / "bases" / "tiny")
+    made = Machine(tmp_path, FakeChain(Hotkey(MINER.hotkey.ss58_address)))
+    made.accept()
+    return made
+
+
+def leaves_of(machine: Machine, *tasks: str) -> tuple[str, ...]:
+    records = [machine.record(task_id) for task_id in tasks]
+    held = openings(records, netuid=machine.chain.netuid, hotkey=machine.chain.hotkey, block=0)
+    return tuple(opening.leaf().hex() for opening in held.values())
+
+
+def root(leaves: tuple[str, ...]) -> bytes:
+    return payload([bytes.fromhex(leaf) for leaf in leaves])
+
+
+def test_an_attempt_ends_in_a_committed_repo(machine: Machine) -> None:
+    machine.boot()
+    record = machine.record()
+    assert (record.phase, record.committed_at_block, record.leaves) == ("committed", 10, leaves_of(machine, TASK))
+    assert record.manifest is not None
+    manifest = parse_manifest(record.manifest)
+    assert (manifest.task_id, manifest.hotkey, manifest.kind) == (TASK, machine.chain.hotkey, "adapter")
+    assert (manifest.training.recipe, manifest.training.steps) == ("tiny-lora", 14)
+    assert machine.chain.commits[-1].payload == root(record.leaves)
+
+
+def test_training_gets_the_rows_the_seed_and_the_time_that_is_left(machine: Machine) -> None:
+    machine.boot()
+    (job,) = machine.trainer.jobs
+    assert job.train_file.read_bytes() == ROWS
+    assert (job.seed, job.plan.recipe, job.plan.learning_rate) == (5, "tiny-lora", 1e-3)
+    # from block 10 to block 110, three blocks for the commitment, 12 s each, 10 s kept
+    assert job.deadline_unix == 1_000_000.0 + (110 - 3 - 10) * 12.0 - 10.0
+
+
+def test_a_kill_before_training_goes_on_with_the_same_deadline(machine: Machine) -> None:
+    machine.trainer.die_before = True
+    with pytest.raises(Killed):
+        machine.boot()
+    until = machine.record().train_until
+    machine.trainer.die_before = False
+    machine.clock.seconds += 60.0
+    machine.chain.height += 5
+    machine.boot()
+    assert machine.record().phase == "committed"
+    assert [job.deadline_unix for job in machine.trainer.jobs] == [until, until]
+    assert machine.trainer.jobs[0] == machine.trainer.jobs[1]  # so that its checkpoint counts
+
+
+def test_a_kill_after_training_describes_what_lies_there(machine: Machine) -> None:
+    machine.trainer.die_after = True
+    with pytest.raises(Killed):
+        machine.boot()
+    assert machine.record().phase == "training"
+    machine.trainer.die_after = False
+    machine.boot()
+    assert machine.record().phase == "committed"
+    assert len(machine.chain.commits) == 1
+
+
+def test_a_kill_after_describing_commits_without_training_again(machine: Machine) -> None:
+    machine.chain.die_before_commit = True
+    with pytest.raises(Killed):
+        machine.boot()
+    assert machine.record().phase == "trained"
+    assert machine.chain.commits == []
+    machine.chain.die_before_commit = False
+    machine.boot()
+    assert machine.record().phase == "committed"
+    assert len(machine.trainer.jobs) == 1
+
+
+def test_a_kill_after_the_commitment_was_sent_commits_once(machine: Machine) -> None:
+    machine.chain.die_after_commit = True
+    with pytest.raises(Killed):
+        machine.boot()
+    assert machine.record().phase == "trained"
+    machine.chain.die_after_commit = False
+    machine.chain.height = 40
+    machine.boot()
+    record = machine.record()
+    assert (record.phase, record.committed_at_block) == ("committed", 10)
+    assert [made.payload for made in machine.chain.commits] == [root(record.leaves)]
+
+
+def test_a_commitment_that_was_sent_before_a_kill_counts_after_the_deadline_too(machine: Machine) -> None:
+    machine.chain.die_after_commit = True
+    with pytest.raises(Killed):
+        machine.boot()
+    machine.chain.die_after_commit = False
+    machine.chain.height = 120
+    machine.boot()
+    record = machine.record()
+    assert (record.phase, record.committed_at_block, record.leaves) == ("committed", 10, leaves_of(machine, TASK))
+    assert len(machine.chain.commits) == 1
+
+
+def test_a_chain_that_is_down_after_the_deadline_is_asked_again_about_what_was_sent(machine: Machine) -> None:
+    machine.chain.die_after_commit = True
+    with pytest.raises(Killed):
+        machine.boot()
+    machine.chain.die_after_commit = False
+    machine.chain.height = 120
+    machine.chain.errors = [ChainUnreachable("down"), ChainUnreachable("still down")]
+    machine.boot()
+    assert machine.record().phase == "committed"
+
+
+def test_a_finished_attempt_that_is_begun_again_does_nothing(machine: Machine) -> None:
+    machine.boot()
+    machine.boot()
+    assert (len(machine.trainer.jobs), len(machine.chain.commits)) == (1, 1)
+
+
+def test_a_second_task_is_committed_under_one_root_with_the_first(machine: Machine) -> None:
+    machine.boot()
+    machine.accept(OTHER_TASK, deadline_block=150, reveal_until_block=200)
+    machine.chain.height = 50
+    machine.boot(OTHER_TASK)
+    both = leaves_of(machine, TASK, OTHER_TASK)
+    assert (machine.record(TASK).leaves, machine.record(OTHER_TASK).leaves) == (both, both)
+    assert machine.chain.commits[-1].payload == root(both)
+    assert machine.record(TASK).committed_at_block == 10
+
+
+def test_a_root_that_came_after_a_tasks_deadline_does_not_replace_the_one_that_counts(machine: Machine) -> None:
+    machine.boot()
+    machine.accept(OTHER_TASK, deadline_block=150, reveal_until_block=200)
+    machine.chain.height = 120  # after the first task's deadline, before the end of its reveal
+    machine.boot(OTHER_TASK)
+    assert machine.record(TASK).leaves == leaves_of(machine, TASK)
+    assert root(machine.record(TASK).leaves) == machine.chain.commits[0].payload
+    assert machine.record(OTHER_TASK).leaves == leaves_of(machine, TASK, OTHER_TASK)
+
+
+def test_two_tasks_side_by_side_end_under_the_root_that_stands_on_chain(machine: Machine) -> None:
+    machine.accept(OTHER_TASK)
+    machine.boot(TASK, OTHER_TASK)
+    standing = machine.chain.commits[-1].payload
+    assert root(machine.record(TASK).leaves) == standing
+    assert root(machine.record(OTHER_TASK).leaves) == standing
+
+
+OUTSIDE = [
+    ChainUnreachable("down"),
+    ChainRefused("rate limit", code="rate_limit"),
+    ChainOutcomeUnknown("sent, and then silence"),
+]
+
+
+@pytest.mark.parametrize("error", OUTSIDE, ids=lambda error: error.code)
+def test_what_the_chain_stops_is_tried_again(machine: Machine, error: Exception) -> None:
+    machine.chain.errors = [error, error]
+    machine.chain.commit_errors = [error, error, error]
+    machine.boot()
+    assert machine.record().phase == "committed"
+    assert (len(machine.trainer.jobs), len(machine.chain.commits)) == (1, 1)
+
+
+def test_a_chain_that_takes_no_commitment_ends_the_task_at_its_deadline(machine: Machine) -> None:
+    machine.chain.commit_errors = [ChainRefused("rate limit", code="rate_limit")] * 1000
+    machine.clock.on_sleep = lambda: setattr(machine.chain, "height", machine.chain.height + 40)
+    machine.boot()
+    assert machine.record().failure == "submission_late: The commitment did not make it before block 110"
+    assert machine.chain.commits == []
+
+
+def test_a_commitment_in_a_block_after_the_deadline_is_late(machine: Machine) -> None:
+    machine.boot()
+    machine.accept(OTHER_TASK, deadline_block=20)
+    machine.chain.late_blocks = 11  # seen at block 10, included in block 21
+    machine.boot(OTHER_TASK)
+    assert (
+        machine.record(OTHER_TASK).failure
+        == "submission_late: The commitment stands in block 21, and block 20 was the last"
+    )
+
+
+def test_a_start_that_is_found_too_late_is_not_trained(machine: Machine) -> None:
+    machine.chain.height = 108
+    machine.boot()
+    assert machine.record().failure == "submission_late: No time is left before block 110"
+    assert machine.trainer.jobs == []
+
+
+def test_rows_that_are_not_the_announced_ones_are_never_trained_on(machine: Machine) -> None:
+    machine.served = ROWS.replace(b"hello", b"HELLO")
+    machine.clock.on_sleep = lambda: setattr(machine.chain, "height", machine.chain.height + 40)
+    machine.boot()
+    assert (machine.record().failure or "").startswith("peer_unreachable: The train rows arrived as")
+    assert machine.trainer.jobs == []
+    assert not (machine.folder / "tasks" / TASK / "train.jsonl").exists()
+
+
+def test_a_base_that_has_changed_since_the_offer_is_not_trained(machine: Machine) -> None:
+    (machine.folder / "bases" / "tiny" / "config.json").write_text('{"other": true}')
+    machine.boot()
+    assert machine.record().failure == "base_mismatch: The base tiny is another one here"
+    assert machine.trainer.jobs == []
+
+
+def test_a_failed_training_is_written_down_and_nothing_is_committed(machine: Machine) -> None:
+    machine.trainer.error = JobFailed("the trainer ran out of memory", code="out_of_memory", fix="Take smaller bases")
+    machine.boot()
+    assert machine.record().failure == "out_of_memory: the trainer ran out of memory. Take smaller bases"
+    assert machine.chain.commits == []
+
+
+def test_an_error_that_nobody_expected_ends_its_own_task_only(machine: Machine) -> None:
+    machine.trainer.error = ZeroDivisionError("division by zero")
+    machine.boot()
+    assert machine.record().failure == "internal: ZeroDivisionError: division by zero"
+
+
+def test_a_full_disk_is_waited_for(machine: Machine) -> None:
+    machine.trainer.error = DiskFull("no room", fix="Free some space")
+    machine.clock.on_sleep = lambda: setattr(machine.trainer, "error", None)
+    machine.boot()
+    assert machine.record().phase == "committed"
+    assert len(machine.trainer.jobs) == 2
