@@ -1,7 +1,7 @@
 """Rows of a hub's data set, through `datasets` in a process of its own: slow to import, and whatever it reads stays out of the daemon.
 
 Data files only: the library has run no data set scripts since version 4. The process gets no credentials unless the hub is
-huggingface.co.
+huggingface.co, and works in an empty folder, since the library takes a name that is a folder for one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import gradients
 from gradients.config import hub_environment
 from gradients.errors import DatasetInvalid, OutsideError
 from gradients.tasks.base import Row
@@ -29,7 +30,8 @@ def fetch_rows(repo: str, revision: str, split: str, *, limits: Limits) -> list[
         try:
             run = subprocess.run(  # noqa: S603 (our own module, arguments checked by the source's schema)
                 [sys.executable, "-m", "gradients.tasks.hub", *arguments],
-                env=hub_environment(),
+                env=hub_environment() | {"PYTHONPATH": str(Path(gradients.__file__).parents[1])},
+                cwd=folder,
                 capture_output=True,
                 text=True,
                 timeout=FETCH_SECONDS,
@@ -39,7 +41,10 @@ def fetch_rows(repo: str, revision: str, split: str, *, limits: Limits) -> list[
             raise OutsideError(f"The data set {repo} could not be fetched in {FETCH_SECONDS:.0f} s") from error
         problem = run.stderr.strip().splitlines()[-1:] or ["no reason given"]
         if run.returncode == EXIT_REFUSED:
-            raise DatasetInvalid(f"The data set {repo}@{revision}#{split} cannot be used: {problem[0]}")
+            raise DatasetInvalid(
+                f"The data set {repo}@{revision}#{split} cannot be used: {problem[0].rstrip('.')}",
+                fix="Check name, revision and split, or upload its rows as a file",
+            )
         if run.returncode:
             raise OutsideError(f"The data set {repo} could not be fetched: {problem[0]}", fix="Is the hub reachable?")
         return read_rows(FileSource(path=target), limits=limits)
@@ -62,17 +67,21 @@ def _download(repo: str, revision: str, split: str, *, rows: int, size: int, tar
 
 def _main(arguments: list[str]) -> int:
     repo, revision, split, rows, size, target = arguments
-    from datasets.exceptions import DatasetNotFoundError
-
     try:
         _download(repo, revision, split, rows=int(rows), size=int(size), target=Path(target))
-    except (ValueError, TypeError, DatasetNotFoundError) as error:
-        print(str(error).replace("\n", " "), file=sys.stderr)  # noqa: T201 (the parent reads it)
-        return EXIT_REFUSED
-    except (OSError, RuntimeError) as error:
-        print(str(error).replace("\n", " "), file=sys.stderr)  # noqa: T201 (as above)
-        return EXIT_UNREACHABLE
+    except Exception as error:  # the parent raises it again, with whose fault it is
+        print(f"{error}".replace("\n", " "), file=sys.stderr)  # noqa: T201 (the parent reads it)
+        return EXIT_REFUSED if _is_the_data_sets(error) else EXIT_UNREACHABLE
     return 0
+
+
+def _is_the_data_sets(error: Exception) -> bool:
+    """Whether another try would end the same way: no such data set, nothing in it that can be read, or a script."""
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DatasetsError
+
+    lasting = isinstance(error, ValueError | TypeError | DatasetsError | EmptyDatasetError)
+    return lasting or (isinstance(error, RuntimeError) and "scripts" in str(error))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ HELD_OUT_SHARE = 0.1
 MOST_HELD_OUT = 400
 FEWEST_HELD_OUT = 16
 FEWEST_ROWS = 64
+FEWEST_TRAIN = 32
 
 
 class Split(NamedTuple):
@@ -31,7 +32,8 @@ class Split(NamedTuple):
 def split(rows: Sequence[Numbered], *, text: Callable[[Row], str], salt: bytes) -> Split:
     """Remove repeated rows, hold out a tenth (16 to 400 rows), and clear the train side of what overlaps with it.
 
-    Which rows are held out depends on their text and the salt only, not on their order. Raises DatasetInvalid with fewer than 64 rows.
+    Which rows are held out depends on their text and the salt only, not on their order. Raises DatasetInvalid with fewer than 64
+    usable rows, or fewer than 32 that may be trained on.
     """
     texts = [normalised(text(row.row)) for row in rows]
     exact = _first_of_each(texts)
@@ -48,6 +50,12 @@ def split(rows: Sequence[Numbered], *, text: Callable[[Row], str], salt: bytes) 
     rest = [i for i in distinct if i not in drawn]
     leaking = overlapping([texts[i] for i in rest], [texts[i] for i in drawn])
     train = [i for position, i in enumerate(rest) if position not in leaking]
+    if len(train) < FEWEST_TRAIN:
+        raise DatasetInvalid(
+            f"{len(leaking)} of {len(rest)} rows share long passages with the {size} held-out ones; {len(train)} are left to train on",
+            code="too_few_rows",
+            fix="Give rows that differ more, or more of them",
+        )
     removed = {
         "repeated": len(rows) - len(exact),
         "nearly repeated": len(exact) - len(distinct),

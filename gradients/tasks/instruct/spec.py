@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from gradients.domain.evaluation import MetricName
 from gradients.errors import DatasetInvalid
@@ -40,7 +41,7 @@ class InstructParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    columns: Columns = Columns()
+    columns: Columns = Field(default=Columns(), description="which column of the data set is which")
     format: str = Field(default="{instruction} {input}", description="the prompt of a row that has an input")
     no_input_format: str = Field(default="{instruction}", description="the prompt of a row that has none")
     system_prompt: str | None = Field(
@@ -74,7 +75,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     _check_cells(rows, columns.values())
     kept, removed = [], Counter[str]()
     for number, row in enumerate(rows, start=1):
-        cells = {role: str(row.get(column) or "").strip() for role, column in columns.items()}
+        cells = {role: _cell(row.get(column)) for role, column in columns.items()}
         if not cells["instruction"] or not cells["output"]:
             removed["empty"] += 1
             continue
@@ -97,6 +98,12 @@ def _normal_form(cells: dict[str, str], asked: InstructParameters) -> Row:
     return {"system": cells.get("system") or asked.system_prompt, "prompt": prompt, "completion": cells["output"]}
 
 
+def _cell(value: JsonValue) -> str:
+    """A cell's text; nothing for an empty cell, which tables of numbers write as NaN. Zero is not nothing."""
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if missing else str(value).strip()
+
+
 def _check_columns(rows: Sequence[Row], wanted: Iterable[str]) -> None:
     """A column that stands in no row is a mistake in the mapping."""
     there = sorted({str(column) for row in rows for column in row})
@@ -116,12 +123,17 @@ def _check_cells(rows: Sequence[Row], columns: Iterable[str]) -> None:
         wrong = [n for n, row in enumerate(rows, start=1) if not isinstance(row.get(column), str | int | float | None)]
         if wrong:
             raise DatasetInvalid(
-                f"Column '{column}' is no text in rows {numbers(wrong)}", rows=wrong, code="wrong_type"
+                f"Column '{column}' is no text in rows {numbers(wrong)}",
+                rows=wrong,
+                code="wrong_type",
+                fix="Write text or numbers there, or map another column",
             )
-        huge = [n for n, row in enumerate(rows, start=1) if len(str(row.get(column) or "")) > LONGEST_CELL]
+        huge = [n for n, row in enumerate(rows, start=1) if len(_cell(row.get(column))) > LONGEST_CELL]
         if huge:
             raise DatasetInvalid(
-                f"Column '{column}' has more than {LONGEST_CELL:,} characters in rows {numbers(huge)}", rows=huge
+                f"Column '{column}' has more than {LONGEST_CELL:,} characters in rows {numbers(huge)}",
+                rows=huge,
+                fix="Split or remove them",
             )
 
 

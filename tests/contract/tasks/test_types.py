@@ -1,0 +1,47 @@
+"""What every task type must keep, whichever it is: names that resolve, light declarations, schemas that refuse the unknown."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from gradients.execution.functions import resolve
+from gradients.scoring.rules import SCHEDULE
+from gradients.tasks.registry import TYPES, task_type
+
+HEAVY = ("torch", "transformers", "diffusers", "peft", "datasets", "numpy", "pyarrow")
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("part", ["measure", "train", "generate"])
+def test_the_worker_functions_exist_and_take_arguments_and_a_report(name: str, part: str) -> None:
+    function = resolve(getattr(task_type(name), part))
+    assert list(inspect.signature(function).parameters) == ["arguments", "report"]
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_type_is_declared_under_its_own_name_and_is_paid(name: str) -> None:
+    assert task_type(name).name == name
+    assert all(rules.type_shares[name] > 0 for rules in SCHEDULE)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_schema_refuses_unknown_keys_and_describes_every_field(name: str) -> None:
+    schema = task_type(name).schema
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        schema.model_validate({"surprise": 1})
+    assert [field for field, about in schema.model_fields.items() if not about.description] == []
+
+
+def test_declaring_all_types_imports_nothing_heavy() -> None:
+    """The control plane reads every declaration; torch and its kin belong to the workers."""
+    program = (
+        "import sys; from gradients.tasks.registry import TYPES, task_type; [task_type(name) for name in TYPES]; "
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

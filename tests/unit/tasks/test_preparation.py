@@ -1,0 +1,117 @@
+"""From a data set to two files by digest: whole, the same again, and bound before the start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from gradients.domain.task import TaskRequest
+from gradients.errors import DatasetInvalid, TaskInvalid
+from gradients.tasks.instruct.spec import INSTRUCT
+from gradients.tasks.preparation import PreparedData, heldout_commitment, prepare
+from gradients.tasks.registry import validate_request
+from gradients.tasks.sources import Limits
+
+SALT = bytes(range(32))
+LINES = [json.dumps({"q": f"What is the sum of {i} and {i * i}?", "a": f"It is {i + i * i}. Ω"}) for i in range(100)]
+UNFIT = [
+    LINES[7],
+    json.dumps({"q": "", "a": "empty"}),
+    json.dumps({"q": "What is the SUM of 3 and 9", "a": "it is 12 Ω"}),
+]
+
+
+@pytest.fixture
+def request_of_rows(tmp_path: Path) -> TaskRequest:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join([*LINES, *UNFIT]), encoding="utf-8")
+    columns = {"instruction": "q", "output": "a"}
+    return validate_request(
+        {"type": "instruct", "base": "nano-lm", "dataset": str(file), "hours": 1, "parameters": {"columns": columns}}
+    )
+
+
+def _prepare(request: TaskRequest, folder: Path, salt: bytes = SALT) -> PreparedData:
+    return prepare(INSTRUCT, request, salt=salt, folder=folder)
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_row_comes_out_once_in_its_normal_form(request_of_rows: TaskRequest, tmp_path: Path) -> None:
+    made = _prepare(request_of_rows, tmp_path / "prepared")
+    expected = {json.loads(line)["q"]: json.loads(line)["a"] for line in LINES}
+    both = _rows(made.train_file) + _rows(made.heldout_file)
+    assert {row["prompt"]: row["completion"] for row in both} == expected
+    assert len(both) == 100
+    assert (made.train_rows, made.heldout_rows) == (84, 16)
+    assert (len(_rows(made.train_file)), len(_rows(made.heldout_file))) == (84, 16)
+
+
+def test_what_was_left_out_is_counted_by_reason(request_of_rows: TaskRequest, tmp_path: Path) -> None:
+    assert dict(_prepare(request_of_rows, tmp_path / "prepared").removed) == {"empty": 1, "repeated": 2}
+
+
+def test_the_digests_are_those_of_the_files(request_of_rows: TaskRequest, tmp_path: Path) -> None:
+    made = _prepare(request_of_rows, tmp_path / "prepared")
+    for file, blob in ((made.train_file, made.train), (made.heldout_file, made.heldout)):
+        assert blob.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert blob.size_bytes == file.stat().st_size
+    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["heldout.jsonl", "train.jsonl"]
+
+
+def test_the_same_request_and_salt_leave_the_same_bytes(request_of_rows: TaskRequest, tmp_path: Path) -> None:
+    once, again = (_prepare(request_of_rows, tmp_path / name) for name in ("once", "again"))
+    assert (once.train, once.heldout, once.heldout_commitment) == (again.train, again.heldout, again.heldout_commitment)
+    other = _prepare(request_of_rows, tmp_path / "other", salt=b"x" * 32)
+    assert other.heldout != once.heldout
+
+
+def test_the_commitment_binds_salt_and_held_out_rows(request_of_rows: TaskRequest, tmp_path: Path) -> None:
+    made = _prepare(request_of_rows, tmp_path / "prepared")
+    expected = hashlib.sha256(SALT + hashlib.sha256(made.heldout_file.read_bytes()).digest()).hexdigest()
+    assert made.heldout_commitment == expected
+    assert heldout_commitment(b"x" * 32, made.heldout.sha256) != expected
+
+
+def test_limits_reach_the_source(request_of_rows: TaskRequest, tmp_path: Path) -> None:
+    with pytest.raises(DatasetInvalid, match="more than 102 rows"):
+        prepare(INSTRUCT, request_of_rows, salt=SALT, folder=tmp_path / "prepared", limits=Limits(rows=102))
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"type": "chant"}, "There is no task type 'chant'"),
+        ({"hours": 0}, "hours: Input should be greater than 0"),
+        ({"hours": 48.5}, "hours: Input should be less than or equal to 48"),
+        ({"hours": float("nan")}, "hours"),
+        ({"base": ""}, "base"),
+        ({"dataset": "hub:nothing"}, "dataset"),
+        ({"parameters": {"max_tokens": 1}}, "parameters.max_tokens"),
+        ({"parameters": {"columns": {"outptu": "a"}}}, "parameters.columns.outptu"),
+        ({"priority": 1}, "priority: Extra inputs are not permitted"),
+    ],
+)
+def test_a_wish_that_breaks_its_schema_names_the_field(wish: dict[str, object], said: str) -> None:
+    good: dict[str, object] = {"type": "instruct", "base": "nano-lm", "dataset": "rows.jsonl", "hours": 1}
+    with pytest.raises(TaskInvalid, match=said):
+        validate_request(good | wish)  # type: ignore[arg-type]  # some of it is no JSON on purpose
+    validate_request(good)  # type: ignore[arg-type]  # as above
+
+
+def test_a_request_is_its_own_normal_form(request_of_rows: TaskRequest) -> None:
+    again = validate_request(
+        {
+            "type": request_of_rows.type,
+            "base": request_of_rows.base,
+            "dataset": request_of_rows.dataset,
+            "hours": request_of_rows.hours,
+            "parameters": request_of_rows.parameters,
+        }
+    )
+    assert again == request_of_rows

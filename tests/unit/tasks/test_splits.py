@@ -1,0 +1,143 @@
+"""The split: disjoint, secret, the same again for the same salt, within its sizes, and nothing nearly the same on both sides."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradients.errors import DatasetInvalid
+from gradients.tasks.base import Numbered, Row
+from gradients.tasks.near_duplicates import NEAR, OVERLAP_WORDS, normalised, overlapping, shingles
+from gradients.tasks.splits import FEWEST_HELD_OUT, FEWEST_ROWS, MOST_HELD_OUT, Split, split
+
+WORDS = [f"word{number}" for number in range(3000)]
+SALT = b"s" * 32
+
+
+def _text(row: Row) -> str:
+    return str(row["text"])
+
+
+def _sentences(count: int, *, words: int = 15, seed: int = 0) -> list[str]:
+    generator = random.Random(seed)
+    return [" ".join(generator.choices(WORDS, k=words)) for _ in range(count)]
+
+
+def _rows(texts: list[str]) -> list[Numbered]:
+    return [Numbered(number, {"text": text}) for number, text in enumerate(texts, start=1)]
+
+
+def _split(texts: list[str], salt: bytes = SALT) -> Split:
+    return split(_rows(texts), text=_text, salt=salt)
+
+
+def _texts(side: tuple[Numbered, ...]) -> set[str]:
+    return {_text(numbered.row) for numbered in side}
+
+
+def _with_edits(texts: list[str], *, edits: int, generator: random.Random) -> list[str]:
+    """The texts, and copies of some of them with one changed word or other punctuation, anywhere among them."""
+    copies = []
+    for text in generator.choices(texts, k=edits):
+        words = text.split()
+        words[generator.randrange(len(words))] = "changed"
+        copies.append(generator.choice([" ".join(words), text.upper() + "!", text]))
+    mixed = texts + copies
+    generator.shuffle(mixed)
+    return mixed
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    count=st.integers(FEWEST_ROWS, 300),
+    words=st.integers(16, 40),
+    edits=st.integers(0, 60),
+    salt=st.binary(min_size=32, max_size=32),
+    seed=st.integers(0, 2**32),
+)
+def test_the_sides_are_disjoint_and_share_nothing_nearly_the_same(
+    count: int, words: int, edits: int, salt: bytes, seed: int
+) -> None:
+    texts = _with_edits(_sentences(count, words=words, seed=seed), edits=edits, generator=random.Random(seed))
+    sides = _split(texts, salt)
+    heldout = [normalised(text) for text in _texts(sides.heldout)]
+    train = [normalised(text) for text in _texts(sides.train)]
+    assert not {n.number for n in sides.train} & {n.number for n in sides.heldout}
+    assert len(sides.heldout) == len(set(heldout))
+    for held in map(shingles, heldout):
+        for other in map(shingles, train):
+            assert len(held & other) < NEAR * len(held | other)
+    assert not overlapping(train, heldout)
+
+
+@settings(max_examples=15, deadline=None)
+@given(count=st.integers(FEWEST_ROWS, 300), edits=st.integers(0, 30), seed=st.integers(0, 2**32))
+def test_every_row_is_on_one_side_or_counted(count: int, edits: int, seed: int) -> None:
+    texts = _with_edits(_sentences(count, words=25, seed=seed), edits=edits, generator=random.Random(seed))
+    sides = _split(texts)
+    assert len(sides.train) + len(sides.heldout) + sum(sides.removed.values()) == len(texts)
+    assert sides.removed["repeated"] + sides.removed["nearly repeated"] == edits
+    assert FEWEST_HELD_OUT <= len(sides.heldout) <= MOST_HELD_OUT
+    assert abs(len(sides.heldout) - max(FEWEST_HELD_OUT, count / 10)) <= 0.5
+    assert [n.number for n in sides.train] == sorted(n.number for n in sides.train)
+
+
+def test_a_tenth_is_held_out_and_never_more_than_400() -> None:
+    assert len(_split(_sentences(64)).heldout) == 16
+    assert len(_split(_sentences(500)).heldout) == 50
+    assert len(_split(_sentences(4500)).heldout) == 400
+
+
+@settings(max_examples=10, deadline=None)
+@given(one=st.binary(min_size=32, max_size=32), other=st.binary(min_size=32, max_size=32))
+def test_another_salt_holds_out_other_rows_and_the_same_salt_the_same(one: bytes, other: bytes) -> None:
+    texts = _sentences(100)
+    assert _split(texts, one) == _split(texts, one)
+    assert (_split(texts, one).heldout == _split(texts, other).heldout) == (one == other)
+
+
+def test_a_salt_favours_no_row() -> None:
+    """Over 100 salts each of 64 rows is held out 25 times, give or take 5 standard deviations of sqrt(100 · 1/4 · 3/4) = 4.3."""
+    texts = _sentences(64, words=5)
+    drawn = [n.number for salt in range(100) for n in _split(texts, salt.to_bytes(32, "big")).heldout]
+    assert all(abs(drawn.count(number) - 25) < 5 * 4.3 for number in range(1, 65))
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=10, deadline=None)
+def test_which_rows_are_held_out_does_not_depend_on_their_order(generator: random.Random) -> None:
+    texts = _with_edits(_sentences(100), edits=20, generator=random.Random(5))
+    shuffled = generator.sample(texts, len(texts))
+    assert {normalised(t) for t in _texts(_split(texts).heldout)} == {
+        normalised(t) for t in _texts(_split(shuffled).heldout)
+    }
+
+
+def test_three_rows_are_too_few() -> None:
+    with pytest.raises(DatasetInvalid, match="Only 3 of 3 rows are usable") as caught:
+        _split(_sentences(3))
+    assert (caught.value.code, caught.value.fix) == ("too_few_rows", "Give a larger data set")
+
+
+def test_repeated_rows_do_not_make_a_data_set_large_enough() -> None:
+    with pytest.raises(DatasetInvalid, match="Only 63 of 630 rows"):
+        _split(_sentences(63) * 10)
+
+
+def test_one_template_for_all_rows_leaves_rows_to_train_on() -> None:
+    """A prompt such as "Below is an instruction …" is longer than the 13 words that make an overlap."""
+    [template] = _sentences(1, words=2 * OVERLAP_WORDS, seed=7)
+    sides = _split([f"{template} {text}" for text in _sentences(200, words=6)])
+    assert (len(sides.train), len(sides.heldout), sum(sides.removed.values())) == (180, 20, 0)
+
+
+def test_too_few_rows_to_train_on_are_refused() -> None:
+    """Eight rows share each of eight passages but little else: hardly a passage has none of its rows held out."""
+    passages = _sentences(8, words=OVERLAP_WORDS, seed=1)
+    texts = [f"{passages[i % 8]} {own}" for i, own in enumerate(_sentences(64, words=30, seed=2))]
+    with pytest.raises(DatasetInvalid, match=f"share long passages with the {FEWEST_HELD_OUT} held-out") as caught:
+        _split(texts)
+    assert caught.value.code == "too_few_rows"
