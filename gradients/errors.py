@@ -5,7 +5,7 @@
     │   ├── SubmissionRejected      the repo broke a rule of screening (carries a stable code)
     │   ├── CommitmentMissing       nothing on chain before the deadline that hashes to the submission
     │   ├── SubmissionLate          committed or revealed after its time
-    │   └── PeerMisbehaved          an answer that is too large, malformed, unsigned or wrongly signed
+    │   └── PeerMisbehaved          an answer that the peer has signed and that is malformed or beside the question
     ├── ValidatorError      the machine, settings or code of whoever runs this process
     │   ├── SetupError              wrong settings, no wallet, port in use: refuse to start
     │   ├── DiskFull                no room left
@@ -20,7 +20,7 @@
         ├── ChainUnreachable        no answer from the chain
         ├── ChainRefused            the chain answered no (carries the chain's error name)
         ├── ChainOutcomeUnknown     sent, and then silence: read the chain before sending again
-        ├── PeerUnreachable         no answer from a miner or a validator
+        ├── PeerUnreachable         no answer from a miner or a validator, or none that it has signed
         └── PeerRefused             a miner or a validator answered no (carries its code)
 
 A message says what was being done, with what, and what to do about it. Nothing returns None, False or a string to mean failure.
@@ -83,7 +83,7 @@ class SubmissionLate(MinerError):
 
 
 class PeerMisbehaved(MinerError):
-    """A peer's answer was too large, malformed, unsigned or wrongly signed."""
+    """A peer has signed an answer that is malformed or beside the question. One that it has not signed might be anybody's."""
 
     default_code = "peer_misbehaved"
 
@@ -185,7 +185,7 @@ class ChainOutcomeUnknown(OutsideError):
 
 
 class PeerUnreachable(OutsideError):
-    """No answer from a miner or a validator in time."""
+    """No answer from a miner or a validator in time, or none that it has signed."""
 
     default_code = "peer_unreachable"
 

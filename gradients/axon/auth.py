@@ -1,7 +1,8 @@
 """Who calls, and whether they may: btauth/1 signatures, and the metagraph as the list of who is known.
 
-Order, cheapest first: shape of the headers, whether the claimed hotkey may call at all, then the signature, then replay. Covers: strangers,
-replays in this process and from before its start, requests meant for somebody else. Does not cover: confidentiality (put TLS in front).
+Order, cheapest first: whether the claimed hotkey may call at all, before its body is read; then the shape of the headers, the receiver and
+the age, before the body is hashed; then the signature, then replay. Covers: strangers, replays in this process and from before its start,
+requests meant for somebody else. Does not cover: confidentiality (put TLS in front).
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ class Unauthenticated(PeerRefused):
     """The request is not signed by whom it claims, not for us, too old, or seen before."""
 
     default_code = "unauthenticated"
+
+
+class NoncesUnavailable(OutsideError):
+    """The server that remembers nonces does not answer, so nobody can be let in."""
+
+    default_code = "nonces_unavailable"
 
 
 class Forbidden(PeerRefused):
@@ -113,33 +120,46 @@ class RedisNonces:
     def __init__(self, url: str) -> None:
         import redis
 
-        self._server = redis.Redis.from_url(url, socket_timeout=2.0)
+        self._server = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+        self._failure = redis.RedisError
 
     def check_and_store(self, hotkey_ss58: str, nonce_ns: int) -> bool:
         """Whether the nonce is new to every process."""
         key = f"gradients:nonce:{hotkey_ss58}:{nonce_ns}"
-        return bool(self._server.set(key, b"1", nx=True, ex=int(self.retention)))
+        try:
+            return bool(self._server.set(key, b"1", nx=True, ex=int(self.retention)))
+        except self._failure as error:
+            raise NoncesUnavailable("Whether the request is a replay cannot be told at the moment") from error
 
 
-def authenticate(
+def claimed_caller(headers: Mapping[str, str], policy: CallerPolicy) -> Caller:
+    """Whom the request says that it is from, if they may call; not verified yet. Raises Forbidden or Unauthenticated.
+
+    Args:
+        headers: lower-case names; a header that stands twice is one value with a comma, which no check passes.
+    """
+    if HEADER_HOTKEY not in headers:
+        raise Unauthenticated("The request is not signed", code="MalformedAuth")
+    if HEADER_CRYPTO in headers:
+        raise Unauthenticated("Only sr25519 signatures are accepted", code="MalformedAuth")
+    return policy.admit(headers[HEADER_HOTKEY])
+
+
+def verify_request(
     headers: Mapping[str, str],
     body: bytes,
     *,
     method: str,
     target: str,
     our_hotkey: str,
-    policy: CallerPolicy,
     nonces: http_auth.NonceStore,
-) -> Caller:
-    """The verified caller. Raises Forbidden or Unauthenticated.
+) -> None:
+    """Raises Unauthenticated unless the claimed caller has signed this request, for us, just now, and for the first time.
 
     Args:
         headers: lower-case names.
         target: path and query exactly as they were sent.
     """
-    if HEADER_CRYPTO in headers:
-        raise Unauthenticated("Only sr25519 signatures are accepted", code="MalformedAuth")
-    caller = policy.admit(headers.get(HEADER_HOTKEY, ""))
     try:
         http_auth.verify(
             headers,
@@ -153,7 +173,6 @@ def authenticate(
         )
     except http_auth.AuthError as error:
         raise Unauthenticated(str(error), code=type(error).__name__) from error
-    return caller
 
 
 def answer_target(*, target: str, nonce: str, status: int) -> str:

@@ -1,4 +1,8 @@
-"""Calls peers' axons: signs each request, checks each answer's signature, and never waits longer or takes more than its limits."""
+"""Calls peers' axons: signs each request, checks each answer's signature, and never waits longer or takes more than its limits.
+
+Whose fault: an answer that the peer has not signed might be anybody's, so it is no answer (PeerUnreachable). Only what it has signed
+can be held against it (PeerMisbehaved).
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,8 @@ from gradients.domain.task import Hotkey
 from gradients.errors import PeerMisbehaved, PeerRefused, PeerUnreachable
 
 Answer = TypeVar("Answer", bound=BaseModel)
+# Peers that hold on to a connection must not keep others waiting for one; idle ones are let go of before any axon does.
+_POOL = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class AxonClient:
         self._allow_private = allow_private
         self._limits = limits
         timeout = httpx.Timeout(limits.stall_seconds, connect=limits.connect_seconds)
-        self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=False, trust_env=False)
+        self._http = httpx.AsyncClient(timeout=timeout, limits=_POOL, follow_redirects=False, trust_env=False)
 
     async def close(self) -> None:
         """Let go of all connections."""
@@ -85,9 +91,10 @@ class AxonClient:
         async with self._send(peer, "GET", path, b"", {**signed, **ranged}) as response:
             if not response.is_success:
                 _raise_refusal(peer, response, await self._read(response))
-            if response.status_code != (206 if offset else 200):
-                raise PeerMisbehaved(f"{peer.hotkey} answered a range with {response.status_code}")
-            self._check_answer(peer, response, response.headers.get(HEADER_FILE, "").encode(), path, signed)
+            file = response.headers.get(HEADER_FILE, "")
+            self._check_answer(peer, response, file.encode(), path, signed)
+            if not file.partition(" ")[2].startswith(f"bytes {offset}-" if offset else "-"):
+                raise PeerMisbehaved(f"{peer.hotkey} sent another range than was asked for", code="range_mismatch")
             yield _chunks(peer, response)
 
     def _sign(self, peer: Peer, method: str, path: str, body: bytes) -> dict[str, str]:
@@ -114,7 +121,7 @@ class AxonClient:
         async for chunk in response.aiter_raw():
             content += chunk
             if len(content) > self._limits.answer_bytes:
-                raise PeerMisbehaved(
+                raise PeerUnreachable(
                     f"An answer has at most {self._limits.answer_bytes:,} bytes", code="answer_too_large"
                 )
         return bytes(content)
@@ -122,11 +129,11 @@ class AxonClient:
     def _check_answer(
         self, peer: Peer, response: httpx.Response, content: bytes, path: str, signed: Mapping[str, str]
     ) -> None:
-        """Raises PeerMisbehaved unless the peer has signed this very answer to this very request."""
+        """Raises PeerUnreachable unless the peer has signed this very answer to this very request."""
         lowered = {name.lower(): value for name, value in signed.items()}
         target = answer_target(target=path, nonce=lowered[HEADER_NONCE], status=response.status_code)
         if response.headers.get(HEADER_HOTKEY) != peer.hotkey:
-            raise PeerMisbehaved(f"The answer is not signed by {peer.hotkey}", code="answer_unsigned")
+            raise PeerUnreachable(f"The answer is not signed by {peer.hotkey}", code="answer_unsigned")
         try:
             http_auth.verify(
                 response.headers,
@@ -139,7 +146,7 @@ class AxonClient:
         except http_auth.StaleRequest as error:
             raise PeerUnreachable(f"The clocks of {peer.hotkey} and ours are too far apart: {error}") from error
         except http_auth.AuthError as error:
-            raise PeerMisbehaved(
+            raise PeerUnreachable(
                 f"The answer of {peer.hotkey} is badly signed: {error}", code="answer_unsigned"
             ) from error
 

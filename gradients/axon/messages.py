@@ -104,5 +104,5 @@ class Reveal(Message):
 class Refusal(Message):
     """Any answer that is not 2xx: a stable code and what to do."""
 
-    code: str
+    code: str = Field(pattern=r"^[A-Za-z0-9_]{1,64}$")
     message: str

@@ -39,6 +39,7 @@ async def serving(
     config = uvicorn.Config(
         app,
         http=_protocol(limits),
+        ws="none",  # a connection that turns into a websocket would leave our protocol, and its limits
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -98,7 +99,7 @@ def _protocol(limits: ServerLimits) -> type[H11Protocol]:
             connections[self._address] += 1
             if connections[self._address] > limits.connections_per_address:
                 transport.close()
-            self._await_head()
+            self._await_head(self.cycle)
 
         def connection_lost(self, exc: Exception | None) -> None:
             connections[self._address] -= 1
@@ -108,11 +109,11 @@ def _protocol(limits: ServerLimits) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def on_response_complete(self) -> None:
+            before = self.cycle  # a pipelined request begins the next one at once
             super().on_response_complete()
-            self._await_head()
+            self._await_head(before)
 
-        def _await_head(self) -> None:
-            before = self.cycle
+        def _await_head(self, before: object) -> None:
             self._head_deadline = self.loop.call_later(limits.header_seconds, self._close_unless_moved, before)
 
         def _close_unless_moved(self, before: object) -> None:

@@ -12,17 +12,19 @@ from bittensor import http_auth
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
 
 from gradients import __version__
 from gradients.axon.auth import Caller, CallerPolicy, Nonces
 from gradients.axon.limits import ServerLimits
 from gradients.axon.messages import Refusal
-from gradients.axon.transport import CALLER_KEY, HEADER_FILE, STATUS_OF, SignedTransport
-from gradients.errors import Blame, GradientsError, PeerRefused
+from gradients.axon.transport import CALLER_KEY, HEADER_FILE, RangeRefused, SignedTransport, status_of
+from gradients.errors import GradientsError
 
 OPEN_PATHS = frozenset({"/livez", "/version"})
 CHUNK_BYTES = 1 << 18
-_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
+_CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
 
 def signed_app(
@@ -63,7 +65,7 @@ requires_caller = Depends(_caller)
 
 
 def file_response(file: Path, request: Request, *, sha256: str) -> StreamingResponse:
-    """`file` or the one range of it that is asked for. Raises PeerRefused for a range outside of it."""
+    """`file` or the one range of it that is asked for. Raises RangeRefused for a range outside of it."""
     size = file.stat().st_size
     begin, end = _range(request.headers.get("range"), size)
     whole = begin == 0 and end == size
@@ -92,7 +94,7 @@ def _range(asked: str | None, size: int) -> tuple[int, int]:
     begin = int(match[1]) if match else size
     end = min(int(match[2]) + 1, size) if match and match[2] else size
     if begin >= end:
-        raise PeerRefused(f"The range '{asked[:64]}' is not in the file's {size:,} bytes", code="range_refused")
+        raise RangeRefused(f"The range '{asked[:64]}' is not in the file's {size:,} bytes")
     return begin, end
 
 
@@ -110,17 +112,17 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(GradientsError)
     async def on_error(_: Request, error: GradientsError) -> JSONResponse:
-        status = STATUS_OF.get(type(error), 500 if error.blame is Blame.VALIDATOR else 409)
-        return _refusal(status, error.code, str(error))
+        return _refusal(status_of(error), error.code, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         return _refusal(422, "malformed", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
-    @app.exception_handler(404)
-    async def on_missing(request: Request, _: Exception) -> JSONResponse:
-        return _refusal(404, "not_found", f"There is nothing at {request.url.path}")
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> JSONResponse:
+        code = _CODE_OF_STATUS.get(error.status_code, "malformed")
+        return _refusal(error.status_code, code, f"{request.method} {request.scope['path']}: {error.detail}")
 
 
 def _refusal(status: int, code: str, message: str) -> JSONResponse:

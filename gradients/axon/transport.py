@@ -1,6 +1,7 @@
 """The layer between the socket and the routes: limits before hashing, signed requests in, signed answers out.
 
-Pure ASGI, so that nothing of a request is read before its size is known. A body comes in whole, within its limits, before it is verified.
+Pure ASGI, so that nothing of a body is read before its size and its claimed sender are known to be acceptable. Then it comes in whole,
+within its limits, and is verified.
 Answers are signed over status, request nonce, target and body; a file's answer is signed over its digest and range instead, and its bytes
 are checked against the digest by whoever asked.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,26 +22,59 @@ from gradients.axon.auth import (
     HEADER_NONCE,
     CallerPolicy,
     Forbidden,
+    NoncesUnavailable,
     Unauthenticated,
     answer_target,
-    authenticate,
+    claimed_caller,
+    verify_request,
 )
 from gradients.axon.limits import RateLimiter, ServerLimits
 from gradients.axon.messages import Refusal
-from gradients.errors import GradientsError, PeerRefused
+from gradients.errors import Blame, GradientsError, PeerRefused
 
 ANSWER_METHOD = "RESPONSE"  # no HTTP method, so a signed answer is no valid request
 HEADER_FILE = "x-gradients-file"  # "<sha256> <content-range or ->" of a streamed file
 CALLER_KEY = "gradients_caller"
 
 
-class TooMuch(PeerRefused):
-    """The request is too large, too slow or one too many."""
+class TooMany(PeerRefused):
+    """One request too many."""
 
-    default_code = "too_much"
+    default_code = "rate_limited"
 
 
-STATUS_OF: Mapping[type[GradientsError], int] = {Unauthenticated: 401, Forbidden: 403, TooMuch: 429}
+class TooLarge(PeerRefused):
+    """The request's body is larger than any message."""
+
+    default_code = "body_too_large"
+
+
+class TooSlow(PeerRefused):
+    """The request's body did not come in time."""
+
+    default_code = "body_too_slow"
+
+
+class RangeRefused(PeerRefused):
+    """The file has no such range."""
+
+    default_code = "range_refused"
+
+
+_STATUS_OF: Mapping[type[GradientsError], int] = {
+    Unauthenticated: 401,
+    Forbidden: 403,
+    TooSlow: 408,
+    TooLarge: 413,
+    RangeRefused: 416,
+    TooMany: 429,
+    NoncesUnavailable: 503,
+}
+
+
+def status_of(error: GradientsError) -> int:
+    """The HTTP status of a refusal."""
+    return _STATUS_OF.get(type(error), 500 if error.blame is Blame.VALIDATOR else 409)
 
 
 @dataclass
@@ -78,19 +112,19 @@ class SignedTransport:
         client = scope.get("client")
         now = time.monotonic()
         if client and not self.addresses.allows(client[0], now=now):
-            raise TooMuch("Too many requests from your address", code="rate_limited", fix="Slow down")
+            raise TooMany("Too many requests from your address", fix="Slow down")
+        caller = claimed_caller(request.headers, self.policy)
         body = await _read_body(request, receive, self.limits)
-        caller = authenticate(
+        verify_request(
             request.headers,
             body,
             method=request.method,
             target=request.target,
             our_hotkey=self.keypair.ss58_address,
-            policy=self.policy,
             nonces=self.nonces,
         )
         if not self.callers.allows(caller.hotkey, now=now):
-            raise TooMuch("Too many requests", code="rate_limited", fix="Slow down")
+            raise TooMany("Too many requests", fix="Slow down")
         scope.setdefault("state", {})[CALLER_KEY] = caller
         return body
 
@@ -107,14 +141,22 @@ class _Request:
     def of(cls, scope: Scope) -> _Request:
         query = scope["query_string"].decode("latin-1")
         target = scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        return cls(scope["method"], target, headers)
+        return cls(scope["method"], target, _joined(scope["headers"]))
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Lower-case names and values; what stands twice is joined by a comma, so that nobody can choose which one counts."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 async def _read_body(request: _Request, receive: Receive, limits: ServerLimits) -> bytes:
     announced = request.headers.get("content-length", "0")
-    if not announced.isdigit() or int(announced) > limits.body_bytes:
-        raise TooMuch(f"A request has at most {limits.body_bytes:,} bytes", code="body_too_large")
+    if not announced.isdecimal() or int(announced) > limits.body_bytes:
+        raise TooLarge(f"A request has at most {limits.body_bytes:,} bytes")
     body = bytearray()
     try:
         async with asyncio.timeout(limits.body_seconds):
@@ -122,11 +164,11 @@ async def _read_body(request: _Request, receive: Receive, limits: ServerLimits) 
                 message = await receive()
                 body += message.get("body", b"")
                 if len(body) > limits.body_bytes:
-                    raise TooMuch(f"A request has at most {limits.body_bytes:,} bytes", code="body_too_large")
+                    raise TooLarge(f"A request has at most {limits.body_bytes:,} bytes")
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError as error:
-        raise TooMuch(f"The body was not here after {limits.body_seconds:g} s", code="body_too_slow") from error
+        raise TooSlow(f"The body was not here after {limits.body_seconds:g} s") from error
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -170,14 +212,13 @@ class _Answer:
 
     async def refuse(self, error: GradientsError) -> None:
         """An answer that turns the caller away; the connection is closed, since its body may not have been read."""
-        status = STATUS_OF.get(type(error), 400)
         body = Refusal(code=error.code, message=str(error)).model_dump_json().encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.start", "status": status_of(error), "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
     async def _send_start(self, signed: bytes) -> None:
