@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,19 +24,16 @@ from gradients.localnet.screen import LiveScreen, PlainScreen
 from gradients.localnet.snapshot import Snapshot
 from gradients.localnet.supervisor import Supervisor
 
-app = typer.Typer(rich_markup_mode=None)
-
-
 DEFAULT_FOLDER = Path("~/.gradients/localnet")
+EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
-@app.callback(invoke_without_command=True)
 def localnet(
     types: Annotated[str, typer.Option(help="Task types to post, separated by commas.")] = "instruct",
     tasks: Annotated[int, typer.Option(min=1, max=20, help="Tasks of each type.")] = 1,
     miners: Annotated[int, typer.Option(min=1, max=12, help="Miners; their recipes differ.")] = 3,
     seed: Annotated[int, typer.Option(help="Fixes every split and every training seed.")] = 0,
-    hours: Annotated[float, typer.Option(min=0.001, max=48, help="Training budget of each miner.")] = 0.02,
+    hours: Annotated[float, typer.Option(min=0.005, max=48, help="Training budget of each miner.")] = 0.02,
     block_seconds: Annotated[float, typer.Option(min=0.1, max=12, help="Seconds from block to block.")] = 1.0,
     tempo: Annotated[int, typer.Option(min=4, max=360, help="Blocks from epoch to epoch.")] = 10,
     base: Annotated[str | None, typer.Option(help="Base model instead of the demo's: smollm2, a Hub id.")] = None,
@@ -58,16 +56,22 @@ def localnet(
     with only_one(folder, what="localnet"):
         _empty(folder, ours=keep is None)
         plan = make_plan(options)
+        typer.echo(f"To look with btcli: btcli query metagraph --netuid 1 --network {plan.chain_url}", err=True)
         try:
             snapshot = asyncio.run(_run(plan, live=sys.stderr.isatty() and not as_json))
         except GradientsError:
             typer.echo(f"The logs lie in {folder}", err=True)
             raise
+        except asyncio.CancelledError:
+            raise typer.Exit(EXIT_TERMINATED) from None
         _finish(plan, snapshot, as_json=as_json)
 
 
 async def _run(plan: Plan, *, live: bool) -> Snapshot:
-    """The market, shown as a picture on a terminal and as lines elsewhere."""
+    """The market, shown as a picture on a terminal and as lines elsewhere. SIGTERM takes it down as Ctrl-C does."""
+    this = asyncio.current_task()
+    assert this is not None  # noqa: S101 (for the type checker: a coroutine that runs has its task)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with Supervisor() as supervisor:
         if not live:
             return await Market.of(plan, supervisor, PlainScreen().show).run()

@@ -74,7 +74,8 @@ def draw_task(task: JsonObject, snapshot: Snapshot) -> RenderableType:
     """One task: where it stands, and a line per miner or the results."""
     scored = task["state"] == TaskState.SCORED
     body = result_table(task, weights=snapshot.weights, incentive=snapshot.incentive) if scored else _miner_lines(task)
-    return Panel(Group(_steps(str(task["state"])), _data_line(task), body), title=str(task["id"]), title_align="left")
+    title = None if scored else str(task["id"])  # the table of results has its own
+    return Panel(Group(_steps(str(task["state"])), _data_line(task), body), title=title, title_align="left")
 
 
 def plain_line(snapshot: Snapshot) -> str:
@@ -119,7 +120,7 @@ def _miner_lines(task: JsonObject) -> Table:
             str(miner["recipe"]),
             str(progress.get("phase", miner["state"])),
             ProgressBar(total=1.0, completed=done, width=BAR_WIDTH),
-            f"step {progress.get('step', 0)}",
+            f"step {progress['step']}" if progress.get("step") else "",
             _loss(progress.get("loss")),
             str(progress.get("problem") or miner["reason"]),
         )
