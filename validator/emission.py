@@ -57,10 +57,13 @@ class Emission:
             await self._dispatch(call, metagraph)
 
     def _decide(self, metagraph: Metagraph) -> bool:
-        """Write this epoch's weights into the outbox, unless nothing has been scored yet or they stand there already."""
-        standing = self.standing(metagraph.block)
-        if not standing:
+        """Write this epoch's weights into the outbox, unless they stand there already or nothing has ever been scored.
+
+        When nobody has earned anything, that too is a verdict: the weights say so, by going to the owner.
+        """
+        if not self.ledger.placings.exist():
             return False
+        standing = self.standing(metagraph.block)
         return self.ledger.outbox.decide(
             _key(metagraph), {str(h): s for h, s in standing.items()}, block=metagraph.block
         )

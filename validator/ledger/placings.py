@@ -38,6 +38,11 @@ class Placings:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def exist(self) -> bool:
+        """Whether anything has ever been scored."""
+        with Session(self._engine) as session:
+            return session.scalar(select(PlacingRow.task_id).limit(1)) is not None
+
     def of_task(self, task_id: str) -> list[Placing]:
         """Points of one task, best rank first."""
         query = select(PlacingRow).where(PlacingRow.task_id == task_id)
