@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import sys
@@ -11,10 +12,10 @@ from typing import Annotated
 import typer
 
 from gradients import __version__
-from gradients.errors import GradientsError
+from gradients.errors import DiskFull, GradientsError
 
 SUBCOMMANDS = {
-    "localnet": ("gradients.localnet.cli:app", "Run the whole market on this machine."),
+    "localnet": ("gradients.localnet.cli:localnet", "Run the whole market on this machine."),
     "localchain": ("gradients.localchain.cli:localchain", "Run a loopback chain for the SDK and btcli."),
     "register": ("gradients.registration:app", "Register a hotkey on the subnet by burn."),
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
@@ -22,7 +23,8 @@ SUBCOMMANDS = {
     "task": ("gradients.client.cli:app", "Post tasks, watch them, get and try the models."),
     "doctor": ("gradients.doctor:app", "Check what this machine has and lacks."),
 }
-EXIT_FAILED = 1
+EXIT_FAILED, EXIT_USAGE = 1, 2
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def build(arguments: Sequence[str]) -> typer.Typer:
@@ -48,13 +50,38 @@ def build(arguments: Sequence[str]) -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point of the console script: a failure that the project names is one line (or one JSON object) and exit code 1."""
+    """Entry point of the console script: a failure that the project names is one line and exit code 1; with --json also one object."""
     arguments = sys.argv[1:]
+    as_json = "--json" in arguments
     try:
         build(arguments)(args=arguments, prog_name="gradients")
-    except GradientsError as error:
-        _complain(error, as_json="--json" in arguments)
+    except SystemExit as ending:
+        if ending.code == EXIT_USAGE and as_json:
+            _print_json("usage", "customer", "The command line is not usable", "Standard error says why")
+        raise
+    except Exception as error:
+        if (named := _named(error)) is None:
+            raise
+        if as_json:
+            _print_json(named.code, named.blame, named.message, named.fix)
+        typer.secho(f"gradients: {' '.join(str(named).split())}", err=True, fg=typer.colors.RED)
         sys.exit(EXIT_FAILED)
+
+
+def _named(error: BaseException) -> GradientsError | None:
+    """What the project calls the failure, or None for one that it has no name for and that should show where it happened."""
+    if isinstance(error, GradientsError):
+        return error
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return DiskFull(f"There is no room for {error.filename or 'a file'}", fix="Free some space")
+    if isinstance(error, BaseExceptionGroup):  # of a daemon's loops: the first that is named, if all are
+        names = [_named(each) for each in error.exceptions]
+        return names[0] if all(names) else None
+    return None
+
+
+def _print_json(code: str, blame: str, message: str, fix: str | None) -> None:
+    typer.echo(json.dumps({"error": {"code": code, "blame": blame, "message": message, "fix": fix}}))
 
 
 def _root(
@@ -74,13 +101,6 @@ def _imported(target: str) -> typer.Typer | Callable[..., None]:
     module, attribute = target.split(":")
     command: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), attribute)
     return command
-
-
-def _complain(error: GradientsError, *, as_json: bool) -> None:
-    if as_json:
-        failure = {"error": {"code": error.code, "blame": error.blame, "message": error.message, "fix": error.fix}}
-        typer.echo(json.dumps(failure))
-    typer.secho(f"gradients: {error}", err=True, fg=typer.colors.RED)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class ChainSettings(Section):
 
     network: str = Field(default="local", description="finney, test, local, or a ws:// or wss:// URL")
     netuid: int = Field(default=1, ge=0, le=65535, description="the subnet's number")
+    start_seconds: float = Field(default=15.0, gt=0, le=600, description="time for the chain to answer at the start")
     refresh_seconds: float = Field(default=30.0, gt=0, le=600, description="oldest metagraph to act on")
     call_timeout_seconds: float = Field(default=60.0, gt=0, le=600, description="time limit of one call to the chain")
 

@@ -18,7 +18,7 @@ import typer
 
 from gradients.config import DaemonSettings
 from gradients.errors import GradientsError
-from gradients.flags import Config, Netuid, Network, WalletHotkey, WalletName, settings_of
+from gradients.flags import Config, Netuid, Network, WalletHotkey, WalletName, WalletPath, settings_of
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -42,12 +42,19 @@ def doctor(
     config: Config = None,
     wallet: WalletName = None,
     hotkey: WalletHotkey = None,
+    wallet_path: WalletPath = None,
     network: Network = None,
     netuid: Netuid = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Check Python, packages, GPU, memory, disk, sandbox, wallet and chain. The exit code is 1 when something is missing."""
-    flags = settings_of(wallet__name=wallet, wallet__hotkey=hotkey, chain__network=network, chain__netuid=netuid)
+    flags = settings_of(
+        wallet__name=wallet,
+        wallet__hotkey=hotkey,
+        wallet__path=wallet_path,
+        chain__network=network,
+        chain__netuid=netuid,
+    )
     settings = DaemonSettings.load(config, flags)
     checks: tuple[Callable[[DaemonSettings], Finding], ...] = (
         _python,

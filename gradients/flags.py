@@ -1,4 +1,8 @@
-"""Command-line flags that the daemons share, in btcli's spelling and in the older dotted one, and how they become settings."""
+"""Command-line flags that the daemons share, and how they become settings.
+
+Every flag has the spelling of btcli 11 (-w, --wallet, -H, --wallet-hotkey, --wallet-path, -n, --network) and those of older tools
+(--wallet-name, --wallet.name, --subtensor.network …).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,9 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file w
 Folder = Annotated[Path | None, typer.Option("--folder", help="Where everything is kept.")]
 WalletName = Annotated[
     str | None,
-    typer.Option("--wallet", "-w", "--wallet.name", help="Coldkey's name, as btcli knows it. [env: BT_WALLET]"),
+    typer.Option(
+        "--wallet", "-w", "--wallet-name", "--wallet.name", help="Coldkey's name, as btcli knows it. [env: BT_WALLET]"
+    ),
 ]
 WalletHotkey = Annotated[
     str | None,

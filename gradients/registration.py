@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from gradients.clock import SystemClock
 from gradients.config import DaemonSettings
 from gradients.errors import SetupError
 from gradients.flags import Config, Netuid, Network, WalletHotkey, WalletName, WalletPath, settings_of
@@ -46,13 +47,16 @@ def register(
 
 async def _register(settings: DaemonSettings, *, ask: bool) -> dict[str, str | int | float]:
     from gradients.chain.sdk import SdkGateway
+    from gradients.chain.view import ChainView
     from gradients.chain.wallet import open_wallet
 
     chain, wallet = settings.chain, settings.wallet
     keys = open_wallet(wallet.name, wallet.hotkey, Path(wallet.path), with_coldkey=True)
     gateway = SdkGateway(chain.network, chain.netuid, keys, timeout_seconds=chain.call_timeout_seconds)
+    view = ChainView(gateway, SystemClock(), start_seconds=chain.start_seconds)
     try:
-        known = (await gateway.metagraph()).by_hotkey(gateway.hotkey)
+        await view.start()
+        known = view.metagraph().by_hotkey(gateway.hotkey)
         price, balance = await gateway.registration_price_tao(), await gateway.balance_tao()
         if known is None:
             _check_funds(price, balance, keys.coldkeypub.ss58_address)

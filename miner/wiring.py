@@ -33,7 +33,12 @@ def build(settings: MinerSettings) -> Daemon:
         settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
     )
     clock, bases = SystemClock(), BaseModels.default(settings.caches)
-    view = ChainView(gateway, clock, refresh_seconds=settings.chain.refresh_seconds)
+    view = ChainView(
+        gateway,
+        clock,
+        refresh_seconds=settings.chain.refresh_seconds,
+        start_seconds=settings.chain.start_seconds,
+    )
     journal = Journal(settings.resolved_folder() / "tasks")
     begun: asyncio.Queue[str] = asyncio.Queue()
     endpoints = Endpoints(

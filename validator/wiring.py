@@ -54,7 +54,12 @@ def build(settings: ValidatorSettings) -> Daemon:
     clock, folders = SystemClock(), Folders(settings.resolved_folder())
     ledger = Ledger.open(settings.resolved_ledger_url(), clock)
     keep_local_key(ledger.customers, folders.api_key)
-    view = ChainView(gateway, clock, refresh_seconds=settings.chain.refresh_seconds)
+    view = ChainView(
+        gateway,
+        clock,
+        refresh_seconds=settings.chain.refresh_seconds,
+        start_seconds=settings.chain.start_seconds,
+    )
     client = AxonClient(keys.hotkey, allow_private=network.is_local)
     bases, store = BaseModels.default(settings.caches), ContentStore(folders.blobs)
     stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders)

@@ -12,6 +12,7 @@ from gradients.log import get_logger
 
 REFRESH_SECONDS = 12.0
 STALE_SECONDS = 600.0
+START_SECONDS = 15.0
 
 log = get_logger("chain_view")
 
@@ -19,10 +20,18 @@ log = get_logger("chain_view")
 class ChainView:
     """The newest block, pushed by heads, and the metagraph, refreshed when it is older than `refresh_seconds`."""
 
-    def __init__(self, gateway: ChainGateway, clock: Clock, *, refresh_seconds: float = REFRESH_SECONDS) -> None:
+    def __init__(
+        self,
+        gateway: ChainGateway,
+        clock: Clock,
+        *,
+        refresh_seconds: float = REFRESH_SECONDS,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
         self._gateway = gateway
         self._clock = clock
         self._refresh_seconds = refresh_seconds
+        self._start_seconds = start_seconds
         self._metagraph: Metagraph | None = None
         self._read_at = 0.0
         self._moved = asyncio.Condition()
@@ -30,9 +39,15 @@ class ChainView:
         self.block = 0
 
     async def start(self) -> None:
-        """Read block and metagraph once. Raises ChainUnreachable."""
-        await self._advance(await self._gateway.block())
-        await self.refresh()
+        """Read block and metagraph once. Raises ChainUnreachable when that takes longer than `start_seconds`."""
+        try:
+            async with asyncio.timeout(self._start_seconds):
+                await self._advance(await self._gateway.block())
+                await self.refresh()
+        except TimeoutError as error:
+            raise ChainUnreachable(
+                f"The chain did not answer in {self._start_seconds:g} s", fix="Check --network, and that its node runs"
+            ) from error
 
     async def follow(self) -> None:
         """Keep the picture fresh until cancelled."""

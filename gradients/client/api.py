@@ -95,6 +95,9 @@ class MarketClient:
                     file.write(chunk)
         except httpx.HTTPError as error:
             raise PeerUnreachable(f"{target.name} could not be downloaded: {error}") from error
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
         if digest.hexdigest() != sha256:
             part.unlink()
             raise PeerUnreachable(f"{target.name} arrived damaged", fix="Try again")

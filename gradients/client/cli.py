@@ -10,10 +10,11 @@ from typing import Annotated, cast
 
 import typer
 
-from gradients.client.api import connect
+from gradients.client.api import ApiRefused, connect
 from gradients.client.shelf import Shelf
 from gradients.config import CustomerSettings
 from gradients.domain.json import Json, JsonObject
+from gradients.domain.task import TaskState
 from gradients.errors import SetupError, TaskInvalid
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -92,8 +93,8 @@ def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJs
             if line != last:
                 typer.echo(line)
             last = line
-    if task is not None and not as_json:
-        _print_task(task, as_json=False)
+    if task is not None:
+        _end_watch(task, as_json=as_json)
 
 
 @app.command()
@@ -143,6 +144,15 @@ def chat(
 
 
 app.command("generate", help="The same as chat.")(chat)
+
+
+def _end_watch(task: JsonObject, *, as_json: bool) -> None:
+    """The last words about a task. Raises ApiRefused when it has failed, so that scripts see it."""
+    if not as_json:
+        _print_task(task, as_json=False)
+    if task["state"] == TaskState.FAILED:
+        failure = cast(Mapping[str, str] | None, task["failure"]) or {}
+        raise ApiRefused(f"{task['id']} has failed: {failure.get('message')}", code=failure.get("code"))
 
 
 def _fetch(settings: CustomerSettings, task_id: str, miner: str, shelf: Shelf) -> Path:

@@ -27,10 +27,20 @@ def open_engine(url: str) -> Engine:
             _harden_sqlite(engine)
         _migrate(engine)
     except (ArgumentError, OperationalError, OSError) as error:
+        reason = error.orig if isinstance(error, OperationalError) else error
         raise SetupError(
-            f"The ledger at {url} cannot be opened: {error}", fix="Check ledger_url and its folder"
+            f"The ledger at {_without_password(url)} cannot be opened: {reason}",
+            fix="Check ledger_url, its folder, and the room on its disk",
         ) from error
     return engine
+
+
+def _without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "ledger_url"
 
 
 def _harden_sqlite(engine: Engine) -> None:

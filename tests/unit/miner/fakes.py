@@ -28,7 +28,10 @@ class Killed(BaseException):
 
 @dataclass
 class FakeChain:
-    """A ChainGateway whose blocks a test moves by `height`; it kills the process before or after a commitment when told to."""
+    """A ChainGateway whose blocks a test moves by `height`; it kills the process before or after a commitment when told to.
+
+    Not the FakeChain of gradients/testing: that one lives in one event loop, this one sees several processes of a miner come and go.
+    """
 
     hotkey: Hotkey
     neurons: tuple[Neuron, ...] = ()
