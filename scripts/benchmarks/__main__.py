@@ -1,0 +1,43 @@
+"""`scripts/bench`: one line per figure, the median of several runs with the extremes beside it.
+
+Machines differ, and the same machine from hour to hour: compare two ways of doing something within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+
+from scripts.benchmarks import control, market
+from scripts.benchmarks.timing import Figure
+
+BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
+    "help": control.help_text,
+    "imports": control.imports,
+    "axon": control.signed_round_trip,
+    "epoch": market.epoch,
+    "duplicates": market.near_duplicates,
+    "measuring": market.measuring,
+    "training": market.training,
+}
+
+
+def main() -> None:
+    """Run the benchmarks that were named, or all."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.names if name not in BENCHMARKS]:
+        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(BENCHMARKS)}")
+    for name in asked.names or BENCHMARKS:
+        for figure in BENCHMARKS[name]():
+            line = figure.as_json() if asked.json else figure.as_text()
+            print(
+                json.dumps({"benchmark": name, **line}) if isinstance(line, dict) else f"{name:<11} {line}", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What people and peers wait for before any model is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from gradients.axon.auth import MetagraphPolicy
+from gradients.axon.client import AxonClient, Peer
+from gradients.axon.limits import ServerLimits
+from gradients.axon.server import requires_caller, signed_app
+from gradients.domain.task import Hotkey
+from gradients.tasks.jobs import Wire
+from gradients.testing.axons import keypair_of, metagraph_of, neuron_of, serving_in_thread, warm_nonces
+from scripts.benchmarks.timing import Figure, figure, seconds_of
+
+RUNS = 7
+ROUND_TRIPS = 200
+
+
+def help_text() -> Sequence[Figure]:
+    """The first thing that anybody runs."""
+    taken = seconds_of(lambda: _python("-m", "gradients.cli", "--help"), runs=RUNS)
+    return [figure("gradients --help", "s", taken)]
+
+
+def imports() -> Sequence[Figure]:
+    """Start-up and memory of the daemons' control plane."""
+    script = "import sys, resource, {module}; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    figures = []
+    for module in ("validator.wiring", "miner.wiring"):
+        code = script.format(module=module)
+        figures.append(figure(f"import {module}", "s", seconds_of(partial(_python, "-c", code), runs=3)))
+        figures.append(figure(f"memory after import {module}", "MiB", [float(_python("-c", code))]))
+    return figures
+
+
+class Echo(Wire):
+    """What goes out and comes back."""
+
+    text: str
+
+
+def signed_round_trip() -> Sequence[Figure]:
+    """A signed request over loopback, checked, answered, and the answer's signature checked."""
+    metagraph = metagraph_of(neuron_of("validator", uid=0, validator_permit=True, stake_alpha=1000.0))
+    limits = ServerLimits(requests_per_minute=100 * ROUND_TRIPS)
+    policy = MetagraphPolicy(lambda: metagraph)
+    app = signed_app(keypair=keypair_of("axon"), policy=policy, nonces=warm_nonces(), limits=limits)
+
+    @app.post("/v1/echo", dependencies=[requires_caller])
+    async def echo(message: Echo) -> Echo:
+        return message
+
+    with serving_in_thread(app, limits=limits) as address:
+        taken = asyncio.run(_round_trips(Peer(Hotkey(keypair_of("axon").ss58_address), address)))
+    return [figure("signed round trip", "ms", [seconds * 1000 for seconds in taken])]
+
+
+async def _round_trips(peer: Peer) -> list[float]:
+    client = AxonClient(keypair_of("validator"), allow_private=True)
+    taken = []
+    try:
+        for _ in range(ROUND_TRIPS):
+            started = time.perf_counter()
+            await client.post(peer, "/v1/echo", Echo(text="hello"), answer=Echo)
+            taken.append(time.perf_counter() - started)
+    finally:
+        await client.close()
+    return taken
+
+
+def _python(*arguments: str) -> str:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
