@@ -13,7 +13,7 @@ class ChainGateway(Protocol):
     """One subnet of one network, seen through one wallet.
 
     Every call has a time limit of its own. Raises ChainUnreachable when nobody answers, ChainRefused when the chain says no, and
-    ChainOutcomeUnknown when a transaction was sent and neither its success nor its absence could be established.
+    ChainOutcomeUnknown when a transaction was sent, its answer was lost, and the chain did not show its effect in time either.
     """
 
     @property
@@ -44,6 +44,10 @@ class ChainGateway(Protocol):
 
     async def commitments(self, *, block: int | None = None) -> Mapping[Hotkey, Commitment]:
         """What each hotkey has committed, at `block` or now; sealed commitments are left out."""
+        ...
+
+    async def weights_of(self, uid: int) -> Mapping[int, float]:
+        """The weights that stand on chain for a validator's uid, uid -> share; empty before the first were set."""
         ...
 
     async def balance_tao(self) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from gradients.chain.failures import explained, is_stale, refused
+from gradients.chain.failures import explained, failure_of, lost_the_nonce
 from gradients.chain.network import Network
+from gradients.chain.patience import Patience
 from gradients.chain.reading import commitment_of, metagraph_of
 from gradients.chain.wallet import Keys
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, WeightsReceipt
@@ -18,7 +20,7 @@ from gradients.log import get_logger
 MAX_COMMITMENT_BYTES = 128
 RESUBSCRIBE_SECONDS = 1.0
 LONGEST_RESUBSCRIBE_SECONDS = 30.0
-RECONCILE_TRIES = 10
+LOOK_AGAIN_SECONDS = 1.0
 
 Result = TypeVar("Result")
 log = get_logger("chain")
@@ -31,8 +33,9 @@ class SdkGateway:
         self._network = Network.parse(network)
         self._netuid = netuid
         self._keys = keys
-        self._timeout = timeout_seconds
+        self._patience = Patience(timeout_seconds)
         self._client: Any = None  # bittensor's Client, imported late: the SDK takes a second to import
+        self._connecting = asyncio.Lock()
         self._writing = asyncio.Lock()  # one transaction at a time: nonces are per account
 
     @property
@@ -52,15 +55,34 @@ class SdkGateway:
     async def heads(self) -> AsyncIterator[int]:
         rest = RESUBSCRIBE_SECONDS
         while True:
+            numbers: asyncio.Queue[int | None] = asyncio.Queue()
+            subscription = self._patience.start(self._subscribe(numbers))
             try:
-                with explained("Following the chain"):
-                    async for header in (await self._connected()).blocks():
-                        rest = RESUBSCRIBE_SECONDS
-                        yield int(header.number)
-            except (ChainUnreachable, ChainRefused) as error:
-                log.warning("heads_lost", problem=str(error), retry_seconds=rest)
+                while (number := await self._next(numbers)) is not None:
+                    rest = RESUBSCRIBE_SECONDS
+                    yield number
+            finally:
+                subscription.cancel()
+            log.warning("heads_lost", network=self._network.name, retry_seconds=rest)
             await asyncio.sleep(rest)
             rest = min(rest * 2, LONGEST_RESUBSCRIBE_SECONDS)
+
+    async def _subscribe(self, numbers: asyncio.Queue[int | None]) -> None:
+        """Put the number of every new block into `numbers`, and None when the subscription ends."""
+        try:
+            with explained("Following the chain", network=self._network.name):
+                async for header in (await self._connected()).blocks():
+                    numbers.put_nowait(int(header.number))
+        finally:
+            numbers.put_nowait(None)
+
+    async def _next(self, numbers: asyncio.Queue[int | None]) -> int | None:
+        """The next number, or None after the time limit: when a node hangs up in good order, SDK 11.3 tells no subscriber."""
+        try:
+            async with asyncio.timeout(self._patience.seconds):
+                return await numbers.get()
+        except TimeoutError:
+            return None
 
     async def metagraph(self) -> Metagraph:
         raw = await self._read(
@@ -81,7 +103,6 @@ class SdkGateway:
         return {commitment.hotkey: commitment for commitment in found if commitment is not None}
 
     async def weights_of(self, uid: int) -> Mapping[int, float]:
-        """The weights that stand on chain for a validator's uid, uid -> share; empty before the first were set."""
         matrix = await self._read("Reading weights", lambda client: client.weights.weights(netuid=self._netuid))
         return dict(matrix.get(uid, {}))
 
@@ -124,7 +145,7 @@ class SdkGateway:
 
         if not 0 < len(payload) <= MAX_COMMITMENT_BYTES:
             raise ChainRefused(
-                f"A commitment has 1 to {MAX_COMMITMENT_BYTES} bytes, not {len(payload)}", code="too_long"
+                f"A commitment has 1 to {MAX_COMMITMENT_BYTES} bytes, not {len(payload)}", code="commitment_length"
             )
         if (block := await self._committed(payload)) is not None:
             return block
@@ -153,55 +174,83 @@ class SdkGateway:
         return WeightsReceipt(block=await self._last_update(), reveal_round=reveal_round)
 
     async def close(self) -> None:
+        await self._patience.end()
         if self._client is not None:
-            await self._client.close()
-            self._client = None
+            client, self._client = self._client, None
+            with suppress(TimeoutError):
+                await self._patience.wait(client.close())
 
     async def _read(self, doing: str, call: Callable[[Any], Awaitable[Result]]) -> Result:
         """A call that changes nothing, within the time limit."""
-        with explained(doing):
-            async with asyncio.timeout(self._timeout):
-                return await call(await self._connected())
+        with explained(doing, network=self._network.name):
+            return await self._patience.wait(self._call(call))
+
+    async def _call(self, call: Callable[[Any], Awaitable[Result]]) -> Result:
+        return await call(await self._connected())
 
     async def _write(
         self, doing: str, call: Callable[[Any], Awaitable[Any]], *, done: Callable[[], Awaitable[bool]]
     ) -> Any:  # noqa: ANN401 (an ExtrinsicResult, or None when only the chain's state tells that it worked)
-        """Send a transaction once. A nonce that was behind is tried again; after silence the chain's state decides."""
+        """Send a transaction once; after silence the chain's state decides."""
         async with self._writing:
             try:
-                return await self._send(doing, call)
-            except ChainRefused as error:
-                if not is_stale(error):
-                    raise
-                return await self._send(doing, call)
+                return await self._send_until_nonce_is_free(doing, call, done)
             except ChainUnreachable as error:
                 await self._reconcile(doing, error, done)
                 return None
 
+    async def _send_until_nonce_is_free(
+        self, doing: str, call: Callable[[Any], Awaitable[Any]], done: Callable[[], Awaitable[bool]]
+    ) -> Any:  # noqa: ANN401 (as above)
+        """Send; while others take the nonce, look whether this is still needed and send again, within the time limit."""
+        give_up_at = asyncio.get_running_loop().time() + self._patience.seconds
+        while True:
+            try:
+                return await self._send(doing, call)
+            except ChainRefused as error:
+                if not lost_the_nonce(error) or asyncio.get_running_loop().time() > give_up_at:
+                    raise
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            if await done():
+                return None
+
     async def _send(self, doing: str, call: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401 (as above)
         result = await self._read(doing, call)
-        if not result.success:
-            raise refused(doing, result.error) if result.error else ChainRefused(f"{doing}: {result.message}")
-        return result
+        if result.success:
+            return result
+        if result.error is None:
+            raise ChainRefused(f"{doing}: {result.message}")
+        raise failure_of(result.error, doing, network=self._network.name)
 
     async def _reconcile(self, doing: str, lost: ChainUnreachable, done: Callable[[], Awaitable[bool]]) -> None:
-        """Wait for the chain to show the effect. Raises ChainOutcomeUnknown when it does not within a few blocks."""
-        for _ in range(RECONCILE_TRIES):
-            try:
-                if await done():
-                    return
-            except ChainUnreachable:
-                pass
-            await asyncio.sleep(RESUBSCRIBE_SECONDS)
+        """Wait for the chain to show the effect. Raises ChainOutcomeUnknown when it does not within the time limit."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience.seconds):
+                while True:
+                    if await self._shows(done):
+                        return
+                    await asyncio.sleep(LOOK_AGAIN_SECONDS)
         raise ChainOutcomeUnknown(f"{doing}: sent, and then silence ({lost.message})") from lost
 
-    async def _connected(self) -> Any:  # noqa: ANN401 (bittensor's Client)
-        if self._client is None:
-            import bittensor as bt
+    async def _shows(self, done: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether the chain answers and shows the effect."""
+        try:
+            return await done()
+        except ChainUnreachable:
+            return False
 
-            client = bt.Subtensor(self._network.name, retry_forever=True)
-            self._client = await client.__aenter__()
-        return self._client
+    async def _connected(self) -> Any:  # noqa: ANN401 (bittensor's Client)
+        async with self._connecting:  # or two first calls would open two connections
+            if self._client is None:
+                import bittensor as bt
+
+                client = bt.Subtensor(self._network.name, retry_forever=True)
+                try:
+                    self._client = await client.__aenter__()
+                except BaseException:
+                    self._patience.start(client.close())  # or it would go on dialling
+                    raise
+            return self._client
 
     async def _uid(self) -> int | None:
         neuron = (await self.metagraph()).by_hotkey(self.hotkey)

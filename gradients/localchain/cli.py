@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from gradients.errors import GradientsError, SetupError
+from gradients.errors import SetupError
 from gradients.localchain.server import Running, running
 from gradients.localchain.settings import LocalChainSettings
 from gradients.log import configure_logging
@@ -21,37 +21,39 @@ from gradients.log import configure_logging
 
 def localchain(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 9944,
-    block_seconds: Annotated[float, typer.Option(help="Seconds between two blocks.")] = 1.0,
-    tempo: Annotated[int, typer.Option(help="Blocks per epoch of subnet 1 of a new chain.")] = 20,
+    block_seconds: Annotated[float, typer.Option(help="Seconds between two blocks, 0.02 to 60.")] = 1.0,
+    tempo: Annotated[int, typer.Option(help="Blocks per epoch of subnet 1 of a new chain, 1 to 50400.")] = 20,
     data: Annotated[Path | None, typer.Option(help="Folder to keep the chain in; in memory without.")] = None,
     host: Annotated[str, typer.Option(help="Interface to listen on.")] = "127.0.0.1",
     commit_reveal: Annotated[bool, typer.Option(help="Let subnet 1 of a new chain take sealed weights only.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Say where the chain listens as one line of JSON.")] = False,
 ) -> None:
-    """Run a loopback subtensor that the Bittensor SDK and btcli connect to."""
+    """Run a loopback subtensor that the Bittensor SDK and btcli connect to. Raises SetupError and DiskFull."""
     configure_logging(style="json" if json_ else "text", level="info")
-    try:
-        settings = _settings(
-            host=host, port=port, block_seconds=block_seconds, tempo=tempo, data=data, commit_reveal=commit_reveal
-        )
-        asyncio.run(_run(settings, as_json=json_))
-    except GradientsError as error:
-        sys.stderr.write(f"{error}\n")
-        raise typer.Exit(1) from error
+    settings = _settings(
+        host=host, port=port, block_seconds=block_seconds, tempo=tempo, data=data, commit_reveal=commit_reveal
+    )
+    asyncio.run(_run(settings, as_json=json_))
 
 
 def _settings(**values: object) -> LocalChainSettings:
     try:
         settings = LocalChainSettings.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(f"--{each['loc'][0]}: {each['msg']}".replace("_", "-") for each in error.errors())
-        raise SetupError(f"The local chain cannot run so: {problems}") from error
+        problems = "; ".join(_problem(str(each["loc"][0]), each["msg"]) for each in error.errors())
+        raise SetupError(f"The local chain cannot run so: {problems}", fix="See gradients localchain --help") from error
     if settings.data is not None:
         try:
             settings.data.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SetupError(f"Could not make the folder {settings.data}: {error.strerror}") from error
+            problem = f"Could not make the folder {settings.data}: {error.strerror}"
+            raise SetupError(problem, fix="Choose another --data") from error
     return settings
+
+
+def _problem(setting: str, message: str) -> str:
+    """What is wrong with an option: `--block-seconds should be less than or equal to 60`."""
+    return f"--{setting.replace('_', '-')} {message.removeprefix('Input ')}"
 
 
 async def _run(settings: LocalChainSettings, *, as_json: bool) -> None:

@@ -21,6 +21,7 @@ from gradients.localchain.store import Store
 from gradients.log import get_logger
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+CLOSE_SECONDS = 1.0  # for a client that does not say goodbye
 
 log = get_logger("localchain")
 
@@ -91,7 +92,12 @@ async def _listening(settings: LocalChainSettings, service: Service) -> AsyncIte
     """The websocket server. Raises SetupError when the address cannot be had."""
     try:
         server = await serve_websockets(
-            service.serve, settings.host, settings.port, max_size=MAX_MESSAGE_BYTES, compression=None
+            service.serve,
+            settings.host,
+            settings.port,
+            max_size=MAX_MESSAGE_BYTES,
+            compression=None,
+            close_timeout=CLOSE_SECONDS,
         )
     except OSError as error:
         where = f"{settings.host}:{settings.port}"

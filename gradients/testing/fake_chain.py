@@ -1,0 +1,234 @@
+"""A subnet in memory, for tests of daemons that need a chain and no node: it keeps the rules that a daemon can run into.
+
+Blocks pass when a transaction is included or when a test says so. Nobody computes incentive, and sealed weights stay sealed; the local
+chain does the one (gradients/localchain), and no test can do the other without drand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+
+from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron, WeightsReceipt
+from gradients.domain.task import Hotkey
+from gradients.errors import ChainOutcomeUnknown, ChainRefused, OutsideError
+
+OWNER = Hotkey("owner")
+PRICE_TAO = 0.1
+MAX_COMMITMENT_BYTES = 128
+REFUSED_IPS = ("127.0.0.1", "::1")
+SOME_ROUND = 1000  # of drand
+
+
+class FakeChain:
+    """The subnet that several gateways share. Its owner has uid 0."""
+
+    def __init__(
+        self,
+        *,
+        netuid: int = 1,
+        tempo_blocks: int = 20,
+        block_seconds: float = 1.0,
+        weights_version: int = 0,
+        weights_rate_limit_blocks: int = 2,
+    ) -> None:
+        self.block_seconds = block_seconds
+        self.outage: OutsideError | None = None  # what every call raises while the chain is "down"
+        self.lost_answers = 0  # so many of the next transactions are included without their sender hearing of it
+        self.committed: list[Commitment] = []  # everything that ever was, in order
+        self.weights: dict[int, Mapping[int, float]] = {}
+        self._moved = asyncio.Condition()
+        self._graph = Metagraph(
+            netuid=netuid,
+            block=0,
+            tempo_blocks=tempo_blocks,
+            last_epoch_block=0,
+            neurons=(),
+            owner_hotkey=OWNER,
+            weights_version=weights_version,
+            weights_rate_limit_blocks=weights_rate_limit_blocks,
+            commit_reveal=False,
+        )
+        self.seat(OWNER, coldkey="owner")
+
+    @property
+    def graph(self) -> Metagraph:
+        """The subnet at the newest block."""
+        return self._graph
+
+    def gateway(self, hotkey: str, *, balance_tao: float = 1000.0) -> FakeGateway:
+        """One wallet's view of the subnet."""
+        return FakeGateway(self, Hotkey(hotkey), balance_tao)
+
+    def seat(self, hotkey: Hotkey, *, coldkey: str) -> Neuron:
+        """Give a hotkey the next uid."""
+        block = self._graph.block
+        neuron = Neuron(
+            uid=len(self._graph.neurons),
+            hotkey=hotkey,
+            coldkey=coldkey,
+            axon=None,
+            validator_permit=hotkey == OWNER,
+            stake_alpha=0.0,
+            incentive=0.0,
+            dividends=0.0,
+            emission_alpha=0.0,
+            last_update_block=block,
+            registered_at_block=block,
+        )
+        self._graph = replace(self._graph, neurons=(*self._graph.neurons, neuron))
+        return neuron
+
+    def change(self, neuron: Neuron) -> None:
+        """Put a changed neuron in the place of the one that has its uid: a permit, stake, an incentive."""
+        neurons = [neuron if each.uid == neuron.uid else each for each in self._graph.neurons]
+        self._graph = replace(self._graph, neurons=tuple(neurons))
+
+    def seal_weights(self) -> None:
+        """Turn commit-reveal on: from now on nobody can read the weights that are set."""
+        self._graph = replace(self._graph, commit_reveal=True)
+
+    async def advance(self, blocks: int = 1) -> None:
+        """Let blocks pass, and epochs with them."""
+        for _ in range(blocks):
+            self._step()
+            async with self._moved:
+                self._moved.notify_all()
+
+    async def include(self, transaction: Callable[[], None]) -> int:
+        """Make a block with one transaction; the block. Raises ChainOutcomeUnknown when its answer is to be lost."""
+        self._step()
+        transaction()
+        async with self._moved:
+            self._moved.notify_all()
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise ChainOutcomeUnknown("sent, and then silence (a test wants it so)")
+        return self._graph.block
+
+    async def next_block(self, after: int) -> int:
+        """Sleep until a block after `after` stands; the newest one then."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._graph.block > after)
+        return self._graph.block
+
+    def _step(self) -> None:
+        block = self._graph.block + 1
+        epoch_is_over = block - self._graph.last_epoch_block >= self._graph.tempo_blocks
+        last = block if epoch_is_over else self._graph.last_epoch_block
+        self._graph = replace(self._graph, block=block, last_epoch_block=last)
+
+
+class FakeGateway:
+    """See ChainGateway; the codes of refusals are the chain's."""
+
+    def __init__(self, chain: FakeChain, hotkey: Hotkey, balance_tao: float) -> None:
+        self._chain = chain
+        self._hotkey = hotkey
+        self._balance_tao = balance_tao
+
+    @property
+    def netuid(self) -> int:
+        return self._chain.graph.netuid
+
+    @property
+    def hotkey(self) -> Hotkey:
+        return self._hotkey
+
+    async def block(self) -> int:
+        return self._graph().block
+
+    async def block_seconds(self) -> float:
+        self._graph()
+        return self._chain.block_seconds
+
+    async def heads(self) -> AsyncIterator[int]:
+        block = self._chain.graph.block
+        while True:
+            yield block
+            block = await self._chain.next_block(block)
+
+    async def metagraph(self) -> Metagraph:
+        return self._graph()
+
+    async def commitments(self, *, block: int | None = None) -> Mapping[Hotkey, Commitment]:
+        newest = self._graph().block if block is None else block
+        return {each.hotkey: each for each in self._chain.committed if each.block <= newest}
+
+    async def weights_of(self, uid: int) -> Mapping[int, float]:
+        self._graph()
+        return self._chain.weights.get(uid, {})
+
+    async def balance_tao(self) -> float:
+        self._graph()
+        return self._balance_tao
+
+    async def register(self) -> int:
+        if (known := self._neuron()) is not None:
+            return known.uid
+        _require(self._balance_tao >= PRICE_TAO, "not_enough_balance_to_stake")
+        await self._chain.include(self._take_seat)
+        return self._registered("not_registered").uid
+
+    async def publish_axon(self, address: AxonAddress) -> bool:
+        neuron = self._registered("hot_key_not_registered_in_network")
+        if neuron.axon == address:
+            return False
+        _require(address.ip not in REFUSED_IPS, "invalid_ip_address")
+        await self._chain.include(lambda: self._chain.change(replace(neuron, axon=address)))
+        return True
+
+    async def commit(self, payload: bytes) -> int:
+        _require(0 < len(payload) <= MAX_COMMITMENT_BYTES, "commitment_length")
+        standing = (await self.commitments()).get(self._hotkey)
+        if standing is not None and standing.payload == payload:
+            return standing.block
+        self._registered("account_not_allowed_commit")
+        return await self._chain.include(lambda: self._write_commitment(payload))
+
+    async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
+        graph, neuron = self._graph(), self._registered("not_registered")
+        waited = graph.block - neuron.last_update_block
+        _require(waited >= graph.weights_rate_limit_blocks, "rate_limited")
+        _require(version_key >= graph.weights_version, "incorrect_weight_version_key")
+        _require(neuron.validator_permit, "neuron_no_validator_permit")
+        _require(all(uid < len(graph.neurons) for uid in shares), "uid_vec_contain_invalid_one")
+        block = await self._chain.include(lambda: self._write_weights(neuron, shares))
+        return WeightsReceipt(block, SOME_ROUND if graph.commit_reveal else None)
+
+    async def close(self) -> None:
+        pass
+
+    def _graph(self) -> Metagraph:
+        """What the chain answers. Raises the outage while there is one."""
+        if self._chain.outage is not None:
+            raise self._chain.outage
+        return self._chain.graph
+
+    def _neuron(self) -> Neuron | None:
+        return self._graph().by_hotkey(self._hotkey)
+
+    def _registered(self, code: str) -> Neuron:
+        neuron = self._neuron()
+        if neuron is None:
+            raise ChainRefused(f"{self._hotkey} is not registered", code=code)
+        return neuron
+
+    def _take_seat(self) -> None:
+        self._balance_tao -= PRICE_TAO
+        self._chain.seat(self._hotkey, coldkey=f"coldkey of {self._hotkey}")
+
+    def _write_commitment(self, payload: bytes) -> None:
+        self._chain.committed.append(Commitment(self._hotkey, payload, self._chain.graph.block))
+
+    def _write_weights(self, neuron: Neuron, shares: Mapping[int, float]) -> None:
+        self._chain.change(replace(neuron, last_update_block=self._chain.graph.block))
+        if not self._chain.graph.commit_reveal:
+            total = sum(shares.values())
+            self._chain.weights[neuron.uid] = {uid: share / total for uid, share in shares.items() if share}
+
+
+def _require(condition: bool, code: str) -> None:
+    if not condition:
+        raise ChainRefused(f"The chain said no: {code}", code=code)

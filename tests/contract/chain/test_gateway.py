@@ -1,0 +1,280 @@
+"""What every gateway to the chain does: the one over the SDK, on a real node process, and the one in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from typing import Protocol
+from uuid import uuid4
+
+import pytest
+
+from gradients.chain.gateway import ChainGateway
+from gradients.chain.sdk import SdkGateway
+from gradients.chain.wallet import open_wallet
+from gradients.domain.chain import AxonAddress, Neuron
+from gradients.errors import Blame, ChainRefused
+from gradients.localchain.operator import Operator, operating
+from gradients.testing.chain_process import ChainProcess
+from gradients.testing.fake_chain import FakeChain
+
+pytestmark = pytest.mark.anyio
+
+BLOCK_SECONDS = 0.1
+WEIGHTS_VERSION = 3
+PRICE_TAO = 0.1
+ADDRESS = AxonAddress("127.0.0.2", 8091)
+
+
+class Stage(Protocol):
+    """A subnet on which a test sets the scene."""
+
+    async def newcomer(self, *, balance_tao: int = 1000) -> ChainGateway:
+        """A gateway for a wallet that the subnet has never seen."""
+        ...
+
+    async def permit(self, gateway: ChainGateway) -> None:
+        """Let a registered hotkey set weights on others."""
+        ...
+
+    async def let_blocks_pass(self, count: int) -> None:
+        """Come back when so many more blocks stand."""
+        ...
+
+    async def take_sealed_weights_only(self) -> None:
+        """Turn commit-reveal on."""
+        ...
+
+
+class FakeStage:
+    def __init__(self) -> None:
+        self._chain = FakeChain(block_seconds=BLOCK_SECONDS, weights_version=WEIGHTS_VERSION)
+
+    async def newcomer(self, *, balance_tao: int = 1000) -> ChainGateway:
+        return self._chain.gateway(uuid4().hex, balance_tao=balance_tao)
+
+    async def permit(self, gateway: ChainGateway) -> None:
+        self._chain.change(replace(await neuron_of(gateway), validator_permit=True))
+
+    async def let_blocks_pass(self, count: int) -> None:
+        await self._chain.advance(count)
+
+    async def take_sealed_weights_only(self) -> None:
+        self._chain.seal_weights()
+
+
+class NodeStage:
+    """On the shared node: every wallet is new, so tests don't meet."""
+
+    def __init__(self, url: str, operator: Operator) -> None:
+        self._url = url
+        self._operator = operator
+        self._gateways: list[SdkGateway] = []
+
+    async def newcomer(self, *, balance_tao: int = 1000) -> ChainGateway:
+        name = f"//{uuid4().hex}"
+        keys = open_wallet(name, "hotkey")
+        if balance_tao:
+            await self._operator.fund(keys.coldkey.ss58_address, balance_tao * 10**9)
+        self._gateways.append(SdkGateway(self._url, 1, keys, timeout_seconds=20))
+        return self._gateways[-1]
+
+    async def permit(self, gateway: ChainGateway) -> None:
+        neuron = await neuron_of(gateway)
+        await self._operator.stake(coldkey=neuron.coldkey, hotkey=neuron.hotkey, netuid=1, rao=10**12)
+        await self._operator.trigger_epoch(1)
+        await self.let_blocks_pass(2)
+
+    async def let_blocks_pass(self, count: int) -> None:
+        gateway = self._gateways[-1]
+        until = await gateway.block() + count
+        async for block in gateway.heads():
+            if block >= until:
+                return
+
+    async def take_sealed_weights_only(self) -> None:
+        await self._operator.set_hyperparameter(1, "commit_reveal_weights_enabled", True)
+
+    async def close(self) -> None:
+        await self._operator.set_hyperparameter(1, "commit_reveal_weights_enabled", False)
+        for gateway in self._gateways:
+            await gateway.close()
+
+
+@pytest.fixture(params=["fake", "sdk"])
+async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    if request.param == "fake":
+        yield FakeStage()
+        return
+    chain: ChainProcess = request.getfixturevalue("shared_chain")
+    async with operating(chain.url) as operator:
+        await operator.set_hyperparameter(1, "weights_version", WEIGHTS_VERSION)
+        stage = NodeStage(chain.url, operator)
+        try:
+            yield stage
+        finally:
+            await stage.close()
+
+
+async def neuron_of(gateway: ChainGateway) -> Neuron:
+    neuron = (await gateway.metagraph()).by_hotkey(gateway.hotkey)
+    assert neuron is not None
+    return neuron
+
+
+async def registered(stage: Stage) -> ChainGateway:
+    gateway = await stage.newcomer()
+    await gateway.register()
+    return gateway
+
+
+async def permitted(stage: Stage) -> ChainGateway:
+    gateway = await registered(stage)
+    await stage.permit(gateway)
+    await stage.let_blocks_pass(2)  # registering counts as the last setting of weights
+    return gateway
+
+
+async def refusal(call: Awaitable[object]) -> str:
+    """The code with which the chain refuses the call."""
+    with pytest.raises(ChainRefused) as caught:
+        await call
+    assert caught.value.blame is Blame.OUTSIDE
+    return caught.value.code
+
+
+async def test_the_metagraph_shows_the_subnet_at_the_newest_block(stage: Stage) -> None:
+    gateway = await stage.newcomer()
+    before = await gateway.block()
+    metagraph = await gateway.metagraph()
+    assert metagraph.netuid == gateway.netuid == 1
+    assert before <= metagraph.block <= await gateway.block()
+    assert metagraph.last_epoch_block <= metagraph.block < metagraph.last_epoch_block + metagraph.tempo_blocks
+    assert [neuron.uid for neuron in metagraph.neurons] == list(range(len(metagraph.neurons)))
+    assert metagraph.by_hotkey(metagraph.owner_hotkey) == metagraph.neurons[0]
+    assert metagraph.by_hotkey(gateway.hotkey) is None
+    assert metagraph.weights_version == WEIGHTS_VERSION
+    assert not metagraph.commit_reveal
+
+
+async def test_the_block_time_is_the_chains(stage: Stage) -> None:
+    assert await (await stage.newcomer()).block_seconds() == pytest.approx(BLOCK_SECONDS)
+
+
+async def test_heads_rise(stage: Stage) -> None:
+    heads = (await stage.newcomer()).heads()
+    first = await anext(heads)
+    await stage.let_blocks_pass(1)
+    assert await anext(heads) > first
+
+
+async def test_registering_twice_is_registering_once(stage: Stage) -> None:
+    gateway = await stage.newcomer(balance_tao=1)
+    uid = await gateway.register()
+    assert await gateway.register() == uid
+    neuron = await neuron_of(gateway)
+    assert (neuron.uid, neuron.axon, neuron.validator_permit) == (uid, None, False)
+    assert neuron.registered_at_block == neuron.last_update_block <= await gateway.block()
+    assert await gateway.balance_tao() == pytest.approx(1 - PRICE_TAO)
+
+
+async def test_who_cannot_pay_is_not_registered(stage: Stage) -> None:
+    gateway = await stage.newcomer(balance_tao=0)
+    assert await refusal(gateway.register()) == "not_enough_balance_to_stake"
+    assert (await gateway.metagraph()).by_hotkey(gateway.hotkey) is None
+    assert await gateway.balance_tao() == 0
+
+
+async def test_an_axon_is_published_only_when_the_chain_shows_another(stage: Stage) -> None:
+    gateway = await registered(stage)
+    assert await gateway.publish_axon(ADDRESS)
+    assert (await neuron_of(gateway)).axon == ADDRESS
+    assert not await gateway.publish_axon(ADDRESS)
+    moved = replace(ADDRESS, port=8092)
+    await stage.let_blocks_pass(1)
+    assert await gateway.publish_axon(moved)
+    assert (await neuron_of(gateway)).axon == moved
+
+
+async def test_the_address_of_the_machine_itself_is_no_axon(stage: Stage) -> None:
+    gateway = await registered(stage)
+    assert await refusal(gateway.publish_axon(AxonAddress("127.0.0.1", 8091))) == "invalid_ip_address"
+    assert (await neuron_of(gateway)).axon is None
+
+
+WRITES: dict[str, Callable[[ChainGateway], Awaitable[object]]] = {
+    "hot_key_not_registered_in_network": lambda gateway: gateway.publish_axon(ADDRESS),
+    "account_not_allowed_commit": lambda gateway: gateway.commit(b"payload"),
+    "not_registered": lambda gateway: gateway.set_weights({0: 1.0}, version_key=WEIGHTS_VERSION),
+}
+
+
+@pytest.mark.parametrize("code", sorted(WRITES))
+async def test_who_is_not_registered_cannot_write(stage: Stage, code: str) -> None:
+    assert await refusal(WRITES[code](await stage.newcomer())) == code
+
+
+async def test_a_commitment_stands_until_another_replaces_it(stage: Stage) -> None:
+    gateway = await registered(stage)
+    payload = bytes(range(128))
+    block = await gateway.commit(payload)
+    assert await gateway.commit(payload) == block  # it stands there: nothing is sent
+    replaced_at = await gateway.commit(b"another")
+    assert replaced_at > block
+    now, then = await gateway.commitments(), await gateway.commitments(block=replaced_at - 1)
+    assert (now[gateway.hotkey].payload, now[gateway.hotkey].block) == (b"another", replaced_at)
+    assert (then[gateway.hotkey].payload, then[gateway.hotkey].block) == (payload, block)
+    assert gateway.hotkey not in await gateway.commitments(block=block - 1)
+
+
+@pytest.mark.parametrize("payload", [b"", bytes(129)])
+async def test_a_commitment_has_1_to_128_bytes(stage: Stage, payload: bytes) -> None:
+    gateway = await registered(stage)
+    assert await refusal(gateway.commit(payload)) == "commitment_length"
+
+
+async def test_weights_are_read_back_as_shares(stage: Stage) -> None:
+    gateway = await permitted(stage)
+    uid = (await neuron_of(gateway)).uid
+    assert await gateway.weights_of(uid) == {}
+    receipt = await gateway.set_weights({0: 1.0, uid: 3.0}, version_key=WEIGHTS_VERSION)
+    assert await gateway.weights_of(uid) == pytest.approx({0: 0.25, uid: 0.75}, abs=1e-4)
+    assert (await neuron_of(gateway)).last_update_block == receipt.block
+    assert receipt.reveal_round is None
+
+
+async def test_weights_may_not_follow_one_another_too_fast(stage: Stage) -> None:
+    gateway = await registered(stage)  # which counts as setting weights
+    assert await refusal(gateway.set_weights({0: 1.0}, version_key=WEIGHTS_VERSION)) == "rate_limited"
+
+
+@pytest.mark.parametrize(
+    ("weights", "version", "code"),
+    [
+        ({0: 1.0}, WEIGHTS_VERSION - 1, "incorrect_weight_version_key"),
+        ({4095: 1.0}, WEIGHTS_VERSION, "uid_vec_contain_invalid_one"),
+    ],
+)
+async def test_weights_of_an_old_version_or_on_nobody_are_refused(
+    stage: Stage, weights: dict[int, float], version: int, code: str
+) -> None:
+    gateway = await permitted(stage)
+    assert await refusal(gateway.set_weights(weights, version_key=version)) == code
+    assert await gateway.weights_of((await neuron_of(gateway)).uid) == {}
+
+
+async def test_without_a_permit_nobody_judges_others(stage: Stage) -> None:
+    gateway = await registered(stage)
+    await stage.let_blocks_pass(2)
+    assert await refusal(gateway.set_weights({0: 1.0}, version_key=WEIGHTS_VERSION)) == "neuron_no_validator_permit"
+
+
+async def test_sealed_weights_have_a_reveal_round_and_cannot_be_read(stage: Stage) -> None:
+    gateway = await permitted(stage)
+    await stage.take_sealed_weights_only()
+    assert (await gateway.metagraph()).commit_reveal
+    receipt = await gateway.set_weights({0: 1.0}, version_key=WEIGHTS_VERSION)
+    neuron = await neuron_of(gateway)
+    assert receipt.reveal_round is not None
+    assert neuron.last_update_block == receipt.block
+    assert await gateway.weights_of(neuron.uid) == {}
