@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from gradients.flags import (
     WalletPath,
     settings_of,
 )
+
+if TYPE_CHECKING:
+    from validator.settings import ValidatorSettings
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -47,13 +50,9 @@ def run(
     log_style: LogStyle = None,
 ) -> None:
     """Run a validator until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
-    import asyncio
-
     from gradients.exclusive import only_one
     from gradients.log import configure_logging
-    from validator.daemon import run_until_signalled
     from validator.settings import ValidatorSettings
-    from validator.wiring import build
 
     flags = settings_of(
         folder=folder,
@@ -72,11 +71,21 @@ def run(
     settings = ValidatorSettings.load(config, flags)
     configure_logging(style=settings.log.style, level=settings.log.level)
 
+    with only_one(settings.resolved_folder(), what="validator"):
+        _run(settings)
+
+
+def _run(settings: ValidatorSettings) -> None:
+    """The daemon. Imported once the settings are known to be good: chain, ledger and server take a second."""
+    import asyncio
+
+    from validator.daemon import run_until_signalled
+    from validator.wiring import build
+
     async def main() -> None:
         await run_until_signalled(build(settings))
 
-    with only_one(settings.resolved_folder(), what="validator"):
-        asyncio.run(main())
+    asyncio.run(main())
 
 
 @app.command()

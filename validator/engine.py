@@ -38,11 +38,20 @@ class Stage(Protocol):
 class StepEngine:
     """Runs every stage's loop until cancelled."""
 
-    def __init__(self, ledger: Ledger, view: ChainView, stages: Mapping[TaskState, Stage], *, owner: str) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        view: ChainView,
+        stages: Mapping[TaskState, Stage],
+        *,
+        owner: str,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
         self._ledger = ledger
         self._view = view
         self._stages = stages
         self._owner = owner
+        self._lease_seconds = lease_seconds
         self._wakes = {state: asyncio.Event() for state in stages}
 
     def wake(self) -> None:
@@ -70,7 +79,7 @@ class StepEngine:
                 [state],
                 owner=self._owner,
                 block=self._view.block,
-                lease_seconds=LEASE_SECONDS,
+                lease_seconds=self._lease_seconds,
             )
             if claim:
                 await self._work(stage, claim)
@@ -131,5 +140,5 @@ class StepEngine:
 
     async def _beat(self, lease: Lease) -> None:
         while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
-            await asyncio.to_thread(self._ledger.tasks.renew, lease, lease_seconds=LEASE_SECONDS)
+            await asyncio.sleep(self._lease_seconds / 3)
+            await asyncio.to_thread(self._ledger.tasks.renew, lease, lease_seconds=self._lease_seconds)

@@ -15,7 +15,7 @@ class OfferSettings(Section):
     pool_size: int = Field(default=15, ge=1, le=256, description="miners per task")
     answer_seconds: float = Field(default=5.0, gt=0, le=60, description="time for a miner to answer")
     retry_seconds: float = Field(default=15.0, gt=0, description="rest before a task that nobody took is offered again")
-    tries: int = Field(default=20, ge=1, description="offers of one task before it ends without miners")
+    tries: int = Field(default=12, ge=1, le=12, description="offers of one task before it ends without miners")
 
 
 class CollectSettings(Section):
@@ -23,6 +23,9 @@ class CollectSettings(Section):
 
     reveal_seconds: float = Field(default=600.0, gt=0, description="time after the deadline to fetch every submission")
     concurrent: int = Field(default=8, ge=1, le=64, description="miners fetched from at the same time")
+    retry_seconds: float = Field(
+        default=3.0, gt=0, le=60, description="rest before a miner that did not answer is asked again"
+    )
 
 
 class MeasureSettings(Section):
@@ -39,7 +42,6 @@ class ApiSettings(Section):
         default="127.0.0.1", description="interface of the customers' API; put a TLS proxy in front of it"
     )
     port: int = Field(default=8090, ge=0, le=65535, description="port of the customers' API; 0 takes a free one")
-
     max_upload_bytes: int = Field(default=2 * 1024**3, gt=0, description="largest data set that may be uploaded")
 
 

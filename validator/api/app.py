@@ -8,14 +8,17 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 
 from gradients import __version__
 from gradients.errors import Blame, GradientsError, TaskInvalid
+from validator.api.bodies import SmallBodies
 from validator.api.parts import ApiParts, KeyRefused, NotFound
-from validator.api.routes import router
+from validator.api.routes import UPLOAD_PATH, router
+from validator.api.uploads import UploadTooLarge
 
 STATUS_OF_BLAME = {Blame.CUSTOMER: 422, Blame.OUTSIDE: 503, Blame.VALIDATOR: 500, Blame.MINER: 502}
-STATUS_OF_ERROR: Mapping[type[GradientsError], int] = {NotFound: 404, KeyRefused: 401}
+STATUS_OF_ERROR: Mapping[type[GradientsError], int] = {NotFound: 404, KeyRefused: 401, UploadTooLarge: 413}
 
 
 def api_app(parts: ApiParts) -> FastAPI:
@@ -25,6 +28,8 @@ def api_app(parts: ApiParts) -> FastAPI:
     app.include_router(router)
     app.add_exception_handler(GradientsError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_refused)
+    app.add_middleware(SmallBodies, but_for=f"{router.prefix}{UPLOAD_PATH}")
 
     @app.get("/livez")
     async def livez() -> dict[str, bool | str]:
@@ -58,3 +63,10 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     return await _on_error(request, TaskInvalid(f"{where}: {first['msg']}"))
+
+
+async def _on_refused(_: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses by itself, such as a path that is not there, in the same form."""
+    assert isinstance(error, HTTPException)  # noqa: S101 (what it is registered for)
+    body = {"code": f"http_{error.status_code}", "message": str(error.detail), "fix": None}
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)

@@ -17,6 +17,7 @@ from validator.api.parts import ApiParts, Customer, NotFound, OwnTask, Parts
 
 BEST = "best"
 MOST_LISTED = 1000
+UPLOAD_PATH = "/datasets"
 
 JsonBody = dict[str, JsonValue]
 router = APIRouter(prefix="/v1")
@@ -60,7 +61,7 @@ async def model_file(task: OwnTask, hotkey: str, name: str, parts: Parts) -> Fil
     return FileResponse(parts.folders.submission(task.id, owner) / name, media_type="application/octet-stream")
 
 
-@router.post("/datasets", status_code=201)
+@router.post(UPLOAD_PATH, status_code=201)
 async def upload(name: str, request: Request, parts: Parts, customer: Customer) -> JsonBody:
     """Upload rows to train on; the answer's `dataset` goes into the task."""
     return {"dataset": await parts.uploads.receive(Path(name).name, request.stream()), "customer": customer}

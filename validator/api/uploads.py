@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import anyio
 
 from gradients.domain.json import Json
 from gradients.errors import DatasetInvalid, DiskFull, TaskInvalid
 
 PREFIX = "upload:"
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+
+
+class UploadTooLarge(DatasetInvalid):
+    """More bytes than this validator takes."""
+
+    default_code = "upload_too_large"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +33,7 @@ class Uploads:
     max_bytes: int
 
     async def receive(self, name: str, chunks: AsyncIterator[bytes]) -> str:
-        """Store a body; the name to use in a task. Raises DatasetInvalid when it is too large or of an unknown kind."""
+        """Store a body; the name to use in a task. Raises UploadTooLarge, DatasetInvalid for an unknown kind, and DiskFull."""
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
             raise DatasetInvalid(f"{name} is no data set that can be read", fix=f"Upload one of {', '.join(SUFFIXES)}")
@@ -40,22 +50,24 @@ class Uploads:
 
     async def _write(self, part: Path, chunks: AsyncIterator[bytes]) -> str:
         digest, size = hashlib.sha256(), 0
-        with part.open("xb") as file:
+        async with await anyio.open_file(part, "xb") as file:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > self.max_bytes:
-                    raise DatasetInvalid(f"The upload is larger than {self.max_bytes:,} bytes", code="upload_too_large")
+                    raise UploadTooLarge(f"The upload is larger than {self.max_bytes:,} bytes", fix="Give a part of it")
                 digest.update(chunk)
-                file.write(chunk)
+                await file.write(chunk)
+            await file.flush()
+            await asyncio.to_thread(os.fsync, file.wrapped.fileno())
         return digest.hexdigest()
 
     def resolve(self, wish: Mapping[str, Json]) -> dict[str, Json]:
         """The wish with an uploaded data set replaced by its path. Raises TaskInvalid for files that nobody uploaded."""
         dataset = wish.get("dataset")
-        if not isinstance(dataset, str) or dataset.startswith("hub:"):
-            return dict(wish)
-        if dataset.startswith(PREFIX):
+        if isinstance(dataset, str) and dataset.startswith(PREFIX):
             return {**wish, "dataset": str(self._uploaded(dataset.removeprefix(PREFIX)))}
+        if dataset is None or _names_a_hub(dataset):
+            return dict(wish)
         raise TaskInvalid(
             "A task cannot name files of the validator's machine", fix="Upload the data set, or name a hub id"
         )
@@ -68,3 +80,10 @@ class Uploads:
         if not file.is_file():
             raise TaskInvalid(f"There is no upload {PREFIX}{name}", fix="Upload the data set first")
         return file
+
+
+def _names_a_hub(dataset: Json) -> bool:
+    """Whether a data set is one of a hub, in either of the forms that a source can have."""
+    if isinstance(dataset, str):
+        return dataset.startswith("hub:")
+    return isinstance(dataset, Mapping) and dataset.get("kind") == "hub"

@@ -44,8 +44,6 @@ from validator.settings import CollectSettings
 
 log = get_logger("collect")
 
-RETRY_SECONDS = 3.0
-
 
 @dataclass(frozen=True, slots=True)
 class CollectStage:
@@ -62,17 +60,16 @@ class CollectStage:
 
     async def run(self, claim: Claim) -> None:
         """Collect until all submissions are here or have failed, or until the reveal ends."""
-        task = claim.task
+        task, began_at_block = claim.task, self.view.block
         commitments = await self._commitments_at_deadline(task)
         base = await asyncio.to_thread(self.bases.resolve, task.request.base)
         while waiting := await self._waiting(task):
-            gate = asyncio.Semaphore(self.settings.concurrent)
-            await asyncio.gather(*(self._collect_one(claim, s, commitments, base, gate) for s in waiting))
+            await self._collect_all(claim, waiting, commitments, base)
             still = await self._waiting(task)
             if still and self.view.block > task.blocks.reveal_until_block:
-                await self._nothing_came(claim, still)
+                await self._nothing_came(claim, still, began_at_block)
             elif still:
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(self.settings.retry_seconds)
         await asyncio.to_thread(
             self.ledger.tasks.advance, claim.lease, came_from=TaskState.ASSIGNED, to=TaskState.COLLECTED
         )
@@ -90,6 +87,22 @@ class CollectStage:
     async def _waiting(self, task: Task) -> list[Submission]:
         submissions = await asyncio.to_thread(self.ledger.submissions.of_task, task.id)
         return [s for s in submissions if s.state is SubmissionState.STARTED]
+
+    async def _collect_all(
+        self,
+        claim: Claim,
+        waiting: Sequence[Submission],
+        commitments: Mapping[Hotkey, Commitment],
+        base: BaseModel,
+    ) -> None:
+        """One try for each. A failure of our own ends all of them before it is raised, so that the next try finds nobody at work."""
+        gate = asyncio.Semaphore(self.settings.concurrent)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for submission in waiting:
+                    group.create_task(self._collect_one(claim, submission, commitments, base, gate))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
 
     async def _collect_one(
         self,
@@ -162,13 +175,15 @@ class CollectStage:
             raise PeerUnreachable(f"{submission.hotkey} serves no axon now")
         return Peer(hotkey=submission.hotkey, address=neuron.axon)
 
-    async def _nothing_came(self, claim: Claim, still: Sequence[Submission]) -> None:
-        """The reveal has ended. When not one miner was reached, our own connection is the likelier culprit."""
+    async def _nothing_came(self, claim: Claim, still: Sequence[Submission], began_at_block: int) -> None:
+        """The reveal has ended. When we came too late it is our fault; when not one miner was reached, our connection's."""
         submissions = await asyncio.to_thread(self.ledger.submissions.of_task, claim.task.id)
-        reached = any(_was_reached(submission) for submission in submissions)
-        blame = Blame.MINER if reached else Blame.OUTSIDE
+        failure = Failure(Blame.OUTSIDE, "not_revealed", "No miner at all could be reached before the reveal ended")
+        if began_at_block > claim.task.blocks.reveal_until_block:
+            failure = Failure(Blame.VALIDATOR, "not_revealed", "The validator came only after the reveal had ended")
+        elif any(_was_reached(submission) for submission in submissions):
+            failure = Failure(Blame.MINER, "not_revealed", "Nothing could be fetched before the reveal ended")
         for submission in still:
-            failure = Failure(blame, "not_revealed", "Nothing could be fetched before the reveal ended")
             await self._fail(claim, submission, failure)
 
     async def _fail(self, claim: Claim, submission: Submission, failure: Failure) -> None:

@@ -1,7 +1,7 @@
 """COLLECTED -> MEASURED: the base and every submission on the same held-out rows, in a worker process that loads the base once.
 
-Only what is missing is measured. When the worker dies, the missing entrants run one by one, so that a submission that brings it down costs
-nobody else anything, and itself no points: its failure is the validator's.
+Only what is missing is measured. When the worker dies, or an entrant fails by our fault, the missing ones run one by one, so that a
+submission that brings the worker down costs nobody else anything, and itself no points: its failure is the validator's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import Task, TaskState
 from gradients.errors import Blame, JobFailed
 from gradients.execution.job import Executor, Job
+from gradients.execution.records import RESULT
 from gradients.log import get_logger
 from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
@@ -55,30 +56,35 @@ class MeasureStage:
         )
 
     async def _measure(self, claim: Claim, missing: Sequence[Entrant]) -> None:
+        """All together; whatever that leaves without a result of its own, one by one."""
         try:
             await self._run_job(claim, missing)
         except JobFailed as error:
             log.warning("evaluation_crashed", task=claim.task.id, entrants=len(missing), problem=str(error))
-            for entrant in await asyncio.to_thread(self._missing, claim.task):
-                await self._measure_alone(claim, entrant)
+        for entrant in await asyncio.to_thread(self._missing, claim.task):
+            await self._measure_alone(claim, entrant)
 
     async def _measure_alone(self, claim: Claim, entrant: Entrant) -> None:
+        """The last try of a submission; what goes wrong now ends it, by our fault. Raises JobFailed for the base."""
         try:
             await self._run_job(claim, [entrant])
+            problem = _problem(self._result(claim.task, entrant))
         except JobFailed as error:
-            if entrant.id == BASE_ENTRANT:
-                raise
-            failure = Failure(Blame.VALIDATOR, "evaluation_crashed", f"The evaluation broke off: {error.message}")
+            problem = error.message
+        still_missing = entrant in await asyncio.to_thread(self._missing, claim.task)
+        if still_missing and entrant.id == BASE_ENTRANT:
+            raise JobFailed(f"The base could not be measured: {problem}")
+        if still_missing:
+            failure = Failure(Blame.VALIDATOR, "evaluation_failed", f"The evaluation broke off: {problem}")
             await asyncio.to_thread(self.ledger.submissions.failed, claim.lease, entrant.id, failure)
 
     async def _run_job(self, claim: Claim, entrants: Sequence[Entrant]) -> None:
         """One worker process for `entrants`; whatever it finished is in the ledger afterwards, even when it crashed."""
         task, kind = claim.task, task_type(claim.task.request.type)
         base = await asyncio.to_thread(self.bases.resolve, task.request.base)
-        results = self.folders.results(task.id)
         job = Job(
             function=kind.measure,
-            arguments=self._arguments(claim, entrants, base.folder, results),
+            arguments=self._arguments(claim, entrants, base.folder),
             folder=self.folders.job(task.id, _job_name(entrants)),
             deadline_seconds=self.settings.deadline_seconds,
             threads=self.settings.threads,
@@ -86,15 +92,17 @@ class MeasureStage:
         try:
             await self.executor.run(job, report=lambda progress: _log_progress(task, progress))
         finally:
-            await asyncio.to_thread(self._record, claim, entrants, results, kind.metric)
+            settled = [await asyncio.to_thread(self._record, claim, entrant, kind.metric) for entrant in entrants]
+            if not all(settled):  # a job's result is adopted by the next run of the same job; this one has to run again
+                (job.folder / RESULT).unlink(missing_ok=True)
 
-    def _arguments(self, claim: Claim, entrants: Sequence[Entrant], base: Path, results: Path) -> JsonObject:
+    def _arguments(self, claim: Claim, entrants: Sequence[Entrant], base: Path) -> JsonObject:
         job = MeasureJob(
             base_folder=base,
             heldout_file=self.store.path(claim.task.data.heldout.sha256),
             parameters=cast(Parameters, claim.task.request.parameters),
             entrants=tuple(entrants),
-            results_folder=results,
+            results_folder=self.folders.results(claim.task.id),
             seed=seed(claim.salt, "measure"),
         )
         return job.model_dump(mode="json")
@@ -109,31 +117,43 @@ class MeasureStage:
         ]
         return [entrant for entrant in [Entrant(id=BASE_ENTRANT), *waiting] if entrant.id not in have]
 
-    def _record(self, claim: Claim, entrants: Sequence[Entrant], results: Path, metric: MetricName) -> None:
-        for entrant in entrants:
-            file = results / f"{entrant.id}.json"
-            if file.is_file():
-                self._record_one(claim, EntrantResult.model_validate_json(file.read_bytes()), metric)
+    def _result(self, task: Task, entrant: Entrant) -> EntrantResult:
+        """What the worker left about an entrant, or a result that says nothing."""
+        file = self.folders.results(task.id) / f"{entrant.id}.json"
+        return (
+            EntrantResult.model_validate_json(file.read_bytes())
+            if file.is_file()
+            else EntrantResult(entrant=entrant.id)
+        )
 
-    def _record_one(self, claim: Claim, result: EntrantResult, metric: MetricName) -> None:
+    def _record(self, claim: Claim, entrant: Entrant, metric: MetricName) -> bool:
+        """Write down a measurement or a submission's own failure; whether there was one. What is our fault is tried again."""
+        result = self._result(claim.task, entrant)
         if result.value is not None and result.stderr is not None and math.isfinite(result.value):
-            measurement = Measurement(
-                entrant=result.entrant,
-                metric=metric,
-                value=result.value,
-                stderr=result.stderr,
-                losses=result.losses,
-                extras=tuple(result.extras.items()),
-            )
-            self.ledger.submissions.measured(claim.lease, measurement)
-        elif result.entrant == BASE_ENTRANT:
-            raise JobFailed(f"The base could not be measured: {result.failure_message or 'its value is not finite'}")
+            self.ledger.submissions.measured(claim.lease, _measurement(result, metric))
+        elif result.failure_blame == Blame.MINER.value and entrant.id != BASE_ENTRANT:
+            failure = Failure(Blame.MINER, result.failure_code, result.failure_message)
+            self.ledger.submissions.failed(claim.lease, entrant.id, failure)
         else:
-            blame = Blame(result.failure_blame or Blame.MINER)
-            failure = Failure(
-                blame, result.failure_code or "not_finite", result.failure_message or "not a finite number"
-            )
-            self.ledger.submissions.failed(claim.lease, result.entrant, failure)
+            return False
+        return True
+
+
+def _measurement(result: EntrantResult, metric: MetricName) -> Measurement:
+    assert result.value is not None  # noqa: S101 (for the type checker: results with a value come here)
+    assert result.stderr is not None  # noqa: S101 (as above)
+    return Measurement(
+        entrant=result.entrant,
+        metric=metric,
+        value=result.value,
+        stderr=result.stderr,
+        losses=result.losses,
+        extras=tuple(result.extras.items()),
+    )
+
+
+def _problem(result: EntrantResult) -> str:
+    return result.failure_message or "the worker left no number and no reason"
 
 
 def _job_name(entrants: Sequence[Entrant]) -> str:

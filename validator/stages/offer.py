@@ -57,7 +57,7 @@ class OfferStage:
     collect: CollectSettings
 
     async def run(self, claim: Claim) -> None:
-        """Offer, draw and start. A task that nobody takes rests, and ends after `settings.tries` offers."""
+        """Offer, draw and start. A task that nobody takes rests, and ends after `settings.tries` offers or when nobody starts."""
         task = claim.task
         if task.window is None:
             if not await self._permitted():
@@ -71,6 +71,9 @@ class OfferStage:
                 return
             task = await self._draw(claim, accepted)
         started = await self._start(claim, task)
+        if not started:
+            await self._end(claim, "Of the miners that took the task none has started it")
+            return
         window = task.blocks
         log.info("task_assigned", task=task.id, miners=started, deadline_block=window.deadline_block)
         await asyncio.to_thread(
@@ -105,11 +108,8 @@ class OfferStage:
         return Acceptance(neuron, answer.recipe) if answer.accepted else None
 
     async def _nobody(self, claim: Claim) -> None:
-        if claim.attempts >= min(self.settings.tries, 12):
-            failure = Failure(Blame.OUTSIDE, "no_miners", f"No miner took the task in {claim.attempts} offers")
-            await asyncio.to_thread(
-                self.ledger.tasks.advance, claim.lease, came_from=TaskState.OPEN, to=TaskState.FAILED, failure=failure
-            )
+        if claim.attempts >= self.settings.tries:
+            await self._end(claim, f"No miner took the task in {claim.attempts} offers")
             return
         log.warning("task_untaken", task=claim.task.id, offers=claim.attempts)
         await asyncio.to_thread(
@@ -117,6 +117,14 @@ class OfferStage:
             claim.lease,
             seconds=self.settings.retry_seconds,
             problem="no miner took the task",
+        )
+
+    async def _end(self, claim: Claim, reason: str) -> None:
+        """Nobody works on the task: its customer learns it now and not at the deadline."""
+        failure = Failure(Blame.OUTSIDE, "no_miners", f"{reason}. Post it again later")
+        log.warning("task_ended_unassigned", task=claim.task.id, reason=reason)
+        await asyncio.to_thread(
+            self.ledger.tasks.advance, claim.lease, came_from=TaskState.OPEN, to=TaskState.FAILED, failure=failure
         )
 
     async def _draw(self, claim: Claim, accepted: Sequence[Acceptance]) -> Task:

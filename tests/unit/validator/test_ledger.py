@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from gradients.domain.evaluation import Measurement, MetricName, Placing
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskRequest, TaskState, Window
 from gradients.errors import LeaseLost, LedgerConflict, SetupError
+from gradients.testing.clock import HandClock
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.outbox import OutboxState
@@ -31,31 +31,6 @@ PREPARED = Prepared(
 )
 METRIC = MetricName("completion cross-entropy", "nats/token", 1, "lower")
 ALICE = Hotkey("5Alice")
-
-
-class HandClock:
-    """A clock that the test turns."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def now(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-
-@pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: HandClock) -> Iterator[Ledger]:
-    opened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock)
-    yield opened
-    opened.engine.dispose()
 
 
 def _draft(ledger: Ledger) -> None:

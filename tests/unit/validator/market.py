@@ -1,0 +1,235 @@
+"""Tasks, submissions and miners for the tests of the validator's steps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from safetensors.numpy import save
+
+from gradients.axon.auth import MetagraphPolicy
+from gradients.axon.messages import Offer, OfferAnswer, Reveal, Start, StartAnswer
+from gradients.axon.serve import serving
+from gradients.axon.server import file_response, requires_caller, signed_app
+from gradients.chain.view import ChainView
+from gradients.clock import Clock
+from gradients.domain.commitment import Opening, payload
+from gradients.domain.submission import Submission, SubmissionState
+from gradients.domain.task import Blob, Hotkey, Prepared, Task, TaskId, TaskRequest, TaskState, Window
+from gradients.errors import PeerRefused
+from gradients.repo.bases import BaseModels
+from gradients.repo.manifest import TrainingSummary, describe_folder
+from gradients.testing.axons import keypair_of, warm_nonces
+from gradients.testing.fake_chain import FakeChain, FakeGateway
+from gradients.testing.tiny_models import write_tiny_llama
+from validator.ledger import Ledger
+from validator.ledger.lease import Claim
+from validator.ledger.submissions import add_submissions
+
+TASK = TaskId("instruct-0123456789ab")
+SALT = b"s" * 32
+PREPARED = Prepared(
+    base_digest="b" * 64,
+    base_parameters=1_500_000,
+    train=Blob("c" * 64, 10),
+    heldout=Blob("d" * 64, 5),
+    train_rows=90,
+    heldout_rows=10,
+    heldout_commitment="e" * 64,
+    removed=(),
+)
+WINDOW = Window(started_at_block=10, deadline_block=20, reveal_until_block=30)
+HOST = "127.0.0.2"
+PATIENCE_SECONDS = 30.0
+
+
+def request_for(base: str = "tiny", dataset: str = "rows.jsonl", *, hours: float = 0.01) -> TaskRequest:
+    return TaskRequest(
+        type="instruct", base=base, dataset={"kind": "file", "path": dataset}, parameters={}, hours=hours
+    )
+
+
+def claimed(ledger: Ledger, state: TaskState, *, owner: str = "one", block: int = 10_000) -> Claim:
+    """The task that is due in `state`, leased."""
+    claim = ledger.tasks.claim([state], owner=owner, block=block, lease_seconds=15)
+    assert claim is not None
+    return claim
+
+
+def draft(ledger: Ledger, request: TaskRequest | None = None, *, task_id: TaskId = TASK) -> Task:
+    return ledger.tasks.create(task_id, request or request_for(), customer="acme", salt=SALT)
+
+
+def opened(ledger: Ledger, request: TaskRequest | None = None, *, prepared: Prepared = PREPARED) -> None:
+    """A task in OPEN."""
+    draft(ledger, request)
+    lease = claimed(ledger, TaskState.DRAFT).lease
+    ledger.tasks.advance(lease, came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=prepared)
+
+
+def assigned(
+    ledger: Ledger, hotkeys: Sequence[str], request: TaskRequest | None = None, *, prepared: Prepared = PREPARED
+) -> None:
+    """A task in ASSIGNED that these miners have started; uids count from 1."""
+    opened(ledger, request, prepared=prepared)
+    invited = [
+        Submission(TASK, Hotkey(hotkey), uid, SubmissionState.INVITED) for uid, hotkey in enumerate(hotkeys, start=1)
+    ]
+    lease = claimed(ledger, TaskState.OPEN).lease
+    ledger.tasks.set_window(lease, WINDOW, also=lambda session: add_submissions(session, invited))
+    for hotkey in hotkeys:
+        ledger.submissions.started(lease, hotkey)
+    ledger.tasks.advance(lease, came_from=TaskState.OPEN, to=TaskState.ASSIGNED, due_at_block=21)
+
+
+def collected(ledger: Ledger, hotkeys: Sequence[str], request: TaskRequest | None = None) -> None:
+    """A task in COLLECTED with a repo of each of these miners, the first one committed first."""
+    assigned(ledger, hotkeys, request)
+    lease = claimed(ledger, TaskState.ASSIGNED).lease
+    for block, hotkey in enumerate(hotkeys, start=11):
+        ledger.submissions.collected(lease, hotkey, manifest="{}", manifest_sha256="f" * 64, committed_at_block=block)
+    ledger.tasks.advance(lease, came_from=TaskState.ASSIGNED, to=TaskState.COLLECTED)
+
+
+def found(ledger: Ledger, task_id: str = TASK) -> Task:
+    task = ledger.tasks.find(task_id)
+    assert task is not None
+    return task
+
+
+def failures(ledger: Ledger) -> dict[str, tuple[str, str]]:
+    """hotkey -> whose fault and which code, of the submissions that have failed."""
+    submissions = ledger.submissions.of_task(TASK)
+    return {s.hotkey: (s.failure.blame.value, s.failure.code) for s in submissions if s.failure}
+
+
+async def until(condition: Callable[[], bool], *, each_time: Callable[[], None] = lambda: None) -> None:
+    """Wait for something that happens elsewhere."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():
+            each_time()
+            await asyncio.sleep(0.005)
+
+
+def tiny_bases(folder: Path) -> BaseModels:
+    """One shipped base called "tiny"."""
+    write_tiny_llama(folder / "bases" / "tiny")
+    return BaseModels(shipped=folder / "bases", cache=folder / "cache")
+
+
+@dataclass
+class Subnet:
+    """A chain in memory that a validator and some miners see."""
+
+    clock: Clock
+    chain: FakeChain = field(default_factory=FakeChain)
+    keypair: Any = field(default_factory=lambda: keypair_of("validator"))  # bittensor's Keypair carries no types
+
+    def __post_init__(self) -> None:
+        self.gateway: FakeGateway = self.chain.gateway(self.keypair.ss58_address)
+        self.view = ChainView(self.gateway, self.clock)
+
+    async def start(self, *miners: StandIn, permit: bool = True) -> None:
+        """Seat the validator, then the miners."""
+        await self.gateway.register()
+        neuron = self.chain.graph.by_hotkey(self.gateway.hotkey)
+        assert neuron is not None
+        self.chain.change(replace(neuron, validator_permit=permit, stake_alpha=1000.0))
+        for miner in miners:
+            await self.chain.gateway(miner.hotkey).register()
+        await self.view.start()
+
+    async def reach(self, block: int) -> None:
+        """Let blocks pass until `block`."""
+        await self.chain.advance(max(block - self.chain.graph.block, 0))
+        await self.view.start()
+
+    @contextlib.asynccontextmanager
+    async def serving(self, *miners: StandIn) -> AsyncIterator[None]:
+        """The miners' axons, published."""
+        async with contextlib.AsyncExitStack() as stack:
+            for miner in miners:
+                address = await stack.enter_async_context(serving(miner.app(self.view), HOST, 0))
+                await self.chain.gateway(miner.hotkey).publish_axon(address)
+            await self.view.start()
+            yield
+
+
+@dataclass
+class StandIn:
+    """A miner's axon that answers as it is told."""
+
+    name: str
+    accepts: bool = True
+    begins: bool = True
+    silent_seconds: float = 0.0
+    file_seconds: float = 0.0
+    reveal: Reveal | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
+    offers: list[Offer] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
+    served: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.keypair = keypair_of(self.name)
+        self.hotkey = Hotkey(self.keypair.ss58_address)
+
+    def app(self, view: ChainView) -> FastAPI:
+        app = signed_app(keypair=self.keypair, policy=MetagraphPolicy(view.metagraph), nonces=warm_nonces())
+
+        @app.post("/v1/offers", dependencies=[requires_caller])
+        async def offer(message: Offer) -> OfferAnswer:
+            self.offers.append(message)
+            await asyncio.sleep(self.silent_seconds)
+            return OfferAnswer(accepted=self.accepts, recipe="stand-in", reason="" if self.accepts else "busy")
+
+        @app.post("/v1/tasks", dependencies=[requires_caller])
+        async def start(message: Start) -> StartAnswer:
+            self.starts.append(message)
+            return StartAnswer(accepted=self.begins, reason="" if self.begins else "changed my mind")
+
+        @app.get("/v1/tasks/{task_id}/submission", dependencies=[requires_caller])
+        async def submission(task_id: str) -> Reveal:
+            if self.reveal is None:
+                raise PeerRefused("There is no submission", code="no_submission")
+            return self.reveal
+
+        @app.get("/v1/tasks/{task_id}/files/{name}", dependencies=[requires_caller])
+        async def file(task_id: str, name: str, request: Request) -> Response:
+            await asyncio.sleep(self.file_seconds)
+            self.served.append(name)
+            return file_response(self.files[name], request, sha256=_sha256(self.files[name].read_bytes()))
+
+        return app
+
+    async def submit(self, subnet: Subnet, folder: Path, *, base_digest: str, task_id: str = TASK) -> None:
+        """Write an adapter, commit to it on chain and be ready to show it."""
+        repo = folder / self.name
+        repo.mkdir(parents=True)
+        (repo / "adapter_config.json").write_text(json.dumps({"r": 4}))
+        (repo / "adapter_model.safetensors").write_bytes(save({"x": np.full((2, 2), len(self.name), np.float32)}))
+        manifest = describe_folder(
+            repo,
+            task_id=task_id,
+            hotkey=self.hotkey,
+            base_digest=base_digest,
+            kind="adapter",
+            training=TrainingSummary(recipe="stand-in"),
+        )
+        text, salt = manifest.text(), "5" * 64
+        opening = Opening(subnet.gateway.netuid, task_id, self.hotkey, _sha256(text.encode()), salt)
+        await subnet.chain.gateway(self.hotkey).commit(payload([opening.leaf()]))
+        self.reveal = Reveal(task_id=task_id, manifest=text, salt=salt, proof=())
+        self.files = {path.name: path for path in repo.iterdir()}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

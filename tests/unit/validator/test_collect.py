@@ -1,0 +1,259 @@
+"""ASSIGNED -> COLLECTED, with real axons on loopback and commitments on a chain in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from gradients.axon.client import AxonClient
+from gradients.domain.submission import SubmissionState
+from gradients.domain.task import TaskState
+from gradients.errors import DiskFull
+from gradients.repo.bases import BaseModels
+from gradients.repo.store import ContentStore
+from gradients.testing.clock import HandClock
+from tests.unit.validator.market import (
+    PREPARED,
+    TASK,
+    WINDOW,
+    StandIn,
+    Subnet,
+    assigned,
+    claimed,
+    failures,
+    found,
+    request_for,
+    tiny_bases,
+    until,
+)
+from validator.folders import Folders
+from validator.ledger import Ledger
+from validator.settings import CollectSettings
+from validator.stages.collect import CollectStage
+
+
+class Market:
+    """A task whose deadline has passed, its miners and the step that collects from them."""
+
+    def __init__(self, ledger: Ledger, clock: HandClock, folder: Path) -> None:
+        self.ledger, self.folder = ledger, folder
+        self.subnet = Subnet(clock)
+        self.bases: BaseModels = tiny_bases(folder)
+        self.base_digest = self.bases.resolve("tiny").digest
+        self.store = ContentStore(folder / "blobs")
+
+    def stage(self) -> CollectStage:
+        return CollectStage(
+            ledger=self.ledger,
+            gateway=self.subnet.gateway,
+            view=self.subnet.view,
+            client=AxonClient(self.subnet.keypair, allow_private=True),
+            bases=self.bases,
+            store=self.store,
+            folders=Folders(self.folder),
+            settings=CollectSettings(retry_seconds=0.1),
+        )
+
+    async def begin(self, miners: Sequence[StandIn]) -> None:
+        """Everybody has started and nobody has committed; blocks stand at the start."""
+        assigned(
+            self.ledger,
+            [m.hotkey for m in miners],
+            request_for(),
+            prepared=replace(PREPARED, base_digest=self.base_digest),
+        )
+        await self.subnet.start(*miners)
+        await self.subnet.reach(WINDOW.started_at_block)
+
+    async def submit(self, miner: StandIn, *, base_digest: str | None = None) -> None:
+        await miner.submit(self.subnet, self.folder / "repos", base_digest=base_digest or self.base_digest)
+
+    async def collect(self, serving: Sequence[StandIn], *, at_block: int = WINDOW.deadline_block + 1) -> None:
+        async with self.subnet.serving(*serving):
+            await self.subnet.reach(at_block)
+            await self.step()
+
+    async def step(self) -> None:
+        claim = claimed(self.ledger, TaskState.ASSIGNED)
+        self.lease = claim.lease
+        await self.stage().run(claim)
+
+    def states(self) -> dict[str, SubmissionState]:
+        return {s.hotkey: s.state for s in self.ledger.submissions.of_task(TASK)}
+
+
+@pytest.fixture
+def market(ledger: Ledger, clock: HandClock, tmp_path: Path) -> Market:
+    return Market(ledger, clock, tmp_path)
+
+
+def test_a_committed_repo_is_fetched_and_its_commitment_kept(market: Market) -> None:
+    alice = StandIn("alice")
+
+    async def scenario() -> None:
+        await market.begin([alice])
+        await market.submit(alice)
+        await market.collect([alice])
+
+    asyncio.run(scenario())
+    [submission] = market.ledger.submissions.of_task(TASK)
+    assert (submission.state, submission.failure) == (SubmissionState.COLLECTED, None)
+    assert submission.committed_at_block is not None
+    assert WINDOW.started_at_block < submission.committed_at_block <= WINDOW.deadline_block
+    assert found(market.ledger).state is TaskState.COLLECTED
+    files = {path.name: path.read_bytes() for path in Folders(market.folder).submission(TASK, alice.hotkey).iterdir()}
+    assert files == {name: path.read_bytes() for name, path in alice.files.items()}
+
+
+def test_each_miner_is_judged_by_itself(market: Market) -> None:
+    """One in time, one without a commitment, one about another base, one whose files are not the announced ones."""
+    good, silent, liar, forger = (StandIn(name) for name in ("good", "silent", "liar", "forger"))
+
+    async def scenario() -> None:
+        await market.begin([good, silent, liar, forger])
+        await market.submit(good)
+        await market.submit(liar, base_digest="0" * 64)
+        await market.submit(forger)
+        forged = forger.files["adapter_model.safetensors"]
+        forged.write_bytes(forged.read_bytes()[:-1] + b"\xff")
+        await market.collect([good, silent, liar, forger])
+
+    asyncio.run(scenario())
+    assert market.states()[good.hotkey] is SubmissionState.COLLECTED
+    assert failures(market.ledger) == {
+        silent.hotkey: ("miner", "commitment_missing"),
+        liar.hotkey: ("miner", "manifest_mismatch"),
+        forger.hotkey: ("miner", "content_mismatch"),
+    }
+
+
+def test_a_commitment_after_the_deadline_block_does_not_count(market: Market) -> None:
+    late = StandIn("late")
+
+    async def scenario() -> None:
+        await market.begin([late])
+        await market.subnet.reach(WINDOW.deadline_block)
+        await market.submit(late)  # its transaction makes the block after the deadline
+        await market.collect([late])
+
+    asyncio.run(scenario())
+    assert failures(market.ledger) == {late.hotkey: ("miner", "commitment_missing")}
+
+
+def test_a_copied_commitment_is_worth_nothing(market: Market) -> None:
+    alice, thief = StandIn("alice"), StandIn("thief")
+
+    async def scenario() -> None:
+        await market.begin([alice, thief])
+        await market.submit(alice)
+        [committed] = market.subnet.chain.committed
+        await market.subnet.chain.gateway(thief.hotkey).commit(committed.payload)
+        thief.reveal, thief.files = alice.reveal, alice.files
+        await market.collect([alice, thief])
+
+    asyncio.run(scenario())
+    assert market.states()[alice.hotkey] is SubmissionState.COLLECTED
+    assert failures(market.ledger) == {thief.hotkey: ("miner", "commitment_missing")}
+
+
+def test_who_shows_nothing_until_the_reveal_ends_has_failed(market: Market) -> None:
+    good, gone = StandIn("good"), StandIn("gone")
+
+    async def scenario() -> None:
+        await market.begin([good, gone])
+        await market.submit(good)
+        await market.submit(gone)
+        collecting = asyncio.create_task(market.collect([good]))
+        await until(lambda: market.states()[good.hotkey] is SubmissionState.COLLECTED)
+        await market.subnet.reach(WINDOW.reveal_until_block + 1)
+        await collecting
+
+    asyncio.run(scenario())
+    assert market.states()[good.hotkey] is SubmissionState.COLLECTED
+    assert failures(market.ledger) == {gone.hotkey: ("miner", "not_revealed")}
+
+
+def test_when_nobody_could_be_reached_the_network_is_to_blame(market: Market) -> None:
+    miners = [StandIn("alice"), StandIn("bob")]
+
+    async def scenario() -> None:
+        await market.begin(miners)
+        for miner in miners:
+            await market.submit(miner)
+        collecting = asyncio.create_task(market.collect([]))
+        await asyncio.sleep(0.3)
+        await market.subnet.reach(WINDOW.reveal_until_block + 1)
+        await collecting
+
+    asyncio.run(scenario())
+    assert failures(market.ledger) == {miner.hotkey: ("outside", "not_revealed") for miner in miners}
+
+
+def test_a_validator_that_comes_after_the_reveal_takes_what_it_gets_and_blames_itself(market: Market) -> None:
+    here, gone = StandIn("here"), StandIn("gone")
+
+    async def scenario() -> None:
+        await market.begin([here, gone])
+        await market.submit(here)
+        await market.submit(gone)
+        await market.collect([here], at_block=WINDOW.reveal_until_block + 1)
+
+    asyncio.run(scenario())
+    assert market.states()[here.hotkey] is SubmissionState.COLLECTED
+    assert failures(market.ledger) == {gone.hotkey: ("validator", "not_revealed")}
+
+
+def test_a_full_disk_is_ours_and_leaves_nobody_at_work(market: Market) -> None:
+    """Work that went on in the background would write into the files of the next try."""
+    miners = [StandIn("alice", file_seconds=0.2), StandIn("bob", file_seconds=0.2)]
+
+    async def scenario() -> None:
+        await market.begin(miners)
+        for miner in miners:
+            await market.submit(miner)
+        market.store = FullOnce(market.folder / "blobs")
+        async with market.subnet.serving(*miners):
+            await market.subnet.reach(WINDOW.deadline_block + 1)
+            with pytest.raises(DiskFull):
+                await market.step()
+            await asyncio.sleep(2.0)
+        assert set(market.states().values()) == {SubmissionState.STARTED}
+        market.ledger.tasks.postpone(market.lease, seconds=0)
+        await market.collect(miners)
+
+    asyncio.run(scenario())
+    assert set(market.states().values()) == {SubmissionState.COLLECTED}
+
+
+@dataclass(frozen=True)
+class FullOnce(ContentStore):
+    """A store that has no room for the first that asks."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def reserve(self, size_bytes: int) -> None:
+        self.asked.append(size_bytes)
+        if len(self.asked) == 1:
+            raise DiskFull("no room left")
+
+
+def test_what_was_collected_before_a_crash_is_not_asked_for_again(market: Market) -> None:
+    alice = StandIn("alice")
+
+    async def scenario() -> None:
+        await market.begin([alice])
+        await market.submit(alice)
+        lease = claimed(market.ledger, TaskState.ASSIGNED).lease
+        market.ledger.submissions.collected(
+            lease, alice.hotkey, manifest="{}", manifest_sha256="f" * 64, committed_at_block=12
+        )
+        market.ledger.tasks.postpone(lease, seconds=0)
+        await market.collect([alice])
+
+    asyncio.run(scenario())
+    assert alice.served == []
+    assert found(market.ledger).state is TaskState.COLLECTED

@@ -1,0 +1,280 @@
+"""From points to weights on a chain: decided once an epoch, sent once, and read back after silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import pytest
+
+from gradients.domain.evaluation import Placing
+from gradients.domain.task import Hotkey, TaskId, TaskState
+from gradients.errors import ChainUnreachable
+from gradients.scoring.standings import SECONDS_PER_DAY
+from gradients.testing.clock import HandClock
+from gradients.testing.fake_chain import FakeChain
+from tests.unit.validator.market import Subnet, claimed, draft
+from validator.emission import CLOSING_BLOCKS, Emission
+from validator.ledger import Ledger
+from validator.ledger.outbox import OutboxState, Outgoing
+from validator.ledger.placings import add_placings
+
+TEMPO = 20
+MINERS = ("alice", "bob")
+Scenario = Callable[["Stand"], Awaitable[None]]
+
+
+class Stand:
+    """A validator's emission on a chain whose epochs are 20 blocks; alice has uid 2 and bob uid 3."""
+
+    def __init__(self, ledger: Ledger, clock: HandClock) -> None:
+        self.ledger, self.clock = ledger, clock
+        self.subnet = Subnet(clock, FakeChain(tempo_blocks=TEMPO))
+        self.emission = Emission(ledger, self.subnet.gateway, self.subnet.view, clock)
+        self._scored = 0
+
+    @property
+    def chain(self) -> FakeChain:
+        return self.subnet.chain
+
+    async def start(self) -> None:
+        await self.subnet.start()
+        for miner in MINERS:
+            await self.chain.gateway(miner).register()
+        await self.subnet.reach(TEMPO + 5)
+
+    def score(self, points: Mapping[str, float], *, days_ago: float = 0.0) -> None:
+        """One more scored task."""
+        self._scored += 1
+        task_id = TaskId(f"instruct-{self._scored:012x}")
+        draft(self.ledger, task_id=task_id)
+        claim = claimed(self.ledger, TaskState.DRAFT)
+        at = self.clock.now() - days_ago * SECONDS_PER_DAY
+        placings = [Placing(Hotkey(hotkey), 1, number, number, "") for hotkey, number in points.items()]
+        self.ledger.tasks.advance(
+            claim.lease,
+            came_from=TaskState.DRAFT,
+            to=TaskState.SCORED,
+            also=lambda session: add_placings(session, claim.task, placings, rules_version=1, now=at),
+        )
+
+    async def step(self) -> None:
+        """One look at the newest block."""
+        await self.subnet.view.start()
+        await self.emission.step()
+
+    async def blocks(self, count: int) -> None:
+        """So many blocks, each looked at."""
+        for _ in range(count):
+            await self.chain.advance()
+            await self.step()
+
+    def calls(self) -> list[Outgoing]:
+        """Everything that was decided, oldest first."""
+        return list(reversed(self.ledger.outbox.all()))
+
+    def states(self) -> list[OutboxState]:
+        return [call.state for call in self.calls()]
+
+    @property
+    def set_weights(self) -> Mapping[int, float]:
+        """What stands on chain for the validator."""
+        return self.chain.weights.get(1, {})
+
+
+@pytest.fixture
+def run(ledger: Ledger, clock: HandClock) -> Callable[[Scenario], None]:
+    clock.time = 100 * SECONDS_PER_DAY
+
+    def runner(scenario: Scenario) -> None:
+        async def main() -> None:
+            stand = Stand(ledger, clock)
+            await stand.start()
+            await scenario(stand)
+
+        asyncio.run(main())
+
+    return runner
+
+
+def test_nothing_is_set_before_anything_was_scored(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        await stand.blocks(TEMPO)
+        assert stand.calls() == []
+        assert stand.set_weights == {}
+
+    run(scenario)
+
+
+def test_points_become_weights_of_uids_and_a_receipt(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0, "bob": 0.0})
+        await stand.step()
+        [call] = stand.calls()
+        assert call.state is OutboxState.DONE
+        assert call.receipt == {"block": stand.chain.graph.block, "reveal_round": None}
+        assert call.payload == pytest.approx(dict(stand.emission.standing(stand.chain.graph.block)))
+        assert stand.set_weights == pytest.approx({2: call.payload["alice"], 3: call.payload["bob"]})
+        assert stand.set_weights[2] > stand.set_weights[3]
+
+    run(scenario)
+
+
+def test_weights_are_set_once_an_epoch(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0})
+        await stand.step()
+        await stand.blocks(3 * TEMPO)
+        keys = [call.key for call in stand.calls()]
+        assert len(keys) == len(set(keys)) == 4
+        assert set(stand.states()) == {OutboxState.DONE}
+        assert keys == sorted(keys, key=lambda key: int(key.removeprefix("weights:")))
+
+    run(scenario)
+
+
+def test_new_points_count_from_the_next_epoch_on(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0})
+        await stand.step()
+        stand.score({"bob": 3.0})
+        await stand.blocks(3)
+        assert stand.set_weights == {2: 1.0}
+        await stand.blocks(TEMPO)
+        assert stand.set_weights == pytest.approx({2: 0.5, 3: 0.5})
+
+    run(scenario)
+
+
+def test_points_outside_of_the_windows_weigh_nothing(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0}, days_ago=8.0)
+        stand.score({"bob": 3.0}, days_ago=2.0)
+        await stand.step()
+        assert stand.set_weights == {3: 1.0}
+
+    run(scenario)
+
+
+def test_a_lost_answer_is_looked_up_and_not_sent_again(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0})
+        stand.chain.lost_answers = 1
+        await stand.step()
+        assert stand.states() == [OutboxState.SENT]
+        included = stand.chain.graph.block
+        assert stand.set_weights == {2: 1.0}
+        await stand.blocks(1)
+        assert stand.states() == [OutboxState.DONE]
+        assert stand.calls()[0].receipt == {"block": included}
+        assert _last_update(stand) == included
+
+    run(scenario)
+
+
+def test_a_call_that_a_crash_cut_off_after_it_was_marked_is_looked_up_first(run: Callable[[Scenario], None]) -> None:
+    """The row says SENT and the chain shows nothing: it may still be included, so it is not sent twice in its era."""
+
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0})
+        graph = stand.chain.graph
+        key = f"weights:{graph.last_epoch_block}"
+        stand.ledger.outbox.decide(key, {"alice": 1.0}, block=graph.block)
+        stand.ledger.outbox.mark_sent(key, block=graph.block)
+        before = _last_update(stand)
+        await stand.blocks(3)
+        assert stand.states() == [OutboxState.SENT]
+        assert _last_update(stand) == before
+        await stand.blocks(TEMPO)
+        assert stand.states() == [OutboxState.DROPPED, OutboxState.DONE]
+        assert stand.calls()[0].problem == "its epoch is over"
+
+    run(scenario)
+
+
+def test_a_decision_that_a_crash_cut_off_is_sent(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0})
+        graph = stand.chain.graph
+        stand.ledger.outbox.decide(f"weights:{graph.last_epoch_block}", {"bob": 1.0}, block=graph.block)
+        await stand.step()
+        assert stand.states() == [OutboxState.DONE]
+        assert stand.set_weights == {3: 1.0}  # as it was decided, whatever has been scored since
+
+    run(scenario)
+
+
+def test_a_refusal_ends_the_call_and_the_next_epoch_tries_anew(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0})
+        neuron = stand.chain.graph.by_hotkey(stand.subnet.gateway.hotkey)
+        assert neuron is not None
+
+        stand.chain.change(replace(neuron, validator_permit=False))
+        await stand.step()
+        assert stand.states() == [OutboxState.DROPPED]
+        assert "neuron_no_validator_permit" in stand.calls()[0].problem
+        stand.chain.change(neuron)
+        await stand.blocks(3)
+        assert stand.states() == [OutboxState.DROPPED]
+        await stand.blocks(TEMPO)
+        assert stand.states() == [OutboxState.DROPPED, OutboxState.DONE]
+
+    run(scenario)
+
+
+def test_no_call_goes_out_when_the_epoch_is_about_to_end(run: Callable[[Scenario], None]) -> None:
+    """A call included after the epoch's end would count for the next one, which decides for itself."""
+
+    async def scenario(stand: Stand) -> None:
+        end = stand.chain.graph.last_epoch_block + TEMPO
+        await stand.subnet.reach(end - CLOSING_BLOCKS)
+        stand.score({"alice": 3.0})
+        await stand.step()
+        assert stand.states() == [OutboxState.PENDING]
+        await stand.blocks(CLOSING_BLOCKS)
+        assert stand.states() == [OutboxState.DROPPED, OutboxState.DONE]
+
+    run(scenario)
+
+
+def test_shares_of_hotkeys_that_left_go_to_those_that_stayed(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0, "left the subnet": 3.0})
+        await stand.step()
+        assert set(stand.calls()[0].payload) == {"alice", "left the subnet"}
+        assert stand.set_weights == {2: 1.0}
+
+    run(scenario)
+
+
+def test_a_chain_that_is_down_is_no_end(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0})
+        loop = asyncio.create_task(stand.emission.run())
+        following = asyncio.create_task(stand.subnet.view.follow())
+        stand.chain.outage = ChainUnreachable("down")
+        await _pass_blocks(stand, 2)
+        stand.chain.outage = None
+        await _pass_blocks(stand, TEMPO)
+        assert OutboxState.DONE in stand.states()
+        assert not loop.done()
+        for task in (loop, following):
+            task.cancel()
+        await asyncio.gather(loop, following, return_exceptions=True)
+
+    run(scenario)
+
+
+async def _pass_blocks(stand: Stand, count: int) -> None:
+    for _ in range(count):
+        await stand.chain.advance()
+        stand.clock.time += 60.0  # a metagraph of that age is read again
+        await asyncio.sleep(0.05)
+
+
+def _last_update(stand: Stand) -> int:
+    neuron = stand.chain.graph.by_hotkey(stand.subnet.gateway.hotkey)
+    assert neuron is not None
+    return neuron.last_update_block

@@ -1,0 +1,259 @@
+"""The step engine: what a lease, a fence and the blame of an error mean for a task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gradients.chain.view import ChainView
+from gradients.clock import SystemClock
+from gradients.domain.task import TaskId, TaskState
+from gradients.errors import Blame, ChainUnreachable, DatasetInvalid, JobFailed, SubmissionRejected
+from gradients.testing.clock import HandClock
+from gradients.testing.fake_chain import FakeChain
+from tests.unit.validator.market import TASK, claimed, draft, found, until
+from validator.engine import LEASE_SECONDS, MAX_ATTEMPTS, Stage, StepEngine
+from validator.ledger import Ledger
+from validator.ledger.lease import Claim
+
+OTHER = TaskId("instruct-ba9876543210")
+
+
+class Steps:
+    """A stage that does what it is told, one thing per run, and then moves the task on."""
+
+    def __init__(self, ledger: Ledger, clock: HandClock, *errors: Exception) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._errors = list(errors)
+        self.claims: list[Claim] = []
+        self.times: list[float] = []
+
+    async def run(self, claim: Claim) -> None:
+        self.claims.append(claim)
+        self.times.append(self._clock.now())
+        if self._errors:
+            raise self._errors.pop(0)
+        self._ledger.tasks.advance(claim.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN)
+
+
+class Held:
+    """A stage that waits in the middle of its work."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.cancelled = False
+
+    async def run(self, claim: Claim) -> None:
+        self.begun.set()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        self._ledger.tasks.advance(claim.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN)
+
+
+def _engine(ledger: Ledger, stage: Stage, *, owner: str = "two", lease_seconds: float = LEASE_SECONDS) -> StepEngine:
+    view = ChainView(FakeChain().gateway("validator"), SystemClock())
+    return StepEngine(ledger, view, {TaskState.DRAFT: stage}, owner=owner, lease_seconds=lease_seconds)
+
+
+@contextlib.asynccontextmanager
+async def _running(engine: StepEngine) -> AsyncIterator[None]:
+    loop = asyncio.create_task(engine.run())
+    try:
+        yield
+    finally:
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+
+
+def test_a_due_task_is_done_once(ledger: Ledger, clock: HandClock) -> None:
+    draft(ledger)
+    stage = Steps(ledger, clock)
+
+    async def scenario() -> None:
+        async with _running(_engine(ledger, stage)):
+            await until(lambda: found(ledger).state is TaskState.OPEN)
+
+    asyncio.run(scenario())
+    assert [claim.attempts for claim in stage.claims] == [1]
+
+
+def test_a_new_task_is_found_when_the_engine_is_woken(ledger: Ledger, clock: HandClock) -> None:
+    stage = Steps(ledger, clock)
+
+    async def scenario() -> None:
+        engine = _engine(ledger, stage)
+        async with _running(engine):
+            await asyncio.sleep(0.05)
+            draft(ledger)
+            engine.wake()
+            async with asyncio.timeout(1.0):  # half of the safety net's poll
+                await until(lambda: found(ledger).state is TaskState.OPEN)
+
+    asyncio.run(scenario())
+
+
+def test_a_step_whose_worker_died_is_done_again_by_another(ledger: Ledger, clock: HandClock) -> None:
+    draft(ledger)
+    dead = claimed(ledger, TaskState.DRAFT, owner="dead")
+    stage = Steps(ledger, clock)
+
+    async def scenario() -> None:
+        engine = _engine(ledger, stage)
+        async with _running(engine):
+            await asyncio.sleep(0.1)
+            assert stage.claims == []
+            clock.time += LEASE_SECONDS
+            engine.wake()
+            await until(lambda: found(ledger).state is TaskState.OPEN)
+
+    asyncio.run(scenario())
+    assert [(claim.lease.token, claim.attempts) for claim in stage.claims] == [(dead.lease.token + 1, 2)]
+
+
+def test_a_worker_that_slept_through_its_lease_writes_nothing(ledger: Ledger, clock: HandClock) -> None:
+    draft(ledger)
+
+    async def scenario() -> None:
+        stage = Held(ledger)
+        async with _running(_engine(ledger, stage, owner="sleeper")):
+            await stage.begun.wait()
+            clock.time += LEASE_SECONDS
+            other = claimed(ledger, TaskState.DRAFT, owner="other")
+            stage.go_on.set()
+            await asyncio.sleep(0.1)
+            assert found(ledger).state is TaskState.DRAFT
+            ledger.tasks.renew(other.lease, lease_seconds=LEASE_SECONDS)
+
+    asyncio.run(scenario())
+    assert [event.name for event in ledger.events.of_task(TASK)] == ["task_created"]
+
+
+def test_a_long_step_keeps_its_lease_and_is_stopped_when_it_is_lost(tmp_path: Path) -> None:
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", SystemClock())
+    draft(ledger)
+
+    async def scenario() -> None:
+        stage = Held(ledger)
+        async with _running(_engine(ledger, stage, lease_seconds=3.0)):
+            await stage.begun.wait()
+            await asyncio.sleep(3.3)
+            assert ledger.tasks.claim([TaskState.DRAFT], owner="other", block=0, lease_seconds=15) is None
+            _take_over(ledger)
+            await until(lambda: stage.cancelled)
+
+    asyncio.run(scenario())
+    assert found(ledger).state is TaskState.DRAFT
+    ledger.engine.dispose()
+
+
+def _take_over(ledger: Ledger) -> None:
+    """What another process does that takes the lease to have run out: its clock is an hour ahead."""
+    ahead = Ledger.open(str(ledger.engine.url), HandClock(SystemClock().now() + 3600))
+    claimed(ahead, TaskState.DRAFT, owner="other")
+    ahead.engine.dispose()
+
+
+def test_our_own_failure_is_tried_again_with_growing_rests(ledger: Ledger, clock: HandClock) -> None:
+    draft(ledger)
+    stage = Steps(ledger, clock, JobFailed("died"), RuntimeError("a bug"), ChainUnreachable("no answer"))
+
+    async def scenario() -> None:
+        engine = _engine(ledger, stage)
+
+        def turn() -> None:
+            clock.time += 0.25
+            engine.wake()
+
+        async with _running(engine):
+            await until(lambda: found(ledger).state is TaskState.OPEN, each_time=turn)
+
+    asyncio.run(scenario())
+    rests = [later - earlier for earlier, later in zip(stage.times, stage.times[1:], strict=False)]
+    assert len(rests) == 3
+    assert all(rest >= least for rest, least in zip(rests, (1, 2, 4), strict=True))
+    assert all(rest < 2 * least + 2 for rest, least in zip(rests, (1, 2, 4), strict=True))
+
+
+@pytest.mark.parametrize("error", [JobFailed("died"), SubmissionRejected("a miner's"), ChainUnreachable("no answer")])
+def test_what_never_works_ends_the_task_at_the_limit_with_whose_fault_it_was(
+    ledger: Ledger, clock: HandClock, error: JobFailed | SubmissionRejected | ChainUnreachable
+) -> None:
+    draft(ledger)
+    stage = Steps(ledger, clock, *[error] * 100)
+
+    async def scenario() -> None:
+        engine = _engine(ledger, stage)
+
+        def turn() -> None:
+            clock.time += 60
+            engine.wake()
+
+        async with _running(engine):
+            await until(lambda: found(ledger).state.ended, each_time=turn)
+
+    asyncio.run(scenario())
+    task = found(ledger)
+    assert len(stage.claims) == MAX_ATTEMPTS == 12
+    assert task.state is TaskState.FAILED
+    assert task.failure is not None
+    assert (task.failure.blame, task.failure.code) == (error.blame, error.code)
+
+
+def test_a_customers_failure_ends_the_task_at_once_with_the_reason(ledger: Ledger, clock: HandClock) -> None:
+    draft(ledger)
+    stage = Steps(ledger, clock, DatasetInvalid("Row 3 is empty", rows=[3], fix="Fill it"))
+
+    async def scenario() -> None:
+        async with _running(_engine(ledger, stage)):
+            await until(lambda: found(ledger).state.ended)
+
+    asyncio.run(scenario())
+    task = found(ledger)
+    assert (len(stage.claims), task.state) == (1, TaskState.FAILED)
+    assert task.failure is not None
+    assert (task.failure.blame, task.failure.message) == (Blame.CUSTOMER, "Row 3 is empty. Fill it")
+
+
+def test_a_task_that_fails_does_not_hold_up_the_next(ledger: Ledger, clock: HandClock) -> None:
+    draft(ledger)
+    clock.time += 1
+    draft(ledger, task_id=OTHER)
+    stage = Steps(ledger, clock, JobFailed("died"))
+
+    async def scenario() -> None:
+        async with _running(_engine(ledger, stage)):
+            await until(lambda: found(ledger, OTHER).state is TaskState.OPEN)
+
+    asyncio.run(scenario())
+    assert found(ledger).state is TaskState.DRAFT
+
+
+def test_an_error_after_the_lease_was_lost_changes_nothing(ledger: Ledger, clock: HandClock) -> None:
+    draft(ledger)
+
+    class LosesItsLease:
+        async def run(self, claim: Claim) -> None:
+            clock.time += LEASE_SECONDS
+            self.other = claimed(ledger, TaskState.DRAFT, owner="other")
+            raise DatasetInvalid("too late to say so")
+
+    stage = LosesItsLease()
+
+    async def scenario() -> None:
+        async with _running(_engine(ledger, stage)):
+            await until(lambda: hasattr(stage, "other"))
+            await asyncio.sleep(0.1)
+
+    asyncio.run(scenario())
+    assert found(ledger).state is TaskState.DRAFT
+    ledger.tasks.renew(stage.other.lease, lease_seconds=1)

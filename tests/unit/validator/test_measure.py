@@ -1,0 +1,216 @@
+"""COLLECTED -> MEASURED, with an evaluator that does what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from gradients.domain.evaluation import Measurement
+from gradients.domain.failure import Failure
+from gradients.domain.json import JsonObject
+from gradients.domain.submission import BASE_ENTRANT, SubmissionState
+from gradients.domain.task import TaskState
+from gradients.errors import Blame, JobFailed, LeaseLost
+from gradients.execution.job import Job, Report
+from gradients.execution.records import digest, finished_result, prepare_folder, write_result
+from gradients.repo.store import ContentStore
+from gradients.tasks.instruct.spec import INSTRUCT
+from gradients.tasks.jobs import EntrantResult, MeasureJob
+from gradients.testing.clock import HandClock
+from tests.unit.validator.market import PREPARED, SALT, TASK, claimed, collected, failures, found, tiny_bases
+from validator.folders import Folders
+from validator.ledger import Ledger
+from validator.seeds import seed
+from validator.settings import MeasureSettings
+from validator.stages.measure import MeasureStage
+
+CRASH = "crash"
+GOOD, BETTER = (
+    EntrantResult(entrant="", value=2.5, stderr=0.1, losses=(2.4, 2.6)),
+    EntrantResult(entrant="", value=1.5, stderr=0.1, losses=(1.4, 1.6), extras={"perplexity": 4.5}),
+)
+REJECTED = EntrantResult(entrant="", failure_blame="miner", failure_code="tensor_not_finite", failure_message="NaN")
+NO_MEMORY = EntrantResult(entrant="", failure_blame="validator", failure_code="measuring_failed", failure_message="OOM")
+NO_WORD = EntrantResult(entrant="")
+NOT_FINITE = EntrantResult(entrant="", value=float("inf"), stderr=0.0)
+
+Outcome = EntrantResult | str
+
+
+class Evaluator:
+    """An Executor: it leaves the next outcome of each entrant, and its process dies where the outcome is CRASH.
+
+    It adopts the result of an earlier run of the same job, as real ones do.
+    """
+
+    def __init__(self, outcomes: Mapping[str, list[Outcome]]) -> None:
+        self.outcomes = {entrant: list(given) for entrant, given in outcomes.items()}
+        self.jobs: list[MeasureJob] = []
+
+    async def run(self, job: Job, *, report: Report) -> JsonObject:
+        if (finished := finished_result(job)) is not None:
+            return finished
+        prepare_folder(job)
+        asked = MeasureJob.model_validate(job.arguments)
+        self.jobs.append(asked)
+        asked.results_folder.mkdir(parents=True, exist_ok=True)
+        for entrant in asked.entrants:
+            report({"entrant": entrant.id, "rows_done": 0, "rows": 10})
+            self._leave(entrant.id, asked.results_folder)
+        write_result(job.folder, job_digest=digest(job), result={})
+        return {}
+
+    def _leave(self, entrant: str, folder: Path) -> None:
+        given = self.outcomes[entrant]
+        outcome = given.pop(0) if len(given) > 1 else given[0]
+        if isinstance(outcome, str):
+            raise JobFailed("killed by SIGKILL", code="job_killed")
+        (folder / f"{entrant}.json").write_text(outcome.model_copy(update={"entrant": entrant}).model_dump_json())
+
+    def ran(self) -> list[list[str]]:
+        """Who was measured in which job."""
+        return [[entrant.id for entrant in job.entrants] for job in self.jobs]
+
+
+class Market:
+    """A task with repos, and the step that measures them."""
+
+    def __init__(self, ledger: Ledger, folder: Path) -> None:
+        self.ledger, self.folder, self.bases = ledger, folder, tiny_bases(folder)
+
+    def measure(self, evaluator: Evaluator) -> None:
+        stage = MeasureStage(
+            self.ledger,
+            self.bases,
+            ContentStore(self.folder / "blobs"),
+            evaluator,
+            Folders(self.folder),
+            MeasureSettings(),
+        )
+        claim = claimed(self.ledger, TaskState.COLLECTED)
+        self.lease = claim.lease
+        asyncio.run(stage.run(claim))
+
+    def values(self) -> dict[str, float]:
+        return {entrant: m.value for entrant, m in self.ledger.submissions.measurements(TASK).items()}
+
+
+@pytest.fixture
+def market(ledger: Ledger, tmp_path: Path) -> Market:
+    collected(ledger, ["alice", "bob", "carol"])
+    return Market(ledger, tmp_path)
+
+
+def _all_good(**others: list[Outcome]) -> dict[str, list[Outcome]]:
+    return {BASE_ENTRANT: [GOOD], "alice": [BETTER], "bob": [BETTER], "carol": [BETTER], **others}
+
+
+def test_all_are_measured_in_one_job_and_the_base_comes_first(market: Market) -> None:
+    evaluator = Evaluator(_all_good())
+    market.measure(evaluator)
+    assert evaluator.ran() == [[BASE_ENTRANT, "alice", "bob", "carol"]]
+    assert market.values() == {BASE_ENTRANT: 2.5, "alice": 1.5, "bob": 1.5, "carol": 1.5}
+    assert found(market.ledger).state is TaskState.MEASURED
+    assert {s.state for s in market.ledger.submissions.of_task(TASK)} == {SubmissionState.MEASURED}
+
+
+def test_the_job_names_the_held_out_rows_the_base_and_a_seed_that_nobody_knows(market: Market) -> None:
+    evaluator = Evaluator(_all_good())
+    market.measure(evaluator)
+    [job] = evaluator.jobs
+    assert job.heldout_file == ContentStore(market.folder / "blobs").path(PREPARED.heldout.sha256)
+    assert job.base_folder == market.bases.resolve("tiny").folder
+    assert job.seed == seed(SALT, "measure")
+    base, alice, *_ = job.entrants
+    assert (base.folder, alice.folder) == (None, Folders(market.folder).submission(TASK, "alice"))
+
+
+def test_only_what_is_missing_is_measured(market: Market) -> None:
+    """The validator died after the base and Alice were written down, and Bob had failed."""
+    lease = claimed(market.ledger, TaskState.COLLECTED).lease
+    for entrant in (BASE_ENTRANT, "alice"):
+        market.ledger.submissions.measured(lease, Measurement(entrant, INSTRUCT.metric, 2.0, 0.1, (2.0, 2.0)))
+    market.ledger.submissions.failed(lease, "bob", Failure(Blame.MINER, "tensor_not_finite", "NaN"))
+    market.ledger.tasks.postpone(lease, seconds=0)
+    evaluator = Evaluator(_all_good())
+    market.measure(evaluator)
+    assert evaluator.ran() == [["carol"]]
+    assert market.values() == {BASE_ENTRANT: 2.0, "alice": 2.0, "carol": 1.5}
+
+
+def test_a_task_without_submissions_has_a_measured_base(ledger: Ledger, tmp_path: Path) -> None:
+    collected(ledger, [])
+    market = Market(ledger, tmp_path)
+    market.measure(Evaluator({BASE_ENTRANT: [GOOD]}))
+    assert market.values() == {BASE_ENTRANT: 2.5}
+
+
+def test_a_submission_with_a_failure_of_its_own_fails_alone(market: Market) -> None:
+    evaluator = Evaluator(_all_good(bob=[REJECTED]))
+    market.measure(evaluator)
+    assert len(evaluator.jobs) == 1
+    assert failures(market.ledger) == {"bob": ("miner", "tensor_not_finite")}
+    assert set(market.values()) == {BASE_ENTRANT, "alice", "carol"}
+
+
+def test_a_submission_that_brings_the_worker_down_costs_nobody_anything(market: Market) -> None:
+    evaluator = Evaluator(_all_good(bob=[CRASH]))
+    market.measure(evaluator)
+    assert evaluator.ran() == [[BASE_ENTRANT, "alice", "bob", "carol"], ["bob"], ["carol"]]
+    assert failures(market.ledger) == {"bob": ("validator", "evaluation_failed")}
+    assert set(market.values()) == {BASE_ENTRANT, "alice", "carol"}
+    assert found(market.ledger).state is TaskState.MEASURED
+
+
+@pytest.mark.parametrize("first", [NO_MEMORY, NO_WORD, NOT_FINITE])
+def test_what_fails_by_our_fault_is_measured_again_alone(market: Market, first: EntrantResult) -> None:
+    evaluator = Evaluator(_all_good(bob=[first, BETTER]))
+    market.measure(evaluator)
+    assert evaluator.ran()[1:] == [["bob"]]
+    assert failures(market.ledger) == {}
+    assert market.values()["bob"] == 1.5
+
+
+@pytest.mark.parametrize("always", [NO_MEMORY, NO_WORD, NOT_FINITE])
+def test_what_keeps_failing_by_our_fault_never_blames_the_miner(market: Market, always: EntrantResult) -> None:
+    market.measure(Evaluator(_all_good(bob=[always])))
+    assert failures(market.ledger) == {"bob": ("validator", "evaluation_failed")}
+
+
+@pytest.mark.parametrize("failure", [NO_MEMORY, CRASH, REJECTED])
+def test_a_base_that_cannot_be_measured_is_tried_again_by_the_engine(market: Market, failure: Outcome) -> None:
+    """The next attempt runs the job again; it does not adopt the result of the one that failed."""
+    evaluator = Evaluator(_all_good(base=[failure, failure, GOOD]))
+    with pytest.raises(JobFailed, match="The base could not be measured"):
+        market.measure(evaluator)
+    assert found(market.ledger).state is TaskState.COLLECTED
+    market.ledger.tasks.postpone(market.lease, seconds=0)
+    market.measure(evaluator)
+    assert market.values()[BASE_ENTRANT] == 2.5
+    assert found(market.ledger).state is TaskState.MEASURED
+
+
+def test_a_job_that_was_finished_before_a_crash_is_adopted(market: Market, clock: HandClock) -> None:
+    """The worker was done, and the validator died before it wrote anything down."""
+    evaluator = Evaluator(_all_good())
+    stale = claimed(market.ledger, TaskState.COLLECTED)
+    clock.time += 16
+    other = claimed(market.ledger, TaskState.COLLECTED, owner="other")
+    stage = MeasureStage(
+        market.ledger,
+        market.bases,
+        ContentStore(market.folder / "blobs"),
+        evaluator,
+        Folders(market.folder),
+        MeasureSettings(),
+    )
+    with pytest.raises(LeaseLost):
+        asyncio.run(stage.run(stale))
+    assert market.values() == {}
+    market.ledger.tasks.postpone(other.lease, seconds=0)
+    market.measure(evaluator)
+    assert len(evaluator.jobs) == 1
+    assert len(market.values()) == 4

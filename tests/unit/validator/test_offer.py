@@ -1,0 +1,185 @@
+"""OPEN -> ASSIGNED, with real axons on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from gradients.axon.client import AxonClient
+from gradients.domain.submission import Submission, SubmissionState
+from gradients.domain.task import TaskState, Window
+from gradients.testing.clock import HandClock
+from tests.unit.validator.market import (
+    PREPARED,
+    SALT,
+    TASK,
+    StandIn,
+    Subnet,
+    claimed,
+    failures,
+    found,
+    opened,
+    request_for,
+)
+from validator.ledger import Ledger
+from validator.ledger.submissions import add_submissions
+from validator.seeds import seed
+from validator.settings import CollectSettings, OfferSettings
+from validator.stages.offer import OfferStage
+
+
+@pytest.fixture
+def subnet(clock: HandClock) -> Subnet:
+    return Subnet(clock)
+
+
+def _stage(
+    ledger: Ledger, subnet: Subnet, *, pool_size: int = 15, tries: int = 3, answer_seconds: float = 5.0
+) -> OfferStage:
+    return OfferStage(
+        ledger=ledger,
+        gateway=subnet.gateway,
+        view=subnet.view,
+        client=AxonClient(subnet.keypair, allow_private=True),
+        clock=subnet.clock,
+        settings=OfferSettings(pool_size=pool_size, answer_seconds=answer_seconds, retry_seconds=15.0, tries=tries),
+        collect=CollectSettings(reveal_seconds=30.0),
+    )
+
+
+def _offer(
+    ledger: Ledger, stage: OfferStage, subnet: Subnet, miners: Sequence[StandIn], *, permit: bool = True
+) -> None:
+    """Run the step once with all miners up."""
+
+    async def scenario() -> None:
+        await subnet.start(*miners, permit=permit)
+        async with subnet.serving(*miners):
+            await stage.run(claimed(ledger, TaskState.OPEN))
+        await stage.client.close()
+
+    asyncio.run(scenario())
+
+
+def _states(ledger: Ledger) -> dict[str, SubmissionState]:
+    return {s.hotkey: s.state for s in ledger.submissions.of_task(TASK)}
+
+
+def test_whoever_accepts_is_started_with_the_same_terms_and_its_own_seed(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger, request_for(hours=0.01))
+    miners = [StandIn("alice"), StandIn("bob"), StandIn("carol", accepts=False)]
+    _offer(ledger, _stage(ledger, subnet), subnet, miners)
+    alice, bob, carol = miners
+    assert _states(ledger) == {alice.hotkey: SubmissionState.STARTED, bob.hotkey: SubmissionState.STARTED}
+    assert (len(carol.offers), carol.starts) == (1, [])
+    [of_alice], [of_bob] = alice.starts, bob.starts
+    assert of_alice.seed == seed(SALT, "start", alice.hotkey) != of_bob.seed
+    assert of_alice.model_copy(update={"seed": 0}) == of_bob.model_copy(update={"seed": 0})
+    assert (of_alice.train.sha256, of_alice.heldout_commitment) == (PREPARED.train.sha256, PREPARED.heldout_commitment)
+    assert PREPARED.heldout.sha256 not in of_alice.model_dump_json()
+
+
+def test_the_blocks_follow_from_hours_and_reveal(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger, request_for(hours=0.01))
+    _offer(ledger, _stage(ledger, subnet), subnet, [StandIn("alice")])
+    window = found(ledger).blocks
+    start = window.started_at_block
+    assert window == Window(start, start + 36, start + 36 + 30)  # 0.01 h are 36 blocks of 1 s, the reveal 30
+    assert found(ledger).state is TaskState.ASSIGNED
+    assert ledger.tasks.claim([TaskState.ASSIGNED], owner="o", block=start + 36, lease_seconds=1) is None
+    claimed(ledger, TaskState.ASSIGNED, block=start + 37)
+
+
+def test_silence_nonsense_and_missing_axons_cost_only_the_offer(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger)
+    silent, good, gone = StandIn("silent", silent_seconds=2.0), StandIn("good"), StandIn("gone")
+
+    async def scenario() -> None:
+        await subnet.start(silent, good, gone)
+        async with subnet.serving(gone):
+            pass  # its address stays on chain
+        async with subnet.serving(silent, good):
+            await _stage(ledger, subnet, answer_seconds=1.0).run(claimed(ledger, TaskState.OPEN))
+
+    asyncio.run(scenario())
+    assert _states(ledger) == {good.hotkey: SubmissionState.STARTED}
+
+
+def test_the_pool_is_drawn_by_the_tasks_salt(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger)
+    miners = [StandIn(f"miner{number}") for number in range(5)]
+    _offer(ledger, _stage(ledger, subnet, pool_size=2), subnet, miners)
+    assert len(_states(ledger)) == 2
+    assert sum(len(miner.starts) for miner in miners) == 2
+    assert all(len(miner.offers) == 1 for miner in miners)
+
+
+def test_who_declines_after_accepting_has_failed_by_its_own_fault(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger)
+    fickle, good = StandIn("fickle", begins=False), StandIn("good")
+    _offer(ledger, _stage(ledger, subnet), subnet, [fickle, good])
+    assert failures(ledger) == {fickle.hotkey: ("miner", "start_declined")}
+    assert found(ledger).state is TaskState.ASSIGNED
+
+
+def test_a_task_that_nobody_starts_ends_at_once_and_not_at_its_deadline(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger)
+    _offer(ledger, _stage(ledger, subnet), subnet, [StandIn("fickle", begins=False)])
+    task = found(ledger)
+    assert task.state is TaskState.FAILED
+    assert task.failure is not None
+    assert (task.failure.blame.value, task.failure.code) == ("outside", "no_miners")
+
+
+def test_a_task_that_nobody_takes_rests_and_ends_after_its_tries(
+    ledger: Ledger, subnet: Subnet, clock: HandClock
+) -> None:
+    opened(ledger)
+    busy = StandIn("busy", accepts=False)
+    stage = _stage(ledger, subnet, tries=3)
+
+    async def scenario() -> None:
+        await subnet.start(busy)
+        async with subnet.serving(busy):
+            for _ in range(3):
+                assert found(ledger).state is TaskState.OPEN
+                await stage.run(claimed(ledger, TaskState.OPEN))
+                assert ledger.tasks.claim([TaskState.OPEN], owner="o", block=0, lease_seconds=1) is None
+                clock.time += 15
+
+    asyncio.run(scenario())
+    assert len(busy.offers) == 3
+    assert found(ledger).state is TaskState.FAILED
+    assert "3 offers" in str(found(ledger).failure)
+
+
+def test_without_a_permit_nobody_is_asked_and_no_try_is_used_up(
+    ledger: Ledger, subnet: Subnet, clock: HandClock
+) -> None:
+    opened(ledger)
+    miner = StandIn("alice")
+    _offer(ledger, _stage(ledger, subnet), subnet, [miner], permit=False)
+    clock.time += 60
+    assert miner.offers == []
+    assert claimed(ledger, TaskState.OPEN).attempts == 1
+
+
+def test_a_crash_after_the_draw_starts_the_same_miners_again_and_asks_nobody_anew(
+    ledger: Ledger, subnet: Subnet
+) -> None:
+    """The window and the pool are in the ledger before the first miner is told; who has answered is not told twice."""
+    opened(ledger)
+    told, untold, other = StandIn("told"), StandIn("untold"), StandIn("other")
+    lease = claimed(ledger, TaskState.OPEN).lease
+    window = Window(5, 50, 80)
+    invited = [Submission(TASK, m.hotkey, uid, SubmissionState.INVITED) for uid, m in enumerate((told, untold), 1)]
+    ledger.tasks.set_window(lease, window, also=lambda session: add_submissions(session, invited))
+    ledger.submissions.started(lease, told.hotkey)
+    ledger.tasks.postpone(lease, seconds=0)
+    _offer(ledger, _stage(ledger, subnet), subnet, [told, untold, other])
+    assert found(ledger).blocks == window
+    assert [len(m.offers) for m in (told, untold, other)] == [0, 0, 0]
+    assert [len(m.starts) for m in (told, untold, other)] == [0, 1, 0]
+    assert set(_states(ledger).values()) == {SubmissionState.STARTED}

@@ -1,0 +1,95 @@
+"""DRAFT -> OPEN."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from gradients.domain.task import TaskState
+from gradients.errors import DatasetInvalid, ModelUnknown
+from gradients.repo.store import ContentStore
+from gradients.tasks.preparation import heldout_commitment
+from gradients.tasks.registry import validate_request
+from tests.unit.validator.market import SALT, TASK, claimed, draft, found, tiny_bases
+from validator.folders import Folders
+from validator.ledger import Ledger
+from validator.stages.prepare import PrepareStage
+
+ROWS = [{"instruction": f"Which letter has number {i}?", "output": f"It is letter {i}"} for i in range(80)]
+
+
+@pytest.fixture
+def stage(ledger: Ledger, tmp_path: Path) -> PrepareStage:
+    return PrepareStage(ledger, tiny_bases(tmp_path), ContentStore(tmp_path / "blobs"), Folders(tmp_path))
+
+
+def _post(ledger: Ledger, folder: Path, *, rows: list[dict[str, str]] = ROWS, base: str = "tiny") -> None:
+    file = folder / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    draft(ledger, validate_request({"type": "instruct", "base": base, "dataset": str(file), "hours": 0.1}))
+
+
+def _run(stage: PrepareStage, ledger: Ledger) -> None:
+    asyncio.run(stage.run(claimed(ledger, TaskState.DRAFT)))
+
+
+def test_both_sides_lie_in_the_store_by_digest(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
+    _post(ledger, tmp_path)
+    _run(stage, ledger)
+    task = found(ledger)
+    assert task.state is TaskState.OPEN
+    train = stage.store.path(task.data.train.sha256).read_text().splitlines()
+    heldout = stage.store.path(task.data.heldout.sha256).read_text().splitlines()
+    assert (len(train), len(heldout)) == (task.data.train_rows, task.data.heldout_rows) == (64, 16)
+    assert not set(train) & set(heldout)
+
+
+def test_the_held_out_rows_are_bound_by_the_tasks_own_salt(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
+    _post(ledger, tmp_path)
+    _run(stage, ledger)
+    data = found(ledger).data
+    assert data.heldout_commitment == heldout_commitment(SALT, data.heldout.sha256)
+
+
+def test_only_train_rows_are_published(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
+    _post(ledger, tmp_path)
+    _run(stage, ledger)
+    assert ledger.tasks.train_blobs() == {found(ledger).data.train.sha256}
+
+
+def test_the_base_is_named_by_its_digest_and_size(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
+    _post(ledger, tmp_path)
+    _run(stage, ledger)
+    base = stage.bases.resolve("tiny")
+    assert (found(ledger).data.base_digest, found(ledger).data.base_parameters) == (base.digest, base.parameters)
+
+
+def test_nothing_of_the_held_out_rows_is_left_beside_the_store(
+    stage: PrepareStage, ledger: Ledger, tmp_path: Path
+) -> None:
+    _post(ledger, tmp_path)
+    _run(stage, ledger)
+    assert not stage.folders.prepared(TASK).exists()
+
+
+def test_what_a_crash_left_behind_is_written_over(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
+    _post(ledger, tmp_path)
+    stage.folders.prepared(TASK).mkdir(parents=True)
+    (stage.folders.prepared(TASK) / "train.jsonl").write_text("half a li")
+    _run(stage, ledger)
+    assert found(ledger).data.train_rows == 64
+
+
+def test_too_few_rows_are_the_customers_fault(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
+    _post(ledger, tmp_path, rows=ROWS[:3])
+    with pytest.raises(DatasetInvalid, match="Only 3 of 3"):
+        _run(stage, ledger)
+
+
+def test_a_base_that_is_not_there_is_the_customers_fault(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
+    _post(ledger, tmp_path, base="no-such-model")
+    with pytest.raises(ModelUnknown):
+        _run(stage, ledger)
