@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from gradients.flags import (
     WalletPath,
     settings_of,
 )
+
+if TYPE_CHECKING:
+    from miner.settings import MinerSettings
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -46,13 +49,9 @@ def run(
     log_style: LogStyle = None,
 ) -> None:
     """Run a miner until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
-    import asyncio
-
     from gradients.exclusive import only_one
     from gradients.log import configure_logging
-    from miner.daemon import run_until_signalled
     from miner.settings import MinerSettings
-    from miner.wiring import build
 
     flags = settings_of(
         folder=folder,
@@ -70,8 +69,18 @@ def run(
     settings = MinerSettings.load(config, flags)
     configure_logging(style=settings.log.style, level=settings.log.level)
 
+    with only_one(settings.resolved_folder(), what="miner"):
+        _run(settings)
+
+
+def _run(settings: MinerSettings) -> None:
+    """The daemon. Imported once the settings are known to be good: chain and server take a second."""
+    import asyncio
+
+    from miner.daemon import run_until_signalled
+    from miner.wiring import build
+
     async def main() -> None:
         await run_until_signalled(build(settings))
 
-    with only_one(settings.resolved_folder(), what="miner"):
-        asyncio.run(main())
+    asyncio.run(main())

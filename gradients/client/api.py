@@ -14,6 +14,7 @@ from gradients.config import CustomerSettings
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskState
 from gradients.errors import CustomerError, OutsideError, PeerUnreachable, SetupError
+from gradients.repo.manifest import is_file_name
 
 TIMEOUT = httpx.Timeout(10.0, read=60.0)
 CHUNK_BYTES = 1 << 20
@@ -82,6 +83,8 @@ class MarketClient:
         listing = self._json("GET", f"/v1/tasks/{task_id}/models/{hotkey}")
         folder.mkdir(parents=True, exist_ok=True)
         for name, file in cast(Mapping[str, Mapping[str, str]], listing["files"]).items():
+            if not is_file_name(name):
+                raise PeerUnreachable(f"The validator names a file {name[:96]!r}, which no model has")
             self._fetch(f"/v1/tasks/{task_id}/models/{listing['hotkey']}/{name}", folder / name, file["sha256"])
         return folder
 
@@ -90,6 +93,7 @@ class MarketClient:
         digest = hashlib.sha256()
         try:
             with self._http.stream("GET", path) as response, part.open("wb") as file:
+                response.raise_for_status()
                 for chunk in response.iter_bytes(CHUNK_BYTES):
                     digest.update(chunk)
                     file.write(chunk)
@@ -111,11 +115,20 @@ class MarketClient:
                 f"The validator's API at {self._http.base_url} does not answer: {error}",
                 fix="Is `gradients validator run` up?",
             ) from error
-        body = response.json() if response.headers.get("content-type", "").startswith("application/json") else {}
-        if response.is_success:
-            return cast(JsonObject, body)
+        body = _object(response)
+        if response.is_success and body:
+            return body
         message = str(body.get("message") or f"{method} {path} was answered with {response.status_code}")
-        raise ApiRefused(message, code=str(body.get("code") or "api_refused"), fix=body.get("fix"))
+        raise ApiRefused(message, code=str(body.get("code") or "api_refused"), fix=str(body.get("fix") or "") or None)
+
+
+def _object(response: httpx.Response) -> JsonObject:
+    """The JSON object in an answer; an empty one when something else answers, such as a proxy."""
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return cast(JsonObject, body) if isinstance(body, dict) else {}
 
 
 def connect(settings: CustomerSettings) -> MarketClient:

@@ -157,7 +157,10 @@ def _end_watch(task: JsonObject, *, as_json: bool) -> None:
 
 def _fetch(settings: CustomerSettings, task_id: str, miner: str, shelf: Shelf) -> Path:
     with connect(settings) as client:
-        return client.download(task_id, miner, shelf.place(client.task(task_id)))
+        task = client.task(task_id)
+        with shelf.adding(task) as folder:
+            client.download(task_id, miner, folder)
+    return shelf.folder(task)
 
 
 def _next_prompt() -> str | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,20 +30,31 @@ class Shelf:
 
     root: Path
 
-    def place(self, task: JsonObject) -> Path:
-        """The folder for a task's model, with the card that says what it is; the model's files are put there by the caller."""
-        folder = self.root / str(task["id"])
-        folder.mkdir(parents=True, exist_ok=True)
-        card = {"task_id": task["id"], "type": task["type"], "base": task["base"]}
-        (folder / CARD).write_text(json.dumps(card), encoding="utf-8")
-        return folder
+    @contextlib.contextmanager
+    def adding(self, task: JsonObject) -> Iterator[Path]:
+        """An empty folder for the files of a task's model. They take their place when the body ends well, and are gone otherwise."""
+        part = self.root / f".{task['id']}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            card = {"task_id": task["id"], "type": task["type"], "base": task["base"]}
+            (part / CARD).write_text(json.dumps(card), encoding="utf-8")
+            shutil.rmtree(self.folder(task), ignore_errors=True)
+            part.replace(self.folder(task))
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     def copy(self, task: JsonObject, model: Path) -> Path:
         """A copy of a model that lies on this machine."""
-        folder = self.place(task)
-        for file in model.iterdir():
-            shutil.copyfile(file, folder / file.name)
-        return folder
+        with self.adding(task) as folder:
+            for file in model.iterdir():
+                shutil.copyfile(file, folder / file.name)
+        return self.folder(task)
+
+    def folder(self, task: JsonObject) -> Path:
+        """Where a task's model lies, or would lie."""
+        return self.root / str(task["id"])
 
     def find(self, task_id: str) -> ShelvedModel | None:
         """The task's model, or None when it was never brought here."""
