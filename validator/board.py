@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 from gradients.axon.messages import Status
 from gradients.domain.evaluation import Measurement, Placing
@@ -14,7 +14,14 @@ from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionStat
 from gradients.domain.task import Hotkey, Task, TaskState
 from gradients.tasks.registry import task_type
 from validator.ledger import Ledger
-from validator.progress import Progress
+
+
+class LastWords(Protocol):
+    """How far miners are, by their own word."""
+
+    def of(self, task_id: str, hotkey: str) -> Status | None:
+        """What the miner said last, or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,7 @@ class Board:
     """Views of tasks. Losses appear only when a task is scored, so that nobody can copy them into weights before."""
 
     ledger: Ledger
-    progress: Progress
+    progress: LastWords
 
     def task(self, task: Task) -> JsonObject:
         """Everything about one task that its customer may see."""

@@ -1,0 +1,362 @@
+"""The customers' API over real HTTP: keys, uploads, wishes, and what a customer sees of a task and when."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gradients.axon.messages import Status
+from gradients.clock import SystemClock
+from gradients.domain.evaluation import Measurement, Placing
+from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
+from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskState, Window
+from gradients.repo.bases import BaseModels
+from gradients.repo.manifest import TrainingSummary, describe_folder
+from gradients.tasks.instruct.spec import INSTRUCT
+from gradients.testing.axons import serving_in_thread
+from gradients.testing.tiny_models import write_tiny_llama
+from validator.api.app import api_app
+from validator.api.bodies import MOST_BYTES
+from validator.api.parts import ApiParts
+from validator.api.uploads import Uploads
+from validator.board import Board
+from validator.folders import Folders
+from validator.intake import Intake
+from validator.ledger import Ledger
+from validator.ledger.lease import Claim, Lease
+from validator.ledger.placings import add_placings
+from validator.ledger.submissions import add_submissions
+
+ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
+MAX_UPLOAD_BYTES = 20_000
+ROWS = b'{"instruction": "a", "output": "b"}\n' * 3
+PREPARED = Prepared("b" * 64, 1_500_000, Blob("c" * 64, 10), Blob("d" * 64, 5), 90, 10, "e" * 64, (("empty", 2),))
+
+
+class Words:
+    """What miners said last."""
+
+    def of(self, task_id: str, hotkey: str) -> Status | None:
+        if hotkey != ALICE:
+            return None
+        return Status(task_id=task_id, phase="training", recipe="lora", fraction=0.5, step=12, loss=2.0)
+
+
+@dataclass
+class Market:
+    """A running API and what lies behind it."""
+
+    url: str
+    ledger: Ledger
+    folders: Folders
+    posted: list[str]
+    ready: bool = True
+
+    def __post_init__(self) -> None:
+        self.acme = self.client("acme")
+
+    def client(self, customer: str | None) -> httpx.Client:
+        key = {"Authorization": f"Bearer {self.ledger.customers.issue(customer)}"} if customer else {}
+        return httpx.Client(base_url=self.url, headers=key, trust_env=False)
+
+    def upload(self, content: bytes = ROWS, *, name: str = "rows.jsonl") -> httpx.Response:
+        return self.acme.post("/v1/datasets", params={"name": name}, content=content)
+
+    def wish(self, **changes: object) -> dict[str, object]:
+        return {"type": "instruct", "base": "tiny", "dataset": "hub:acme/rows", "hours": 0.5, **changes}
+
+    def posted_task(self) -> TaskId:
+        answer = self.acme.post("/v1/tasks", json=self.wish())
+        assert answer.status_code == 201, answer.text
+        return TaskId(answer.json()["id"])
+
+    def measured_task(self) -> tuple[TaskId, Claim]:
+        """A task with a repo of Alice's and a failure of Bob's, in MEASURED and leased."""
+        task_id, tasks, submissions = self.posted_task(), self.ledger.tasks, self.ledger.submissions
+        invited = [
+            Submission(task_id, h, uid, SubmissionState.INVITED, recipe="lora") for uid, h in ((1, ALICE), (2, BOB))
+        ]
+        tasks.advance(self._claim(TaskState.DRAFT), came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=PREPARED)
+        lease = self._claim(TaskState.OPEN)
+        tasks.set_window(lease, Window(1, 2, 3), also=lambda session: add_submissions(session, invited))
+        manifest = self._repo(task_id)
+        submissions.collected(lease, ALICE, manifest=manifest, manifest_sha256="f" * 64, committed_at_block=2)
+        submissions.started(lease, BOB)
+        for entrant, value in ((BASE_ENTRANT, 3.0), (ALICE, 2.0)):
+            submissions.measured(lease, Measurement(entrant, INSTRUCT.metric, value, 0.1, (value,) * 10))
+        tasks.advance(lease, came_from=TaskState.OPEN, to=TaskState.MEASURED)
+        claim = tasks.claim([TaskState.MEASURED], owner="test", block=10, lease_seconds=60)
+        assert claim is not None
+        return task_id, claim
+
+    def scored_task(self) -> TaskId:
+        task_id, claim = self.measured_task()
+        placings = [Placing(ALICE, 1, 3.0, 3.0, "best of the field"), Placing(BOB, None, -1.0, -1.0, "not_revealed")]
+        self.ledger.tasks.advance(
+            claim.lease,
+            came_from=TaskState.MEASURED,
+            to=TaskState.SCORED,
+            also=lambda session: add_placings(session, claim.task, placings, rules_version=1, now=1.0),
+        )
+        return task_id
+
+    def _claim(self, state: TaskState) -> Lease:
+        claim = self.ledger.tasks.claim([state], owner="test", block=10, lease_seconds=60)
+        assert claim is not None
+        return claim.lease
+
+    def _repo(self, task_id: TaskId) -> str:
+        """Write Alice's repo; its manifest."""
+        repo = self.folders.submission(task_id, ALICE)
+        repo.mkdir(parents=True)
+        (repo / "adapter_config.json").write_text("{}")
+        (repo / "adapter_model.safetensors").write_bytes(b"weights" * 1000)
+        about = describe_folder(
+            repo, task_id=task_id, hotkey=ALICE, base_digest="b" * 64, kind="adapter", training=TrainingSummary()
+        )
+        (repo / "private.txt").write_text("not in the manifest")
+        return about.text()
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> BaseModels:
+    folder = tmp_path_factory.mktemp("bases")
+    write_tiny_llama(folder / "tiny")
+    return BaseModels(shipped=folder, cache=folder / "cache")
+
+
+@pytest.fixture
+def market(tmp_path: Path, bases: BaseModels) -> Iterator[Market]:
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", SystemClock())
+    folders, posted = Folders(tmp_path), list[str]()
+    running: list[Market] = []
+    parts = ApiParts(
+        ledger=ledger,
+        board=Board(ledger, Words()),
+        intake=Intake(ledger, bases, lambda: posted.append("task")),
+        uploads=Uploads(folders.uploads, MAX_UPLOAD_BYTES),
+        folders=folders,
+        ready=lambda: running[0].ready,
+    )
+    with serving_in_thread(api_app(parts)) as address:
+        running.append(Market(address.url(), ledger, folders, posted))
+        yield running[0]
+    ledger.engine.dispose()
+
+
+def _refusal(answer: httpx.Response, status: int) -> dict[str, str]:
+    """A refusal has one form: a code, a sentence and what to do."""
+    body: dict[str, str] = answer.json()
+    assert (answer.status_code, set(body)) == (status, {"code", "message", "fix"})
+    return body
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/tasks"),
+        ("POST", "/v1/tasks"),
+        ("GET", "/v1/tasks/instruct-0123456789ab"),
+        ("GET", "/v1/tasks/instruct-0123456789ab/models/best"),
+        ("GET", "/v1/tasks/instruct-0123456789ab/models/best/adapter_model.safetensors"),
+        ("POST", "/v1/datasets?name=rows.jsonl"),
+    ],
+)
+@pytest.mark.parametrize("key", [None, "Bearer gr_guessed", "Basic YTpi"])
+def test_every_route_wants_a_key(market: Market, method: str, path: str, key: str | None) -> None:
+    headers = {"Authorization": key} if key else {}
+    with market.client(None) as stranger:
+        answer = stranger.request(method, path, headers=headers, json={} if method == "POST" else None)
+    assert _refusal(answer, 401)["code"] == "key_refused"
+
+
+def test_a_revoked_key_opens_nothing(market: Market) -> None:
+    key = market.ledger.customers.issue("former")
+    headers = {"Authorization": f"Bearer {key}"}
+    assert httpx.get(f"{market.url}/v1/tasks", headers=headers, trust_env=False).status_code == 200
+    market.ledger.customers.revoke(key)
+    assert httpx.get(f"{market.url}/v1/tasks", headers=headers, trust_env=False).status_code == 401
+
+
+def test_health_is_for_everybody_and_readiness_is_the_daemons(market: Market) -> None:
+    with market.client(None) as stranger:
+        assert stranger.get("/livez").json()["alive"] is True
+        assert stranger.get("/readyz").status_code == 200
+        assert "python_info" in stranger.get("/metrics").text
+        market.ready = False
+        assert (stranger.get("/readyz").status_code, stranger.get("/livez").status_code) == (503, 200)
+
+
+def test_an_upload_is_named_by_what_it_holds_and_can_be_used(market: Market) -> None:
+    answer = market.upload()
+    name = f"upload:{hashlib.sha256(ROWS).hexdigest()}.jsonl"
+    assert (answer.status_code, answer.json()) == (201, {"dataset": name, "customer": "acme"})
+    task = market.acme.post("/v1/tasks", json=market.wish(dataset=name)).json()
+    created = market.ledger.tasks.find(task["id"])
+    assert created is not None
+    assert Path(str(created.request.dataset["path"])).read_bytes() == ROWS
+
+
+def test_the_same_upload_twice_is_one_file(market: Market) -> None:
+    assert market.upload().json() == market.upload(name="other.jsonl").json()
+    assert len(list(market.folders.uploads.iterdir())) == 1
+
+
+def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(market: Market) -> None:
+    assert market.upload(b"x" * MAX_UPLOAD_BYTES).status_code == 201
+    refusal = _refusal(market.upload(b"x" * (MAX_UPLOAD_BYTES + 1)), 413)
+    assert refusal["code"] == "upload_too_large"
+    assert len(list(market.folders.uploads.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["rows.pkl", "rows", "../../rows.sh"])
+def test_an_upload_of_another_kind_is_refused(market: Market, name: str) -> None:
+    assert "Upload one of .json, .jsonl" in str(_refusal(market.upload(name=name), 422)["fix"])
+
+
+def test_an_upload_stays_in_its_folder_whatever_it_is_called(market: Market) -> None:
+    assert market.upload(name="../../../etc/rows.csv").status_code == 201
+    [file] = market.folders.uploads.iterdir()
+    assert file.name == f"{hashlib.sha256(ROWS).hexdigest()}.csv"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"type": "chant"}, "There is no task type 'chant'"),
+        ({"hours": 0}, "hours"),
+        ({"hours": "soon"}, "hours"),
+        ({"base": "no-such-model"}, "no-such-model"),
+        ({"dataset": None}, "dataset"),
+        ({"dataset": "hub:nothing"}, "dataset"),
+        ({"dataset": "upload:" + "0" * 64 + ".jsonl"}, "There is no upload"),
+        ({"dataset": "upload:../ledger.db"}, "no name that an upload was given"),
+        ({"parameters": {"max_tokens": 3}}, "parameters.max_tokens"),
+        ({"parameters": {"colums": {}}}, "parameters.colums"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_a_wish_that_cannot_be_run_is_refused_with_the_reason(
+    market: Market, changes: dict[str, object], said: str
+) -> None:
+    assert said in _refusal(market.acme.post("/v1/tasks", json=market.wish(**changes)), 422)["message"]
+    assert (market.posted, market.ledger.tasks.count()) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        "/etc/hosts.csv",
+        "rows.jsonl",
+        {"kind": "file", "path": "/etc/hosts.csv"},
+        {"path": "rows.jsonl"},
+        ["rows.jsonl"],
+        3,
+    ],
+)
+def test_a_customer_cannot_name_files_of_the_validators_machine(market: Market, dataset: object) -> None:
+    answer = market.acme.post("/v1/tasks", json=market.wish(dataset=dataset))
+    assert "cannot name files" in _refusal(answer, 422)["message"]
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b"[" * 100_000, b'"text"'])
+def test_a_body_that_is_no_json_object_is_refused_in_the_same_form(market: Market, body: bytes) -> None:
+    answer = market.acme.post("/v1/tasks", content=body, headers={"Content-Type": "application/json"})
+    _refusal(answer, answer.status_code)
+    assert answer.status_code in (400, 422)
+
+
+def test_strangers_cannot_fill_the_memory_with_a_body(market: Market) -> None:
+    """The framework reads a body before it asks for the key."""
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(50):
+            yield b" " * (MOST_BYTES // 10)
+
+    with market.client(None) as stranger:
+        announced = stranger.post("/v1/tasks", content=b" " * (MOST_BYTES + 1))
+        streamed = stranger.post("/v1/tasks", content=endless())
+    assert [_refusal(answer, 413)["code"] for answer in (announced, streamed)] == ["http_413", "http_413"]
+
+
+def test_a_path_that_is_not_there_is_refused_in_the_same_form(market: Market) -> None:
+    assert _refusal(market.acme.get("/v2/tasks"), 404)["code"] == "http_404"
+
+
+def test_a_posted_task_wakes_the_engine_and_is_listed_newest_first(market: Market) -> None:
+    first, second = market.posted_task(), market.posted_task()
+    assert market.posted == ["task", "task"]
+    listed = market.acme.get("/v1/tasks").json()["tasks"]
+    assert [task["id"] for task in listed] == [second, first]
+    assert listed[0] | {"created_at": 0} == {
+        "id": second,
+        "type": "instruct",
+        "state": "draft",
+        "base": "tiny",
+        "hours": 0.5,
+        "created_at": 0,
+        "metric": {"name": "completion cross-entropy", "unit": "nats/token"},
+        "better": "lower",
+        "rows": None,
+        "failure": None,
+    }
+    assert len(market.acme.get("/v1/tasks", params={"limit": 1}).json()["tasks"]) == 1
+
+
+def test_a_customer_sees_only_its_own_tasks(market: Market) -> None:
+    task_id = market.scored_task()
+    with market.client("other") as other:
+        assert other.get("/v1/tasks").json() == {"tasks": []}
+        for path in ("", "/models/best", "/models/best/adapter_config.json"):
+            assert _refusal(other.get(f"/v1/tasks/{task_id}{path}"), 404)["code"] == "not_found"
+
+
+def test_no_loss_and_no_model_can_be_had_before_the_task_is_scored(market: Market) -> None:
+    task_id, _ = market.measured_task()
+    task = market.acme.get(f"/v1/tasks/{task_id}").json()
+    assert (task["state"], task["base_loss"]) == ("measured", None)
+    assert [(m["loss"], m["stderr"], m["extras"], m["repo"]) for m in task["miners"]] == [(None, None, {}, None)] * 2
+    assert "2.0" not in json.dumps([{**miner, "progress": None} for miner in task["miners"]])
+    for name in ("best", ALICE):
+        assert "once it is scored" in _refusal(market.acme.get(f"/v1/tasks/{task_id}/models/{name}"), 404)["message"]
+        _refusal(market.acme.get(f"/v1/tasks/{task_id}/models/{name}/adapter_config.json"), 404)
+
+
+def test_a_scored_task_shows_losses_places_and_what_was_removed(market: Market) -> None:
+    task = market.acme.get(f"/v1/tasks/{market.scored_task()}").json()
+    assert (task["state"], task["base_loss"], task["data"]["removed"]) == ("scored", 3.0, {"empty": 2})
+    best, failed = task["miners"]
+    assert (best["hotkey"], best["rank"], best["loss"], best["points"]) == (ALICE, 1, 2.0, 3.0)
+    assert best["progress"]["step"] == 12
+    assert (failed["hotkey"], failed["rank"], failed["loss"], failed["repo"]) == (BOB, None, None, None)
+    assert failed["reason"] == "not_revealed"
+
+
+def test_no_digest_of_the_held_out_rows_is_shown(market: Market) -> None:
+    assert PREPARED.heldout.sha256 not in market.acme.get(f"/v1/tasks/{market.scored_task()}").text
+
+
+def test_the_best_model_is_downloaded_byte_by_byte(market: Market) -> None:
+    path = f"/v1/tasks/{market.scored_task()}/models"
+    listing = market.acme.get(f"{path}/best").json()
+    assert (listing["hotkey"], set(listing["files"])) == (ALICE, {"adapter_config.json", "adapter_model.safetensors"})
+    assert market.acme.get(f"{path}/{ALICE}").json() == listing
+    for name, file in listing["files"].items():
+        content = market.acme.get(f"{path}/best/{name}").content
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (file["sha256"], file["size_bytes"])
+
+
+@pytest.mark.parametrize("name", ["private.txt", "..%2f..%2f..%2fledger.db", "%2fetc%2fpasswd", "manifest.json"])
+def test_only_files_of_the_manifest_are_given_out(market: Market, name: str) -> None:
+    _refusal(market.acme.get(f"/v1/tasks/{market.scored_task()}/models/best/{name}"), 404)
+
+
+@pytest.mark.parametrize("hotkey", [BOB, "5Nobody", "%2e%2e"])
+def test_a_miner_without_a_model_has_none_to_give(market: Market, hotkey: str) -> None:
+    assert market.acme.get(f"/v1/tasks/{market.scored_task()}/models/{hotkey}").status_code == 404

@@ -1,0 +1,127 @@
+"""From a wish to a task, its secrets, its settings and its keys."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradients.clock import SystemClock
+from gradients.domain.json import Json
+from gradients.domain.task import TaskState
+from gradients.errors import ModelUnknown, SetupError, TaskInvalid
+from gradients.repo.bases import BaseModels
+from tests.unit.validator.market import claimed, tiny_bases
+from validator.intake import Intake
+from validator.ledger import Ledger
+from validator.local_key import keep_local_key
+from validator.seeds import seed
+from validator.settings import ValidatorSettings
+from validator.wiring import build
+
+
+@pytest.fixture
+def bases(tmp_path: Path) -> BaseModels:
+    return tiny_bases(tmp_path)
+
+
+def _wish(**changes: Json) -> dict[str, Json]:
+    return {"type": "instruct", "base": "tiny", "dataset": "hub:acme/rows", "hours": 1, **changes}
+
+
+def test_a_wish_becomes_a_draft_in_its_normal_form_and_somebody_is_told(ledger: Ledger, bases: BaseModels) -> None:
+    told: list[str] = []
+    task = Intake(ledger, bases, lambda: told.append("now")).submit(_wish(), customer="acme")
+    assert ledger.tasks.find(task.id) == task
+    assert (task.state, task.request.hours, ledger.tasks.customer_of(task.id)) == (TaskState.DRAFT, 1.0, "acme")
+    assert task.request.dataset == {"kind": "hub", "repo": "acme/rows", "revision": "main", "split": "train"}
+    assert told == ["now"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"), [({"hours": -1}, TaskInvalid), ({"base": "no-such-model"}, ModelUnknown)]
+)
+def test_a_wish_that_cannot_be_run_leaves_no_task(
+    ledger: Ledger, bases: BaseModels, changes: dict[str, Json], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        Intake(ledger, bases, lambda: None).submit(_wish(**changes), customer="acme")
+    assert ledger.tasks.count() == 0
+
+
+def test_every_task_has_a_salt_of_its_own(ledger: Ledger, bases: BaseModels) -> None:
+    intake = Intake(ledger, bases, lambda: None)
+    for _ in range(3):
+        intake.submit(_wish(), customer="acme")
+    salts = [claimed(ledger, TaskState.DRAFT).salt for _ in range(3)]
+    assert {len(salt) for salt in salts} == {32}
+    assert len(set(salts)) == 3
+
+
+def test_with_a_seed_the_nth_task_has_the_same_salt_in_every_run(tmp_path: Path, bases: BaseModels) -> None:
+    runs = [_salts_of_a_run(tmp_path / name, bases, number) for name, number in (("a", 7), ("b", 7), ("c", 8))]
+    assert runs[0] == runs[1] != runs[2]
+    assert len(set(runs[0])) == 2
+
+
+def _salts_of_a_run(folder: Path, bases: BaseModels, number: int) -> list[bytes]:
+    ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock())
+    intake = Intake(ledger, bases, lambda: None, seed=number)
+    for _ in range(2):
+        intake.submit(_wish(), customer="acme")
+    salts = [claimed(ledger, TaskState.DRAFT).salt for _ in range(2)]
+    ledger.engine.dispose()
+    return salts
+
+
+def test_a_seed_is_refused_on_a_network_that_is_not_local(tmp_path: Path) -> None:
+    settings = ValidatorSettings.load(None, {"folder": str(tmp_path), "seed": 7, "chain": {"network": "finney"}})
+    with pytest.raises(SetupError, match="predictable"):
+        build(settings)
+
+
+PURPOSES = st.lists(st.text(st.characters(exclude_characters="\x00")), min_size=1, max_size=3).map(tuple)
+
+
+@given(salt=st.binary(min_size=32, max_size=32), one=PURPOSES, other=PURPOSES)
+def test_a_seed_is_of_one_purpose_and_one_salt(salt: bytes, one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    assert 0 <= seed(salt, *one) < 2**63
+    assert (seed(salt, *one) == seed(salt, *other)) == (one == other)
+    assert seed(salt, *one) != seed(salt + b"x", *one)
+
+
+def test_settings_say_which_field_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "validator.toml"
+    file.write_text("[offer]\ntries = 13\n")
+    with pytest.raises(SetupError, match=r"offer\.tries: .*12"):
+        ValidatorSettings.load(file, {})
+    file.write_text("[offers]\ntries = 3\n")
+    with pytest.raises(SetupError, match="offers"):
+        ValidatorSettings.load(file, {})
+
+
+def test_the_ledger_lies_in_the_folder_unless_a_url_is_given(tmp_path: Path) -> None:
+    assert ValidatorSettings(folder=tmp_path).resolved_ledger_url() == f"sqlite:///{tmp_path}/ledger.db"
+    other = ValidatorSettings(folder=tmp_path, ledger_url="postgresql://host/db")
+    assert other.resolved_ledger_url() == "postgresql://host/db"
+
+
+def test_the_machines_own_key_is_made_once_and_only_its_owner_reads_it(ledger: Ledger, tmp_path: Path) -> None:
+    file = tmp_path / "not made yet" / "api.key"
+    keep_local_key(ledger.customers, file)
+    key = file.read_text()
+    assert ledger.customers.of_key(key) == "local"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    keep_local_key(ledger.customers, file)
+    assert file.read_text() == key
+
+
+@pytest.mark.parametrize("before", ["", "gr_of another ledger"])
+def test_a_key_that_opens_nothing_is_made_anew(ledger: Ledger, tmp_path: Path, before: str) -> None:
+    file = tmp_path / "api.key"
+    file.write_text(before)
+    keep_local_key(ledger.customers, file)
+    assert ledger.customers.of_key(file.read_text()) == "local"
