@@ -5,11 +5,13 @@ A name is a base that the project ships (nano-lm), SmolLM2 from the package that
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +19,8 @@ from typing import Self
 
 from gradients.config import environment_without, hub_environment
 from gradients.domain.json import canonical
-from gradients.errors import ModelUnknown, OutsideError
+from gradients.errors import DiskFull, ModelUnknown, OutsideError, SubmissionRejected
+from gradients.repo.hub import EXIT_NO_ROOM, EXIT_REFUSED
 from gradients.repo.manifest import file_sha256
 from gradients.repo.safetensors_header import TensorShape, read_header
 
@@ -84,14 +87,26 @@ class BaseModels:
         )
 
     def _cached(self, key: str, make: Callable[[Path], None]) -> Path:
-        """The cached folder `key`, made whole under another name first."""
+        """The cached folder `key`, made whole under another name first, by one process at a time."""
         folder = self.cache / key
-        if not folder.is_dir():
-            fresh = self.cache / f".{key}.part"
-            fresh.mkdir(parents=True, exist_ok=True)
-            make(fresh)
-            fresh.replace(folder)
+        if folder.is_dir():
+            return folder
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with _alone(self.cache / f".{key}.lock"):
+            if not folder.is_dir():
+                fresh = self.cache / f".{key}.part"
+                fresh.mkdir(exist_ok=True)
+                make(fresh)
+                fresh.replace(folder)
         return folder
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait for the lock; the kernel lets go of it when its holder dies."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _tensors(folder: Path) -> dict[str, TensorShape]:
@@ -99,7 +114,10 @@ def _tensors(folder: Path) -> dict[str, TensorShape]:
     files = sorted(folder.glob("*.safetensors"))
     if not files or not (folder / "config.json").is_file():
         raise ModelUnknown(f"{folder} holds no model", fix="It needs config.json and *.safetensors")
-    return {name: tensor for file in files for name, tensor in read_header(file).items()}
+    try:
+        return {name: tensor for file in files for name, tensor in read_header(file).items()}
+    except SubmissionRejected as error:  # no miner has anything to do with a base
+        raise ModelUnknown(f"{folder} holds no usable model: {error.message}") from error
 
 
 def _digest(folder: Path) -> str:
@@ -142,6 +160,8 @@ def _run(command: list[str], environment: dict[str, str], what: str) -> None:
     if run.returncode == 0:
         return
     problem = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
-    if run.returncode == 4:
+    if run.returncode == EXIT_NO_ROOM:
+        raise DiskFull(f"There is no room for the base {what}", fix="Free some space")
+    if run.returncode == EXIT_REFUSED:
         raise ModelUnknown(f"The base {what} cannot be used: {problem}")
     raise OutsideError(f"The base {what} could not be fetched: {problem}", fix="Is its source reachable?")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from pathlib import Path
 
 PATTERNS = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt"]
-EXIT_UNREACHABLE, EXIT_REFUSED = 3, 4
+EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_NO_ROOM = 3, 4, 5
 
 
 def main(repo: str, revision: str, target: Path) -> int:
@@ -22,7 +23,8 @@ def main(repo: str, revision: str, target: Path) -> int:
         return EXIT_REFUSED
     except (OSError, RuntimeError) as error:
         print(f"{type(error).__name__}: {error}".strip().splitlines()[0], file=sys.stderr)  # noqa: T201 (as above)
-        return EXIT_UNREACHABLE
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        return EXIT_NO_ROOM if full else EXIT_UNREACHABLE
     shutil.rmtree(target / ".cache", ignore_errors=True)
     return 0
 

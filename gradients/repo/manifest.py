@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from gradients.domain.json import canonical
 from gradients.errors import SubmissionRejected
+from gradients.repo.strict_json import strict_json
 
 FORMAT: Literal["gradients-repo/1"] = "gradients-repo/1"
 MANIFEST_FILE = "manifest.json"
@@ -35,7 +35,7 @@ class RepoFile(BaseModel):
 class TrainingSummary(BaseModel):
     """What the miner says about its training. Shown, never used."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     recipe: str = Field(default="", max_length=64)
     steps: int = Field(default=0, ge=0)
@@ -69,16 +69,15 @@ class Manifest(BaseModel):
 
 def parse_manifest(text: str) -> Manifest:
     """The manifest that `text` is. Raises SubmissionRejected (manifest_invalid) for anything else."""
-    if len(text.encode()) > MAX_MANIFEST_BYTES:
+    if len(text) > MAX_MANIFEST_BYTES or len(text.encode(errors="surrogatepass")) > MAX_MANIFEST_BYTES:
         raise SubmissionRejected(f"The manifest is larger than {MAX_MANIFEST_BYTES:,} bytes", code="manifest_invalid")
     try:
-        data = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
-        return Manifest.model_validate(data)
+        return Manifest.model_validate(strict_json(text))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SubmissionRejected(f"The manifest's {where}: {first['msg']}", code="manifest_invalid") from error
-    except (ValueError, RecursionError) as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:100]
+        raise SubmissionRejected(f"The manifest's {where!r}: {first['msg']}", code="manifest_invalid") from error
+    except ValueError as error:
         raise SubmissionRejected(f"The manifest is no valid JSON: {error}", code="manifest_invalid") from error
 
 
@@ -115,14 +114,3 @@ def file_sha256(path: Path) -> str:
 def is_file_name(name: str) -> bool:
     """Whether a repo may hold a file called `name`."""
     return re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,95}", name) is not None
-
-
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON number")

@@ -6,23 +6,31 @@ import os
 import shutil
 from pathlib import Path
 
-from gradients.errors import ValidatorError
 from gradients.repo.manifest import Manifest
-from gradients.repo.store import ContentStore
+from gradients.repo.store import ContentStore, unwritable
 
 
 def materialise(store: ContentStore, manifest: Manifest, folder: Path) -> None:
-    """Replace `folder` by the files of `manifest`, linked where the file system can, copied elsewhere; read-only either way."""
+    """Replace `folder` by the files of `manifest`, linked where the file system can, copied elsewhere; read-only either way.
+
+    Raises ValidatorError for bytes that are missing or no longer what they were: a miner does not answer for our disk.
+    """
     fresh = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for name, file in manifest.files.items():
-        source = store.path(file.sha256)
-        if not source.is_file():
-            raise ValidatorError(f"{name} ({file.sha256[:12]}…) is not in the store", code="blob_missing")
-        try:
-            os.link(source, fresh / name)
-        except OSError:
-            shutil.copyfile(source, fresh / name)
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.replace(folder)
+    sources = {name: store.check(file.sha256) for name, file in manifest.files.items()}
+    try:
+        fresh.mkdir(parents=True)
+        for name, source in sources.items():
+            _place(source, fresh / name)
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.replace(folder)
+    except OSError as error:
+        raise unwritable(error, fresh) from error
+
+
+def _place(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+        target.chmod(0o444)

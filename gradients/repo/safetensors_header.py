@@ -6,13 +6,13 @@ took an 80 MB header with 1.2 million empty tensors. Does not cover: the values 
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradients.errors import SubmissionRejected
+from gradients.repo.strict_json import strict_json
 
 MAX_HEADER_BYTES = 1_000_000
 MAX_TENSORS = 20_000
@@ -43,8 +43,8 @@ def read_header(file: Path) -> dict[str, TensorShape]:
             raise _invalid(file, f"its header cannot be {length:,} bytes long")
         raw = stream.read(length)
     try:
-        header = json.loads(raw, object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
+        header = strict_json(raw)
+    except ValueError as error:
         raise _invalid(file, f"its header is no valid JSON: {error}") from error
     if not isinstance(header, dict):
         raise _invalid(file, "its header is no object")
@@ -61,15 +61,19 @@ def _span(file: Path, name: str, entry: Any) -> tuple[TensorShape, int, int]:  #
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
-        raise _invalid(file, f"the entry of {name[:80]} is malformed") from error
+        raise _invalid(file, f"the entry of {name[:80]!r} is malformed") from error
     numbers = [*shape, begin, end] if isinstance(shape, list) else [None]
-    if dtype not in ITEM_BYTES or not all(type(n) is int and 0 <= n < 2**53 for n in numbers):
-        raise _invalid(file, f"{name[:80]} has a dtype, shape or offset that cannot be")
+    if (
+        not isinstance(dtype, str)
+        or dtype not in ITEM_BYTES
+        or not all(type(n) is int and 0 <= n < 2**53 for n in numbers)
+    ):
+        raise _invalid(file, f"{name[:80]!r} has a dtype, shape or offset that cannot be")
     if len(shape) > MAX_DIMENSIONS:
-        raise _invalid(file, f"{name[:80]} has {len(shape)} dimensions")
+        raise _invalid(file, f"{name[:80]!r} has {len(shape)} dimensions")
     tensor = TensorShape(dtype, tuple(shape))
     if end - begin != tensor.elements * ITEM_BYTES[dtype]:
-        raise _invalid(file, f"{name[:80]} claims {end - begin:,} bytes for {tensor.elements:,} values of {dtype}")
+        raise _invalid(file, f"{name[:80]!r} claims {end - begin:,} bytes for {tensor.elements:,} values of {dtype}")
     return tensor, begin, end
 
 
@@ -82,13 +86,6 @@ def _check_cover(file: Path, spans: list[tuple[int, int]], size: int) -> None:
         position = end
     if position != size:
         raise _invalid(file, f"{size - position:,} bytes belong to no tensor")
-
-
-def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found
 
 
 def _invalid(file: Path, why: str) -> SubmissionRejected:

@@ -6,7 +6,6 @@ place. The worker that puts the weights into our base checks the rest: the adapt
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from gradients.errors import SubmissionRejected
 from gradients.repo.bases import BaseModel
 from gradients.repo.manifest import Manifest
 from gradients.repo.safetensors_header import read_header
+from gradients.repo.strict_json import strict_json
 
 MAX_JSON_BYTES = 1_000_000
 MAX_ADAPTER_SHARE = 0.5  # of the base's bytes in float32; rank 256 of a small base comes near it
@@ -35,8 +35,7 @@ def screen_manifest(manifest: Manifest, base: BaseModel) -> None:
             raise SubmissionRejected(f"A repo of kind {manifest.kind} cannot hold {name}", code="file_not_allowed")
         if name.endswith((".json", ".md")) and file.size_bytes > MAX_JSON_BYTES:
             raise SubmissionRejected(f"{name} has {file.size_bytes:,} bytes", code="file_too_large")
-    if manifest.kind == "adapter" and not manifest.files.keys() >= ADAPTER_FILES:
-        raise SubmissionRejected(f"An adapter consists of {' and '.join(sorted(ADAPTER_FILES))}", code="file_missing")
+    _check_complete(manifest)
     budget = byte_budget(manifest, base)
     if manifest.size_bytes > budget:
         raise SubmissionRejected(
@@ -67,19 +66,28 @@ def _is_allowed(name: str, manifest: Manifest) -> bool:
     return own or name in ALWAYS_ALLOWED
 
 
+def _check_complete(manifest: Manifest) -> None:
+    """Raises SubmissionRejected for a repo that cannot be a model, so that it is not even fetched."""
+    names = manifest.files.keys()
+    if manifest.kind == "adapter" and not names >= ADAPTER_FILES:
+        raise SubmissionRejected(f"An adapter consists of {' and '.join(sorted(ADAPTER_FILES))}", code="file_missing")
+    if manifest.kind == "full" and not ("config.json" in names and any(n.endswith(".safetensors") for n in names)):
+        raise SubmissionRejected("A full model consists of config.json and *.safetensors", code="file_missing")
+
+
 def _same_architecture(theirs: dict[str, object], ours: dict[str, object]) -> None:
     """A full model computes as the base does: only the weights differ. Our own config is used all the same."""
     for key in sorted(theirs.keys() | ours.keys()):
         if key not in COSMETIC and theirs.get(key) != ours.get(key):
-            raise SubmissionRejected(f"config.json differs from the base's in '{key}'", code="config_mismatch")
+            raise SubmissionRejected(f"config.json differs from the base's in {key[:80]!r}", code="config_mismatch")
 
 
 def _read_json(file: Path) -> dict[str, object]:
     try:
-        data = json.loads(file.read_bytes())
+        data = strict_json(file.read_bytes())
     except FileNotFoundError as error:
         raise SubmissionRejected(f"The repo has no {file.name}", code="file_missing") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SubmissionRejected(f"{file.name} is no valid JSON: {error}", code="json_invalid") from error
     if not isinstance(data, dict):
         raise SubmissionRejected(f"{file.name} is no JSON object", code="json_invalid")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from gradients.repo.manifest import file_sha256
 
 FREE_BYTES_KEPT = 256 * 1024 * 1024
 STALE_PART_SECONDS = 24 * 3600.0
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,16 @@ class ContentStore:
         """Whether the bytes are here."""
         return self.path(sha256).is_file()
 
-    def part(self, sha256: str) -> Path:
-        """Where bytes are gathered until they are whole; a later process goes on from there."""
-        return self.path(sha256).with_suffix(".part")
+    def part(self, sha256: str, source: str) -> Path:
+        """Where bytes from one source are gathered until they are whole; a later process goes on from there.
+
+        Each source has its own, since what one has sent must not spoil what another sends.
+        """
+        return self.path(sha256).with_name(f"{sha256}.{source}.part")
 
     def reserve(self, size_bytes: int) -> None:
-        """Raises DiskFull when `size_bytes` more would leave too little room."""
+        """Drop what nobody goes on with. Raises DiskFull when `size_bytes` more would leave too little room."""
+        self.drop_stale_parts()
         self.root.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.root).free
         if free - size_bytes < FREE_BYTES_KEPT:
@@ -46,20 +53,25 @@ class ContentStore:
     def add_file(self, file: Path) -> str:
         """Put a copy of `file` into the store; its digest."""
         sha256 = file_sha256(file)
-        if not self.has(sha256):
-            self.reserve(file.stat().st_size)
-            part = self.part(sha256)
+        if self.has(sha256):
+            return sha256
+        self.reserve(file.stat().st_size)
+        part = self.part(sha256, uuid.uuid4().hex)
+        try:
             part.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                shutil.copyfile(file, part)
-            except OSError as error:
-                raise _explained(error, part) from error
-            self.finish(sha256)
+            shutil.copyfile(file, part)
+            self.finish(part, sha256)
+        except OSError as error:
+            raise unwritable(error, part) from error
+        except SubmissionRejected as error:  # our own file, so nobody else's fault
+            raise ValidatorError(f"{file} changed while it was copied", code="file_changed") from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
         return sha256
 
-    def finish(self, sha256: str) -> None:
+    def finish(self, part: Path, sha256: str) -> None:
         """Turn a whole part into content. Raises SubmissionRejected (content_mismatch) when it is something else; the part is gone then."""
-        part = self.part(sha256)
         if file_sha256(part) != sha256:
             part.unlink()
             raise SubmissionRejected(
@@ -71,19 +83,46 @@ class ContentStore:
         part.replace(self.path(sha256))
         _sync_folder(part.parent)
 
+    def check(self, sha256: str) -> Path:
+        """Where the bytes lie, after reading them once more.
+
+        Raises ValidatorError when they are missing (blob_missing) or have changed (blob_corrupted); they are dropped then, so that the
+        next try fetches them again.
+        """
+        path = self.path(sha256)
+        if not path.is_file():
+            raise ValidatorError(f"{sha256[:12]}… is not in the store", code="blob_missing")
+        if file_sha256(path) != sha256:
+            path.unlink(missing_ok=True)
+            raise ValidatorError(
+                f"{path} had changed and is dropped",
+                code="blob_corrupted",
+                fix="It is fetched again; is the disk failing?",
+            )
+        return path
+
     def drop_stale_parts(self, *, now: float | None = None) -> int:
         """Remove parts that nobody has written to for a day; how many."""
-        oldest = (now or time.time()) - STALE_PART_SECONDS
-        stale = [part for part in self.root.glob("sha256/*/*.part") if part.stat().st_mtime < oldest]
+        oldest = (time.time() if now is None else now) - STALE_PART_SECONDS
+        stale = [part for part in self.root.glob("sha256/*/*.part") if _modified(part) < oldest]
         for part in stale:
             part.unlink(missing_ok=True)
         return len(stale)
 
 
-def _explained(error: OSError, part: Path) -> ValidatorError:
-    if error.errno == errno.ENOSPC:
-        return DiskFull(f"There is no room for {part.name} in {part.parent}", fix="Free some space")
-    return ValidatorError(f"{part} cannot be written: {error}")
+def unwritable(error: OSError, path: Path) -> ValidatorError:
+    """What to raise when `path` could not be written."""
+    if error.errno in _NO_ROOM:
+        return DiskFull(f"There is no room for {path.name} in {path.parent}", fix="Free some space")
+    return ValidatorError(f"{path} cannot be written: {error.strerror or error}")
+
+
+def _modified(part: Path) -> float:
+    """When it was last written to; one that has just become content counts as new."""
+    try:
+        return part.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def _sync_folder(folder: Path) -> None:
