@@ -70,7 +70,8 @@ def pad(examples: Sequence[Example], device: Device) -> Batch:
     for row, example in enumerate(examples):
         ids = torch.tensor(example.tokens)
         tokens[row, : len(ids)] = ids
-        labels[row, example.completion_start : len(ids)] = ids[example.completion_start :]
+        for span in example.spans:
+            labels[row, span.start : span.stop] = ids[span.start : span.stop]
     return Batch(tokens.to(device.name), labels.to(device.name))
 
 

@@ -57,7 +57,7 @@ class CompletionObjective:
 
     def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
         total = 0.0
-        counted = sum(self.lengths[row] - self._train[row].completion_start for row in rows)
+        counted = sum(self._train[row].counted for row in rows)
         for positions in plan_batches([self.lengths[row] for row in rows], max_tokens=self._batch_tokens):
             batch = pad([self._train[rows[i]] for i in positions], self._device)
             with self._device.precision():

@@ -30,8 +30,19 @@ class PromptRow(BaseModel):
 class Example(NamedTuple):
     """A row as tokens."""
 
-    tokens: list[int]  # prompt, then completion and end of turn
-    completion_start: int  # position of the first token that counts
+    tokens: list[int]
+    spans: tuple[range, ...]  # positions of the tokens that count: the answers with their ends of turn
+
+    @property
+    def counted(self) -> int:
+        """How many tokens count; the very first one never does, because nothing stands before it."""
+        return sum(len(span) for span in self.spans)
+
+
+def answered(prompt: list[int], completion: list[int]) -> Example:
+    """A row of one answer."""
+    tokens = prompt + completion
+    return Example(tokens, (range(len(prompt), len(tokens)),))
 
 
 def read_rows(path: Path) -> list[PromptRow]:
@@ -120,5 +131,4 @@ class ChatFormat:
 def _fit(prompt: list[int], completion: list[int], max_tokens: int) -> Example:
     completion = completion[: max_tokens - 1]  # a token is only predicted when another stands before it
     room = max_tokens - len(completion)
-    prompt = prompt[-room:]
-    return Example(tokens=prompt + completion, completion_start=len(prompt))
+    return answered(prompt[-room:], completion)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gradients.ml.batching import IGNORED, batch_tokens, endless_batches, epoch_batches, pad, plan_batches
 from gradients.ml.device import Device
-from gradients.ml.text import Example
+from gradients.ml.text import answered
 
 lengths_of_rows = st.lists(st.integers(min_value=1, max_value=60), min_size=1, max_size=80)
 
@@ -50,7 +50,7 @@ def test_a_resumed_run_sees_the_rows_that_it_would_have_seen(lengths: list[int],
 
 
 def test_only_completion_tokens_are_labels() -> None:
-    batch = pad([Example([5, 6, 7], 2), Example([8, 9], 1)], Device("cpu"))
+    batch = pad([answered([5, 6], [7]), answered([8], [9])], Device("cpu"))
     assert batch.tokens.tolist() == [[5, 6, 7], [8, 9, 0]]
     assert batch.labels.tolist() == [[IGNORED, IGNORED, 7], [IGNORED, 9, IGNORED]]
     assert batch.tokens.dtype == torch.int64

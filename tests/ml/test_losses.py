@@ -9,7 +9,7 @@ from gradients.ml.base_model import Base
 from gradients.ml.batching import IGNORED, pad
 from gradients.ml.device import Device
 from gradients.ml.losses import batch_losses, measure_rows
-from gradients.ml.text import Example
+from gradients.ml.text import Example, answered
 
 CPU = Device("cpu")
 
@@ -22,7 +22,7 @@ def test_a_rows_loss_is_transformers_own_loss(base: Base, examples: list[Example
     for example, ours in zip(examples, means(base, examples), strict=True):
         tokens = torch.tensor([example.tokens])
         labels = tokens.clone()
-        labels[:, : example.completion_start] = IGNORED
+        labels[:, : example.spans[0].start] = IGNORED
         with torch.no_grad():
             theirs = base.model(input_ids=tokens, labels=labels, use_cache=False).loss.item()
         assert ours == pytest.approx(theirs, abs=1e-5)
@@ -40,7 +40,7 @@ def test_the_same_measurement_gives_the_same_bits(base: Base, examples: list[Exa
 def test_losses_come_in_the_order_of_the_rows_with_their_token_counts(base: Base, examples: list[Example]) -> None:
     measured = measure_rows(base.model, examples, device=CPU, max_tokens=300)
     backwards = measure_rows(base.model, examples[::-1], device=CPU, max_tokens=300)
-    assert [row.tokens for row in measured] == [len(e.tokens) - e.completion_start for e in examples]
+    assert [row.tokens for row in measured] == [e.counted for e in examples]
     assert [row.mean for row in measured] == pytest.approx([row.mean for row in backwards[::-1]], abs=1e-6)
 
 
@@ -60,7 +60,7 @@ def test_a_forward_pass_never_uses_a_cache_nor_a_mask_and_heads_only_what_counts
         assert logits_to_keep.tolist() == [1, 2]  # the positions that predict a counted token of any row
         return SimpleNamespace(logits=torch.zeros(len(input_ids), len(logits_to_keep), 16))
 
-    losses = batch_losses(model, pad([Example([1, 2, 3, 4], 2), Example([5, 6, 7], 2)], CPU))
+    losses = batch_losses(model, pad([answered([1, 2], [3, 4]), answered([5, 6], [7])], CPU))
     assert seen == [False]
     assert losses.tokens.tolist() == [2, 1]
     assert (losses.sums / losses.tokens).tolist() == pytest.approx([2.772588722, 2.772588722])  # ln 16

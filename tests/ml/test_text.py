@@ -28,7 +28,8 @@ def decode(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
 def test_a_row_is_written_in_the_bases_own_chat_format(tokenizer: PreTrainedTokenizerBase) -> None:
     row = PromptRow(system="Be brief.", prompt="What is an anvil?", completion="A block of iron.")
     [example] = ChatFormat(tokenizer).encode([row], max_tokens=200)
-    prompt, completion = example.tokens[: example.completion_start], example.tokens[example.completion_start :]
+    start = example.spans[0].start
+    prompt, completion = example.tokens[:start], example.tokens[start:]
     assert decode(tokenizer, prompt) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is an anvil?<|im_end|>\n<|im_start|>assistant\n"
     )
@@ -62,7 +63,7 @@ def test_a_long_row_loses_the_start_of_its_prompt_and_keeps_its_completion(token
     [whole], [cut] = chat.encode([row], max_tokens=500), chat.encode([row], max_tokens=20)
     assert len(cut.tokens) == 20
     assert cut.tokens == whole.tokens[-20:]
-    assert cut.tokens[cut.completion_start :] == whole.tokens[whole.completion_start :]
+    assert cut.tokens[cut.spans[0].start :] == whole.tokens[whole.spans[0].start :]
 
 
 def test_a_completion_that_alone_is_too_long_keeps_its_start_and_one_token_before_it(
@@ -71,8 +72,8 @@ def test_a_completion_that_alone_is_too_long_keeps_its_start_and_one_token_befor
     chat = ChatFormat(tokenizer)
     row = PromptRow(prompt="hello", completion="y" * 100)
     [whole], [cut] = chat.encode([row], max_tokens=500), chat.encode([row], max_tokens=12)
-    assert (len(cut.tokens), cut.completion_start) == (12, 1)
-    assert cut.tokens[1:] == whole.tokens[whole.completion_start :][:11]
+    assert (len(cut.tokens), cut.spans) == (12, (range(1, 12),))
+    assert cut.tokens[1:] == whole.tokens[whole.spans[0].start :][:11]
 
 
 def test_an_answer_stops_where_a_turn_ends(tokenizer: PreTrainedTokenizerBase) -> None:

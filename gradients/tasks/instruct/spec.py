@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gradients.domain.evaluation import MetricName
-from gradients.errors import DatasetInvalid
 from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
-from gradients.tasks.sources import numbers
+from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
 
-LONGEST_CELL = 200_000  # characters
-MOST_EMPTY_SHARE = 0.8
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -71,19 +66,16 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     """Rows as {"system", "prompt", "completion"}; rows without an instruction or an answer are left out and counted."""
     asked = cast(InstructParameters, parameters)
     columns = asked.columns.named()
-    _check_columns(rows, columns.values())
-    _check_cells(rows, columns.values())
+    check_columns(rows, columns.values())
+    check_cells(rows, columns.values())
     kept, removed = [], Counter[str]()
     for number, row in enumerate(rows, start=1):
-        cells = {role: _cell(row.get(column)) for role, column in columns.items()}
+        cells = {role: cell(row.get(column)) for role, column in columns.items()}
         if not cells["instruction"] or not cells["output"]:
             removed["empty"] += 1
             continue
         kept.append(Numbered(number, _normal_form(cells, asked)))
-    if removed["empty"] > MOST_EMPTY_SHARE * len(rows):
-        raise DatasetInvalid(
-            f"{removed['empty']} of {len(rows)} rows have no instruction or no answer", fix="Check the column mapping"
-        )
+    check_enough(removed["empty"], len(rows), missing="no instruction or no answer")
     return Cleaned(rows=tuple(kept), removed=removed)
 
 
@@ -98,45 +90,6 @@ def _normal_form(cells: dict[str, str], asked: InstructParameters) -> Row:
     return {"system": cells.get("system") or asked.system_prompt, "prompt": prompt, "completion": cells["output"]}
 
 
-def _cell(value: JsonValue) -> str:
-    """A cell's text; nothing for an empty cell, which tables of numbers write as NaN. Zero is not nothing."""
-    missing = value is None or (isinstance(value, float) and math.isnan(value))
-    return "" if missing else str(value).strip()
-
-
-def _check_columns(rows: Sequence[Row], wanted: Iterable[str]) -> None:
-    """A column that stands in no row is a mistake in the mapping."""
-    there = sorted({str(column) for row in rows for column in row})
-    for column in wanted:
-        if column not in there:
-            near = difflib.get_close_matches(column, there, n=1)
-            guess = f"Did you mean '{near[0]}'? " if near else ""
-            raise DatasetInvalid(
-                f"The data set has no column '{column}'",
-                code="column_missing",
-                fix=f"{guess}It has: {', '.join(there)}; map them with --set columns.<role>=<column>",
-            )
-
-
-def _check_cells(rows: Sequence[Row], columns: Iterable[str]) -> None:
-    for column in columns:
-        wrong = [n for n, row in enumerate(rows, start=1) if not isinstance(row.get(column), str | int | float | None)]
-        if wrong:
-            raise DatasetInvalid(
-                f"Column '{column}' is no text in rows {numbers(wrong)}",
-                rows=wrong,
-                code="wrong_type",
-                fix="Write text or numbers there, or map another column",
-            )
-        huge = [n for n, row in enumerate(rows, start=1) if len(_cell(row.get(column))) > LONGEST_CELL]
-        if huge:
-            raise DatasetInvalid(
-                f"Column '{column}' has more than {LONGEST_CELL:,} characters in rows {numbers(huge)}",
-                rows=huge,
-                fix="Split or remove them",
-            )
-
-
 INSTRUCT = TaskType(
     name="instruct",
     title="Instruction following",
@@ -146,5 +99,5 @@ INSTRUCT = TaskType(
     metric=MetricName("completion cross-entropy", "nats/token", 1, "lower"),
     measure="gradients.tasks.instruct.metric:measure",
     train="gradients.tasks.instruct.trainer:train",
-    generate="gradients.tasks.instruct.generate:generate",
+    generate="gradients.tasks.generation:generate",
 )

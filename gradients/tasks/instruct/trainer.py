@@ -2,128 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Callable
-from pathlib import Path
 
-import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from gradients.domain.json import JsonObject, canonical
-from gradients.ml.base_model import Base, load_base
-from gradients.ml.batching import batch_tokens
-from gradients.ml.checkpoint import CheckpointFile
-from gradients.ml.device import choose_device
-from gradients.ml.files import write_folder, write_text
-from gradients.ml.full_model import write_full_model
-from gradients.ml.objective import CompletionObjective, split_validation
+from gradients.domain.json import JsonObject
+from gradients.ml.base_model import Base
+from gradients.ml.objective import CompletionObjective
 from gradients.ml.text import ChatFormat, read_rows
-from gradients.ml.training import Progress, TrainingRun, TrainingSettings
+from gradients.ml.training import TrainingSettings
 from gradients.tasks.instruct.metric import row_tokens
-from gradients.tasks.jobs import TrainJob, TrainProgress, TrainResult
-
-
-class _Finished(BaseModel):
-    """What a run that left its model files says when it is asked again."""
-
-    model_config = ConfigDict(frozen=True)
-
-    digest: str
-    result: TrainResult
+from gradients.tasks.jobs import TrainJob
+from gradients.tasks.training import Trainable, completion_objective, language_model, run_job
 
 
 def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
-    """Do a TrainJob and return a TrainResult.
-
-    The model files lie in the output folder as a whole or not at all. A call with the same arguments goes on where the last one was
-    killed, or returns its result when that was done; the deadline may have moved. Raises JobFailed when the budget is too short.
-    """
-    job = TrainJob.model_validate(arguments)
-    digest = _digest(job)
-    finished = _finished_result(job, digest)
-    if finished is not None:
-        return finished.model_dump(mode="json")
-
-    def tell(progress: Progress) -> None:
-        report(TrainProgress(**progress._asdict()).model_dump(mode="json"))
-
-    tell(Progress("loading", 0.0, 0, None))
-    result = _train(job, CheckpointFile(job.checkpoint_folder, digest), tell)
-    return result.model_dump(mode="json")
+    """Do a TrainJob and return a TrainResult."""
+    return run_job(arguments, report, _trainable)
 
 
-def _train(job: TrainJob, checkpoints: CheckpointFile, tell: Callable[[Progress], None]) -> TrainResult:
-    started = time.monotonic()
-    torch.manual_seed(job.seed)
-    settings = TrainingSettings(**job.plan.model_dump(exclude={"recipe"}))
-    base = load_base(job.base_folder, choose_device())
-    objective = _objective(job, base, settings)
-    write = _make_trainable(base, settings)
-    run = TrainingRun(
-        base.model, objective, settings, seed=job.seed, deadline=job.deadline_unix, checkpoints=checkpoints, report=tell
-    )
-    outcome = run.run()
-    tell(Progress("saving", 1.0, outcome.steps, outcome.train_loss))
-    result = TrainResult(
-        kind="adapter" if settings.method == "lora" else "full",
-        seconds=time.monotonic() - started,
-        **outcome._asdict(),
-    )
-    _leave(job, checkpoints.digest, result, write)
-    return result
+def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
+    def objective(base: Base) -> CompletionObjective:
+        most = min(settings.max_tokens, row_tokens(base, job.parameters))
+        examples = ChatFormat(base.tokenizer).encode(read_rows(job.train_file), max_tokens=most)
+        return completion_objective(base, examples, settings, seed=job.seed)
 
-
-def _objective(job: TrainJob, base: Base, settings: TrainingSettings) -> CompletionObjective:
-    rows = read_rows(job.train_file)
-    most = min(settings.max_tokens, row_tokens(base, job.parameters))
-    examples = ChatFormat(base.tokenizer).encode(rows, max_tokens=most)
-    train, validation = split_validation(len(examples), fraction=settings.validation_fraction, seed=job.seed)
-    return CompletionObjective(
-        train=[examples[i] for i in train],
-        validation=[examples[i] for i in validation],
-        weighting=settings.row_weighting,
-        device=base.device,
-        batch_tokens=batch_tokens(base.device, base.vocabulary),
-    )
-
-
-def _make_trainable(base: Base, settings: TrainingSettings) -> Callable[[Path], None]:
-    """Let the plan's weights train, in place, and return what writes them into a folder."""
-    if settings.method == "full":
-        base.model.requires_grad_(True)
-        return lambda folder: write_full_model(base, folder)
-    from gradients.ml.adapters import LoraShape, add_adapter, write_adapter  # peft; a full fine-tune does without
-
-    shape = LoraShape(
-        rank=settings.lora_rank,
-        alpha=settings.lora_alpha,
-        dropout=settings.lora_dropout,
-        rank_stabilised=settings.lora_rank_stabilised,
-    )
-    adapted = add_adapter(base.model, shape)
-    return lambda folder: write_adapter(adapted, folder, base_name=base.folder.name)
-
-
-def _digest(job: TrainJob) -> str:
-    """What ties a checkpoint to a job: all but the deadline, which a restarted miner reckons anew from blocks."""
-    return hashlib.sha256(canonical(job.model_dump(mode="json", exclude={"deadline_unix"}))).hexdigest()
-
-
-def _finished_result(job: TrainJob, digest: str) -> TrainResult | None:
-    """The result of an earlier run of the same job whose model files lie there, or None."""
-    try:
-        finished = _Finished.model_validate_json(_result_file(job).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    return finished.result if finished.digest == digest and job.output_folder.is_dir() else None
-
-
-def _leave(job: TrainJob, digest: str, result: TrainResult, write: Callable[[Path], None]) -> None:
-    """Write the result, then the model files: the files appear last, so whoever sees them sees all."""
-    write_text(_result_file(job), _Finished(digest=digest, result=result).model_dump_json())
-    write_folder(job.output_folder, write)
-
-
-def _result_file(job: TrainJob) -> Path:
-    return job.checkpoint_folder / "result.json"
+    return language_model(job, settings, objective)

@@ -1,0 +1,62 @@
+"""What every task type asks of the columns that a customer maps."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+
+from pydantic import JsonValue
+
+from gradients.errors import DatasetInvalid
+from gradients.tasks.base import Row
+from gradients.tasks.sources import numbers
+
+LONGEST_CELL = 200_000  # characters
+MOST_EMPTY_SHARE = 0.8
+
+
+def cell(value: JsonValue) -> str:
+    """A cell's text; nothing for an empty cell, which tables of numbers write as NaN. Zero is not nothing."""
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if missing else str(value).strip()
+
+
+def check_columns(rows: Sequence[Row], wanted: Iterable[str]) -> None:
+    """A column that stands in no row is a mistake in the mapping. Raises DatasetInvalid (column_missing)."""
+    there = sorted({str(column) for row in rows for column in row})
+    for column in wanted:
+        if column not in there:
+            near = difflib.get_close_matches(column, there, n=1)
+            guess = f"Did you mean '{near[0]}'? " if near else ""
+            raise DatasetInvalid(
+                f"The data set has no column '{column}'",
+                code="column_missing",
+                fix=f"{guess}It has: {', '.join(there)}; map them with --set columns.<role>=<column>",
+            )
+
+
+def check_cells(rows: Sequence[Row], columns: Iterable[str]) -> None:
+    """Columns of text hold text or numbers, of a length that somebody could have written. Raises DatasetInvalid with row numbers."""
+    for column in columns:
+        wrong = [n for n, row in enumerate(rows, start=1) if not isinstance(row.get(column), str | int | float | None)]
+        if wrong:
+            raise DatasetInvalid(
+                f"Column '{column}' is no text in rows {numbers(wrong)}",
+                rows=wrong,
+                code="wrong_type",
+                fix="Write text or numbers there, or map another column",
+            )
+        huge = [n for n, row in enumerate(rows, start=1) if len(cell(row.get(column))) > LONGEST_CELL]
+        if huge:
+            raise DatasetInvalid(
+                f"Column '{column}' has more than {LONGEST_CELL:,} characters in rows {numbers(huge)}",
+                rows=huge,
+                fix="Split or remove them",
+            )
+
+
+def check_enough(removed: int, rows: int, *, missing: str) -> None:
+    """Raises DatasetInvalid when most rows had to be left out: then the mapping is wrong, not the rows."""
+    if removed > MOST_EMPTY_SHARE * rows:
+        raise DatasetInvalid(f"{removed} of {rows} rows have {missing}", fix="Check the column mapping")
