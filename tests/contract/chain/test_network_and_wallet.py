@@ -1,0 +1,60 @@
+"""Networks and wallets are named by the operator: what is wrong with a name is said before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gradients.chain.network import Network
+from gradients.chain.wallet import open_wallet
+from gradients.errors import SetupError
+
+
+@pytest.mark.parametrize(
+    ("given", "endpoint", "is_local"),
+    [
+        ("finney", "finney", False),
+        ("test", "test", False),
+        ("local", "ws://127.0.0.1:9944", True),
+        ("ws://localhost:9000", "ws://localhost:9000", True),
+        ("wss://entrypoint.example:443", "wss://entrypoint.example:443", False),
+    ],
+)
+def test_a_network_is_a_name_or_an_endpoint(given: str, endpoint: str, is_local: bool) -> None:
+    assert Network.parse(given) == Network(endpoint, is_local)
+
+
+@pytest.mark.parametrize("given", ["", "fynney", "http://127.0.0.1:9944", "127.0.0.1:9944", "ws://"])
+def test_anything_else_is_no_network(given: str) -> None:
+    with pytest.raises(SetupError, match="is no network") as caught:
+        Network.parse(given)
+    assert "finney" in str(caught.value.fix)
+
+
+def test_a_wallet_that_is_not_there_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=f"no wallet file {tmp_path}/cold/hotkeys/hot") as caught:
+        open_wallet("cold", "hot", tmp_path)
+    assert caught.value.fix is not None
+    assert "btcli wallet create -w cold -H hot" in caught.value.fix
+
+
+def test_a_daemon_opens_a_wallet_whose_coldkey_is_elsewhere(tmp_path: Path) -> None:
+    from bittensor import Wallet
+
+    wallet = Wallet(name="cold", hotkey="hot", path=str(tmp_path))
+    wallet.create_new_coldkey(use_password=False, suppress=True)
+    wallet.create_new_hotkey(use_password=False, suppress=True)
+    (tmp_path / "cold" / "coldkey").unlink()
+    keys = open_wallet("cold", "hot", tmp_path)
+    assert keys.hotkey.ss58_address == wallet.hotkey.ss58_address
+    assert keys.coldkeypub.ss58_address == wallet.coldkeypub.ss58_address
+    with pytest.raises(SetupError, match=f"no wallet file {tmp_path}/cold/coldkey"):
+        open_wallet("cold", "hot", tmp_path, with_coldkey=True)
+
+
+def test_development_keys_need_no_files() -> None:
+    alice, again = open_wallet("//Alice", "hotkey"), open_wallet("//Alice", "//Alice//hotkey")
+    assert alice.hotkey.ss58_address == again.hotkey.ss58_address
+    assert alice.coldkey.ss58_address == "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
+    assert alice.hotkey.ss58_address != alice.coldkey.ss58_address
