@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
-from gradients.errors import PeerUnreachable
+from gradients.errors import PeerRefused, PeerUnreachable
 from gradients.repo.manifest import Manifest, RepoFile
 
 Chunks = AsyncIterator[bytes]
@@ -49,6 +49,8 @@ class Source:
     async def read(self, name: str, offset: int) -> AsyncIterator[Chunks]:
         """The bytes of a file from `offset` on."""
         self.asked.append((name, offset))
+        if name not in self.files:
+            raise PeerRefused(f"There is no file {name}", code="not_found")
         yield self._chunks(self.files[name], offset)
 
     async def _chunks(self, content: bytes, offset: int) -> Chunks:

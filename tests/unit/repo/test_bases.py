@@ -1,0 +1,215 @@
+"""Base models by name: shipped, in a folder, on a hub; and what is said when there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from gradients.errors import Blame, ModelUnknown, OutsideError
+from gradients.repo.bases import BaseModels
+from gradients.testing.loopback_hub import commit_of, loopback_hub
+from gradients.testing.tiny_models import write_tiny_llama
+
+TINY_PARAMETERS = 320 * 48 + 48 + 2 * (2 * 48 * 48 + 2 * 24 * 48 + 3 * 128 * 48 + 2 * 48)  # see tiny_models.Shape
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def bases(tmp_path: Path) -> BaseModels:
+    return BaseModels(shipped=tmp_path / "shipped", cache=tmp_path / "cache")
+
+
+def test_a_folder_is_a_base(tiny: Path, bases: BaseModels) -> None:
+    base = bases.resolve(str(tiny))
+
+    assert (base.folder, base.parameters) == (tiny, TINY_PARAMETERS)
+    assert base.digest == bases.resolve(str(tiny)).digest
+
+
+def test_a_shipped_base_is_known_by_its_name(tiny: Path, bases: BaseModels) -> None:
+    shutil.copytree(tiny, bases.shipped / "tiny")
+
+    assert bases.resolve("tiny").digest == bases.resolve(str(tiny)).digest
+    assert bases.names() == ["tiny", "smollm2"]
+
+
+def test_the_shipped_language_model_is_there() -> None:
+    assert BaseModels.default().resolve("nano-lm").parameters > 100_000
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_base_is_another_when_any_file_that_matters_changes(
+    name: str, tiny: Path, bases: BaseModels, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    before = bases.resolve(str(copy)).digest
+    content = bytearray((copy / name).read_bytes())
+    content[-2] ^= 1 if name.endswith("safetensors") else 0
+    (copy / name).write_bytes(bytes(content) if name.endswith("safetensors") else content + b"\n")
+
+    assert bases.resolve(str(copy)).digest != before
+
+
+def test_a_base_is_the_same_whatever_is_said_about_its_training(tiny: Path, bases: BaseModels, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    (copy / "training.json").write_text("{}")
+    (copy / "README.md").write_text("words")
+
+    assert bases.resolve(str(copy)).digest == bases.resolve(str(tiny)).digest
+
+
+@pytest.mark.parametrize(
+    "name", ["", "unknown", "..", "/nowhere/at/all", "a b/c d", "org/name@", "https://hub/x", "org/na/me"]
+)
+def test_a_name_that_nothing_has_is_refused_with_what_there_is(name: str, bases: BaseModels) -> None:
+    bases.shipped.mkdir()
+
+    with pytest.raises(ModelUnknown) as caught:
+        bases.resolve(name)
+
+    assert caught.value.blame is Blame.CUSTOMER
+
+
+@pytest.mark.parametrize("spoilt", ["config.json", "model.safetensors"])
+def test_half_a_base_is_none(spoilt: str, tiny: Path, bases: BaseModels, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    (copy / spoilt).unlink()
+
+    with pytest.raises(ModelUnknown):
+        bases.resolve(str(copy))
+
+
+def test_a_base_that_cannot_be_read_is_no_miners_fault(tiny: Path, bases: BaseModels, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    (copy / "model.safetensors").write_bytes(b"\xff" * 100)
+
+    with pytest.raises(ModelUnknown) as caught:
+        bases.resolve(str(copy))
+
+    assert caught.value.blame is Blame.CUSTOMER
+
+
+# ---- hubs
+
+
+@pytest.fixture
+def hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A hub on loopback with the model org/tiny, and code beside it that nobody wants; the model's folder there."""
+    folder = tmp_path / "hub" / "models" / "org" / "tiny"
+    shutil.copytree(tiny, folder)
+    (folder / "modeling_evil.py").write_text("raise SystemExit('run')")
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04pickle")
+    with loopback_hub(tmp_path / "hub") as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        yield folder
+
+
+def test_a_base_comes_from_a_hub_without_its_code(hub: Path, tiny: Path, bases: BaseModels) -> None:
+    base = bases.resolve("org/tiny")
+
+    assert base.digest == bases.resolve(str(tiny)).digest
+    assert {file.suffix for file in base.folder.iterdir()} <= {".safetensors", ".json", ".jinja"}
+
+
+def test_a_base_that_was_fetched_once_needs_no_hub(hub: Path, bases: BaseModels) -> None:
+    first = bases.resolve("org/tiny")
+    shutil.rmtree(hub)
+
+    assert bases.resolve("org/tiny") == first
+
+
+def test_a_base_is_pinned_by_a_revision(hub: Path, bases: BaseModels) -> None:
+    pinned = bases.resolve(f"org/tiny@{commit_of(hub)}")
+
+    assert pinned.digest == bases.resolve("org/tiny").digest
+    assert pinned.folder != bases.resolve("org/tiny").folder
+
+
+@pytest.mark.parametrize("name", ["org/other", "org/tiny@no-such-revision", "org--x/..", "a--b/c"])
+def test_what_a_hub_does_not_have_is_the_customers_mistake(name: str, hub: Path, bases: BaseModels) -> None:
+    with pytest.raises(ModelUnknown) as caught:
+        bases.resolve(name)
+
+    assert caught.value.blame is Blame.CUSTOMER
+    assert [path.name for path in bases.cache.iterdir() if not path.name.startswith(".")] == []
+
+
+def test_a_hub_that_does_not_answer_is_the_outsides_fault(
+    bases: BaseModels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.2:9")  # the port of discard, where nobody listens
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+    with pytest.raises(OutsideError) as caught:
+        bases.resolve("org/tiny")
+
+    assert caught.value.blame is Blame.OUTSIDE
+
+
+def test_a_base_is_fetched_once_however_many_ask(hub: Path, bases: BaseModels) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(bases.resolve, ["org/tiny"] * 3))
+
+    assert len({base.digest for base in found}) == 1
+    assert [path.name for path in bases.cache.iterdir() if not path.name.startswith(".")] == ["org--tiny@main"]
+
+
+@contextlib.contextmanager
+def recording_hub(heard: list[str]) -> Iterator[str]:
+    """A hub that has nothing, points elsewhere for everything, and writes down all that it is told."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(json.dumps([self.path, *self.headers.items()]))
+            self.send_response(404)
+            self.send_header("Link", f'<http://{self.headers["Host"]}/xet>; rel="xet-auth"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (as the base class calls it)
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.2", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.2:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_no_token_of_ours_goes_to_another_hub(
+    bases: BaseModels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+    canary = "canary-7c1f"
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "token").write_text(canary)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GRADIENTS_API_KEY", "AWS_SECRET_ACCESS_KEY", "BT_WALLET"):
+        monkeypatch.setenv(name, canary)
+    with recording_hub(heard) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises((ModelUnknown, OutsideError)):
+            bases.resolve("org/tiny")
+
+    assert heard
+    assert [request for request in heard if canary in request] == []
