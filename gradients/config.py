@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gradients.domain.chain import AxonAddress
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import SetupError
 
@@ -62,16 +63,27 @@ class AxonSettings(Section):
 
     host: str = Field(default="0.0.0.0", description="interface to listen on")  # noqa: S104 (peers come from everywhere)
     port: int = Field(default=8091, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    external_ip: str | None = Field(default=None, description="address to publish on chain; by default the host")
+    external_ip: str | None = Field(
+        default=None, description="address to publish on chain; by default the host, if that is one"
+    )
     external_port: int | None = Field(default=None, ge=1, le=65535, description="port to publish; by default the port")
-    requests_per_minute: int = Field(default=600, ge=1, description="per caller")
+    requests_per_minute: int = Field(default=600, ge=1, description="requests that one caller may send in a minute")
+
+    def published(self, listening: AxonAddress) -> AxonAddress:
+        """What to tell the chain about an axon that listens there. Raises SetupError when that is every interface."""
+        address = AxonAddress(self.external_ip or listening.ip, self.external_port or listening.port)
+        if address.ip in ("0.0.0.0", "::"):  # noqa: S104 (refused, not bound)
+            raise SetupError(
+                f"{address.ip} is no address that others can call", fix="Give this machine's public one: --external-ip"
+            )
+        return address
 
 
 class LogSettings(Section):
     """How a daemon speaks."""
 
     style: Literal["text", "json"] = Field(default="text", description="text for people, json for machines")
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info")
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="the least that is told")
 
 
 class DaemonSettings(BaseSettings):

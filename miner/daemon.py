@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
-from gradients.domain.chain import AxonAddress
 from gradients.errors import SetupError
 from gradients.log import get_logger
 from miner.attempt import Attempts
@@ -56,7 +55,7 @@ class Daemon:
     async def _serve(self, stop: asyncio.Event) -> None:
         axon = self.settings.axon
         async with serving(self.app, axon.host, axon.port) as listening:
-            address = AxonAddress(axon.external_ip or listening.ip, axon.external_port or listening.port)
+            address = axon.published(listening)
             if await self.gateway.publish_axon(address):
                 log.info("axon_published", url=address.url())
             log.info("miner_ready", axon=address.url(), hotkey=self.gateway.hotkey, block=self.view.block)

@@ -61,7 +61,7 @@ class Daemon:
             group.create_task(_cancel_after(stop, loops))
 
     async def _publish(self, listening: AxonAddress) -> None:
-        address = AxonAddress(ip=self.axon.external_ip or listening.ip, port=self.axon.external_port or listening.port)
+        address = self.axon.published(listening)
         if await self.gateway.publish_axon(address):
             log.info("axon_published", url=address.url())
 

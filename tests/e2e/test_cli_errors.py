@@ -197,6 +197,11 @@ def test_a_port_in_use_is_named(tmp_path: Path, market: Market, daemon: str, wha
     assert said.endswith("choose another port")
 
 
+def test_an_axon_on_every_interface_needs_the_public_address(tmp_path: Path, market: Market) -> None:
+    said = complaint(gradients(tmp_path, "miner", "run", *VALIDATOR, "-n", market.chain_url, "--axon-port=0"))
+    assert said == "0.0.0.0 is no address that others can call. Give this machine's public one: --external-ip"
+
+
 def test_a_folder_that_another_validator_holds_is_named(market: Market) -> None:
     said = complaint(gradients(market.home, "validator", "run", *VALIDATOR, "-n", market.chain_url))
     assert said.startswith(f"Another validator is at work in {market.home}/.gradients/validator")
