@@ -19,10 +19,13 @@ ANSWER_SECONDS = 2.0
 class Progress:
     """The miners' last words about their running tasks."""
 
-    def __init__(self, ledger: Ledger, view: ChainView, client: AxonClient) -> None:
+    def __init__(
+        self, ledger: Ledger, view: ChainView, client: AxonClient, *, every_seconds: float = ASK_EVERY_SECONDS
+    ) -> None:
         self._ledger = ledger
         self._view = view
         self._client = client
+        self._every_seconds = every_seconds
         self._last: dict[tuple[str, str], Status] = {}
 
     def of(self, task_id: str, hotkey: str) -> Status | None:
@@ -36,7 +39,7 @@ class Progress:
             known = {(s.task_id, s.hotkey) for s in running}
             self._last = {key: status for key, status in self._last.items() if key in known}
             await asyncio.gather(*(self._ask(submission) for submission in running))
-            await asyncio.sleep(ASK_EVERY_SECONDS)
+            await asyncio.sleep(self._every_seconds)
 
     def _running(self) -> list[Submission]:
         """Submissions that are being trained, of the tasks that are assigned."""

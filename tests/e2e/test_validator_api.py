@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from gradients.axon.messages import Status
 from gradients.clock import SystemClock
@@ -131,23 +132,43 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> BaseModels:
     return BaseModels(shipped=folder, cache=folder / "cache")
 
 
+@dataclass
+class Served:
+    """One server for all tests; each puts its own parts behind it."""
+
+    app: FastAPI
+    url: str
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, bases: BaseModels) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock())
+    app = api_app(_parts(ledger, folder, bases, [], lambda: True))
+    with serving_in_thread(app) as address:
+        yield Served(app, address.url())
+    ledger.engine.dispose()
+
+
 @pytest.fixture
-def market(tmp_path: Path, bases: BaseModels) -> Iterator[Market]:
+def market(tmp_path: Path, bases: BaseModels, served: Served) -> Iterator[Market]:
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", SystemClock())
-    folders, posted = Folders(tmp_path), list[str]()
-    running: list[Market] = []
-    parts = ApiParts(
+    market = Market(served.url, ledger, Folders(tmp_path), [])
+    served.app.state.parts = _parts(ledger, tmp_path, bases, market.posted, lambda: market.ready)
+    yield market
+    market.acme.close()
+    ledger.engine.dispose()
+
+
+def _parts(ledger: Ledger, folder: Path, bases: BaseModels, posted: list[str], ready: Callable[[], bool]) -> ApiParts:
+    return ApiParts(
         ledger=ledger,
         board=Board(ledger, Words()),
         intake=Intake(ledger, bases, lambda: posted.append("task")),
-        uploads=Uploads(folders.uploads, MAX_UPLOAD_BYTES),
-        folders=folders,
-        ready=lambda: running[0].ready,
+        uploads=Uploads(Folders(folder).uploads, MAX_UPLOAD_BYTES),
+        folders=Folders(folder),
+        ready=ready,
     )
-    with serving_in_thread(api_app(parts)) as address:
-        running.append(Market(address.url(), ledger, folders, posted))
-        yield running[0]
-    ledger.engine.dispose()
 
 
 def _refusal(answer: httpx.Response, status: int) -> dict[str, str]:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from gradients import __version__
 from gradients.errors import Blame, GradientsError, TaskInvalid
 from validator.api.bodies import SmallBodies
-from validator.api.parts import ApiParts, KeyRefused, NotFound
+from validator.api.parts import ApiParts, KeyRefused, NotFound, Parts
 from validator.api.routes import UPLOAD_PATH, router
 from validator.api.uploads import UploadTooLarge
 
@@ -37,7 +37,7 @@ def api_app(parts: ApiParts) -> FastAPI:
         return {"alive": True, "version": __version__}
 
     @app.get("/readyz")
-    async def readyz(response: Response) -> dict[str, bool]:
+    async def readyz(response: Response, parts: Parts) -> dict[str, bool]:
         """Whether the validator can do its work now; 503 when it cannot."""
         ready = parts.ready()
         response.status_code = 200 if ready else 503

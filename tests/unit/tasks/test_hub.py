@@ -43,7 +43,6 @@ def test_a_hubs_rows_are_those_that_were_uploaded(hub: str) -> None:
     ("source", "reason"),
     [
         (HubSource(repo="acme/unknown"), "doesn't exist on the Hub"),
-        (HubSource(repo="acme/rows", split="test"), "Available splits"),
         (HubSource(repo="acme/empty"), "any data files"),
         (HubSource(repo="acme/script"), "scripts are no longer supported"),
     ],

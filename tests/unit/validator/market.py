@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request, Response
 from safetensors.numpy import save
 
 from gradients.axon.auth import MetagraphPolicy
-from gradients.axon.messages import Offer, OfferAnswer, Reveal, Start, StartAnswer
+from gradients.axon.messages import Offer, OfferAnswer, Reveal, Start, StartAnswer, Status
 from gradients.axon.serve import serving
 from gradients.axon.server import file_response, requires_caller, signed_app
 from gradients.chain.view import ChainView
@@ -173,6 +173,7 @@ class StandIn:
     silent_seconds: float = 0.0
     file_seconds: float = 0.0
     reveal: Reveal | None = None
+    status: Status | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     offers: list[Offer] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
@@ -195,6 +196,12 @@ class StandIn:
         async def start(message: Start) -> StartAnswer:
             self.starts.append(message)
             return StartAnswer(accepted=self.begins, reason="" if self.begins else "changed my mind")
+
+        @app.get("/v1/tasks/{task_id}", dependencies=[requires_caller])
+        async def status(task_id: str) -> Status:
+            if self.status is None:
+                raise PeerRefused("No word", code="not_found")
+            return self.status
 
         @app.get("/v1/tasks/{task_id}/submission", dependencies=[requires_caller])
         async def submission(task_id: str) -> Reveal:

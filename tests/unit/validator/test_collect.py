@@ -220,7 +220,7 @@ def test_a_full_disk_is_ours_and_leaves_nobody_at_work(market: Market) -> None:
             await market.subnet.reach(WINDOW.deadline_block + 1)
             with pytest.raises(DiskFull):
                 await market.step()
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(1.2)
         assert set(market.states().values()) == {SubmissionState.STARTED}
         market.ledger.tasks.postpone(market.lease, seconds=0)
         await market.collect(miners)
