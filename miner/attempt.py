@@ -137,7 +137,7 @@ class Attempts:
             base_folder=base.folder,
             train_file=train_file,
             parameters=start.parameters,
-            plan=make_plan(self.recipe, base_parameters=base.parameters),
+            plan=make_plan(self.recipe, task_type=start.offer.type, base_parameters=base.parameters),
             seed=start.seed,
             deadline_unix=until,
             checkpoint_folder=folder / "checkpoint",

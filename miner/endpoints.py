@@ -139,7 +139,7 @@ class Endpoints:
             base = await asyncio.to_thread(self.bases.resolve, offer.base)
         except GradientsError as error:
             return Situation(running, None, str(error))
-        method = make_plan(self.recipe, base_parameters=base.parameters).method
+        method = make_plan(self.recipe, task_type=offer.type, base_parameters=base.parameters).method
         return Situation(
             running,
             base.digest,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gradients.errors import SetupError
 from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.registry import TYPES
 
 COMMIT_BLOCKS = 3  # for the commitment to be included before the deadline block
 
@@ -24,6 +25,16 @@ class LearningRate(BaseModel):
     probes: tuple[float, ...] = Field(default=(), description="rates to try briefly first")
 
 
+class TypeChanges(BaseModel):
+    """What a recipe does otherwise for one task type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    learning_rate_factor: float = Field(default=1.0, gt=0, description="on the learning rate and on its probes")
+    plan: dict[str, Any] = Field(default_factory=dict, description="fields of the plan that differ")
+    options: dict[str, Any] = Field(default_factory=dict, description="knobs of the type's own trainer; see its README")
+
+
 class Recipe(BaseModel):
     """A way to train, as configs/recipes/*.toml describe one."""
 
@@ -33,13 +44,15 @@ class Recipe(BaseModel):
     title: str = ""
     plan: dict[str, Any] = Field(description="fields of TrainingPlan but for recipe, learning_rate and probes")
     learning_rate: tuple[LearningRate, ...] = Field(min_length=1, description="by size of the base, smallest first")
+    types: dict[str, TypeChanges] = Field(default_factory=dict, description="by task type")
 
 
 def read_recipe(file: Path) -> Recipe:
     """The recipe in `file`. Raises SetupError that names what is wrong with it."""
     try:
         recipe = Recipe.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-        make_plan(recipe, base_parameters=1)
+        for task_type in TYPES:
+            make_plan(recipe, task_type=task_type, base_parameters=1)
     except OSError as error:
         raise SetupError(f"The recipe {file} cannot be read: {error.strerror}", fix="See configs/recipes/") from error
     except (tomllib.TOMLDecodeError, ValidationError) as error:
@@ -47,12 +60,20 @@ def read_recipe(file: Path) -> Recipe:
     return recipe
 
 
-def make_plan(recipe: Recipe, *, base_parameters: int) -> TrainingPlan:
-    """The recipe's hyper-parameters for a base of this size."""
+def make_plan(recipe: Recipe, *, task_type: str, base_parameters: int) -> TrainingPlan:
+    """The recipe's hyper-parameters for a task of this type on a base of this size."""
+    changes = recipe.types.get(task_type, TypeChanges())
     rates = sorted(recipe.learning_rate, key=lambda row: row.up_to_parameters)
     row = next((rate for rate in rates if base_parameters <= rate.up_to_parameters), rates[-1])
     return TrainingPlan.model_validate(
-        {**recipe.plan, "recipe": recipe.name, "learning_rate": row.value, "probe_learning_rates": row.probes}
+        {
+            **recipe.plan,
+            **changes.plan,
+            "recipe": recipe.name,
+            "learning_rate": row.value * changes.learning_rate_factor,
+            "probe_learning_rates": tuple(rate * changes.learning_rate_factor for rate in row.probes),
+            "options": changes.options,
+        }
     )
 
 

@@ -73,6 +73,7 @@ class TrainingPlan(Wire):
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     lora_rank_stabilised: bool = Field(default=False, description="scale by alpha / sqrt(rank)")
     lora_plus_ratio: float = Field(default=1.0, ge=1, description="learning rate of B over that of A (LoRA+)")
+    options: Parameters = Field(default_factory=dict, description="knobs of the task type's own trainer")
 
 
 class TrainJob(Wire):

@@ -98,7 +98,7 @@ def _train(
 ) -> TrainResult:
     started = time.monotonic()
     torch.manual_seed(job.seed)
-    settings = TrainingSettings(**job.plan.model_dump(exclude={"recipe"}))
+    settings = TrainingSettings(**job.plan.model_dump(exclude={"recipe", "options"}))
     model, objective, write = make(job, settings)
     run = TrainingRun(
         model, objective, settings, seed=job.seed, deadline=job.deadline_unix, checkpoints=checkpoints, report=tell

@@ -1,0 +1,40 @@
+"""One small task of every type, for tests that hold for all of them. A new type brings its own: a module of its name with a SAMPLE."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from gradients.testing.tiny_models import write_tiny_llama
+
+SourceRow = Mapping[str, JsonValue]
+
+
+def no_parameters(_: Path) -> Mapping[str, JsonValue]:
+    """The type's defaults."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSample:
+    """A task that a worker trains and measures in seconds on one core."""
+
+    rows: Sequence[SourceRow]  # as a customer gives them, enough to split
+    wrong_type: SourceRow  # a row with a value that no row may hold
+    huge: SourceRow  # a row larger than any may be
+    empty: SourceRow  # a row with nothing in it that could be learnt
+    plan: Mapping[
+        str, JsonValue
+    ]  # fields of TrainingPlan; its max_epochs ends training after seconds, and the metric is better then
+    parameters: Callable[[Path], Mapping[str, JsonValue]] = no_parameters  # may write files of its own into the folder
+    write_base: Callable[[Path], Path] = field(default=write_tiny_llama)  # leaves a base in the folder
+
+
+def sample_of(task_type: str) -> TaskSample:
+    """The sample of a type. Raises ModuleNotFoundError when it has none."""
+    sample: TaskSample = importlib.import_module(f"{__name__}.{task_type}").SAMPLE
+    return sample

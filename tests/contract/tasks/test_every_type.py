@@ -1,0 +1,178 @@
+"""What must hold for every task type, on a small task of each: from a customer's rows to a better model and a score that can be trusted."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from gradients.domain.json import Json, JsonObject
+from gradients.domain.task import TaskRequest
+from gradients.errors import DatasetInvalid
+from gradients.execution.functions import resolve
+from gradients.tasks.base import TaskType
+from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters, TrainingPlan, TrainJob
+from gradients.tasks.preparation import PreparedData, prepare
+from gradients.tasks.registry import TYPES, task_type, validate_request
+from gradients.testing.task_samples import SourceRow, TaskSample, sample_of
+
+SALT = b"contract"
+SEED = 11
+LONGEST_TRAINING_SECONDS = 300.0  # the plans end by epochs, long before
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A type's sample, prepared and trained once for all tests."""
+
+    kind: TaskType
+    sample: TaskSample
+    folder: Path
+    base: Path
+    request: TaskRequest
+    data: PreparedData
+
+    def wish(self, rows: Sequence[SourceRow], *, name: str) -> dict[str, Json]:
+        file = self.folder / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return _wish(self.kind, self.sample, file)
+
+    def measure(
+        self, entrants: Mapping[str, Path | None], *, results: Path, heldout_file: Path | None = None
+    ) -> dict[str, EntrantResult]:
+        job = MeasureJob(
+            base_folder=self.base,
+            heldout_file=heldout_file or self.data.heldout_file,
+            parameters=cast(Parameters, self.request.parameters),
+            entrants=tuple(Entrant(id=name, folder=folder) for name, folder in entrants.items()),
+            results_folder=results,
+            seed=SEED,
+        )
+        resolve(self.kind.measure)(job.model_dump(mode="json"), _ignore)
+        read = EntrantResult.model_validate_json
+        return {name: read((results / f"{name}.json").read_bytes()) for name in entrants}
+
+    @functools.cached_property
+    def trained(self) -> Path:
+        """The model files of one training run."""
+        output = self.folder / "output"
+        plan = {"recipe": "contract", **self.sample.plan}
+        job = TrainJob(
+            base_folder=self.base,
+            train_file=self.data.train_file,
+            parameters=cast(Parameters, self.request.parameters),
+            plan=TrainingPlan.model_validate(plan),
+            seed=SEED,
+            deadline_unix=time.time() + LONGEST_TRAINING_SECONDS,
+            checkpoint_folder=self.folder / "checkpoints",
+            output_folder=output,
+        )
+        resolve(self.kind.train)(job.model_dump(mode="json"), _ignore)
+        return output
+
+
+@pytest.fixture(scope="module", params=TYPES)
+def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    kind, sample = task_type(request.param), sample_of(request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in sample.rows), encoding="utf-8")
+    asked = validate_request(_wish(kind, sample, file))
+    data = prepare(kind, asked, salt=SALT, folder=folder / "data")
+    return Prepared(kind, sample, folder, sample.write_base(folder / "base"), asked, data)
+
+
+def test_a_request_in_its_normal_form_stays_as_it_is(prepared: Prepared) -> None:
+    schema = prepared.kind.schema
+    once = schema.model_validate(prepared.request.parameters).model_dump(mode="json")
+    assert once == prepared.request.parameters == json.loads(json.dumps(once))
+
+
+@pytest.mark.parametrize("problem", ["wrong_type", "huge"])
+def test_a_malformed_row_is_refused_by_its_number(prepared: Prepared, problem: str) -> None:
+    rows = [*prepared.sample.rows]
+    rows.insert(4, getattr(prepared.sample, problem))
+    with pytest.raises(DatasetInvalid) as refused:
+        _prepare(prepared, prepared.wish(rows, name=problem))
+    assert list(refused.value.rows) == [5]
+    assert "5" in str(refused.value)
+
+
+def test_text_in_another_encoding_is_refused(prepared: Prepared) -> None:
+    wish = prepared.wish(prepared.sample.rows, name="latin")
+    file = prepared.folder / "latin.jsonl"
+    file.write_bytes(file.read_bytes() + b'{"text": "caf\xe9"}\n')
+    with pytest.raises(DatasetInvalid, match=str(len(prepared.sample.rows) + 1)):
+        _prepare(prepared, wish)
+
+
+def test_an_empty_row_is_left_out_and_counted(prepared: Prepared) -> None:
+    data = _prepare(prepared, prepared.wish([*prepared.sample.rows, prepared.sample.empty], name="empty"))
+    assert sum(dict(data.removed).values()) == sum(dict(prepared.data.removed).values()) + 1
+
+
+def test_nothing_but_empty_rows_is_refused(prepared: Prepared) -> None:
+    with pytest.raises(DatasetInvalid):
+        _prepare(prepared, prepared.wish([prepared.sample.empty] * 100, name="hollow"))
+
+
+def test_no_held_out_row_is_trained_on(prepared: Prepared) -> None:
+    train, heldout = (_texts(prepared, file) for file in (prepared.data.train_file, prepared.data.heldout_file))
+    assert train
+    assert heldout
+    assert not train & heldout
+
+
+def test_training_improves_the_metric(prepared: Prepared, tmp_path: Path) -> None:
+    measured = prepared.measure({"base": None, "ours": prepared.trained}, results=tmp_path)
+    base, ours = _value(measured["base"]), _value(measured["ours"])
+    assert ours < base if prepared.kind.metric.better == "lower" else ours > base
+
+
+def test_neither_order_nor_company_nor_a_failure_changes_a_score(prepared: Prepared, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    alone = prepared.measure({"ours": prepared.trained}, results=tmp_path / "alone")
+    entrants = {"broken": tmp_path / "broken", "twin": prepared.trained, "base": None, "ours": prepared.trained}
+    together = prepared.measure(entrants, results=tmp_path / "together")
+    assert together["broken"].value is None
+    assert together["broken"].failure_blame == "miner"
+    assert together["ours"].losses == together["twin"].losses == alone["ours"].losses
+    assert together["ours"].value == alone["ours"].value
+    assert together["base"].value is not None
+
+
+def test_a_rows_score_depends_on_no_other_row(prepared: Prepared, tmp_path: Path) -> None:
+    lines = prepared.data.heldout_file.read_bytes().splitlines(keepends=True)
+    half = tmp_path / "half.jsonl"
+    half.write_bytes(b"".join(lines[: len(lines) // 2]))
+    whole = prepared.measure({"ours": prepared.trained}, results=tmp_path / "whole")["ours"].losses
+    part = prepared.measure({"ours": prepared.trained}, results=tmp_path / "part", heldout_file=half)["ours"].losses
+    assert part == pytest.approx(whole[: len(part)], abs=1e-6)
+
+
+def _wish(kind: TaskType, sample: TaskSample, file: Path) -> dict[str, Json]:
+    parameters: JsonObject = dict(sample.parameters(file.parent))
+    return {"type": kind.name, "base": "tiny", "dataset": str(file), "hours": 0.1, "parameters": parameters}
+
+
+def _prepare(prepared: Prepared, wish: Mapping[str, Json]) -> PreparedData:
+    return prepare(prepared.kind, validate_request(wish), salt=SALT, folder=prepared.folder / "again")
+
+
+def _texts(prepared: Prepared, file: Path) -> set[str]:
+    return {prepared.kind.text(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()}
+
+
+def _value(result: EntrantResult) -> float:
+    assert result.value is not None, result.failure_message
+    return result.value
+
+
+def _ignore(_: JsonObject) -> None:
+    """Progress that nobody watches."""
