@@ -34,7 +34,7 @@ def result_table(
             f"uid {uid}",
             str(miner["recipe"]),
             number(miner["loss"]) if miner["loss"] is not None else str(miner["reason"])[:48],
-            gain(base, miner["loss"]),
+            gain(base, miner["loss"], better=str(task["better"])),
             number(miner["points"], digits=1),
             *earned,
             style="bold green" if miner["rank"] == 1 else "",
@@ -64,8 +64,9 @@ def share(value: float | None) -> str:
     return f"{value:.1%}" if value is not None else ""
 
 
-def gain(base: float | None, loss: Json) -> str:
-    """How much lower than the base's a result is, in percent of the base's."""
-    if base is None or not isinstance(loss, int | float) or base == 0:
+def gain(base: float | None, value: Json, *, better: str) -> str:
+    """How much better than the base's a result is, in percent of the base's; `better` is "lower" or "higher"."""
+    if base is None or not isinstance(value, int | float) or base == 0:
         return ""
-    return f"{(base - loss) / abs(base):+.1%}"
+    improved = base - value if better == "lower" else value - base
+    return f"{improved / abs(base):+.1%}"

@@ -1,0 +1,64 @@
+"""The terminal view, drawn from pictures of a market."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich.console import Console
+
+from gradients.domain.json import JsonObject
+from gradients.localnet.screen import draw, plain_line
+from gradients.localnet.snapshot import Snapshot
+
+TRAINING: JsonObject = {
+    "id": "instruct-1",
+    "state": "assigned",
+    "base": "nano-lm",
+    "failure": None,
+    "data": {"train_rows": 90, "heldout_rows": 10},
+    "blocks": {"deadline": 84},
+    "metric": {"name": "loss", "unit": "nats"},
+    "better": "lower",
+    "base_loss": None,
+    "miners": [
+        {
+            "uid": 2,
+            "recipe": "lora-tuned",
+            "state": "started",
+            "reason": "",
+            "rank": None,
+            "loss": None,
+            "points": None,
+            "progress": {"phase": "training", "fraction": 0.4, "step": 21, "loss": 4.071, "problem": ""},
+        }
+    ],
+}
+MARKET = Snapshot(33.0, "miners are training", block=33, tasks=(TRAINING,))
+
+
+def shown(snapshot: Snapshot) -> str:
+    console = Console(width=120, record=True)
+    console.print(draw(snapshot))
+    return console.export_text()
+
+
+def test_a_training_miner_is_shown_with_recipe_step_and_loss() -> None:
+    text = shown(MARKET)
+    for words in ("block 33", "0:33", "instruct-1", "90 train rows, 10 held out, deadline at block 84", "uid 2"):
+        assert words in text
+    assert all(words in text for words in ("lora-tuned", "training", "step 21", "loss 4.071"))
+
+
+def test_a_task_that_failed_says_why() -> None:
+    failed: JsonObject = {**TRAINING, "state": "failed", "failure": {"code": "too_few_rows", "message": "Only 3 rows"}}
+    assert "too_few_rows: Only 3 rows" in shown(replace(MARKET, tasks=(failed,)))
+
+
+def test_restarted_processes_are_named() -> None:
+    assert "miner-1 restarted 2x" in shown(replace(MARKET, restarts={"miner-1": 2, "chain": 0}))
+
+
+def test_a_line_says_what_a_pipe_needs() -> None:
+    line = plain_line(MARKET)
+    assert "block   33" in line
+    assert "lora-tuned training 40%" in line
