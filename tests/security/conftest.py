@@ -73,10 +73,10 @@ def attacked_app(file: Path, *, policy: CallerPolicy, nonces: Nonces, limits: Se
     return app
 
 
-@pytest.fixture
-def start_axon(tmp_path: Path) -> Iterator[StartAxon]:
-    """Starts an axon that ends with the test."""
-    file = tmp_path / "content.bin"
+@pytest.fixture(scope="module")
+def start_axon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartAxon]:
+    """Starts an axon that ends with the file of tests."""
+    file = tmp_path_factory.mktemp("axon") / "content.bin"
     file.write_bytes(CONTENT)
     with ExitStack() as running:
 
@@ -88,7 +88,7 @@ def start_axon(tmp_path: Path) -> Iterator[StartAxon]:
         yield start
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def axon(start_axon: StartAxon) -> RunningAxon:
-    """An axon that has been up for a while."""
+    """An axon that has been up for a while, and stays up whatever a file of tests does to it."""
     return start_axon()

@@ -21,8 +21,9 @@ SHORT = ServerLimits(body_bytes=100_000, header_seconds=0.5, body_seconds=0.5)
 PATIENCE = 10.0  # seconds that a test waits for what the limits above make happen in half of one
 
 
-def connect(axon: RunningAxon) -> socket.socket:
-    return socket.create_connection((axon.address.ip, axon.address.port), timeout=PATIENCE)
+def connect(axon: RunningAxon, *, source: str = "") -> socket.socket:
+    target = (axon.address.ip, axon.address.port)
+    return socket.create_connection(target, timeout=PATIENCE, source_address=(source, 0))
 
 
 def head(axon: RunningAxon, framing: str, body: bytes = b"") -> bytes:
@@ -180,12 +181,12 @@ def test_a_body_for_an_open_path_holds_nothing(axon: RunningAxon) -> None:
     assert waited < PATIENCE
 
 
-def test_many_idle_connections_do_not_keep_a_caller_out(axon: RunningAxon) -> None:
-    with ExitStack() as idle:
-        for _ in range(50):
-            idle.enter_context(closing(connect(axon)))
+def test_hundreds_of_idle_connections_keep_no_caller_out_and_all_are_dropped(axon: RunningAxon) -> None:
+    with ExitStack() as open_ones:
+        idle = [open_ones.enter_context(closing(connect(axon, source=f"127.0.1.{n % 6 + 1}"))) for n in range(300)]
 
         assert get(axon, "/v1/file").status_code == 200
+        assert all(is_closed(connection) for connection in idle)
 
 
 def test_an_address_has_so_many_connections_and_gets_them_back(start_axon: StartAxon) -> None:

@@ -317,7 +317,7 @@ print(json.dumps([results, int(peak) * 1024]))
 def heavy_files(folder: Path) -> None:
     """Files that made libraries work hard; the largest are sparse."""
     empty = b'{"dtype":"I8","shape":[0],"data_offsets":[0,0]}'
-    many = b"{" + b",".join(b'"%d":%b' % (n, empty) for n in range(1_200_000)) + b"}"
+    many = b"{" + (b'"w":' + empty + b",") * 1_200_000 + b"}"
     entries = b"{" + b",".join(b'"%d":0' % n for n in range(MAX_TENSORS * 4)) + b"}"
     for name, content in {
         "1.2 million tensors": safetensors(many),
@@ -332,7 +332,7 @@ def heavy_files(folder: Path) -> None:
         file.write(VALID)
         file.truncate(100 * 10**9)
     for name, text in {
-        "a million files": json.dumps({"files": {f"f{n}": {} for n in range(1_000_000)}}),
+        "a million files": '{"files":{' + '"f":{},' * 1_000_000 + "}}",
         "as many files as fit": manifest_text(files={f"f{n}": 0 for n in range(50_000)}),
         "a megabyte of brackets": "[" * 999_000,
         "a megabyte of digits": "9" * 999_000,
@@ -358,7 +358,7 @@ def test_nothing_of_a_miner_takes_memory_or_time(tmp_path: Path) -> None:
 # ---- any text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_no_mutation_of_a_manifest_does_more_than_be_refused(data: st.DataObject) -> None:
     text = manifest_text()

@@ -209,7 +209,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_no_mutation_of_a_header_does_more_than_be_refused(data: st.DataObject, scratch: Path) -> None:
     content = bytearray(GOOD["metadata"][0])
@@ -223,7 +223,7 @@ def test_no_mutation_of_a_header_does_more_than_be_refused(data: st.DataObject, 
     assert ours is None or theirs is None or ours == theirs
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(header=st.dictionaries(st.text(max_size=8), ENTRY | JSON, max_size=4) | JSON, payload=st.binary(max_size=64))
 def test_no_header_does_more_than_be_refused(header: object, payload: bytes, scratch: Path) -> None:
     content = safetensors(header, payload)
