@@ -1,0 +1,158 @@
+"""The miner's process: what it takes up at its start, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gradients.axon.auth import MetagraphPolicy
+from gradients.axon.client import AxonClient
+from gradients.axon.server import signed_app
+from gradients.chain.view import ChainView
+from gradients.chain.wallet import open_wallet
+from gradients.config import AxonSettings
+from gradients.domain.chain import AxonAddress
+from gradients.domain.task import Hotkey
+from gradients.errors import ChainUnreachable, SetupError
+from gradients.repo.bases import BaseModels
+from miner.attempt import Attempts
+from miner.daemon import Daemon
+from miner.journal import Journal, Record
+from miner.plan import Recipe
+from miner.settings import MinerSettings
+from tests.unit.miner.fakes import OTHER_TASK, ROWS, TASK, FakeChain, FakeClock, FakeTrainer, neuron, start, write_base
+
+MINER = open_wallet("//Miner", "//Miner//hot")
+HOTKEY = Hotkey(MINER.hotkey.ss58_address)
+RECIPE = Recipe.model_validate(
+    {"name": "tiny-lora", "plan": {"method": "lora"}, "learning_rate": [{"up_to_parameters": "inf", "value": 1e-3}]}
+)
+
+
+def daemon(folder: Path, chain: FakeChain, trainer: FakeTrainer, **settings: object) -> Daemon:
+    """A miner on 127.0.0.2 whose train rows lie there already."""
+    chosen = MinerSettings.model_validate({"axon": AxonSettings(host="127.0.0.2", port=0), **settings})
+    clock, journal = FakeClock(), Journal(folder / "tasks")
+    view = ChainView(chain, clock)
+    attempts = Attempts(
+        journal=journal,
+        gateway=chain,
+        view=view,
+        client=AxonClient(MINER.hotkey, allow_private=True),
+        executor=trainer,
+        bases=BaseModels(folder / "bases", folder / "cache"),
+        recipe=RECIPE,
+        settings=chosen,
+        clock=clock,
+        tell=lambda task_id, progress: None,
+        committing=asyncio.Lock(),
+    )
+    app = signed_app(keypair=MINER.hotkey, policy=MetagraphPolicy(view.metagraph))
+    return Daemon(chain, view, journal, attempts, app, chosen)
+
+
+def accept(folder: Path, task_id: str, **changes: object) -> None:
+    """A record of a task that was begun, with its rows, as a kill leaves it."""
+    digest = BaseModels(folder / "bases", folder / "cache").resolve("tiny").digest
+    record = Record(start=start(task_id, base_digest=digest), validator="gone", accepted_at=1.0, salt="5a" * 32)
+    Journal(folder / "tasks").write(record.model_copy(update=changes))
+    (folder / "tasks" / task_id / "train.jsonl").write_bytes(ROWS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_base(tmp_path / "bases" / "tiny")
+    return tmp_path
+
+
+def run_until(made: Daemon, *, phase: str, also: Callable[[], bool] = lambda: True) -> None:
+    """Run the daemon until the task is in a phase and what else is waited for is true, then stop it."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        running = asyncio.create_task(made.run(stop))
+        async with asyncio.timeout(20):
+            while (record := made.journal.find(TASK)) is None or record.phase != phase or not also():
+                assert not running.done(), running.exception()
+                await asyncio.sleep(0.02)
+        stop.set()
+        await running
+
+    asyncio.run(main())
+
+
+def test_what_a_kill_interrupted_is_taken_up_at_the_start(folder: Path) -> None:
+    accept(folder, TASK)
+    chain, trainer = FakeChain(HOTKEY, (neuron(HOTKEY, None),)), FakeTrainer()
+    run_until(daemon(folder, chain, trainer), phase="committed")
+    assert (len(trainer.jobs), len(chain.commits)) == (1, 1)
+
+
+def test_what_has_ended_is_not_taken_up_again(folder: Path) -> None:
+    accept(folder, TASK)
+    accept(folder, OTHER_TASK, failure="job_failed: no memory")
+    chain, trainer = FakeChain(HOTKEY, (neuron(HOTKEY, None),)), FakeTrainer()
+    run_until(daemon(folder, chain, trainer), phase="committed")
+    assert [job.output_folder.parent.name for job in trainer.jobs] == [TASK]
+
+
+def test_a_task_that_crashes_leaves_the_daemon_and_the_others_running(folder: Path) -> None:
+    accept(folder, TASK)
+    chain = FakeChain(HOTKEY, (neuron(HOTKEY, None),))
+    run_until(daemon(folder, chain, FakeTrainer(error=ZeroDivisionError("division by zero"))), phase="failed")
+
+
+@pytest.mark.parametrize(("keep_models", "left"), [(False, ["record.json"]), (True, ["record.json", "train.jsonl"])])
+def test_the_disk_is_cleared_after_a_reveal_unless_models_are_kept(
+    folder: Path, keep_models: bool, left: list[str]
+) -> None:
+    def files() -> list[str]:
+        return sorted(path.name for path in (folder / "tasks" / OTHER_TASK).iterdir())
+
+    accept(folder, TASK)
+    accept(folder, OTHER_TASK, failure="job_failed: no memory")
+    made = daemon(
+        folder, FakeChain(HOTKEY, (neuron(HOTKEY, None),), height=161), FakeTrainer(), keep_models=keep_models
+    )
+    run_until(made, phase="failed", also=lambda: files() == left)  # failed: its time is over
+    assert files() == left
+
+
+def test_a_hotkey_that_is_not_registered_stops_the_start(folder: Path) -> None:
+    with pytest.raises(SetupError, match="is not registered on subnet 3"):
+        asyncio.run(daemon(folder, FakeChain(HOTKEY), FakeTrainer()).run(asyncio.Event()))
+
+
+def test_a_chain_that_does_not_answer_stops_the_start_in_time(folder: Path) -> None:
+    class SilentChain(FakeChain):
+        async def block(self) -> int:
+            await asyncio.sleep(3600)
+            return 0
+
+    chain = SilentChain(HOTKEY)
+    made = daemon(folder, chain, FakeTrainer())
+    made.view = ChainView(chain, FakeClock(), start_seconds=0.05)
+    with pytest.raises(ChainUnreachable, match=r"did not answer in 0\.05 s"):
+        asyncio.run(made.run(asyncio.Event()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "published"),
+    [
+        ({"host": "10.0.0.5"}, AxonAddress("10.0.0.5", 9000)),
+        ({"host": "0.0.0.0", "external_ip": "203.0.113.9"}, AxonAddress("203.0.113.9", 9000)),
+        ({"host": "10.0.0.5", "external_ip": "203.0.113.9", "external_port": 80}, AxonAddress("203.0.113.9", 80)),
+    ],
+)
+def test_what_is_published_is_what_others_can_call(settings: dict[str, object], published: AxonAddress) -> None:
+    axon = AxonSettings.model_validate(settings)
+    assert axon.published(AxonAddress(axon.host, 9000)) == published
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_every_interface_is_no_address(host: str) -> None:
+    with pytest.raises(SetupError, match="no address that others can call"):
+        AxonSettings().published(AxonAddress(host, 9000))
