@@ -18,6 +18,7 @@ from gradients.localchain.state import KEPT_BLOCKS, Changes
 
 FILE_NAME = "chain.sqlite"
 FORMAT = b"1"
+BUSY_SECONDS = 1.0  # for a chain that is just going
 FULL_CODES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
 
 SCHEMA = """
@@ -50,7 +51,9 @@ class Store:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         with self._explained("open"):
-            self._database = sqlite3.connect(self._path(), check_same_thread=False, isolation_level=None)
+            self._database = sqlite3.connect(
+                self._path(), timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
+            )
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")

@@ -21,13 +21,16 @@ from gradients.testing.lossy_wire import Loss, LossyWire, lossy_wire
 
 pytestmark = pytest.mark.anyio
 
-LIMIT_SECONDS = 2.0
+LIMIT_SECONDS = 2.0  # where a test waits for it
+AMPLE_SECONDS = 20.0
 RAO_PER_TAO = 10**9
 
 
 @asynccontextmanager
-async def connected(url: str, keys: Keys, *, netuid: int = 1) -> AsyncIterator[SdkGateway]:
-    gateway = SdkGateway(url, netuid, keys, timeout_seconds=LIMIT_SECONDS)
+async def connected(
+    url: str, keys: Keys, *, netuid: int = 1, limit_seconds: float = AMPLE_SECONDS
+) -> AsyncIterator[SdkGateway]:
+    gateway = SdkGateway(url, netuid, keys, timeout_seconds=limit_seconds)
     try:
         yield gateway
     finally:
@@ -87,7 +90,7 @@ async def test_a_transaction_that_never_arrives_has_an_unknown_outcome_and_may_b
     wire: LossyWire, operator: Operator
 ) -> None:
     keys = await funded(operator)
-    async with connected(wire.url, keys) as gateway:
+    async with connected(wire.url, keys, limit_seconds=LIMIT_SECONDS) as gateway:
         await gateway.register()
         wire.loss = Loss.TRANSACTION
         with pytest.raises(ChainOutcomeUnknown, match="Committing"):
@@ -107,7 +110,7 @@ def test_a_node_that_goes_and_comes_back_costs_no_more_than_the_time_limit(
 
 
 async def lose_the_node(chain: ChainProcess, end: Callable[[ChainProcess], object]) -> None:
-    async with connected(chain.url, open_wallet("//Alice", "hotkey")) as gateway:
+    async with connected(chain.url, open_wallet("//Alice", "hotkey"), limit_seconds=LIMIT_SECONDS) as gateway:
         await gateway.register()
         heads = gateway.heads()
         seen = await anext(heads)
@@ -128,7 +131,8 @@ async def lose_the_node(chain: ChainProcess, end: Callable[[ChainProcess], objec
 async def test_a_chain_that_is_not_there_is_named(tmp_path: Path) -> None:
     with chain_process(tmp_path) as chain:
         chain.kill()
-        async with connected(chain.url, open_wallet("//Alice", "hotkey")) as gateway:
+        keys = open_wallet("//Alice", "hotkey")
+        async with connected(chain.url, keys, limit_seconds=LIMIT_SECONDS) as gateway:
             with pytest.raises(ChainUnreachable, match=f"Reading the balance: {chain.url} does not answer") as caught:
                 await gateway.balance_tao()
     assert caught.value.fix is not None

@@ -43,6 +43,14 @@ def yuma2_rows() -> Matrix:
     return weights
 
 
+def test_yuma2s_vectors_are_for_the_rules_that_subnets_have_from_the_start() -> None:
+    vector, given_rules = VECTORS["yuma2"], yuma.Rules()
+    assert vector["kappa_u16"] == given_rules.kappa * 65535
+    assert vector["bonds_moving_average"] == given_rules.bonds_moving_average * 1e6
+    assert vector["bonds_penalty"] == given_rules.bonds_penalty * 65535
+    assert VECTORS["yuma3"]["kappa_u16"] == vector["kappa_u16"]
+
+
 def test_yuma2_gives_the_chains_first_epoch() -> None:
     vector = VECTORS["yuma2"]
     expected = vector["epoch_1"]

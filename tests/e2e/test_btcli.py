@@ -1,0 +1,112 @@
+"""The SDK's own command line, unchanged, on the local chain: a wallet is made, funded, registered, staked, and its weights pay a miner."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gradients.chain.sdk import SdkGateway
+from gradients.chain.wallet import open_wallet
+from gradients.domain.json import Json
+from gradients.domain.task import Hotkey
+from gradients.localchain.operator import operating
+from gradients.testing.chain_process import ChainProcess, chain_process
+
+pytestmark = pytest.mark.anyio
+
+BTCLI = Path(sys.executable).with_name("btcli")
+TAO = 10**9
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainProcess]:
+    """Its epochs run when a test triggers one. The SDK keeps what it learns of it in the same folder."""
+    folder = tmp_path_factory.mktemp("chain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BITTENSOR_RUNTIME_CACHE_DIR", str(folder / "sdk-cache"))
+        with chain_process(folder, "--block-seconds=0.1", "--tempo=50000") as chain:
+            yield chain
+
+
+class Btcli:
+    """Runs btcli with a home folder, a wallet and a network of its own; what it prints as JSON."""
+
+    def __init__(self, home: Path, network: str) -> None:
+        self.wallets = home / "wallets"
+        self._environment = {**os.environ, "HOME": str(home), "BT_WALLET_PATH": str(self.wallets)}
+        self._options = ["--network", network, "--wallet", "cold", "--wallet-hotkey", "hot", "--json"]
+
+    def __call__(self, *words: str) -> Json:
+        run = subprocess.run(
+            [BTCLI, *words, *self._options],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert run.returncode == 0, f"btcli {' '.join(words)}: {run.stdout}{run.stderr}"
+        printed: Json = json.loads(run.stdout)
+        return printed
+
+
+@pytest.fixture
+def btcli(tmp_path: Path, chain: ChainProcess) -> Btcli:
+    return Btcli(tmp_path, chain.url)
+
+
+def test_the_first_subnet_is_listed_and_its_metagraph_shown(btcli: Btcli) -> None:
+    subnets = btcli("subnets", "list")
+    assert isinstance(subnets, list)
+    assert {"netuid": 1, "name": "gradients", "tempo": 50000, "neurons": 1}.items() <= subnets[1].items()
+    metagraph = btcli("query", "metagraph", "--netuid", "1")
+    assert isinstance(metagraph, dict)
+    assert metagraph["num_uids"] == 1
+    assert metagraph["hotkeys"] == [metagraph["owner_hotkey"]]
+
+
+async def test_a_new_wallet_registers_sets_weights_and_pays_a_miner(btcli: Btcli, chain: ChainProcess) -> None:
+    made = btcli("wallet", "create", "--no-password")
+    keys = open_wallet("cold", "hot", btcli.wallets)
+    hotkey, coldkey = Hotkey(keys.hotkey.ss58_address), keys.coldkeypub.ss58_address
+    assert isinstance(made, dict)
+    assert made["coldkey_ss58"] == coldkey
+
+    async with operating(chain.url) as operator:
+        await operator.fund(coldkey, 5 * TAO)
+        btcli("subnets", "register", "--netuid", "1", "--yes")
+        balance = btcli("wallet", "balance")
+        assert isinstance(balance, dict)
+        assert balance["free_tao"] == pytest.approx(4.9)  # registering burns a tenth of a TAO
+
+        await operator.stake(coldkey=coldkey, hotkey=hotkey, netuid=1, rao=1000 * TAO)
+        await operator.trigger_epoch(1)  # which gives the permit
+        gateway = SdkGateway(chain.url, 1, open_wallet("//Miner", "hotkey"))
+        try:
+            miner = await gateway.register()
+            btcli("weights", "set", "--netuid", "1", "--uids", str(miner), "--weights", "1", "--yes")
+            await operator.trigger_epoch(1)
+            after = await gateway.block() + 2
+            async for block in gateway.heads():
+                if block >= after:
+                    break
+        finally:
+            await gateway.close()
+
+    metagraph = btcli("query", "metagraph", "--netuid", "1")
+    assert isinstance(metagraph, dict)
+    assert metagraph["hotkeys"][miner] == gateway.hotkey
+    assert metagraph["incentives"][miner] == 65535  # all of it, in sixteen bits
+    assert metagraph["emission"][miner] > 0
+    assert metagraph["dividends"][metagraph["hotkeys"].index(hotkey)] == 65535
