@@ -11,7 +11,8 @@ from pydantic import JsonValue, ValidationError
 
 from gradients.errors import DatasetInvalid
 from gradients.tasks.base import Row
-from gradients.tasks.instruct.spec import INSTRUCT, LONGEST_CELL, InstructParameters, clean, text
+from gradients.tasks.columns import LONGEST_CELL
+from gradients.tasks.instruct.spec import INSTRUCT, InstructParameters, clean, text
 
 
 def _parameters(**given_parameters: JsonValue) -> InstructParameters:
