@@ -18,6 +18,12 @@ WISHES: Mapping[str, Mapping[str, Json]] = {
         "dataset": str(ASSETS / "data" / "wordnet-definitions" / "rows.jsonl"),
         "parameters": {"columns": {"instruction": "question", "output": "definition"}},
     },
+    "chat": {
+        "type": "chat",
+        "base": DEFAULT_BASE,
+        "dataset": str(ASSETS / "data" / "chatterbot-dialogues" / "rows.jsonl"),
+        "parameters": {},
+    },
 }
 
 

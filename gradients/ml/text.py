@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +13,8 @@ from gradients.errors import DatasetInvalid
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+AnyRow = TypeVar("AnyRow", bound=BaseModel)
 
 _MARK = "\u2603"  # stands for an answer while we look at what a template puts behind it
 
@@ -46,12 +48,17 @@ def answered(prompt: list[int], completion: list[int]) -> Example:
 
 
 def read_rows(path: Path) -> list[PromptRow]:
+    """The rows of an instruct task's file; see `read_rows_of`."""
+    return read_rows_of(PromptRow, path)
+
+
+def read_rows_of(kind: type[AnyRow], path: Path) -> list[AnyRow]:
     """The rows of a JSON lines file, in its order. Raises DatasetInvalid that names the first bad line, or when there is none at all."""
     rows = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                rows.append(PromptRow.model_validate_json(line))
+                rows.append(kind.model_validate_json(line))
             except ValidationError as error:
                 raise DatasetInvalid(f"Line {number} of {path.name} is no row: {error}", rows=(number,)) from error
     if not rows:
@@ -65,14 +72,19 @@ class ChatFormat:
     The template belongs to our pinned base and is trusted; no text of a miner is ever a template.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, template: str | None = None) -> None:
+        """Args:
+        template: how dialogues are written, instead of the base's own way.
+        """
         self._tokenizer = tokenizer
+        self._template = template
+        self._plain = not (template or tokenizer.chat_template)
         self._takes_system = self._try_system()
         self._end = self._end_of_turn()
 
     def prompt(self, *, system: str | None, prompt: str) -> str:
         """The text up to where the answer begins."""
-        if not self._tokenizer.chat_template:
+        if self._plain:
             return "\n\n".join(part for part in (system, prompt) if part) + "\n"
         if system and not self._takes_system:
             system, prompt = None, f"{system}\n\n{prompt}"
@@ -87,7 +99,7 @@ class ChatFormat:
         """
         prompts = self._tokens([self.prompt(system=row.system, prompt=row.prompt) for row in rows])
         completions = self._tokens([row.completion + self._end for row in rows])
-        return [_fit(prompt, answer, max_tokens) for prompt, answer in zip(prompts, completions, strict=True)]
+        return [fit(prompt, answer, max_tokens) for prompt, answer in zip(prompts, completions, strict=True)]
 
     def prompt_tokens(self, *, system: str | None, prompt: str) -> list[int]:
         """What a model continues when it answers."""
@@ -106,13 +118,13 @@ class ChatFormat:
 
     def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
         text: str = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt
+            messages, chat_template=self._template, tokenize=False, add_generation_prompt=add_generation_prompt
         )
         return text
 
     def _try_system(self) -> bool:
         """Whether the template knows system messages; some refuse them, some drop them silently."""
-        if not self._tokenizer.chat_template:
+        if self._plain:
             return True
         messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "-"}]
         try:
@@ -122,13 +134,14 @@ class ChatFormat:
 
     def _end_of_turn(self) -> str:
         """What the template puts behind an answer, such as "<|im_end|>", without the line end after it."""
-        if not self._tokenizer.chat_template:
+        if self._plain:
             return str(self._tokenizer.eos_token)
         dialogue = [{"role": "user", "content": "-"}, {"role": "assistant", "content": _MARK}]
         return self._render(dialogue).rpartition(_MARK)[2].rstrip() or str(self._tokenizer.eos_token)
 
 
-def _fit(prompt: list[int], completion: list[int], max_tokens: int) -> Example:
+def fit(prompt: list[int], completion: list[int], max_tokens: int) -> Example:
+    """A row of one answer that has at most `max_tokens`: the prompt loses its beginning, the answer its end, the prompt first."""
     completion = completion[: max_tokens - 1]  # a token is only predicted when another stands before it
     room = max_tokens - len(completion)
     return answered(prompt[-room:], completion)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field
@@ -15,6 +16,9 @@ from gradients.ml.sampling import Sampling, answer
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat
 from gradients.tasks.jobs import Wire
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class GenerateJob(Wire):
@@ -31,11 +35,21 @@ class GenerateJob(Wire):
 
 def generate(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
     """{"answers": [{"prompt", "base", "submission"}]}; `submission` is null when there is none. Each answer is reported as it comes."""
+    return generate_in(ChatFormat, arguments, report)
+
+
+def generate_in(
+    make_format: Callable[[PreTrainedTokenizerBase], ChatFormat],
+    arguments: JsonObject,
+    report: Callable[[JsonObject], None],
+) -> JsonObject:
+    """What `generate` returns, with prompts in the format that the type trains in."""
     job = GenerateJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
-    of_base = _answers(base, job, None, report)
+    chat = make_format(base.tokenizer)
+    of_base = _answers(base, chat, job, None, report)
     of_submission = (
-        _answers(base, job, job.submission_folder, report) if job.submission_folder else [None] * len(of_base)
+        _answers(base, chat, job, job.submission_folder, report) if job.submission_folder else [None] * len(of_base)
     )
     return {
         "answers": [
@@ -46,9 +60,8 @@ def generate(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Jso
 
 
 def _answers(
-    base: Base, job: GenerateJob, folder: Path | None, report: Callable[[JsonObject], None]
+    base: Base, chat: ChatFormat, job: GenerateJob, folder: Path | None, report: Callable[[JsonObject], None]
 ) -> list[str | None]:
-    chat = ChatFormat(base.tokenizer)
     sampling = Sampling(max_new_tokens=job.max_new_tokens, temperature=job.temperature)
     answers: list[str | None] = []
     with applied(base.model, folder):

@@ -16,6 +16,7 @@ from gradients.tasks.sources import parse_source
 
 TYPES = {
     "instruct": "gradients.tasks.instruct.spec:INSTRUCT",
+    "chat": "gradients.tasks.chat.spec:CHAT",
 }
 LONGEST_HOURS = 48.0
 

@@ -1,0 +1,173 @@
+"""From dialogues of several turns to tokens, of which those of the answers count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from jinja2 import TemplateError
+from pydantic import BaseModel, ConfigDict, Field
+
+from gradients.domain.dialogue import BEGIN_OF_TEXT, END_OF_TEXT, Frames, Messages, Shape, frames
+from gradients.errors import TaskInvalid
+from gradients.ml.text import Example, fit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# How families of models write dialogues, by turn markers that stand in their vocabularies. A base that was never taught to chat has
+# the markers of its family, but often no template. Written as the families' own templates write a dialogue of plain turns.
+_FAMILIES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (
+        ("<|im_start|>", "<|im_end|>"),  # ChatML: Qwen, SmolLM, Yi
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    ),
+    (
+        ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),  # Llama 3
+        "{{ bos_token }}{% for m in messages %}"
+        "{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content + '<|eot_id|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
+    ),
+    (
+        ("<start_of_turn>", "<end_of_turn>"),  # Gemma, which knows no system messages
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else 'user') + '\n' + m.content + '<end_of_turn>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
+    ),
+    (
+        ("<|user|>", "<|assistant|>", "<|end|>"),  # Phi 3
+        "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}",
+    ),
+    (
+        ("[INST]", "[/INST]"),  # Mistral; system messages go with the first prompt
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}{% else %}{{ m.content + eos_token }}{% endif %}"
+        "{% endfor %}",
+    ),
+)
+_PLAIN = (
+    "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% if not loop.last %}{{ '\n\n' }}{% endif %}"
+    "{% else %}{{ '\n\n' if m.role == 'system' else '\n' }}{% endif %}{% endfor %}"
+)
+
+
+class Exchange(BaseModel):
+    """A prompt and its answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: str
+    completion: str
+
+
+class DialogueRow(BaseModel):
+    """One row of a chat task in its normal form."""
+
+    model_config = ConfigDict(frozen=True)
+
+    system: str | None = None
+    exchanges: tuple[Exchange, ...] = Field(min_length=1)
+    frames: tuple[str, ...] | None = Field(default=None, description="layout of a customer's own template")
+
+    @property
+    def shape(self) -> Shape:
+        """Which turns the dialogue has."""
+        return Shape(system=self.system is not None, exchanges=len(self.exchanges))
+
+
+class _Written(NamedTuple):
+    """A dialogue as text."""
+
+    head: str  # what stands before the first prompt
+    prompts: list[str]  # each up to where its answer begins
+    gaps: list[str]  # what stands before each prompt but the first
+    answers: list[str]  # each with its end of turn
+
+
+def family_template(tokenizer: PreTrainedTokenizerBase) -> str:
+    """How dialogues are written for a base without a template of its own: as its family does, or as plain lines."""
+    known = tokenizer.get_vocab()
+    return next((template for markers, template in _FAMILIES if all(m in known for m in markers)), _PLAIN)
+
+
+class DialogueFormat:
+    """How one base model wants dialogues written: its chat template, its family's, or plain lines.
+
+    The templates belong to our pinned base or to us; a customer's is never here, only what it puts around the turns (`frames`).
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self._template = None if tokenizer.chat_template else family_template(tokenizer)
+        self._frames: dict[Shape, Frames] = {}
+
+    def encode(self, rows: Sequence[DialogueRow], *, max_tokens: int) -> list[Example]:
+        """The rows as tokens; every answer counts, with its end of turn.
+
+        A row that is too long loses its oldest exchanges, each as a whole; the system message stays. When the last one alone is too
+        long, it loses the beginning of what stands before its answer; the answer is cut only when it alone is too long. Raises
+        TaskInvalid when the base's template cannot write dialogues.
+        """
+        return [self._fit(self._written(row), max_tokens) for row in rows]
+
+    def _fit(self, text: _Written, max_tokens: int) -> Example:
+        answers = self._tokens(text.answers)
+        later = self._tokens([gap + prompt for gap, prompt in zip(text.gaps, text.prompts[1:], strict=True)])
+        for first, prompt in enumerate(text.prompts):
+            [opening] = self._tokens([text.head + prompt])
+            example = _joined([opening, *later[first:]], answers[first:])
+            if len(example.tokens) <= max_tokens:
+                return example
+        return fit(opening, answers[-1], max_tokens)
+
+    def _written(self, row: DialogueRow) -> _Written:
+        head, *rest = (self._own_tokens(text) for text in row.frames) if row.frames else self._known_frames(row.shape)
+        if row.system is not None:
+            head, rest = head + row.system + rest[0], rest[1:]
+        before, behind = rest[0::2], rest[1::2]
+        end = behind[-1].rstrip() or str(self._tokenizer.eos_token)
+        ends = [end if text.startswith(end) else "" for text in behind[:-1]]
+        return _Written(
+            head=head,
+            prompts=[each.prompt + text for each, text in zip(row.exchanges, before, strict=True)],
+            gaps=[text.removeprefix(end) for text in behind[:-1]],
+            answers=[each.completion + end for each, end in zip(row.exchanges, [*ends, end], strict=True)],
+        )
+
+    def _known_frames(self, shape: Shape) -> Frames:
+        if shape not in self._frames:
+            self._frames[shape] = frames(self._render, shape)
+        return self._frames[shape]
+
+    def _render(self, messages: Messages) -> str:
+        try:
+            text: str = self._tokenizer.apply_chat_template(messages, chat_template=self._template, tokenize=False)
+        except TemplateError as error:
+            raise TaskInvalid(
+                f"The base's chat template refuses a dialogue: {error}",
+                code="template_unusable",
+                fix="Choose another base, or give a template of your own",
+            ) from error
+        return text
+
+    def _own_tokens(self, text: str) -> str:
+        """A frame of a template that did not know the base, with the base's own first and last token."""
+        begin, end = (str(token or "") for token in (self._tokenizer.bos_token, self._tokenizer.eos_token))
+        return text.replace(BEGIN_OF_TEXT, begin).replace(END_OF_TEXT, end)
+
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
+        # Frames hold the special tokens; adding them again would put two at the start.
+        tokens: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        return tokens
+
+
+def _joined(prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Example:
+    tokens: list[int] = []
+    spans = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        start = len(tokens) + len(prompt)
+        tokens += prompt + answer
+        spans.append(range(start, len(tokens)))
+    return Example(tokens, tuple(spans))

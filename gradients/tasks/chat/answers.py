@@ -1,0 +1,23 @@
+"""Answers of base and submission side by side, in the format that chat tasks train in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gradients.domain.json import JsonObject
+from gradients.ml.dialogue import family_template
+from gradients.ml.text import ChatFormat
+from gradients.tasks.generation import generate_in
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def generate(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """As gradients.tasks.generation does; a base without a template is asked as its family is."""
+    return generate_in(_format, arguments, report)
+
+
+def _format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
+    return ChatFormat(tokenizer, template=None if tokenizer.chat_template else family_template(tokenizer))

@@ -1,0 +1,38 @@
+"""The metric of chat tasks: cross-entropy on the assistant's tokens, the mean over rows of each conversation's mean (version 1).
+
+A conversation counts the same however long it is, and within one every token of an answer does. Everything else is as in instruct tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gradients.domain.json import JsonObject
+from gradients.ml.base_model import Base, load_base
+from gradients.ml.device import choose_device
+from gradients.ml.dialogue import DialogueFormat, DialogueRow
+from gradients.ml.text import Example, read_rows_of
+from gradients.tasks.chat.spec import ChatParameters
+from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
+from gradients.tasks.measuring import Measured, Progress, measure_completions, measure_entrants, of_row_losses
+
+
+def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a MeasureJob and return where it was measured."""
+    job = MeasureJob.model_validate(arguments)
+    base = load_base(job.base_folder, choose_device())
+    examples = read_examples(base, job.heldout_file, job.parameters)
+
+    def measured(entrant: Entrant, progress: Progress) -> Measured:
+        return of_row_losses(measure_completions(base, examples, entrant, progress))
+
+    measure_entrants(job, measured, rows=len(examples), report=report)
+    return base.device.describe()
+
+
+def read_examples(base: Base, file: Path, parameters: Parameters, *, max_tokens: int | None = None) -> list[Example]:
+    """The conversations of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
+    asked = ChatParameters.model_validate(parameters).max_tokens
+    most = min(asked, base.context, max_tokens or asked)
+    return DialogueFormat(base.tokenizer).encode(read_rows_of(DialogueRow, file), max_tokens=most)

@@ -1,0 +1,183 @@
+"""Chat tasks: conversations of several turns, of which the assistant's are to be learnt."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from gradients.domain.dialogue import Shape
+from gradients.domain.evaluation import MetricName
+from gradients.errors import DatasetInvalid
+from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
+from gradients.tasks.chat.template import frames_of
+from gradients.tasks.chat.turns import (
+    CONTENT_KEYS,
+    ROLE_KEYS,
+    USUAL_ROLES,
+    Dialogue,
+    Role,
+    Spelling,
+    TurnMalformed,
+    dialogue,
+    read_turns,
+)
+from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
+from gradients.tasks.sources import numbers
+
+LONGEST_TEMPLATE = 20_000  # characters; the longest of published models has about 10,000
+
+
+class Columns(BaseModel):
+    """Which column of the data set is which."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    conversations: str = Field(default="conversations", min_length=1, description="lists of turns")
+    system: str | None = Field(default=None, description="a system message of each row's own")
+
+    def named(self) -> list[str]:
+        """The columns that are used."""
+        return [self.conversations, *([self.system] if self.system is not None else [])]
+
+
+class Keys(BaseModel):
+    """The keys of a turn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: str | None = Field(default=None, min_length=1, description="says who speaks; 'from' or 'role' when not given")
+    content: str | None = Field(default=None, min_length=1, description="what is said; 'value' or 'content'")
+
+
+class Roles(BaseModel):
+    """What the data set calls the speakers, where it is none of the usual names (human, user, gpt, assistant, system …)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: str | None = Field(default=None, min_length=1, description="who sets the rules")
+    user: str | None = Field(default=None, min_length=1, description="who asks")
+    assistant: str | None = Field(default=None, min_length=1, description="who answers: the model to be")
+
+    @model_validator(mode="after")
+    def _one_role_a_name(self) -> Self:
+        given = [name for name in self.model_dump().values() if name is not None]
+        if len(set(given)) < len(given):
+            raise ValueError("two roles have the same name")
+        return self
+
+    def by_name(self) -> dict[str, Role]:
+        """Every name that is understood; the customer's own go before the usual ones."""
+        own = {name: cast(Role, role) for role, name in self.model_dump().items() if name is not None}
+        return {**USUAL_ROLES, **own}
+
+
+class ChatParameters(BaseModel):
+    """What a customer says about a chat task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    columns: Columns = Field(default=Columns(), description="which column of the data set is which")
+    keys: Keys = Field(default=Keys(), description="the keys of a turn")
+    roles: Roles = Field(default=Roles(), description="what the data set calls the speakers")
+    system_prompt: str | None = Field(
+        default=None, max_length=LONGEST_CELL, description="a system message for conversations that have none"
+    )
+    template: str | None = Field(
+        default=None, max_length=LONGEST_TEMPLATE, description="a Jinja chat template instead of the base's own"
+    )
+    max_tokens: int = Field(default=1024, ge=16, le=131_072, description="tokens of a conversation that are read")
+
+    @field_validator("template")
+    @classmethod
+    def _about_messages(cls, template: str | None) -> str | None:
+        if template is not None and "messages" not in template:
+            raise ValueError("a chat template goes through `messages`")
+        return template
+
+    @property
+    def spelling(self) -> Spelling:
+        """How the data set writes a turn."""
+        role, content = self.keys.role, self.keys.content
+        return Spelling(self.roles.by_name(), [role] if role else ROLE_KEYS, [content] if content else CONTENT_KEYS)
+
+
+class _Found(NamedTuple):
+    """A conversation and where it stood."""
+
+    number: int  # 1-based
+    dialogue: Dialogue
+
+
+def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
+    """Rows as {"system", "exchanges": [{"prompt", "completion"}], "frames"}; those without an answered prompt are left out and counted."""
+    asked = cast(ChatParameters, parameters)
+    check_columns(rows, asked.columns.named())
+    check_cells(rows, asked.columns.named()[1:])
+    found = _dialogues(rows, asked)
+    kept = [each for each in found if each.dialogue.exchanges]
+    removed = Counter({"empty": len(found) - len(kept)})
+    check_enough(removed["empty"], len(rows), missing="no prompt with an answer")
+    layouts = frames_of(asked.template, {_shape(each.dialogue) for each in kept}) if asked.template else {}
+    return Cleaned(
+        rows=tuple(
+            Numbered(each.number, _normal_form(each.dialogue, layouts.get(_shape(each.dialogue)))) for each in kept
+        ),
+        removed=removed,
+    )
+
+
+def text(row: Row) -> str:
+    """What rows are compared by: all turns, but not the system message, which many rows may share."""
+    exchanges = cast(Sequence[dict[str, str]], row["exchanges"])
+    return "\n".join(f"{each['prompt']} {each['completion']}" for each in exchanges)
+
+
+def _dialogues(rows: Sequence[Row], asked: ChatParameters) -> list[_Found]:
+    """Every row's conversation. Raises DatasetInvalid that names all rows with the first kind of mistake."""
+    found: list[_Found] = []
+    wrong: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for number, row in enumerate(rows, start=1):
+        try:
+            found.append(_Found(number, _dialogue(row, asked)))
+        except TurnMalformed as error:
+            wrong[error.code, error.what, error.fix].append(number)
+    for (code, what, fix), at in wrong.items():
+        raise DatasetInvalid(
+            f"Column '{asked.columns.conversations}' {what} in rows {numbers(at)}", rows=at, code=code, fix=fix
+        )
+    return found
+
+
+def _dialogue(row: Row, asked: ChatParameters) -> Dialogue:
+    """The system message is the conversation's own, or the row's, or the task's."""
+    said = dialogue(read_turns(row.get(asked.columns.conversations), asked.spelling))
+    of_row = cell(row.get(asked.columns.system)) if asked.columns.system is not None else ""
+    return said._replace(system=said.system or of_row or asked.system_prompt or None)
+
+
+def _shape(said: Dialogue) -> Shape:
+    return Shape(system=said.system is not None, exchanges=len(said.exchanges))
+
+
+def _normal_form(said: Dialogue, frames: Sequence[str] | None) -> Row:
+    return {
+        "system": said.system,
+        "exchanges": [{"prompt": prompt, "completion": answer} for prompt, answer in said.exchanges],
+        "frames": list(frames) if frames is not None else None,
+    }
+
+
+CHAT = TaskType(
+    name="chat",
+    title="Conversation",
+    schema=ChatParameters,
+    clean=clean,
+    text=text,
+    metric=MetricName("assistant cross-entropy", "nats/token", 1, "lower"),
+    measure="gradients.tasks.chat.metric:measure",
+    train="gradients.tasks.chat.trainer:train",
+    generate="gradients.tasks.chat.answers:generate",
+)
