@@ -99,8 +99,12 @@ class Journal:
         return self.write(self._records[task_id].model_copy(update=changes))
 
     def sweep(self, *, block: int) -> list[str]:
-        """Remove all but the records of tasks whose reveal ended before `block`; the tasks that had something left."""
-        over = [record.task_id for record in self.all() if record.start.reveal_until_block < block]
+        """Remove all but the records of ended tasks whose reveal ended before `block`; those that had something left.
+
+        A task that has not ended may be written to at this moment.
+        """
+        ended = [record for record in self.all() if record.phase in ("committed", "failed")]
+        over = [record.task_id for record in ended if record.start.reveal_until_block < block]
         return [task_id for task_id in over if _empty(self._folder / task_id)]
 
 

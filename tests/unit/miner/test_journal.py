@@ -95,14 +95,26 @@ def test_openings_are_of_whole_submissions_until_their_reveal_ends() -> None:
         assert list(openings([whole, *others], netuid=3, hotkey="hot", block=block)) == tasks
 
 
-def test_a_sweep_leaves_the_record_and_what_may_still_be_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("reveal_until_block", "changes", "swept"),
+    [
+        (160, {"failure": "x"}, True),
+        (160, {"manifest": "{}", "committed_at_block": 50}, True),
+        (161, {"failure": "x"}, False),
+        (160, {}, False),
+        (160, {"manifest": "{}"}, False),
+    ],
+    ids=["failed", "committed", "still revealed", "still training", "not committed yet"],
+)
+def test_a_sweep_leaves_the_record_and_what_may_still_be_needed(
+    tmp_path: Path, reveal_until_block: int, changes: dict[str, object], swept: bool
+) -> None:
     journal = Journal(tmp_path)
-    for task_id, reveal in ((TASK, 160), (OTHER_TASK, 161)):
-        journal.write(record(task_id, reveal_until_block=reveal))
-        (tmp_path / task_id / "repo").mkdir()
-        (tmp_path / task_id / "repo" / "model.safetensors").write_bytes(b"weights")
-        (tmp_path / task_id / "train.jsonl").write_bytes(b"{}")
-    assert journal.sweep(block=161) == [TASK]
+    journal.write(record(reveal_until_block=reveal_until_block).model_copy(update=changes))
+    (tmp_path / TASK / "repo").mkdir()
+    (tmp_path / TASK / "repo" / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / TASK / "train.jsonl").write_bytes(b"{}")
+    assert journal.sweep(block=161) == ([TASK] if swept else [])
     assert journal.sweep(block=161) == []
-    assert sorted(path.name for path in (tmp_path / TASK).iterdir()) == [RECORD]
-    assert sorted(path.name for path in (tmp_path / OTHER_TASK).iterdir()) == [RECORD, "repo", "train.jsonl"]
+    left = [RECORD] if swept else [RECORD, "repo", "train.jsonl"]
+    assert sorted(path.name for path in (tmp_path / TASK).iterdir()) == left
