@@ -35,7 +35,7 @@ _MIN_CHECKPOINT_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """Hyper-parameters of one run: the fields of TrainingPlan in gradients/tasks/jobs.py, less its recipe."""
+    """Hyper-parameters of one run: the fields of TrainingPlan in gradients/tasks/jobs.py, less its recipe and options."""
 
     method: Literal["lora", "full"]
     learning_rate: float

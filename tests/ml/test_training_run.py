@@ -71,7 +71,7 @@ def settings(**changes: object) -> TrainingSettings:
         "warmup_fraction": 0.0,
         "max_epochs": 1e6,
     } | changes
-    return TrainingSettings(**TrainingPlan.model_validate(plan).model_dump(exclude={"recipe"}))
+    return TrainingSettings(**TrainingPlan.model_validate(plan).model_dump(exclude={"recipe", "options"}))
 
 
 def make_model() -> nn.Module:
@@ -106,8 +106,8 @@ def weight_of(model: nn.Module) -> float:
     return float(weight.item())
 
 
-def test_settings_are_the_plans_fields_less_its_recipe() -> None:
-    assert set(TrainingSettings.__dataclass_fields__) == set(TrainingPlan.model_fields) - {"recipe"}
+def test_settings_are_the_plans_fields_less_its_recipe_and_options() -> None:
+    assert set(TrainingSettings.__dataclass_fields__) == set(TrainingPlan.model_fields) - {"recipe", "options"}
 
 
 def test_the_rate_falls_in_a_straight_line_to_zero_at_the_end_of_the_time(tmp_path: Path) -> None:
