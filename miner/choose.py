@@ -56,7 +56,7 @@ def against_start(start: Start, settings: MinerSettings, *, block: int, block_se
 
 def _against(offer: Offer, situation: Situation, settings: MinerSettings) -> str:
     """The first reason to decline, or nothing."""
-    if offer.type not in settings.task_types:
+    if not settings.accepts(offer.type):
         return f"{offer.type} tasks are not taken here"
     if offer.hours > settings.max_hours:
         return f"{offer.hours:g} hours are more than the {settings.max_hours:g} that are taken here"

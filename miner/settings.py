@@ -18,7 +18,9 @@ class MinerSettings(DaemonSettings):
         default_factory=lambda: shipped_configs() / "recipes" / "lora-tuned.toml",
         description="how to train; see configs/recipes/",
     )
-    task_types: tuple[str, ...] = Field(default=tuple(TYPES), min_length=1, description="kinds of tasks to accept")
+    task_types: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="kinds of tasks to accept; by default every kind there is"
+    )
     concurrent_tasks: int = Field(default=1, ge=1, le=64, description="tasks trained at the same time")
     threads: int = Field(default=1, ge=1, description="CPU threads of a training worker")
     memory_gib: float | None = Field(
@@ -35,11 +37,15 @@ class MinerSettings(DaemonSettings):
 
     @field_validator("task_types")
     @classmethod
-    def _known_types(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in names if name not in TYPES]
+    def _known_types(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        unknown = [name for name in names or () if name not in TYPES]
         if unknown:
             raise ValueError(f"there is no task type '{unknown[0]}'; choose from {', '.join(TYPES)}")
         return names
+
+    def accepts(self, task_type: str) -> bool:
+        """Whether tasks of this type are taken."""
+        return task_type in (TYPES if self.task_types is None else self.task_types)
 
     def resolved_folder(self) -> Path:
         """The folder with ~ expanded."""

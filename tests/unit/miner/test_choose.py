@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradients.axon.messages import Offer, Start
+from gradients.tasks.registry import TYPES
 from miner.choose import GIB, Situation, against_start, choose
 from miner.settings import MinerSettings
 from tests.unit.miner.fakes import BASE_DIGEST, offer, start
@@ -61,6 +62,12 @@ def test_a_task_is_taken_exactly_when_every_bound_holds(hours: float, running: i
     situation = Situation(running, BASE_DIGEST if known else None, needed_bytes=needed, memory_bytes=8 * GIB)
     fits = hours <= 2.0 and running < 2 and needed <= 8 * GIB and known
     assert choose(offer(hours=hours), situation, SETTINGS, recipe="x").accepted == fits
+
+
+def test_every_kind_there_is_and_no_other_is_taken_by_default() -> None:
+    settings = MinerSettings(task_types=None)
+    assert all(choose(offer(type=kind), FREE, settings, recipe="x").accepted for kind in TYPES)
+    assert not choose(offer(type="knitting"), FREE, settings, recipe="x").accepted
 
 
 def test_a_start_inside_its_offer_is_begun() -> None:
