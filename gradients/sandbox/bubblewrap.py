@@ -1,0 +1,187 @@
+"""Runs a program that we have not written: no network, no files, no other processes, and no more than its limits.
+
+Covers: a read-only Python with its standard library, and 16 MiB of scratch space, are all that the program sees; it has a user of its own
+without rights, namespaces of its own, a filter of system calls, and limits on processor time, wall time, memory and output. Nothing of
+it outlives the call. Does not cover: flaws of the kernel behind the calls that are left, and what the time of a run tells.
+
+Fails closed: without bubblewrap, or where it may not work, nothing is run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+from pydantic import JsonValue
+
+from gradients.errors import SetupError
+from gradients.sandbox import inside
+from gradients.sandbox.limits import Limits, ProgramStopped
+from gradients.sandbox.seccomp import filter_program
+
+_SCRATCH_BYTES = 16 * 1024 * 1024
+_SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")  # shared libraries
+_SHOWN_COMPLAINT = 300  # characters of what a program complained of
+_NOBODY = "65534"
+
+
+class _Ending(NamedTuple):
+    """How a run ended."""
+
+    status: int | None  # the program's exit status, 128 + signal when one killed it; None when it was never started
+    in_time: bool
+    answer: bytes
+    complaint: str
+
+
+def run(program: Path, given: JsonValue, *, limits: Limits = Limits()) -> JsonValue:  # noqa: B008 (frozen)
+    """What `main(given)` of the Python file `program` returns, computed inside a sandbox.
+
+    Raises ProgramStopped when the program gives no answer, and SetupError when there is no sandbox to run it in.
+    """
+    ending = _run(program, json.dumps(given).encode(), limits)
+    if ending.status is None and ending.in_time:
+        raise SetupError(
+            f"The sandbox could not be set up: {ending.complaint or 'bwrap gave no reason'}",
+            code="sandbox_refused",
+            fix="bubblewrap needs user namespaces: see gradients/sandbox/README.md",
+        )
+    if ending.status != 0:
+        raise _stopped(ending, limits)
+    try:
+        return cast(JsonValue, json.loads(ending.answer))
+    except (ValueError, RecursionError) as error:
+        raise ProgramStopped("A program ended without an answer that can be read") from error
+
+
+def _run(program: Path, given: bytes, limits: Limits) -> _Ending:
+    with (
+        tempfile.TemporaryFile() as stdin,
+        tempfile.TemporaryFile() as stdout,
+        tempfile.TemporaryFile() as stderr,
+        tempfile.TemporaryFile() as status,
+        _filter() as seccomp,
+    ):
+        stdin.write(given)
+        stdin.seek(0)
+        command = [
+            *_sandbox(program),
+            *("--seccomp", str(seccomp), "--json-status-fd", str(status.fileno())),
+            *_python(),
+            *map(str, (limits.cpu_seconds, limits.memory_bytes, limits.output_bytes)),
+        ]
+        in_time = _wait(command, limits, files=(stdin, stdout, stderr), passed=(seccomp, status.fileno()))
+        return _Ending(
+            _exit_status(status), in_time, _start_of(stdout, limits.output_bytes), _end_of(stderr, _SHOWN_COMPLAINT)
+        )
+
+
+def _wait(command: list[str], limits: Limits, *, files: tuple[IO[bytes], ...], passed: tuple[int, ...]) -> bool:
+    """Whether the command ended before its wall time; it has ended in any case, and so has everything inside."""
+    stdin, stdout, stderr = files
+    process = subprocess.Popen(  # noqa: S603 (bwrap and its arguments are ours)
+        command, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=passed, env={}
+    )
+    try:
+        process.wait(limits.wall_seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    finally:
+        process.kill()  # its first process inside dies with it, and the others with that one
+        process.wait()
+    return True
+
+
+def _sandbox(program: Path) -> list[str]:
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise SetupError(
+            "This needs a sandbox, and bubblewrap is not installed",
+            code="sandbox_missing",
+            fix="apt-get install bubblewrap (Linux); nothing is run without it",
+        )
+    return [
+        bwrap,
+        *("--unshare-user", "--unshare-all", "--disable-userns", "--uid", _NOBODY, "--gid", _NOBODY),
+        *("--cap-drop", "ALL", "--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox"),
+        *("--setenv", "PYTHONHASHSEED", "0", "--setenv", "LANG", "C.UTF-8"),
+        *_python_files(),
+        *("--ro-bind", inside.__file__, "/inside.py", "--ro-bind", str(program), inside.PROGRAM),
+        *("--size", str(_SCRATCH_BYTES), "--tmpfs", "/tmp", "--dev-bind", os.devnull, os.devnull),  # noqa: S108 (inside)
+        *("--remount-ro", "/", "--chdir", "/tmp"),  # noqa: S108 (as above)
+    ]
+
+
+def _python() -> list[str]:
+    """The interpreter itself, not a virtual environment's link to it: alone with its standard library."""
+    return [str(_interpreter()), "-S", "-B", "-P", "-X", "utf8", "/inside.py"]
+
+
+def _interpreter() -> Path:
+    # a virtual environment may hold a copy instead of a link
+    return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+
+
+def _python_files() -> list[str]:
+    """Arguments that show the interpreter, its standard library and the libraries that they load, read-only."""
+    shown = {_interpreter(), *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))}
+    shared = sysconfig.get_config_var("INSTSONAME")
+    if shared:
+        shown.add(Path(sysconfig.get_config_var("LIBDIR")) / shared)
+    arguments = []
+    for folder in map(Path, _SYSTEM_FOLDERS):
+        if folder.is_symlink():
+            arguments += ["--symlink", str(folder.readlink()), str(folder)]
+        elif folder.is_dir():
+            arguments += ["--ro-bind", str(folder), str(folder)]
+    for path in sorted(path for path in shown if path.exists()):
+        arguments += ["--ro-bind", str(path), str(path)]
+    return [*arguments, "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+
+
+@contextmanager
+def _filter() -> Iterator[int]:
+    """A descriptor that the filter of system calls can be read from."""
+    with tempfile.TemporaryFile() as file:
+        file.write(filter_program())
+        file.seek(0)
+        yield file.fileno()
+
+
+def _exit_status(status: IO[bytes]) -> int | None:
+    """What bwrap wrote; it says nothing when the program was never started."""
+    status.seek(0)
+    lines = [json.loads(line) for line in status.read().splitlines()]
+    return next((int(line["exit-code"]) for line in lines if "exit-code" in line), None)
+
+
+def _stopped(ending: _Ending, limits: Limits) -> ProgramStopped:
+    if not ending.in_time or ending.status in (128 + signal.SIGXCPU, 128 + signal.SIGKILL):
+        return ProgramStopped(f"A program took more than {limits.cpu_seconds} s", code="program_slow")
+    if ending.status == inside.EXIT_MEMORY:
+        return ProgramStopped(f"A program took more than {limits.memory_bytes:,} bytes", code="program_memory")
+    if ending.status == inside.EXIT_OUTPUT:
+        return ProgramStopped(f"A program answered more than {limits.output_bytes:,} bytes", code="program_output")
+    return ProgramStopped(f"A program broke off: {ending.complaint or f'exit status {ending.status}'}")
+
+
+def _start_of(file: IO[bytes], most: int) -> bytes:
+    file.seek(0)
+    return file.read(most)
+
+
+def _end_of(file: IO[bytes], most: int) -> str:
+    """The last characters of a file, on one line."""
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - 4 * most))
+    return " ".join(file.read().decode(errors="replace").split())[-most:]
