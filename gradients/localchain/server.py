@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -87,6 +88,13 @@ async def _set_before(stop: asyncio.Event, due: float) -> bool:
     return stop.is_set()
 
 
+def _quiet_logger() -> logging.Logger:
+    """The websocket library's; it would write a traceback for each peer that only looks whether the port is open."""
+    logger = logging.getLogger("websockets.server")
+    logger.setLevel(logging.CRITICAL)
+    return logger
+
+
 @asynccontextmanager
 async def _listening(settings: LocalChainSettings, service: Service) -> AsyncIterator[Server]:
     """The websocket server. Raises SetupError when the address cannot be had."""
@@ -98,6 +106,7 @@ async def _listening(settings: LocalChainSettings, service: Service) -> AsyncIte
             max_size=MAX_MESSAGE_BYTES,
             compression=None,
             close_timeout=CLOSE_SECONDS,
+            logger=_quiet_logger(),
         )
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
