@@ -53,7 +53,9 @@ class Supervisor:
         for keeper in self._keepers.values():
             keeper.cancel()
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
-        await asyncio.gather(*(_stop(child.process) for child in self._children.values()))
+        first, rest = self.children[:1], self.children[1:]  # all others talk to the first, so it goes last
+        for group in (rest, first):
+            await asyncio.gather(*(_stop(child.process) for child in group))
 
     @property
     def children(self) -> Sequence[Child]:
