@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from gradients.chain.wallet import open_wallet
-from gradients.localnet.founding import dev_call
+from gradients.localchain.operator import operating
 from gradients.localnet.plan import free_ports
 from gradients.testing.chain_process import chain_process
 
@@ -109,7 +109,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
     home = tmp_path_factory.mktemp("home")
     with chain_process(home / "chain", "--block-seconds=0.25") as chain:
         address = open_wallet("//Validator", "//Validator//hot").coldkey.ss58_address
-        asyncio.run(dev_call(chain.url, "dev_fund", address, 10**12))
+        asyncio.run(_fund(chain.url, address))
         registered = gradients(home, "register", *VALIDATOR, "-n", chain.url, "--yes")
         assert registered.returncode == 0, registered.stderr
         made = Market(home, chain.url, free_ports(HOST, 1)[0], free_ports("127.0.0.1", 1)[0])
@@ -368,3 +368,8 @@ def model_server(files: Mapping[str, bytes], *, damage: bytes = b"") -> Iterator
     finally:
         server.shutdown()
         server.server_close()
+
+
+async def _fund(url: str, address: str) -> None:
+    async with operating(url) as operator:
+        await operator.fund(address, 10**12)
