@@ -24,6 +24,28 @@ WISHES: Mapping[str, Mapping[str, Json]] = {
         "dataset": str(ASSETS / "data" / "chatterbot-dialogues" / "rows.jsonl"),
         "parameters": {},
     },
+    "grpo": {
+        "type": "grpo",
+        "base": DEFAULT_BASE,
+        "dataset": str(ASSETS / "data" / "wordnet-definitions" / "rows.jsonl"),
+        "parameters": {
+            "columns": {"prompt": "question"},
+            "rewards": [
+                {
+                    "kind": "regular_expression",
+                    "pattern": "(a|an|the) ",
+                    "where": "start",
+                    "ignore_case": True,
+                    "weight": 2,
+                },
+                {"kind": "regular_expression", "pattern": r"[^.!?]*\.", "where": "whole"},  # one whole sentence
+                {"kind": "length", "at_least": 8, "at_most": 14},
+            ],
+            "max_new_tokens": 32,
+            "samples": 2,
+            "temperature": 0.8,
+        },
+    },
 }
 
 

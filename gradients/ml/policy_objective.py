@@ -1,0 +1,132 @@
+"""What a run makes smaller when rewards teach: GRPO (arXiv 2402.03300), one group of answers to each prompt.
+
+Every step draws fresh answers from the model as it is, so there is nothing to clip: with one step per group the ratio of PPO is always one.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from gradients.ml.batching import plan_batches
+from gradients.ml.device import Device
+from gradients.ml.policy import Reference, answer_batch, divergences, token_scores
+from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_FLAT = 1e-4  # keeps a group whose rewards hardly differ from being blown up
+Judge = Callable[[Sequence[int], Sequence[Rollout]], list[float]]  # rows and answers in, rewards of 0..1 out
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """How rewards become gradients."""
+
+    drawing: RolloutSettings  # its samples are the group
+    validation_samples: int
+    beta: float  # reward that a nat per token away from the reference costs
+    seed: int
+
+
+class PolicyObjective:
+    """Mean reward less beta times KL, with its sign turned, as the training loop wants it."""
+
+    def __init__(
+        self,
+        *,
+        train: Sequence[list[int]],
+        validation: Sequence[list[int]],
+        judge: Judge,
+        judge_validation: Judge,
+        reference: Reference,
+        settings: PolicySettings,
+        device: Device,
+    ) -> None:
+        """Args:
+        train, validation: prompts as tokens; the judges are asked by their positions.
+        """
+        self.lengths = [len(prompt) for prompt in train]
+        self._train = train
+        self._validation = validation
+        self._judge = judge
+        self._judge_validation = judge_validation
+        self._reference = reference
+        self._settings = settings
+        self._device = device
+
+    def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
+        """Answers drawn by the rows' own luck, so that a run that was killed draws the same ones again."""
+        groups = self._answers(model, [self._train[row] for row in rows], self._settings.drawing, rows)
+        rollouts = [rollout for group in groups for rollout in group]
+        rewards = self._judge([row for row, group in zip(rows, groups, strict=True) for _ in group], rollouts)
+        advantages = group_advantages(rewards, size=self._settings.drawing.samples)
+        kl = self._push(model, rollouts, advantages)
+        return self._settings.beta * kl - statistics.fmean(rewards)
+
+    def validate(self, model: PreTrainedModel) -> float | None:
+        if not self._validation:
+            return None
+        settings, rows = self._settings, range(len(self._validation))
+        drawing = replace(settings.drawing, samples=settings.validation_samples)
+        groups = self._answers(model, self._validation, drawing, ())
+        rollouts = [rollout for group in groups for rollout in group]
+        rewards = self._judge_validation([row for row in rows for _ in groups[row]], rollouts)
+        kl = divergences(
+            model,
+            self._reference,
+            rollouts,
+            temperature=drawing.temperature,
+            device=self._device,
+            batch_tokens=drawing.batch_tokens,
+        )
+        return settings.beta * statistics.fmean(kl) - statistics.fmean(rewards)
+
+    def _answers(
+        self, model: PreTrainedModel, prompts: Sequence[list[int]], drawing: RolloutSettings, rows: Sequence[int]
+    ) -> list[list[Rollout]]:
+        """Without dropout, whatever the model is in the middle of."""
+        trains = model.training
+        model.eval()
+        seed = hash((self._settings.seed, *rows))  # of numbers: the same in every process
+        try:
+            return roll_out(model, prompts, drawing, seed=seed, device=self._device)
+        finally:
+            model.train(trains)
+
+    def _push(self, model: PreTrainedModel, rollouts: Sequence[Rollout], advantages: Sequence[float]) -> float:
+        """Add the gradients, and return the mean KL. Every token counts the same for the advantage, every answer for the KL."""
+        settings, total = self._settings, 0.0
+        tokens = sum(len(rollout.completion) for rollout in rollouts)
+        lengths = [len(rollout.prompt) + len(rollout.completion) for rollout in rollouts]
+        for positions in plan_batches(lengths, max_tokens=settings.drawing.batch_tokens):
+            batch = answer_batch([rollouts[i] for i in positions], self._device)
+            with self._device.precision():
+                scores = token_scores(model, self._reference, batch, temperature=settings.drawing.temperature)
+            gains = torch.tensor([advantages[i] for i in positions], device=self._device.name)
+            kl = (scores.kl.sum(dim=1) / scores.counts.sum(dim=1)).sum() / len(rollouts)
+            gain = (gains * scores.log_probability.sum(dim=1)).sum() / tokens
+            (settings.beta * kl - gain).backward()
+            total += kl.item()
+        return total
+
+
+def group_advantages(rewards: Sequence[float], *, size: int) -> list[float]:
+    """How much better than its group each answer is, in standard deviations of the group; 0 where all are alike.
+
+    Args:
+        rewards: group after group of `size` answers.
+    """
+    advantages: list[float] = []
+    for start in range(0, len(rewards), size):
+        group = rewards[start : start + size]
+        mean = statistics.fmean(group)
+        spread = math.sqrt(statistics.fmean((reward - mean) ** 2 for reward in group))
+        advantages += [(reward - mean) / (spread + _FLAT) for reward in group]
+    return advantages

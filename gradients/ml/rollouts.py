@@ -1,0 +1,140 @@
+"""Answers that a model draws to prompts: many at once, with the luck of each one fixed beforehand.
+
+The luck is a table of numbers, one per token, that depends on a seed and the prompt alone; so two models that think alike answer alike,
+and their scores can be compared pair by pair. The same rows on the same machine give the same answers bit by bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from gradients.ml.batching import plan_batches
+from gradients.ml.device import Device
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """How answers are drawn."""
+
+    samples: int  # answers to each prompt
+    max_new_tokens: int
+    temperature: float
+    stop_tokens: tuple[int, ...]
+    batch_tokens: int  # padding and answers included
+
+
+class Rollout(NamedTuple):
+    """One answer."""
+
+    prompt: list[int]
+    completion: list[int]  # with the stop token, if it came to one
+    finished: bool
+
+
+class _Padded(NamedTuple):
+    tokens: torch.Tensor  # [rows, longest], int64, prompts at the right end
+    mask: torch.Tensor  # the same, 0 where nothing stands
+
+
+def roll_out(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    settings: RolloutSettings,
+    *,
+    seed: int,
+    device: Device,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[list[Rollout]]:
+    """Each prompt's answers, in the prompts' order; `progress` is told how many prompts are done."""
+    answered: list[list[Rollout]] = [[] for _ in prompts]
+    widths = [(len(prompt) + settings.max_new_tokens) * settings.samples for prompt in prompts]
+    done = 0
+    for positions in plan_batches(widths, max_tokens=settings.batch_tokens):
+        together = [prompts[i] for i in positions]
+        with torch.inference_mode(), device.precision():
+            written = _write(model, together, settings, _luck(together, settings, seed).to(device.name))
+        for position, rows in zip(positions, written.split(settings.samples), strict=True):
+            answered[position] = [_cut(prompts[position], row.tolist(), settings) for row in rows]
+        done += len(positions)
+        progress(done)
+    return answered
+
+
+def _write(
+    model: PreTrainedModel, prompts: Sequence[list[int]], settings: RolloutSettings, luck: torch.Tensor
+) -> torch.Tensor:
+    """Tokens of all answers [prompts * samples, longest], prompt by prompt; what stands behind a stop token means nothing."""
+    tokens, mask = _pad_left(prompts, luck.device)
+    out = model(input_ids=tokens, attention_mask=mask, position_ids=_positions(mask), use_cache=True, logits_to_keep=1)
+    cache: DynamicCache = out.past_key_values
+    cache.batch_repeat_interleave(settings.samples)  # a prompt is read once, however many answers it gets
+    mask = mask.repeat_interleave(settings.samples, dim=0)
+    logits = out.logits.repeat_interleave(settings.samples, dim=0)
+    stops = torch.tensor(settings.stop_tokens, device=luck.device)
+    drawn = [_draw(logits[:, -1], luck[:, 0], settings.temperature)]
+    is_open = ~torch.isin(drawn[0], stops)
+    for step in range(1, settings.max_new_tokens):
+        if not is_open.any():
+            break
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        logits = model(
+            input_ids=drawn[-1][:, None],
+            attention_mask=mask,
+            position_ids=_positions(mask)[:, -1:],
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+        drawn.append(_draw(logits[:, -1], luck[:, step], settings.temperature))
+        is_open &= ~torch.isin(drawn[-1], stops)
+    return torch.stack(drawn, dim=1)
+
+
+def _draw(logits: torch.Tensor, luck: torch.Tensor, temperature: float) -> torch.Tensor:
+    """One token per row [rows]: the first at which the sum of the probabilities passes the row's luck.
+
+    float64, because a vocabulary's many small probabilities add up to less than they should in float32.
+    """
+    sums = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
+    reached = torch.searchsorted(sums, (luck * sums[:, -1])[:, None], right=True).squeeze(1)
+    return reached.clamp(max=logits.shape[-1] - 1)
+
+
+def _luck(prompts: Sequence[list[int]], settings: RolloutSettings, seed: int) -> torch.Tensor:
+    """Numbers in 0..1 [prompts * samples, new tokens], drawn on the CPU so that every device has the same."""
+    shape = (settings.samples, settings.max_new_tokens)
+    return torch.cat([torch.rand(shape, dtype=torch.float64, generator=_generator(prompt, seed)) for prompt in prompts])
+
+
+def _generator(prompt: list[int], seed: int) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}:{prompt}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+
+
+def _pad_left(prompts: Sequence[list[int]], device: torch.device) -> _Padded:
+    """On the left, so that all answers begin in the same column."""
+    longest = max(map(len, prompts))
+    tokens = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    mask = torch.zeros_like(tokens)
+    for row, prompt in enumerate(prompts):
+        tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
+        mask[row, longest - len(prompt) :] = 1
+    return _Padded(tokens.to(device), mask.to(device))
+
+
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    """Where each token stands in its own row; padding stands nowhere, and is given the first place."""
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _cut(prompt: list[int], written: list[int], settings: RolloutSettings) -> Rollout:
+    """The answer up to its stop token."""
+    end = next((i for i, token in enumerate(written, start=1) if token in settings.stop_tokens), None)
+    return Rollout(prompt, written[:end], finished=end is not None)

@@ -1,0 +1,133 @@
+"""The metric of GRPO tasks: weighted mean reward of drawn answers less beta times KL(model || base) (version 1). Higher is better.
+
+Each reward lies in 0..1 by its own definition, never by comparison with other entrants, and the divergence is measured together with the
+reward or not at all. So nobody's score depends on anybody else's, on signs or on ties, and an entrant whose divergence cannot be
+measured has no score instead of a better one.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from gradients.domain.json import JsonObject
+from gradients.ml.base_model import Base, load_base
+from gradients.ml.batching import batch_tokens
+from gradients.ml.device import choose_device
+from gradients.ml.policy import Reference, copied, divergences
+from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
+from gradients.ml.submission import applied
+from gradients.ml.text import ChatFormat
+from gradients.tasks.grpo.rewards.base import Case
+from gradients.tasks.grpo.rewards.catalogue import scores, weighted
+from gradients.tasks.grpo.rows import read_rows
+from gradients.tasks.grpo.spec import GrpoParameters, GrpoRow
+from gradients.tasks.jobs import Entrant, MeasureJob
+from gradients.tasks.measuring import Measured, Progress, blamed, measure_entrants
+
+
+class Answers(NamedTuple):
+    """What one model said to all prompts: `samples` answers to each, prompt by prompt."""
+
+    rollouts: list[Rollout]
+    kl: list[float]  # nats per token
+
+
+def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a MeasureJob and return where it was measured."""
+    job = MeasureJob.model_validate(arguments)
+    asked = GrpoParameters.model_validate(job.parameters)
+    base = load_base(job.base_folder, choose_device())
+    reference = copied(base.model)
+    rows = read_rows(job.heldout_file)
+    prompts = prompt_tokens(base, rows, asked)
+    settings = drawing(base, asked, samples=asked.samples)
+
+    def measured(entrant: Entrant, progress: Progress) -> Measured:
+        with applied(base.model, entrant.folder):
+            groups = roll_out(base.model, prompts, settings, seed=job.seed, device=base.device, progress=progress)
+            answers = _answers(base, reference, [rollout for group in groups for rollout in group], settings)
+        if not all(map(_is_divergence, answers.kl)):
+            raise blamed(entrant, "The divergence from the base is not finite", code="kl_not_finite")
+        return _measured(rows, answers, asked, texts(base, answers.rollouts))
+
+    measure_entrants(job, measured, rows=len(rows), report=report)
+    return base.device.describe()
+
+
+def drawing(base: Base, asked: GrpoParameters, *, samples: int) -> RolloutSettings:
+    """How answers are drawn, in training and in measuring."""
+    return RolloutSettings(
+        samples=samples,
+        max_new_tokens=_answer_tokens(base, asked),
+        temperature=asked.temperature,
+        stop_tokens=tuple(ChatFormat(base.tokenizer).stop_tokens),
+        batch_tokens=batch_tokens(base.device, base.vocabulary),
+    )
+
+
+def prompt_tokens(base: Base, rows: Sequence[GrpoRow], asked: GrpoParameters) -> list[list[int]]:
+    """The prompts as the base's chat format writes them; a long one loses its beginning, so that an answer fits behind it."""
+    chat = ChatFormat(base.tokenizer)
+    most = min(asked.max_tokens, base.context - _answer_tokens(base, asked))
+    return [chat.prompt_tokens(system=row.system, prompt=row.prompt)[-most:] for row in rows]
+
+
+def texts(base: Base, rollouts: Sequence[Rollout]) -> list[str]:
+    """What the answers say."""
+    written: list[str] = base.tokenizer.batch_decode(
+        [rollout.completion for rollout in rollouts], skip_special_tokens=True
+    )
+    return [text.strip() for text in written]
+
+
+def _answers(base: Base, reference: Reference, rollouts: list[Rollout], settings: RolloutSettings) -> Answers:
+    kl = divergences(
+        base.model,
+        reference,
+        rollouts,
+        temperature=settings.temperature,
+        device=base.device,
+        batch_tokens=settings.batch_tokens,
+    )
+    return Answers(rollouts, kl)
+
+
+def _measured(rows: Sequence[GrpoRow], answers: Answers, asked: GrpoParameters, said: Sequence[str]) -> Measured:
+    cases = [Case(text, rows[i // asked.samples].for_rewards()) for i, text in enumerate(said)]
+    by_reward = [scores(reward, cases) for reward in asked.rewards]
+    rewards = weighted(asked.rewards, by_reward)
+    by_answer = [reward - asked.beta * kl for reward, kl in zip(rewards, answers.kl, strict=True)]
+    by_row = [
+        statistics.fmean(by_answer[start : start + asked.samples]) for start in range(0, len(by_answer), asked.samples)
+    ]
+    return Measured(by_row, _extras(answers, rewards, asked, by_reward))
+
+
+def _extras(
+    answers: Answers, rewards: Sequence[float], asked: GrpoParameters, by_reward: Sequence[Sequence[float]]
+) -> Mapping[str, float]:
+    """What the score is made of."""
+    one_by_one = {
+        f"reward_{number}_{reward.kind}": statistics.fmean(said)
+        for number, (reward, said) in enumerate(zip(asked.rewards, by_reward, strict=True), start=1)
+    }
+    return {
+        "reward": statistics.fmean(rewards),
+        "kl": statistics.fmean(answers.kl),
+        **one_by_one,
+        "finished": statistics.fmean(rollout.finished for rollout in answers.rollouts),
+        "tokens": statistics.fmean(len(rollout.completion) for rollout in answers.rollouts),
+    }
+
+
+def _answer_tokens(base: Base, asked: GrpoParameters) -> int:
+    """How long answers may be: at least half of what the base can read is the prompt's."""
+    return min(asked.max_new_tokens, base.context // 2)
+
+
+def _is_divergence(kl: float) -> bool:
+    """Finite, and not negative by more than rounding."""
+    return math.isfinite(kl) and kl > -1e-3

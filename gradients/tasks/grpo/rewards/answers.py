@@ -1,0 +1,60 @@
+"""Rewards for the right answer: the same text, or the same number."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Literal
+
+from pydantic import Field
+
+from gradients.tasks.grpo.rewards.base import Reward, Row, after, text_of
+
+_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?")
+
+
+class ExactAnswer(Reward):
+    """1 for the right text, 0 for any other."""
+
+    kind: Literal["exact_answer"]
+    column: str = Field(default="answer", min_length=1, description="holds the right answer")
+    after: str = Field(default="", max_length=100, description="only what stands behind the last of these words counts")
+    ignore_case: bool = Field(default=True, description="whether capitals matter not")
+
+
+class NumericAnswer(Reward):
+    """1 when the last number is the right one, 0 otherwise."""
+
+    kind: Literal["numeric_answer"]
+    column: str = Field(default="answer", min_length=1, description="holds the right number, perhaps at a text's end")
+    after: str = Field(default="", max_length=100, description="only what stands behind the last of these words counts")
+    tolerance: float = Field(default=1e-6, ge=0, le=1, description="how far off it may be, as a share of the right one")
+
+
+def exact_answer(asked: ExactAnswer, completion: str, row: Row) -> float:
+    """Whether answer and column say the same, whatever the white space and the full stop at the end."""
+    ours, right = (
+        _plain(text, ignore_case=asked.ignore_case)
+        for text in (after(completion, asked.after), text_of(row, asked.column))
+    )
+    return float(ours == right)
+
+
+def numeric_answer(asked: NumericAnswer, completion: str, row: Row) -> float:
+    """Whether the last numbers of answer and column are equal within the tolerance."""
+    ours = last_number(after(completion, asked.after))
+    right = last_number(text_of(row, asked.column))
+    return float(
+        ours is not None and right is not None and math.isclose(ours, right, rel_tol=asked.tolerance, abs_tol=1e-12)
+    )
+
+
+def last_number(text: str) -> float | None:
+    """The last number in a text, commas between thousands allowed; None when there is none."""
+    found = _NUMBER.findall(text)
+    return float(found[-1].replace(",", "")) if found else None
+
+
+def _plain(text: str, *, ignore_case: bool) -> str:
+    plain = " ".join(text.split()).removesuffix(".").rstrip()
+    return plain.casefold() if ignore_case else plain

@@ -1,0 +1,175 @@
+"""GRPO tasks: prompts, and rewards that a program gives to answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from gradients.domain.evaluation import MetricName
+from gradients.errors import DatasetInvalid
+from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
+from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
+from gradients.tasks.grpo.rewards.answers import ExactAnswer, NumericAnswer, last_number
+from gradients.tasks.grpo.rewards.base import Case
+from gradients.tasks.grpo.rewards.catalogue import AnyReward
+from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_function, expectations
+from gradients.tasks.sources import numbers
+
+TRIED_ROWS = 5
+
+
+class Columns(BaseModel):
+    """Which column of the data set is which; rewards name their own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: str = Field(default="prompt", min_length=1, description="what is asked")
+    system: str | None = Field(default=None, description="a system message of each row's own")
+
+    def named(self) -> dict[str, str]:
+        """role -> column, of the columns that are used."""
+        return {role: column for role, column in self.model_dump().items() if column is not None}
+
+
+class GrpoParameters(BaseModel):
+    """What a customer says about a GRPO task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rewards: tuple[AnyReward, ...] = Field(min_length=1, max_length=16, description="what makes an answer good")
+    columns: Columns = Field(default=Columns(), description="which column of the data set is which")
+    system_prompt: str | None = Field(
+        default=None, max_length=LONGEST_CELL, description="a system message for all rows"
+    )
+    max_tokens: int = Field(
+        default=512, ge=8, le=131_072, description="tokens of a prompt that are read, its last ones"
+    )
+    max_new_tokens: int = Field(default=128, ge=1, le=8192, description="tokens of an answer; longer ones are cut")
+    samples: int = Field(default=4, ge=1, le=64, description="answers to each held-out prompt")
+    temperature: float = Field(default=1.0, ge=0.05, le=2.0, description="of the sampling")
+    beta: float = Field(
+        default=0.04, ge=0.001, le=10, description="what a nat per token away from the base costs; never nothing"
+    )
+
+    def references(self) -> dict[str, bool]:
+        """column -> whether it must be text, of all columns that some reward reads."""
+        columns: dict[str, bool] = {}
+        for reward in self.rewards:
+            if isinstance(reward, ExactAnswer | NumericAnswer):
+                columns[reward.column] = True
+            elif isinstance(reward, PythonTests):
+                columns.setdefault(reward.column, False)
+            elif isinstance(reward, Function):
+                columns = {**dict.fromkeys(reward.columns, False), **columns}
+        return columns
+
+
+class GrpoRow(BaseModel):
+    """A row in its normal form."""
+
+    model_config = ConfigDict(frozen=True)
+
+    system: str | None = None
+    prompt: str
+    reference: dict[str, JsonValue] = Field(default_factory=dict, description="what rewards read, by column")
+
+    def for_rewards(self) -> Mapping[str, JsonValue]:
+        """What a reward sees of it."""
+        return {**self.reference, "prompt": self.prompt, "system": self.system}
+
+
+def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
+    """Rows as {"system", "prompt", "reference"}; rows without a prompt or an answer are left out and counted.
+
+    A customer's function is tried in the sandbox on the first rows.
+    """
+    asked = cast(GrpoParameters, parameters)
+    columns, references = asked.columns.named(), asked.references()
+    check_columns(rows, (*columns.values(), *references))
+    check_cells(rows, (*columns.values(), *(column for column, is_text in references.items() if is_text)))
+    kept, removed = [], Counter[str]()
+    for number, row in enumerate(rows, start=1):
+        prompt = cell(row.get(columns["prompt"]))
+        if not prompt or any(row.get(column) in (None, "", []) for column in references):
+            removed["empty"] += 1
+            continue
+        kept.append(Numbered(number, _normal_form(prompt, row, asked)))
+    check_enough(removed["empty"], len(rows), missing="no prompt or nothing to judge an answer by")
+    _check_references(kept, asked)
+    _try_functions(kept, asked)
+    return Cleaned(rows=tuple(kept), removed=removed)
+
+
+def text(row: Row) -> str:
+    """What rows are compared by: the same prompt asks the same, whatever the right answer is said to be."""
+    return str(row["prompt"])
+
+
+def _normal_form(prompt: str, row: Row, asked: GrpoParameters) -> Row:
+    own = cell(row.get(asked.columns.system)) if asked.columns.system else ""
+    references: dict[str, JsonValue] = {
+        column: cell(row[column]) if is_text else row[column] for column, is_text in asked.references().items()
+    }
+    return {"system": own or asked.system_prompt, "prompt": prompt, "reference": references}
+
+
+def _check_references(rows: Sequence[Numbered], asked: GrpoParameters) -> None:
+    """Raises DatasetInvalid with the numbers of rows whose answer or tests cannot be used."""
+    for reward in asked.rewards:
+        if isinstance(reward, NumericAnswer):
+            wrong = [row.number for row in rows if last_number(str(_reference(row, reward.column))) is None]
+            _refuse(wrong, f"Column '{reward.column}' holds no number")
+        elif isinstance(reward, PythonTests):
+            problems = {row.number: _problem(_reference(row, reward.column)) for row in rows}
+            wrong = [number for number, problem in problems.items() if problem]
+            first = problems[wrong[0]] if wrong else ""
+            _refuse(wrong, f"Column '{reward.column}' holds tests that cannot be used ({first})")
+
+
+def _problem(tests: JsonValue) -> str:
+    """What is wrong with a row's tests; nothing when they are good."""
+    if not isinstance(tests, str | list):
+        return "neither text nor a list"
+    try:
+        expectations(tests)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _refuse(rows: Sequence[int], what: str) -> None:
+    if rows:
+        raise DatasetInvalid(
+            f"{what} in rows {numbers(rows)}",
+            rows=rows,
+            fix="See gradients/tasks/grpo/README.md for what a reward reads",
+        )
+
+
+def _try_functions(rows: Sequence[Numbered], asked: GrpoParameters) -> None:
+    """Raises TaskInvalid for a customer's function that fails on what a model may answer, and SetupError without a sandbox."""
+    seen = [GrpoRow.model_validate(row.row) for row in rows[:TRIED_ROWS]]
+    cases = [Case(answer, row.for_rewards()) for row in seen for answer in ("", row.prompt)]
+    for reward in asked.rewards:
+        if isinstance(reward, Function) and cases:
+            check_function(reward, cases)
+
+
+def _reference(row: Numbered, column: str) -> JsonValue:
+    return cast(Mapping[str, JsonValue], row.row["reference"])[column]
+
+
+GRPO = TaskType(
+    name="grpo",
+    title="Learning from rewards (GRPO)",
+    schema=GrpoParameters,
+    clean=clean,
+    text=text,
+    metric=MetricName("reward less KL", "reward, at most 1", 1, "higher"),
+    measure="gradients.tasks.grpo.metric:measure",
+    train="gradients.tasks.grpo.trainer:train",
+    generate="gradients.tasks.generation:generate",
+)

@@ -1,0 +1,79 @@
+"""The reference trainer of GRPO tasks: answers are drawn, judged by the customer's rewards, and the better ones made likelier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gradients.domain.json import JsonObject
+from gradients.ml.base_model import Base
+from gradients.ml.objective import split_validation
+from gradients.ml.policy import adapter_off, copied
+from gradients.ml.policy_objective import Judge, PolicyObjective, PolicySettings
+from gradients.ml.rollouts import Rollout
+from gradients.ml.training import TrainingSettings
+from gradients.tasks.grpo.metric import drawing, prompt_tokens, texts
+from gradients.tasks.grpo.rewards.base import Case
+from gradients.tasks.grpo.rewards.catalogue import scores, weighted
+from gradients.tasks.grpo.rows import read_rows
+from gradients.tasks.grpo.spec import GrpoParameters, GrpoRow
+from gradients.tasks.jobs import TrainJob
+from gradients.tasks.training import Trainable, language_model, run_job
+
+
+class GrpoOptions(BaseModel):
+    """Knobs of this trainer, in a plan's `options`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    answers: int = Field(default=8, ge=2, le=64, description="drawn for each prompt of a step: the group")
+    beta: float | None = Field(default=None, ge=0, le=10, description="pull to the base; by default the task's own")
+    most_validation_rows: int = Field(
+        default=48, ge=1, le=256, description="prompts kept to choose the best weights by"
+    )
+    validation_answers: int = Field(default=2, ge=1, le=64, description="drawn for each of them")
+
+
+def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a TrainJob and return a TrainResult."""
+    return run_job(arguments, report, _trainable)
+
+
+def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
+    options = GrpoOptions.model_validate(job.plan.options)
+    asked = GrpoParameters.model_validate(job.parameters)
+
+    def objective(base: Base) -> PolicyObjective:
+        rows = read_rows(job.train_file)
+        prompts = prompt_tokens(base, rows, asked)
+        train, validation = split_validation(
+            len(rows), fraction=settings.validation_fraction, seed=job.seed, most=options.most_validation_rows
+        )
+        return PolicyObjective(
+            train=[prompts[i] for i in train],
+            validation=[prompts[i] for i in validation],
+            judge=_judge(base, [rows[i] for i in train], asked),
+            judge_validation=_judge(base, [rows[i] for i in validation], asked),
+            reference=adapter_off if settings.method == "lora" else copied(base.model),
+            settings=PolicySettings(
+                drawing=drawing(base, asked, samples=options.answers),
+                validation_samples=options.validation_answers,
+                beta=asked.beta if options.beta is None else options.beta,
+                seed=job.seed,
+            ),
+            device=base.device,
+        )
+
+    return language_model(job, settings, objective)
+
+
+def _judge(base: Base, rows: Sequence[GrpoRow], asked: GrpoParameters) -> Judge:
+    """Rewards of answers as the metric counts them."""
+
+    def judge(positions: Sequence[int], rollouts: Sequence[Rollout]) -> list[float]:
+        said = texts(base, rollouts)
+        cases = [Case(text, rows[row].for_rewards()) for text, row in zip(said, positions, strict=True)]
+        return weighted(asked.rewards, [scores(reward, cases) for reward in asked.rewards])
+
+    return judge

@@ -1,0 +1,430 @@
+"""What a customer may say about a GRPO task, what its rows become, and what each reward says of an answer."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from gradients.domain.task import Hotkey
+from gradients.errors import Blame, DatasetInvalid, TaskInvalid
+from gradients.scoring.placing import Entry, place
+from gradients.scoring.rules import SCHEDULE
+from gradients.tasks.base import Row
+from gradients.tasks.grpo.rewards.base import Case
+from gradients.tasks.grpo.rewards.catalogue import AnyReward, scores, weighted
+from gradients.tasks.grpo.rewards.programs import Expectation, expectations
+from gradients.tasks.grpo.rewards.structure import conforms
+from gradients.tasks.grpo.spec import GRPO, GrpoParameters, clean, text
+from gradients.testing.sandboxes import reason_to_skip
+
+NO_SANDBOX = reason_to_skip()
+needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX or "there is one")
+REWARD: TypeAdapter[AnyReward] = TypeAdapter(AnyReward)
+SHORT: JsonValue = {"kind": "length", "at_most": 5}
+
+
+def reward(kind: str, **parameters: JsonValue) -> AnyReward:
+    return REWARD.validate_python({"kind": kind, **parameters})
+
+
+def score(asked: AnyReward, completion: str, **row: JsonValue) -> float:
+    return scores(asked, [Case(completion, row)])[0]
+
+
+def parameters(*rewards: JsonValue, **more: JsonValue) -> GrpoParameters:
+    return GrpoParameters.model_validate({"rewards": list(rewards or [SHORT]), **more})
+
+
+def cleaned(asked: GrpoParameters, *rows: Row) -> list[Row]:
+    return [numbered.row for numbered in clean(rows, asked).rows]
+
+
+# ---- the catalogue
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [("Paris", 1.0), (" paris. ", 1.0), ("PARIS", 1.0), ("Paris, France", 0.0), ("", 0.0), ("It is Paris", 0.0)],
+)
+def test_an_exact_answer_says_the_same_words(answer: str, said: float) -> None:
+    assert score(reward("exact_answer"), answer, answer="Paris") == said
+
+
+def test_an_exact_answer_may_be_asked_to_stand_behind_a_word() -> None:
+    asked = reward("exact_answer", after="Answer:", ignore_case=False)
+    assert score(asked, "Answer: London? No. Answer: Paris", answer="Paris") == 1.0
+    assert score(asked, "Paris", answer="Paris") == 0.0
+    assert score(asked, "Answer: paris", answer="Paris") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "said"),
+    [
+        ("So it is 42.", "42", 1.0),
+        ("42 of 100", "42", 0.0),
+        ("1,234.50", "#### 1234.5", 1.0),
+        ("-3e2", "-300", 1.0),
+        ("no number", "0", 0.0),
+        ("0", "0.0", 1.0),
+        ("1e999", "1", 0.0),
+        ("99.9", "100", 0.0),
+        ("", "7", 0.0),
+    ],
+)
+def test_a_numeric_answer_ends_with_the_right_number(answer: str, right: str, said: float) -> None:
+    assert score(reward("numeric_answer"), answer, answer=right) == said
+
+
+def test_a_numeric_answer_may_be_off_by_its_tolerance() -> None:
+    assert score(reward("numeric_answer", tolerance=0.01), "99.5", answer="100") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("<think>a</think> <answer>b</answer>", 1.0),
+        ("Well: <think>a</think> <answer>b</answer>", 0.5),  # text where none may be
+        ("<think>a</think><answer>b</answer><answer>c</answer>", 0.5),  # a part twice
+        ("<think>a</think> b", 0.25),  # two of four parts, and another end
+        ("<answer>b</answer><think>a</think>", 0.25),  # in order: the two last of think only
+        ("b", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_a_layout_counts_its_parts_in_order(answer: str, said: float) -> None:
+    assert score(reward("format", layout="<think>{}</think>{}<answer>{}</answer>"), answer) == said
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [("a b c", 1.0), ("a b c d", 1.0), ("a b", 2 / 3), ("", 0.0), ("a b c d e f g h", 0.5)]
+)
+def test_a_length_is_right_within_its_range_and_less_so_outside(answer: str, said: float) -> None:
+    assert score(reward("length", at_least=3, at_most=4), answer) == said
+
+
+def test_a_length_counts_characters_when_asked() -> None:
+    assert score(reward("length", unit="characters", at_most=4), " abcd ") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("where", "answer", "said"),
+    [
+        ("anywhere", "xab", 1.0),
+        ("start", "xab", 0.0),
+        ("start", "abx", 1.0),
+        ("whole", "abx", 0.0),
+        ("whole", "ab", 1.0),
+    ],
+)
+def test_a_pattern_matches_where_it_has_to(where: str, answer: str, said: float) -> None:
+    assert score(reward("regular_expression", pattern="ab", where=where), answer) == said
+    assert score(reward("regular_expression", pattern="ab", where=where, negated=True), answer) == 1.0 - said
+
+
+@pytest.mark.parametrize("negated", [False, True])
+def test_a_pattern_that_never_ends_is_stopped_and_is_the_customers_fault(negated: bool) -> None:
+    asked = reward("regular_expression", pattern="(a|aa)+", where="whole", negated=negated)
+    started = time.monotonic()
+    with pytest.raises(TaskInvalid) as refused:
+        score(asked, "a" * 80 + "!")
+    assert (refused.value.code, refused.value.blame) == ("reward_slow", Blame.CUSTOMER)
+    assert time.monotonic() - started < 20
+
+
+SHAPE: dict[str, JsonValue] = {
+    "type": "object",
+    "properties": {"age": {"type": "integer", "minimum": 0}, "tags": {"type": "array", "items": {"type": "string"}}},
+    "required": ["age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ('{"age": 3}', 1.0),
+        ('Here:\n```json\n{"age": 3.0, "tags": ["x"]}\n```', 1.0),
+        ('{"age": true}', 0.25),
+        ('{"age": -1}', 0.25),
+        ('{"age": 3, "tags": [1]}', 0.25),
+        ('{"age": 3, "more": 1}', 0.25),
+        ("{}", 0.25),
+        ("3", 0.25),
+        ("age: 3", 0.0),
+        ("[" * 100_000, 0.0),
+        ("", 0.0),
+    ],
+)
+def test_json_of_the_right_shape_beats_json_beats_text(answer: str, said: float) -> None:
+    assert score(reward("json_schema", shape=SHAPE), answer) == said
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"enum": [1, "a"]}, [1, 1.0, "a"], [True, "b", None]),
+        ({"const": None}, [None], [0, False, ""]),
+        ({"anyOf": [{"type": "null"}, {"type": "string", "minLength": 2}]}, [None, "ab"], ["a", 1]),
+        ({"type": ["number", "boolean"], "maximum": 3}, [3, True, 2.5], [3.5, "1"]),
+        ({"minItems": 1, "maxItems": 2}, [[1], [1, 2], "no list"], [[], [1, 2, 3]]),
+        ({"additionalProperties": {"type": "string"}, "properties": {"a": True}}, [{"a": 1, "b": "x"}], [{"b": 1}]),
+        (True, [1, None], []),
+        (False, [], [1, None]),
+        ({"title": "anything"}, [1], []),
+    ],
+)
+def test_each_keyword_of_a_schema_means_what_json_schema_says(
+    schema: JsonValue, good: Sequence[JsonValue], bad: Sequence[JsonValue]
+) -> None:
+    assert all(conforms(schema, value) for value in good)
+    assert not any(conforms(schema, value) for value in bad)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+CHEAP = [
+    reward("exact_answer"),
+    reward("numeric_answer"),
+    reward("format", layout="<a>{}</a>"),
+    reward("length", at_least=2, at_most=9),
+    reward("regular_expression", pattern="[a-z]+"),
+    reward("json_schema", shape=SHAPE),
+]
+
+
+@given(st.text() | JSON.map(json.dumps), st.text())
+def test_every_reward_lies_between_0_and_1_and_says_the_same_twice(completion: str, answer: str) -> None:
+    for asked in CHEAP:
+        said = score(asked, completion, answer=answer)
+        assert 0.0 <= said <= 1.0
+        assert said == score(asked, completion, answer=answer)
+
+
+def test_the_mean_of_rewards_is_weighted() -> None:
+    rewards = [reward("length", at_most=5, weight=3), reward("regular_expression", pattern="a")]
+    assert weighted(rewards, [[1.0, 0.5], [0.0, 1.0]]) == [0.75, 0.625]  # (3·1 + 0) / 4, (3·0.5 + 1) / 4
+
+
+# ---- rewards that run programs
+
+
+def test_tests_are_split_into_what_goes_in_and_what_stays_outside() -> None:
+    assert expectations("assert add(1, 2) == 3\nassert is_even(4)") == [
+        Expectation("add(1, 2)", "3"),
+        Expectation("bool(is_even(4))", "True"),
+    ]
+    assert expectations(["assert f() == {'a': [1, (2,)]}"]) == [Expectation("f()", "{'a': [1, (2,)]}")]
+
+
+@pytest.mark.parametrize("tests", ["", "x = 1", "assert f() ==", "assert f() == g()", "import os"])
+def test_other_statements_are_no_tests(tests: str) -> None:
+    with pytest.raises(ValueError):
+        expectations(tests)
+
+
+TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0\nassert add(0.1, 0.2) == 0.3\nassert add('a', 'b') == 'ab'"
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("def add(a, b):\n    return a + b", 1.0),
+        ("Sure!\n```python\ndef add(a, b): return a + b\n```\nThat adds.", 1.0),
+        ("def add(a, b):\n    return a - b", 0.0),
+        ("def add(a, b):\n    return 3 if a == 1 else 1 / 0", 0.25),
+        ("def add(a, b):\n    while a == 'a': pass\n    return a + b", 0.0),  # all tests share the time
+        ("class Yes:\n    __eq__ = lambda *_: True\n    __repr__ = lambda _: 'True'\ndef add(a, b): return Yes()", 0.0),
+        ('import os\nos.write(3, b\'["3", "3", "3", "3"]\')\nos._exit(0)', 0.25),  # knows not what is expected
+        ("import sys; sys.exit(0)", 0.0),
+        ("raise SystemExit", 0.0),
+        ("not python", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_python_gets_the_share_of_tests_that_it_passes(answer: str, said: float) -> None:
+    assert score(reward("python_tests", cpu_seconds=1), answer, tests=TESTS) == said
+
+
+COUNTS_E = "def reward(completion, row):\n    return completion.count(row['letter']) - 2"
+
+
+@needs_sandbox
+def test_a_customers_function_is_brought_into_its_range() -> None:
+    asked = reward("function", source=COUNTS_E, columns=["letter"], low=-2, high=2)
+    cases = [Case(completion, {"letter": "e"}) for completion in ("", "e", "ee", "eeee", "eeeeee")]
+    assert scores(asked, cases) == [0.0, 0.25, 0.5, 1.0, 1.0]
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return 1 / 0",
+        "return 'good'",
+        "return None",
+        "return float('nan')",
+        "return 10 ** 400",
+        "return completion[0]",
+        "open('/etc/passwd')",
+        "import socket; socket.socket()",
+        "import os; os.fork()",
+        "return len('x' * 10 ** 10)",
+        "raise SystemExit(0)",
+        "import os; os._exit(0)",
+    ],
+)
+def test_a_customers_function_that_fails_is_the_customers_fault(body: str) -> None:
+    asked = reward("function", source=f"def reward(completion, row):\n    {body}")
+    with pytest.raises(TaskInvalid) as refused:
+        score(asked, "")
+    assert (refused.value.code, refused.value.blame) == ("reward_failed", Blame.CUSTOMER)
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        (
+            "calls = []\ndef reward(completion, row):\n    calls.append(1)\n    return len(calls) / 100",
+            "reward_not_pure",
+        ),
+        ("def reward(completion, row):\n    return row['tone']", "reward_failed"),
+    ],
+)
+def test_a_customers_function_is_tried_before_the_task_is_offered(source: str, code: str) -> None:
+    asked = parameters({"kind": "function", "source": source})
+    with pytest.raises(TaskInvalid) as refused:
+        clean([{"prompt": f"Count to {number}"} for number in range(5)], asked)
+    assert refused.value.code == code
+
+
+# ---- the schema
+
+
+@pytest.mark.parametrize(
+    "given_parameters",
+    [
+        {},
+        {"rewards": []},
+        {"rewards": [{"kind": "beauty"}]},
+        {"rewards": [{"kind": "length"}]},
+        {"rewards": [{"kind": "length", "at_least": 3, "at_most": 2}]},
+        {"rewards": [{"kind": "length", "at_most": 2, "weight": 0}]},
+        {"rewards": [{"kind": "length", "at_most": 2, "weight": -1}]},
+        {"rewards": [{"kind": "length", "at_most": 2, "weight": float("inf")}]},
+        {"rewards": [{"kind": "format", "layout": "{}"}]},
+        {"rewards": [{"kind": "regular_expression", "pattern": "("}]},
+        {"rewards": [{"kind": "regular_expression", "pattern": "((a{1000}){1000}){1000}"}]},
+        {"rewards": [{"kind": "regular_expression", "pattern": "(a{,200}){3,200}"}]},
+        {"rewards": [{"kind": "regular_expression", "pattern": "a{99999999999999999999}"}]},
+        {"rewards": [{"kind": "regular_expression", "pattern": "(?:kitten){e<=2}(?R)"}]},
+        {"rewards": [{"kind": "json_schema", "shape": {"pattern": "(a+)+$"}}]},
+        {"rewards": [{"kind": "json_schema", "shape": {"$ref": "http://127.0.0.1/"}}]},
+        {"rewards": [{"kind": "json_schema", "shape": {"type": "text"}}]},
+        {"rewards": [{"kind": "json_schema", "shape": {"properties": [1]}}]},
+        {"rewards": [{"kind": "json_schema", "shape": {"minimum": "low"}}]},
+        {"rewards": [{"kind": "function", "source": "def score(completion, row): return 1"}]},
+        {"rewards": [{"kind": "function", "source": "def reward("}]},
+        {"rewards": [{"kind": "function", "source": COUNTS_E, "low": 1, "high": 1}]},
+        {"rewards": [SHORT], "beta": 0},
+        {"rewards": [SHORT], "samples": 0},
+        {"rewards": [SHORT], "temperature": 0},
+    ],
+)
+def test_parameters_that_make_no_task_are_refused(given_parameters: dict[str, JsonValue]) -> None:
+    with pytest.raises(ValidationError):
+        GrpoParameters.model_validate(given_parameters)
+
+
+def test_reading_a_customers_function_does_not_run_it() -> None:
+    source = "raise SystemExit('it was run')\ndef reward(completion, row): return 1.0"
+    assert parameters({"kind": "function", "source": source}).rewards[0].kind == "function"
+
+
+def test_parameters_survive_their_json_form() -> None:
+    asked = parameters(
+        SHORT,
+        {"kind": "json_schema", "shape": SHAPE},
+        {"kind": "function", "source": COUNTS_E, "columns": ["letter"]},
+        {"kind": "python_tests"},
+        columns={"prompt": "question", "system": "manner"},
+    )
+    assert GrpoParameters.model_validate_json(asked.model_dump_json()) == asked
+
+
+# ---- the rows
+
+
+def test_a_row_keeps_the_columns_that_its_rewards_read() -> None:
+    asked = parameters(
+        {"kind": "numeric_answer", "column": "result"},
+        {"kind": "python_tests"},
+        columns={"prompt": "question", "system": "manner"},
+        system_prompt="Be brief.",
+    )
+    row: Row = {"question": " Add. ", "manner": "", "result": 3, "tests": ["assert f() == 3"], "unread": "x"}
+    assert cleaned(asked, row) == [
+        {"system": "Be brief.", "prompt": "Add.", "reference": {"result": "3", "tests": ["assert f() == 3"]}}
+    ]
+    assert text(cleaned(asked, row)[0]) == "Add."
+
+
+def test_rows_without_a_prompt_or_an_answer_are_left_out_and_counted() -> None:
+    asked = parameters({"kind": "exact_answer"})
+    rows: list[Row] = [{"prompt": "Q", "answer": "A"}, {"prompt": "", "answer": "A"}, {"prompt": "Q", "answer": None}]
+    result = clean(rows, asked)
+    assert [numbered.number for numbered in result.rows] == [1]
+    assert result.removed == {"empty": 2}
+
+
+@pytest.mark.parametrize(
+    ("asked", "column", "bad"),
+    [
+        ({"kind": "numeric_answer", "column": "about"}, "about", "many"),
+        ({"kind": "python_tests", "column": "about"}, "about", "add(1, 2)"),
+        ({"kind": "python_tests", "column": "about"}, "about", 7),
+        ({"kind": "exact_answer", "column": "about"}, "about", {"text": "A"}),
+        (SHORT, "prompt", ["a", "b"]),
+    ],
+)
+def test_what_a_reward_cannot_read_is_refused_by_row(asked: JsonValue, column: str, bad: JsonValue) -> None:
+    good: Row = {"prompt": "Q", "about": "assert f() == 1"}
+    with pytest.raises(DatasetInvalid) as refused:
+        clean([good, {**good, column: bad}, good], parameters(asked))
+    assert refused.value.rows == (2,)
+
+
+def test_a_column_that_is_not_there_is_named() -> None:
+    with pytest.raises(DatasetInvalid, match="no column 'answer'"):
+        clean([{"prompt": "Q", "answers": "A"}], parameters({"kind": "exact_answer"}))
+
+
+# ---- what the market makes of the metric's numbers
+
+
+@given(st.lists(st.floats(-3, 1), min_size=2, max_size=8, unique=True), st.floats(-3, 1))
+def test_scores_below_zero_are_placed_like_all_others(values: list[float], base: float) -> None:
+    entries = [Entry(hotkey=Hotkey(f"miner-{i}"), value=value, committed_at_block=i) for i, value in enumerate(values)]
+    places = place(entries, base_value=base, better=GRPO.metric.better, factor=1.0, rules=SCHEDULE[0])
+    ranked = [values[int(placing.hotkey.removeprefix("miner-"))] for placing in places if placing.rank is not None]
+    assert ranked == sorted((value for value in values if value != base), reverse=True)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["early", "late", "better"])))
+def test_a_tie_below_zero_goes_to_the_earlier_commitment_in_any_order(order: Sequence[str]) -> None:
+    values = {"early": (-0.52, 1), "late": (-0.52, 2), "better": (-0.5, 3)}
+    entries = [Entry(hotkey=Hotkey(name), value=values[name][0], committed_at_block=values[name][1]) for name in order]
+    places = place(entries, base_value=-0.6, better=GRPO.metric.better, factor=1.0, rules=SCHEDULE[0])
+    assert [placing.hotkey for placing in places] == ["better", "early", "late"]
+    assert places[0].points > places[1].points
