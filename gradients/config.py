@@ -69,6 +69,10 @@ class AxonSettings(Section):
     external_port: int | None = Field(default=None, ge=1, le=65535, description="port to publish; by default the port")
     requests_per_minute: int = Field(default=600, ge=1, description="requests that one caller may send in a minute")
 
+    nonces_url: str | None = Field(
+        default=None, description="redis://host:port/0 where several processes answer for one hotkey"
+    )
+
     def published(self, listening: AxonAddress) -> AxonAddress:
         """What to tell the chain about an axon that listens there. Raises SetupError when that is every interface."""
         address = AxonAddress(self.external_ip or listening.ip, self.external_port or listening.port)

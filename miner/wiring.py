@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gradients.axon.auth import MetagraphPolicy
+from gradients.axon.auth import MetagraphPolicy, nonces_at
 from gradients.axon.client import AxonClient
 from gradients.axon.limits import ServerLimits
 from gradients.axon.server import signed_app
@@ -67,7 +67,8 @@ def build(settings: MinerSettings) -> Daemon:
     )
     policy = MetagraphPolicy(view.metagraph, validators_only=True, min_stake_alpha=settings.min_validator_stake_alpha)
     limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
-    app = signed_app(keypair=keys.hotkey, policy=policy, limits=limits)
+    nonces = nonces_at(settings.axon.nonces_url)
+    app = signed_app(keypair=keys.hotkey, policy=policy, nonces=nonces, limits=limits)
     add_routes(app, endpoints)
     return Daemon(gateway, view, journal, attempts, app, settings, begun)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI
 
-from gradients.axon.auth import MetagraphPolicy
+from gradients.axon.auth import MetagraphPolicy, nonces_at
 from gradients.axon.client import AxonClient
 from gradients.axon.limits import ServerLimits
 from gradients.axon.server import signed_app
@@ -111,6 +111,7 @@ def _stages(
 def _axon_app(settings: ValidatorSettings, keys: Keys, view: ChainView, ledger: Ledger, store: ContentStore) -> FastAPI:
     """The axon that gives train rows to registered hotkeys."""
     limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
-    app = signed_app(keypair=keys.hotkey, policy=MetagraphPolicy(view.metagraph), limits=limits)
+    nonces = nonces_at(settings.axon.nonces_url)
+    app = signed_app(keypair=keys.hotkey, policy=MetagraphPolicy(view.metagraph), nonces=nonces, limits=limits)
     add_data_route(app, ledger=ledger, store=store)
     return app

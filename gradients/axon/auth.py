@@ -16,10 +16,11 @@ from bittensor import http_auth
 
 from gradients.domain.chain import Metagraph, Neuron
 from gradients.domain.task import Hotkey
-from gradients.errors import OutsideError, PeerRefused
+from gradients.errors import OutsideError, PeerRefused, SetupError
 
 MAX_AGE_SECONDS = 10.0
 ALLOWED_SKEW_SECONDS = 2.0
+TIMEOUT_SECONDS = 2.0  # of a shared store of nonces
 HEADER_CRYPTO = "x-bittensor-crypto"
 HEADER_HOTKEY = "x-bittensor-hotkey"
 HEADER_NONCE = "x-bittensor-nonce"
@@ -112,15 +113,24 @@ class Nonces:
 class RedisNonces:
     """Replay protection for several processes behind one hotkey: SET NX EX on a shared server.
 
-    Nothing is lost when the server restarts but the memory of the last seconds; requests are refused while it is away.
+    Nothing is lost when the server restarts but the memory of the last seconds; requests are refused while it is away. It is asked
+    on the event loop: it has to stand near by (0.2 ms on one machine), and one that hangs costs TIMEOUT_SECONDS a request.
     """
 
     retention = 60.0
 
     def __init__(self, url: str) -> None:
-        import redis
-
-        self._server = redis.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=2.0)
+        """Raises SetupError when the package redis is missing or the URL is none of its."""
+        try:
+            import redis
+        except ModuleNotFoundError as error:
+            raise SetupError("Shared nonces need the package redis", fix="Install gradients-subnet[redis]") from error
+        try:
+            self._server = redis.Redis.from_url(
+                url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
+            )
+        except ValueError as error:
+            raise SetupError(f"axon.nonces_url is no Redis URL: {error}", fix="Write redis://host:port/0") from error
         self._failure = redis.RedisError
 
     def check_and_store(self, hotkey_ss58: str, nonce_ns: int) -> bool:
@@ -130,6 +140,11 @@ class RedisNonces:
             return bool(self._server.set(key, b"1", nx=True, ex=int(self.retention)))
         except self._failure as error:
             raise NoncesUnavailable("Whether the request is a replay cannot be told at the moment") from error
+
+
+def nonces_at(url: str | None) -> http_auth.NonceStore:
+    """This process's own memory, or the one that it shares at a Redis URL. Raises SetupError."""
+    return RedisNonces(url) if url else Nonces()
 
 
 def claimed_caller(headers: Mapping[str, str], policy: CallerPolicy) -> Caller:
