@@ -1,7 +1,7 @@
-"""Where rows come from: files of the common formats, folders saved by `datasets`, and data sets of a hub.
+"""Where rows come from: files of the common formats, folders saved by `datasets`, data sets of a hub, URLs, and objects of an S3 store.
 
 Covers: size, row and encoding limits, one clear error with row numbers for whatever cannot be used. Does not cover: how files are read
-(formats.py), and what the rows mean (each task type's `clean`).
+(formats.py), how they are fetched (hub.py, urls.py, s3.py), and what the rows mean (each task type's `clean`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from gradients.errors import DatasetInvalid, TaskInvalid
+from gradients.tasks.access import OUTSIDERS, Access
 from gradients.tasks.base import Row
 from gradients.tasks.formats import reader_of
 
@@ -50,32 +51,73 @@ class HubSource(BaseModel):
     split: str = Field(default="train", pattern=r"^\w[\w.-]{0,63}$")
 
 
-DatasetSource = Annotated[FileSource | HubSource, Field(discriminator="kind")]
-_SOURCE: TypeAdapter[FileSource | HubSource] = TypeAdapter(DatasetSource)
+class UrlSource(BaseModel):
+    """A file that anybody with its URL can have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["url"] = "url"
+    url: str = Field(pattern=r"^https?://[^\s@/?#]+([/?#]\S*)?$", max_length=4096)  # never with a password
+
+
+class S3Source(BaseModel):
+    """An object of an S3 store."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["s3"] = "s3"
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    key: str = Field(pattern=r"^[^\x00-\x1f]+$", max_length=1024)
+
+
+_FORMS = "Give a file, hub:org/name@revision#split, an https:// URL, or s3://bucket/key"
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 _HUB = re.compile(r"^hub:(?P<repo>[^@#]+)(@(?P<revision>[^#]+))?(#(?P<split>.+))?$")
+_S3 = re.compile(r"^s3://(?P<bucket>[^/]+)/(?P<key>.+)$")
 
 
-def parse_source(given: JsonValue) -> FileSource | HubSource:
-    """A source from its JSON form, a path, or "hub:org/name@revision#split". Raises TaskInvalid."""
-    if isinstance(given, str):
-        match = _HUB.match(given)
-        parts = {name: value for name, value in match.groupdict().items() if value} if match else {}
-        hub = given.startswith("hub:")
-        given = cast(JsonValue, {"kind": "hub", **parts} if hub else {"kind": "file", "path": given})
+def _in_full(given: object) -> object:
+    """The JSON form of a source that is given as text; what the text should have and has not is left out."""
+    if not isinstance(given, str):
+        return given
+    if given.startswith(("http://", "https://")):
+        return {"kind": "url", "url": given}
+    scheme, colon, _ = given.partition(":")
+    if not colon or scheme not in ("hub", "s3"):
+        return {"kind": "file", "path": given}
+    match = (_HUB if scheme == "hub" else _S3).match(given)
+    parts = match.groupdict() if match else {}
+    return {"kind": scheme, **{name: value for name, value in parts.items() if value}}
+
+
+Source = FileSource | HubSource | UrlSource | S3Source
+# In its JSON form, or as text: a path, "hub:org/name@revision#split", a URL, "s3://bucket/key".
+DatasetSource = Annotated[Source, Field(discriminator="kind"), BeforeValidator(_in_full)]
+_SOURCE: TypeAdapter[Source] = TypeAdapter(DatasetSource)
+
+
+def parse_source(given: JsonValue) -> Source:
+    """A source from its JSON form or from a text. Raises TaskInvalid."""
     try:
         return _SOURCE.validate_python(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise TaskInvalid(f"dataset: {first['msg']}", fix="Give a file, or hub:org/name@revision#split") from error
+        raise TaskInvalid(f"dataset: {error.errors()[0]['msg']}", fix=_FORMS) from error
 
 
-def read_rows(source: FileSource | HubSource, *, limits: Limits = Limits()) -> list[Row]:
-    """All rows in their own order. Raises DatasetInvalid with row numbers, and OutsideError when a hub does not answer."""
+def read_rows(source: Source, *, limits: Limits = Limits(), access: Access = OUTSIDERS) -> list[Row]:
+    """All rows in their own order. Raises DatasetInvalid with row numbers, and OutsideError when a server does not answer."""
     if isinstance(source, HubSource):
-        from gradients.tasks.hub import fetch_rows
+        from gradients.tasks import hub
 
-        return fetch_rows(source.repo, source.revision, source.split, limits=limits)
+        return hub.fetch_rows(source.repo, source.revision, source.split, limits=limits)
+    if isinstance(source, UrlSource):
+        from gradients.tasks import urls
+
+        return urls.fetch_rows(source.url, limits=limits, access=access)
+    if isinstance(source, S3Source):
+        from gradients.tasks import s3
+
+        return s3.fetch_rows(source.bucket, source.key, limits=limits, access=access)
     return _read_file(source.path, limits)
 
 
