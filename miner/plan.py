@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,14 +26,28 @@ class LearningRate(BaseModel):
     probes: tuple[float, ...] = Field(default=(), description="rates to try briefly first")
 
 
+class RateFactor(BaseModel):
+    """What learning rates are multiplied by for bases up to a size."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    up_to_parameters: float = Field(gt=0, description="size of the base; write inf for the last row")
+    value: float = Field(gt=0)
+
+
 class TypeChanges(BaseModel):
     """What a recipe does otherwise for one task type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    learning_rate_factor: float = Field(default=1.0, gt=0, description="on the learning rate and on its probes")
+    learning_rate_factor: Annotated[float, Field(gt=0)] | tuple[RateFactor, ...] = Field(
+        default=1.0, description="on the learning rate and on its probes; one number, or rows by size of the base"
+    )
     plan: dict[str, Any] = Field(default_factory=dict, description="fields of the plan that differ")
     options: dict[str, Any] = Field(default_factory=dict, description="knobs of the type's own trainer; see its README")
+
+
+BySize = TypeVar("BySize", LearningRate, RateFactor)
 
 
 class Recipe(BaseModel):
@@ -63,18 +78,31 @@ def read_recipe(file: Path) -> Recipe:
 def make_plan(recipe: Recipe, *, task_type: str, base_parameters: int) -> TrainingPlan:
     """The recipe's hyper-parameters for a task of this type on a base of this size."""
     changes = recipe.types.get(task_type, TypeChanges())
-    rates = sorted(recipe.learning_rate, key=lambda row: row.up_to_parameters)
-    row = next((rate for rate in rates if base_parameters <= rate.up_to_parameters), rates[-1])
+    row = _for_size(recipe.learning_rate, base_parameters)
+    factor = _factor(changes, base_parameters)
     return TrainingPlan.model_validate(
         {
             **recipe.plan,
             **changes.plan,
             "recipe": recipe.name,
-            "learning_rate": row.value * changes.learning_rate_factor,
-            "probe_learning_rates": tuple(rate * changes.learning_rate_factor for rate in row.probes),
+            "learning_rate": row.value * factor,
+            "probe_learning_rates": tuple(rate * factor for rate in row.probes),
             "options": changes.options,
         }
     )
+
+
+def _factor(changes: TypeChanges, base_parameters: int) -> float:
+    factor = changes.learning_rate_factor
+    if isinstance(factor, float):
+        return factor
+    return _for_size(factor, base_parameters).value if factor else 1.0
+
+
+def _for_size(rows: Sequence[BySize], base_parameters: int) -> BySize:
+    """The first row that is large enough, or the last one."""
+    ordered = sorted(rows, key=lambda row: row.up_to_parameters)
+    return next((row for row in ordered if base_parameters <= row.up_to_parameters), ordered[-1])
 
 
 def seconds_to_train(*, block: int, deadline_block: int, block_seconds: float, keep_seconds: float) -> float:

@@ -24,6 +24,12 @@ WISHES: Mapping[str, Mapping[str, Json]] = {
         "dataset": str(ASSETS / "data" / "chatterbot-dialogues" / "rows.jsonl"),
         "parameters": {},
     },
+    "dpo": {
+        "type": "dpo",
+        "base": DEFAULT_BASE,
+        "dataset": str(ASSETS / "data" / "wordnet-preferences" / "rows.jsonl"),
+        "parameters": {"beta": 0.1},
+    },
     "grpo": {
         "type": "grpo",
         "base": DEFAULT_BASE,

@@ -98,12 +98,16 @@ class ChatFormat:
         A row that is too long loses the beginning of its prompt; its completion is cut only when it alone is too long.
         """
         prompts = self._tokens([self.prompt(system=row.system, prompt=row.prompt) for row in rows])
-        completions = self._tokens([row.completion + self._end for row in rows])
+        completions = self.answer_tokens([row.completion for row in rows])
         return [fit(prompt, answer, max_tokens) for prompt, answer in zip(prompts, completions, strict=True)]
 
     def prompt_tokens(self, *, system: str | None, prompt: str) -> list[int]:
         """What a model continues when it answers."""
         return self._tokens([self.prompt(system=system, prompt=prompt)])[0]
+
+    def answer_tokens(self, answers: Sequence[str]) -> list[list[int]]:
+        """What a model should write behind a prompt: each answer with its end of turn."""
+        return self._tokens([answer + self._end for answer in answers])
 
     @property
     def stop_tokens(self) -> list[int]:

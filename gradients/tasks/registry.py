@@ -17,6 +17,7 @@ from gradients.tasks.sources import parse_source
 TYPES = {
     "instruct": "gradients.tasks.instruct.spec:INSTRUCT",
     "chat": "gradients.tasks.chat.spec:CHAT",
+    "dpo": "gradients.tasks.dpo.spec:DPO",
     "grpo": "gradients.tasks.grpo.spec:GRPO",
 }
 LONGEST_HOURS = 48.0

@@ -25,7 +25,7 @@ def definition_rows(entries: Iterable[Entry]) -> list[dict[str, str]]:
 
 
 def preference_rows(entries: Sequence[Entry], *, seed: int) -> list[dict[str, str]]:
-    """A question, its definition as chosen, and as rejected the definition of another word of the same part of speech."""
+    """A question, its definition as chosen, and as rejected the definition of a word of another part of speech."""
     rng = random.Random(seed)
     return [
         {
@@ -39,7 +39,7 @@ def preference_rows(entries: Sequence[Entry], *, seed: int) -> list[dict[str, st
 
 
 def _another(entry: Entry, entries: Sequence[Entry], rng: random.Random) -> Entry:
-    return rng.choice([one for one in entries if one.synset.pos == entry.synset.pos and one is not entry])
+    return rng.choice([one for one in entries if one.synset.pos != entry.synset.pos])
 
 
 def passage_rows(entries: Iterable[Entry]) -> list[dict[str, str]]:

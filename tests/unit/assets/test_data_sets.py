@@ -71,6 +71,13 @@ def test_a_preference_is_between_two_different_answers() -> None:
     assert len(set(column(preferences, "prompt"))) == len(preferences)
 
 
+def test_a_rejected_answer_is_the_right_one_to_a_question_for_another_kind_of_word() -> None:
+    preferences = rows("wordnet-preferences/rows.jsonl")
+    kind = {row["chosen"]: row["synset"].split(":")[0] for row in preferences}
+
+    assert not [row for row in preferences if kind[row["rejected"]] == kind[row["chosen"]]]
+
+
 def test_an_answer_stands_in_its_passage() -> None:
     passages = {row["id"]: row["text"] for row in rows("wordnet-rag/passages.jsonl")}
     questions = rows("wordnet-rag/rows.jsonl")

@@ -110,6 +110,19 @@ def test_a_task_type_changes_rate_plan_and_options_of_its_own_tasks_only() -> No
     )
 
 
+def test_a_types_factor_may_depend_on_the_size_of_the_base() -> None:
+    rows = [{"up_to_parameters": 1000, "value": 0.5}, {"up_to_parameters": "inf", "value": 0.1}]
+    changes = TypeChanges.model_validate({"learning_rate_factor": rows})
+    recipe = RECIPE.model_copy(update={"types": {"dpo": changes}})
+    rates = [make_plan(recipe, task_type="dpo", base_parameters=size).learning_rate for size in (1000, 1001, 10**7)]
+    assert rates == pytest.approx([5e-3, 1e-4, 1e-5])
+
+
+def test_a_type_whose_factor_has_no_rows_is_trained_at_the_recipes_rate() -> None:
+    recipe = RECIPE.model_copy(update={"types": {"dpo": TypeChanges(learning_rate_factor=())}})
+    assert make_plan(recipe, task_type="dpo", base_parameters=1000).learning_rate == 1e-2
+
+
 def test_recipes_are_shipped() -> None:
     assert len(FILES) >= 4
 

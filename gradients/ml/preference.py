@@ -1,0 +1,157 @@
+"""Preferences: two answers to one prompt, one chosen and one rejected, and the loss of direct preference optimisation (DPO) on them.
+
+The loss (arXiv 2305.18290, equation 7) is -log sigmoid(margin), where the margin is beta times by how much more the model prefers the
+chosen answer than the reference, our untouched base, does. A preference is a difference of log-probabilities, sums over tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch.nn.functional import softplus
+
+from gradients.ml.batching import pad, plan_batches
+from gradients.ml.device import Device
+from gradients.ml.losses import batch_losses, measure_rows
+from gradients.ml.text import ChatFormat, Example, answered
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class PreferenceRow(BaseModel):
+    """One row of a DPO task in its normal form."""
+
+    model_config = ConfigDict(frozen=True)
+
+    system: str | None = None
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+class Pair(NamedTuple):
+    """A row as tokens: the same prompt before both answers."""
+
+    chosen: Example
+    rejected: Example
+
+
+class PairLogs(NamedTuple):
+    """How likely a model finds the two answers: sums of log-probabilities over their tokens, in nats."""
+
+    chosen: float
+    rejected: float
+
+
+class Rewards(NamedTuple):
+    """What DPO takes for the rewards of two answers: beta times how much likelier the model finds each than the reference does."""
+
+    chosen: float
+    rejected: float
+
+    @property
+    def margin(self) -> float:
+        """By how much the chosen answer is preferred more than the reference prefers it; 0 for the reference itself."""
+        return self.chosen - self.rejected
+
+    @property
+    def loss(self) -> float:
+        """-log sigmoid(margin); ln 2 for the reference itself."""
+        return max(-self.margin, 0.0) + math.log1p(math.exp(-abs(self.margin)))
+
+
+def rewards(logs: PairLogs, reference: PairLogs, *, beta: float) -> Rewards:
+    """The rewards of one row."""
+    return Rewards(beta * (logs.chosen - reference.chosen), beta * (logs.rejected - reference.rejected))
+
+
+def encode_pairs(chat: ChatFormat, rows: Sequence[PreferenceRow], *, max_tokens: int) -> list[Pair]:
+    """The rows as tokens, in the base's own chat format.
+
+    A row that is too long loses the beginning of its prompt, the same for both answers, so that only the answers differ; an
+    answer is cut only when it alone is too long.
+    """
+    prompts = [chat.prompt_tokens(system=row.system, prompt=row.prompt) for row in rows]
+    chosen = chat.answer_tokens([row.chosen for row in rows])
+    rejected = chat.answer_tokens([row.rejected for row in rows])
+    return [_pair(*each, max_tokens) for each in zip(prompts, chosen, rejected, strict=True)]
+
+
+def measure_pairs(
+    model: PreTrainedModel,
+    pairs: Sequence[Pair],
+    *,
+    device: Device,
+    max_tokens: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[PairLogs]:
+    """Each pair's log-probabilities, in their order; `progress` is told how many pairs' worth of answers are done."""
+    answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+    rows = measure_rows(model, answers, device=device, max_tokens=max_tokens, progress=lambda done: progress(done // 2))
+    logs = [-row.mean * row.tokens for row in rows]
+    return [PairLogs(*each) for each in zip(logs[: len(pairs)], logs[len(pairs) :], strict=True)]
+
+
+class PreferenceObjective:
+    """The DPO loss against a reference whose log-probabilities are known, with cross-entropy of the chosen answer mixed in."""
+
+    def __init__(
+        self,
+        *,
+        train: Sequence[Pair],
+        validation: Sequence[Pair],
+        reference: Callable[[Sequence[Pair]], list[PairLogs]],
+        beta: float,
+        sft_weight: float,
+        device: Device,
+        batch_tokens: int,
+    ) -> None:
+        """Args:
+        reference: the reference's log-probabilities of pairs; called here and never again.
+        beta: of the task; validation is the task's metric.
+        sft_weight: what the chosen answer's mean cross-entropy per token counts beside the DPO loss (RPO, arXiv 2404.19733).
+        """
+        self.lengths = [len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in train]
+        self._train, self._train_reference = train, reference(train)
+        self._validation, self._validation_reference = validation, reference(validation)
+        self._beta, self._sft_weight = beta, sft_weight
+        self._device, self._batch_tokens = device, batch_tokens
+
+    def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
+        total = 0.0
+        for positions in plan_batches([self.lengths[row] for row in rows], max_tokens=self._batch_tokens):
+            loss = self._loss(model, [rows[position] for position in positions]).sum() / len(rows)
+            loss.backward()
+            total += loss.item()
+        return total
+
+    def validate(self, model: PreTrainedModel) -> float | None:
+        if not self._validation:
+            return None
+        measured = measure_pairs(model, self._validation, device=self._device, max_tokens=self._batch_tokens)
+        pairs = zip(measured, self._validation_reference, strict=True)
+        losses = [rewards(logs, reference, beta=self._beta).loss for logs, reference in pairs]
+        return math.fsum(losses) / len(losses)
+
+    def _loss(self, model: PreTrainedModel, rows: Sequence[int]) -> torch.Tensor:
+        """The loss of each row [rows]; both answers share a forward pass."""
+        pairs = [self._train[row] for row in rows]
+        batch = pad([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], self._device)
+        with self._device.precision():
+            losses = batch_losses(model, batch)
+        chosen, rejected = losses.sums.chunk(2)
+        references = [self._train_reference[row] for row in rows]
+        known = chosen.new_tensor([reference.chosen - reference.rejected for reference in references])
+        preference = softplus(-self._beta * (rejected - chosen - known))  # losses are negative log-probabilities
+        return preference + self._sft_weight * chosen / losses.tokens[: len(rows)]
+
+
+def _pair(prompt: list[int], chosen: list[int], rejected: list[int], max_tokens: int) -> Pair:
+    chosen, rejected = chosen[: max_tokens - 1], rejected[: max_tokens - 1]
+    prompt = prompt[-(max_tokens - max(len(chosen), len(rejected))) :]
+    return Pair(answered(prompt, chosen), answered(prompt, rejected))

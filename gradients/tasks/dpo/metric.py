@@ -1,0 +1,79 @@
+"""The metric of DPO tasks: the DPO loss with the task's beta against the base as reference, the mean over rows (version 1).
+
+The base's log-probabilities are taken once, before any submission is applied, by the same code and in the same batches as each
+entrant's. So whoever hands in the base unchanged, the base itself included, has exactly ln 2 on every row.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gradients.domain.json import JsonObject
+from gradients.ml.base_model import Base, load_base
+from gradients.ml.batching import batch_tokens
+from gradients.ml.device import choose_device
+from gradients.ml.preference import (
+    Pair,
+    PairLogs,
+    PreferenceRow,
+    Rewards,
+    encode_pairs,
+    measure_pairs,
+    rewards,
+)
+from gradients.ml.submission import applied
+from gradients.ml.text import ChatFormat, read_rows_of
+from gradients.tasks.dpo.spec import DpoParameters
+from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
+from gradients.tasks.measuring import Measured, Progress, blamed, measure_entrants
+
+
+def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a MeasureJob and return where it was measured."""
+    job = MeasureJob.model_validate(arguments)
+    base = load_base(job.base_folder, choose_device())
+    pairs = read_pairs(base, job.heldout_file, job.parameters)
+    reference = log_probabilities(base, pairs)
+    beta = DpoParameters.model_validate(job.parameters).beta
+
+    def measured(entrant: Entrant, progress: Progress) -> Measured:
+        with applied(base.model, entrant.folder):
+            logs = log_probabilities(base, pairs, progress)
+        _check_finite(entrant, logs)
+        return of_rewards([rewards(*each, beta=beta) for each in zip(logs, reference, strict=True)])
+
+    measure_entrants(job, measured, rows=len(pairs), report=report)
+    return base.device.describe()
+
+
+def read_pairs(base: Base, file: Path, parameters: Parameters, *, max_tokens: int | None = None) -> list[Pair]:
+    """The rows of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
+    asked = DpoParameters.model_validate(parameters).max_tokens
+    most = min(asked, base.context, max_tokens or asked)
+    return encode_pairs(ChatFormat(base.tokenizer), read_rows_of(PreferenceRow, file), max_tokens=most)
+
+
+def log_probabilities(base: Base, pairs: Sequence[Pair], progress: Progress = lambda _: None) -> list[PairLogs]:
+    """How likely the base, as it is at this moment, finds the answers of each pair."""
+    most = batch_tokens(base.device, base.vocabulary)
+    return measure_pairs(base.model, pairs, device=base.device, max_tokens=most, progress=progress)
+
+
+def of_rewards(by_row: Sequence[Rewards]) -> Measured:
+    """The losses, with accuracy (a tie counts half), margin and rewards beside them, as TRL reports them."""
+    extras = {
+        "accuracy": statistics.fmean((row.margin > 0) + 0.5 * (row.margin == 0) for row in by_row),
+        "margin": statistics.fmean(row.margin for row in by_row),
+        "chosen_reward": statistics.fmean(row.chosen for row in by_row),
+        "rejected_reward": statistics.fmean(row.rejected for row in by_row),
+    }
+    return Measured([row.loss for row in by_row], extras)
+
+
+def _check_finite(entrant: Entrant, logs: Sequence[PairLogs]) -> None:
+    """Refuse what is no number. There is no upper bound: finding rejected answers most unlikely is what is asked for."""
+    if not all(math.isfinite(log) for pair in logs for log in pair):
+        raise blamed(entrant, "An answer's log-probability is not finite", code="loss_out_of_bounds")

@@ -1,0 +1,127 @@
+"""DPO tasks: a prompt with two answers, of which people (or a rule) prefer one."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import cast
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from gradients.domain.evaluation import MetricName
+from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
+from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+class Columns(BaseModel):
+    """Which column of the data set is which."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prompt: str = Field(default="prompt", min_length=1, description="what is asked")
+    chosen: str = Field(default="chosen", min_length=1, description="the preferred answer")
+    rejected: str = Field(default="rejected", min_length=1, description="the other answer")
+    system: str | None = Field(default=None, description="a system message of each row's own")
+
+    def named(self) -> dict[str, str]:
+        """role -> column, of the columns that are used."""
+        return {role: column for role, column in self.model_dump().items() if column is not None}
+
+
+class DpoParameters(BaseModel):
+    """What a customer says about a DPO task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    columns: Columns = Field(default=Columns(), description="which column of the data set is which")
+    prompt_format: str = Field(default="{prompt}", description="how a prompt is written")
+    chosen_format: str = Field(default="{chosen}", description="how a chosen answer is written; may use {prompt}")
+    rejected_format: str = Field(default="{rejected}", description="how a rejected answer is written; likewise")
+    system_prompt: str | None = Field(
+        default=None, max_length=LONGEST_CELL, description="a system message for all rows"
+    )
+    beta: float = Field(
+        default=0.1, gt=0, le=10, description="how strictly the model is held to the base; of the DPO loss"
+    )
+    max_tokens: int = Field(
+        default=512, ge=16, le=131_072, description="tokens of a prompt with an answer that are read"
+    )
+
+    @field_validator("prompt_format")
+    @classmethod
+    def _prompt_only(cls, text: str) -> str:
+        return _checked(text, must="prompt", may=())
+
+    @field_validator("chosen_format")
+    @classmethod
+    def _chosen_and_prompt(cls, text: str) -> str:
+        return _checked(text, must="chosen", may=("prompt",))
+
+    @field_validator("rejected_format")
+    @classmethod
+    def _rejected_and_prompt(cls, text: str) -> str:
+        return _checked(text, must="rejected", may=("prompt",))
+
+
+def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
+    """Rows as {"system", "prompt", "chosen", "rejected"}; rows that lack one of the three, or whose answers are the same, are left
+    out and counted."""
+    asked = cast(DpoParameters, parameters)
+    columns = asked.columns.named()
+    check_columns(rows, columns.values())
+    check_cells(rows, columns.values())
+    kept, removed = [], Counter[str]()
+    for number, row in enumerate(rows, start=1):
+        cells = {role: cell(row.get(column)) for role, column in columns.items()}
+        if not cells["prompt"] or not cells["chosen"] or not cells["rejected"]:
+            removed["empty"] += 1
+        elif cells["chosen"] == cells["rejected"]:
+            removed["no preference"] += 1
+        else:
+            kept.append(Numbered(number, _normal_form(cells, asked)))
+    check_enough(removed.total(), len(rows), missing="no prompt, or not two answers that differ")
+    return Cleaned(rows=tuple(kept), removed=removed)
+
+
+def text(row: Row) -> str:
+    """What rows are compared by: the prompt and the chosen answer. Rejected ones are often drawn from other rows' chosen ones."""
+    return f"{row['prompt']} {row['chosen']}"
+
+
+def _normal_form(cells: dict[str, str], asked: DpoParameters) -> Row:
+    def written(template: str) -> str:
+        return _PLACEHOLDER.sub(lambda match: cells[match.group(1)], template).strip()
+
+    return {
+        "system": cells.get("system") or asked.system_prompt,
+        "prompt": written(asked.prompt_format),
+        "chosen": written(asked.chosen_format),
+        "rejected": written(asked.rejected_format),
+    }
+
+
+def _checked(text: str, *, must: str, may: Sequence[str]) -> str:
+    """A format whose placeholders are known; it is never formatted by Python itself. Raises ValueError."""
+    unknown = sorted(set(_PLACEHOLDER.findall(text)) - {must, *may})
+    if unknown:
+        usable = " and ".join(f"{{{name}}}" for name in (must, *may))
+        raise ValueError(f"only {usable} can be used, not {{{unknown[0]}}}")
+    if f"{{{must}}}" not in text:
+        raise ValueError(f"it must contain {{{must}}}")
+    return text
+
+
+DPO = TaskType(
+    name="dpo",
+    title="Preferences (DPO)",
+    schema=DpoParameters,
+    clean=clean,
+    text=text,
+    metric=MetricName("DPO loss against the base", "nats/pair", 1, "lower"),
+    measure="gradients.tasks.dpo.metric:measure",
+    train="gradients.tasks.dpo.trainer:train",
+    generate="gradients.tasks.generation:generate",
+)

@@ -1,0 +1,94 @@
+"""What a customer may say about a DPO task, and what its rows become."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import JsonValue, ValidationError
+
+from gradients.errors import DatasetInvalid
+from gradients.tasks.base import Row
+from gradients.tasks.dpo.spec import DPO, DpoParameters, clean, text
+
+
+def _parameters(**given: JsonValue) -> DpoParameters:
+    return DpoParameters.model_validate(given)
+
+
+def _cleaned(*rows: Row, **parameters: JsonValue) -> list[Row]:
+    return [numbered.row for numbered in clean(rows, _parameters(**parameters)).rows]
+
+
+def _row(prompt: JsonValue, chosen: JsonValue = "yes", rejected: JsonValue = "no", **more: JsonValue) -> Row:
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected, **more}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"colums": {}},
+        {"columns": {"answer": "a"}},
+        {"columns": {"chosen": ""}},
+        {"prompt_format": "Q:"},
+        {"prompt_format": "{prompt} {chosen}"},
+        {"chosen_format": "{prompt}"},
+        {"chosen_format": "{chosen} {rejected}"},
+        {"rejected_format": "{chosen}"},
+        {"rejected_format": "{rejected.__class__}"},
+        {"beta": 0},
+        {"beta": 10.5},
+        {"max_tokens": 15},
+    ],
+)
+def test_parameters_that_break_the_schema_are_refused(parameters: dict[str, JsonValue]) -> None:
+    with pytest.raises(ValidationError):
+        _parameters(**parameters)
+
+
+def test_a_row_becomes_a_prompt_and_two_answers() -> None:
+    assert _cleaned(_row("Is it?", 1, 0)) == [{"system": None, "prompt": "Is it?", "chosen": "1", "rejected": "0"}]
+
+
+def test_formats_write_prompts_and_answers_and_never_read_what_cells_hold() -> None:
+    formats: dict[str, JsonValue] = {
+        "prompt_format": "Q: {prompt}",
+        "chosen_format": "{chosen}.",
+        "rejected_format": "{prompt} {rejected}",
+    }
+    [row] = _cleaned(_row("{chosen}?", "{prompt}", "{0}"), **formats)
+    assert (row["prompt"], row["chosen"], row["rejected"]) == ("Q: {chosen}?", "{prompt}.", "{chosen}? {0}")
+
+
+def test_a_rows_own_system_message_goes_before_the_tasks() -> None:
+    rows = _cleaned(_row("a", who="a poet"), _row("b", who=""), columns={"system": "who"}, system_prompt="a clerk")
+    assert [row["system"] for row in rows] == ["a poet", "a clerk"]
+
+
+def test_rows_without_a_preference_are_counted_by_what_they_lack() -> None:
+    rows = [_row("a"), _row(" "), _row("b", ""), _row("c", "x", None), _row("d", "x", " x "), _row("e")]
+    cleaned = clean(rows, _parameters())
+    assert [numbered.number for numbered in cleaned.rows] == [1, 6]
+    assert cleaned.removed == {"empty": 3, "no preference": 1}
+
+
+def test_answers_that_differ_in_their_formats_alone_are_no_preference_of_the_data() -> None:
+    with pytest.raises(DatasetInvalid, match="1 of 1 rows have no prompt, or not two answers that differ"):
+        _cleaned(_row("a", "x", "x"), chosen_format="{chosen}.")
+
+
+def test_cells_that_are_no_text_are_named_by_row() -> None:
+    with pytest.raises(DatasetInvalid, match="Column 'rejected' is no text in rows 2") as caught:
+        _cleaned(_row("a"), _row("b", "x", ["y"]))
+    assert (caught.value.code, caught.value.rows) == ("wrong_type", (2,))
+
+
+def test_a_mapping_to_a_column_that_is_not_there_is_explained() -> None:
+    with pytest.raises(DatasetInvalid, match="no column 'better'"):
+        _cleaned(_row("a"), columns={"chosen": "better"})
+
+
+def test_rows_are_compared_by_prompt_and_chosen_answer() -> None:
+    assert text({"system": "s", "prompt": "p", "chosen": "c", "rejected": "r"}) == "p c"
+
+
+def test_the_metric_names_its_version() -> None:
+    assert (DPO.metric.name, DPO.metric.version, DPO.metric.better) == ("DPO loss against the base", 1, "lower")
