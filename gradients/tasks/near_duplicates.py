@@ -55,6 +55,21 @@ def near_duplicate_groups(texts: Sequence[str]) -> list[list[int]]:
     return list(groups.values())
 
 
+def near_any(texts: Sequence[str], others: Sequence[str]) -> set[int]:
+    """Positions of `texts` that are near-duplicates of one of `others`, all normalised; compared exactly, so for few `texts`."""
+    shingled = _without_template([shingles(text) for text in (*others, *texts)])
+    there, ours = shingled[: len(others)], shingled[len(others) :]
+    holders: dict[int, list[int]] = {}
+    for position, own in enumerate(ours):
+        for shingle in own:
+            holders.setdefault(shingle, []).append(position)
+    near: set[int] = set()
+    for other in there:
+        candidates = {position for shingle in other & holders.keys() for position in holders[shingle]} - near
+        near |= {position for position in candidates if _similarity(ours[position], other) >= NEAR}
+    return near
+
+
 def shingles(text: str) -> frozenset[int]:
     """Runs of three words of a normalised text, each as a 32-bit number; the whole text when it is shorter."""
     words = text.split()

@@ -147,7 +147,7 @@ def _within(rows: Iterable[Row], path: Path, limits: Limits) -> Iterator[Row]:
             raise DatasetInvalid(f"{path.name} has more than {most}", fix="Give a part of it")
         if length > limits.row_bytes:
             huge.append(number)
-        elif not _is_text(row):
+        elif not is_text(row):
             broken.append(number)
         else:
             yield row
@@ -162,13 +162,13 @@ def _refuse(rows: Sequence[int], what: str, *, fix: str) -> None:
         raise DatasetInvalid(f"Rows {numbers(rows)} {what}", rows=rows, fix=fix)
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
     """Whether every text in a cell can be written as UTF-8 and holds no NUL."""
     if isinstance(value, str):
         return _NO_TEXT.search(value) is None
     if isinstance(value, Mapping):
-        return all(_is_text(key) and _is_text(inner) for key, inner in value.items())
-    return all(map(_is_text, value)) if isinstance(value, list) else True
+        return all(is_text(key) and is_text(inner) for key, inner in value.items())
+    return all(map(is_text, value)) if isinstance(value, list) else True
 
 
 def _check_size(path: Path, limits: Limits) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gradients.tasks.near_duplicates import (
     OVERLAP_WORDS,
     TEMPLATE_ROWS,
+    near_any,
     near_duplicate_groups,
     normalised,
     overlapping,
@@ -131,3 +132,14 @@ def test_a_run_that_many_rows_share_is_template_and_no_overlap() -> None:
     few = [f"{instruction} {text}" for text in own[:-1]]
     assert overlapping(few, [f"{instruction} held out"]) == set(range(TEMPLATE_ROWS - 1))
     assert overlapping([*few, f"{instruction} {own[-1]}"], [f"{instruction} held out"]) == set()
+
+
+def test_the_near_ones_among_few_are_those_that_a_whole_grouping_finds() -> None:
+    others = [
+        normalised(f"The {word} of the old harbour stands by the sea and nobody minds") for word in ("mast", "gate")
+    ]
+    same = others[0]
+    changed = normalised("The mast of the old harbour stands by the sea and everybody minds")
+    fresh = normalised("A lantern hangs over the door of an inn that has long been closed")
+    assert near_any([same, changed, fresh], others) == {0, 1}
+    assert near_any([], others) == near_any([same], []) == set()
