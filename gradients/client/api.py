@@ -15,6 +15,7 @@ from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskState
 from gradients.errors import CustomerError, OutsideError, PeerUnreachable, SetupError
 from gradients.repo.manifest import is_file_name
+from gradients.tasks.registry import with_sources
 
 TIMEOUT = httpx.Timeout(10.0, read=60.0)
 CHUNK_BYTES = 1 << 20
@@ -39,11 +40,8 @@ class MarketClient:
         self._http.close()
 
     def submit(self, wish: Mapping[str, Json]) -> JsonObject:
-        """Post a task; a data set that is a file of this machine is uploaded first."""
-        dataset = wish.get("dataset")
-        if isinstance(dataset, str) and not dataset.startswith(("hub:", "upload:")):
-            wish = {**wish, "dataset": self.upload(Path(dataset))}
-        return self._json("POST", "/v1/tasks", json=dict(wish))
+        """Post a task; data that lies in files of this machine is uploaded first."""
+        return self._json("POST", "/v1/tasks", json=with_sources(wish, self._uploaded))
 
     def upload(self, file: Path) -> str:
         """Upload rows; the name to use as a task's data set."""
@@ -87,6 +85,11 @@ class MarketClient:
                 raise PeerUnreachable(f"The validator names a file {name[:96]!r}, which no model has")
             self._fetch(f"/v1/tasks/{task_id}/models/{listing['hotkey']}/{name}", folder / name, file["sha256"])
         return folder
+
+    def _uploaded(self, source: Json) -> Json:
+        """What the validator finds the source by."""
+        local = isinstance(source, str) and not source.startswith(("hub:", "upload:"))
+        return self.upload(Path(source)) if local and isinstance(source, str) else source
 
     def _fetch(self, path: str, target: Path, sha256: str) -> None:
         part = target.with_name(f".{target.name}.part")

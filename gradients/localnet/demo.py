@@ -52,6 +52,17 @@ WISHES: Mapping[str, Mapping[str, Json]] = {
             "temperature": 0.8,
         },
     },
+    "rag": {
+        "type": "rag",
+        "base": DEFAULT_BASE,
+        "dataset": str(ASSETS / "data" / "wordnet-rag" / "rows.jsonl"),
+        "parameters": {
+            "corpus": str(ASSETS / "data" / "wordnet-rag" / "passages.jsonl"),
+            "columns": {"passage": "passage_id"},
+            "passages": 3,
+            "passage_characters": 280,  # none of these is longer
+        },
+    },
 }
 
 

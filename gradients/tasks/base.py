@@ -10,6 +10,7 @@ from pydantic import BaseModel, JsonValue
 from gradients.domain.evaluation import MetricName
 
 Row = Mapping[str, JsonValue]  # one row as its source gave it, or in the type's normal form
+ReadSource = Callable[[JsonValue], list[Row]]  # the rows of a source in its JSON form, within the limits of the task
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,9 @@ class TaskType:
     `schema` checks the customer's parameters and gives them their normal form. `clean` maps the source's columns to the type's own, drops
     what is empty or repeated, and raises DatasetInvalid with row numbers for what is malformed. `text` is what a row is compared by when
     near-duplicates are looked for. `measure` and `train` name worker functions (see jobs.py) that only worker processes import.
+
+    A type with data beside the data set names the parameters that say where it is in `sources`; whoever uploads data sets uploads these
+    too. `enrich` then brings it into the cleaned rows, before they are split; its bytes are the salt that its random choices come from.
     """
 
     name: str
@@ -46,3 +50,5 @@ class TaskType:
     measure: str  # "module:function", MeasureJob in, {} out, one EntrantResult file per entrant
     train: str  # "module:function", TrainJob in, TrainResult out
     generate: str  # "module:function", answers a prompt with base and winner for people to look at
+    sources: tuple[str, ...] = ()
+    enrich: Callable[[Sequence[Numbered], BaseModel, bytes, ReadSource], Cleaned] | None = None

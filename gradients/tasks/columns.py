@@ -22,8 +22,8 @@ def cell(value: JsonValue) -> str:
     return "" if missing else str(value).strip()
 
 
-def check_columns(rows: Sequence[Row], wanted: Iterable[str]) -> None:
-    """A column that stands in no row is a mistake in the mapping. Raises DatasetInvalid (column_missing)."""
+def check_columns(rows: Sequence[Row], wanted: Iterable[str], *, parameter: str = "columns") -> None:
+    """A column that stands in no row is a mistake in the mapping, which is a parameter. Raises DatasetInvalid (column_missing)."""
     there = sorted({str(column) for row in rows for column in row})
     for column in wanted:
         if column not in there:
@@ -32,7 +32,7 @@ def check_columns(rows: Sequence[Row], wanted: Iterable[str]) -> None:
             raise DatasetInvalid(
                 f"The data set has no column '{column}'",
                 code="column_missing",
-                fix=f"{guess}It has: {', '.join(there)}; map them with --set columns.<role>=<column>",
+                fix=f"{guess}It has: {', '.join(there)}; map them with --set {parameter}.<role>=<column>",
             )
 
 

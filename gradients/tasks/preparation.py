@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from gradients.domain.json import canonical
 from gradients.domain.task import Blob, TaskRequest
 from gradients.errors import DiskFull
-from gradients.tasks.base import Numbered, TaskType
+from gradients.tasks.base import Cleaned, Numbered, ReadSource, Row, TaskType
 from gradients.tasks.sources import Limits, parse_source, read_rows
 from gradients.tasks.splits import split
 
@@ -46,8 +46,11 @@ def prepare(
 
     Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and DiskFull.
     """
-    rows = read_rows(parse_source(cast(JsonValue, request.dataset)), limits=limits)
-    cleaned = kind.clean(rows, kind.schema.model_validate(request.parameters))
+
+    def read(source: JsonValue) -> list[Row]:
+        return read_rows(parse_source(source), limits=limits)
+
+    cleaned = _clean(kind, request, salt, read)
     sides = split(cleaned.rows, text=kind.text, salt=salt)
     train = _write(folder / TRAIN_FILE, sides.train)
     heldout = _write(folder / HELDOUT_FILE, sides.heldout)
@@ -67,6 +70,16 @@ def prepare(
 def heldout_commitment(salt: bytes, sha256: str) -> str:
     """What binds the validator to its held-out rows before the start: sha256 over the salt and their digest, as hex."""
     return hashlib.sha256(salt + bytes.fromhex(sha256)).hexdigest()
+
+
+def _clean(kind: TaskType, request: TaskRequest, salt: bytes, read: ReadSource) -> Cleaned:
+    """The type's rows in their normal form, with whatever comes from its other sources."""
+    parameters = kind.schema.model_validate(request.parameters)
+    cleaned = kind.clean(read(cast(JsonValue, request.dataset)), parameters)
+    if kind.enrich is None:
+        return cleaned
+    enriched = kind.enrich(cleaned.rows, parameters, salt, read)
+    return Cleaned(enriched.rows, {**cleaned.removed, **enriched.removed})
 
 
 def _write(file: Path, rows: Sequence[Numbered]) -> Blob:

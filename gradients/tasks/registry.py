@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -19,8 +19,10 @@ TYPES = {
     "chat": "gradients.tasks.chat.spec:CHAT",
     "dpo": "gradients.tasks.dpo.spec:DPO",
     "grpo": "gradients.tasks.grpo.spec:GRPO",
+    "rag": "gradients.tasks.rag.spec:RAG",
 }
 LONGEST_HOURS = 48.0
+_KEPT = "kept-by-the-validator"
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -58,6 +60,25 @@ def validate_request(wish: Mapping[str, Json]) -> TaskRequest:
         parameters=cast(JsonObject, parameters.model_dump(mode="json")),
         hours=checked.hours,
     )
+
+
+def with_sources(wish: Mapping[str, Json], change: Callable[[Json], Json]) -> dict[str, Json]:
+    """The wish with everything in it that says where data is put through `change`: the data set, and parameters of its type that do so."""
+    kind, parameters = wish.get("type"), wish.get("parameters")
+    names = task_type(kind).sources if isinstance(kind, str) and kind in TYPES else ()
+    changed = dict(wish)
+    if wish.get("dataset") is not None:
+        changed["dataset"] = change(wish["dataset"])
+    if isinstance(parameters, Mapping):
+        changed["parameters"] = {name: change(value) if name in names else value for name, value in parameters.items()}
+    return changed
+
+
+def told_parameters(request: TaskRequest) -> dict[str, Json]:
+    """The parameters as miners are told them: not where data is that only preparation reads, a folder of ours or a URL with a key in it."""
+    wish: dict[str, Json] = {"type": request.type, "parameters": request.parameters}
+    told = with_sources(wish, lambda _: {"kind": "file", "path": _KEPT})
+    return dict(cast(JsonObject, told["parameters"]))
 
 
 def _validated(schema: type[Model], given: object, *, where: str) -> Model:

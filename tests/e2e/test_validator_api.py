@@ -7,14 +7,17 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from gradients.axon.messages import Status
+from gradients.client.api import MarketClient
 from gradients.clock import SystemClock
 from gradients.domain.evaluation import Measurement, Placing
+from gradients.domain.json import Json, JsonObject
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskState, Window
 from gradients.repo.bases import BaseModels
@@ -284,6 +287,26 @@ def test_a_wish_that_cannot_be_run_is_refused_with_the_reason(
 def test_a_customer_cannot_name_files_of_the_validators_machine(market: Market, dataset: object) -> None:
     answer = market.acme.post("/v1/tasks", json=market.wish(dataset=dataset))
     assert "cannot name files" in _refusal(answer, 422)["message"]
+
+
+@pytest.mark.parametrize("corpus", ["/etc/hosts.csv", {"kind": "file", "path": "/etc/hosts.csv"}, None])
+def test_nor_by_a_parameter_that_says_where_data_is(market: Market, corpus: object) -> None:
+    answer = market.acme.post("/v1/tasks", json=market.wish(type="rag", parameters={"corpus": corpus}))
+    assert "cannot name files" in _refusal(answer, 422)["message"]
+
+
+def test_a_client_uploads_every_file_that_a_wish_names(market: Market, tmp_path: Path) -> None:
+    rows, corpus = tmp_path / "rows.jsonl", tmp_path / "passages.jsonl"
+    rows.write_bytes(ROWS)
+    corpus.write_bytes(ROWS[::-1])
+    wish = market.wish(type="rag", dataset=str(rows), parameters={"corpus": str(corpus)})
+    with MarketClient(market.url, market.ledger.customers.issue("acme")) as client:
+        task = client.submit(cast(dict[str, Json], wish))
+    created = market.ledger.tasks.find(TaskId(str(task["id"])))
+    assert created is not None
+    sources = created.request.dataset, cast(JsonObject, created.request.parameters["corpus"])
+    assert [Path(str(source["path"])).read_bytes() for source in sources] == [ROWS, ROWS[::-1]]
+    assert {Path(str(source["path"])).parent for source in sources} == {market.folders.uploads}
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b"[" * 100_000, b'"text"'])

@@ -14,6 +14,7 @@ import anyio
 
 from gradients.domain.json import Json
 from gradients.errors import DatasetInvalid, DiskFull, TaskInvalid
+from gradients.tasks.registry import with_sources
 
 PREFIX = "upload:"
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
@@ -62,12 +63,14 @@ class Uploads:
         return digest.hexdigest()
 
     def resolve(self, wish: Mapping[str, Json]) -> dict[str, Json]:
-        """The wish with an uploaded data set replaced by its path. Raises TaskInvalid for files that nobody uploaded."""
-        dataset = wish.get("dataset")
-        if isinstance(dataset, str) and dataset.startswith(PREFIX):
-            return {**wish, "dataset": str(self._uploaded(dataset.removeprefix(PREFIX)))}
-        if dataset is None or _names_a_hub(dataset):
-            return dict(wish)
+        """The wish with uploaded data replaced by its path. Raises TaskInvalid for files that nobody uploaded."""
+        return with_sources(wish, self._found)
+
+    def _found(self, source: Json) -> Json:
+        if isinstance(source, str) and source.startswith(PREFIX):
+            return str(self._uploaded(source.removeprefix(PREFIX)))
+        if _names_a_hub(source):
+            return source
         raise TaskInvalid(
             "A task cannot name files of the validator's machine", fix="Upload the data set, or name a hub id"
         )

@@ -24,6 +24,7 @@ from gradients.errors import Blame, GradientsError, LedgerConflict
 from gradients.log import get_logger
 from gradients.scoring.draw import draw_pool
 from gradients.scoring.rules import rules_at
+from gradients.tasks.registry import told_parameters
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.submissions import add_submissions
@@ -205,7 +206,7 @@ def _start_of(task: Task, miner_seed: int) -> Start:
     return Start.model_validate(
         {
             "offer": _offer_of(task),
-            "parameters": dict(task.request.parameters),
+            "parameters": told_parameters(task.request),
             "train": BlobName(sha256=prepared.train.sha256, size_bytes=prepared.train.size_bytes),
             "heldout_commitment": prepared.heldout_commitment,
             "started_at_block": window.started_at_block,

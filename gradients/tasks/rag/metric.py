@@ -1,0 +1,112 @@
+"""The metric of RAG tasks: cross-entropy on the answer's tokens given the retrieved passages, the mean over rows of each row's mean
+(version 1). Where the passages do not hold the answer, the answer is the task's abstention.
+
+Beside it stand numbers that people know, from answers that the model writes itself on at most 48 rows drawn by the job's seed. No score
+depends on these.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from gradients.domain.json import JsonObject
+from gradients.ml.base_model import Base, load_base
+from gradients.ml.batching import batch_tokens
+from gradients.ml.device import choose_device
+from gradients.ml.losses import RowLoss, measure_rows
+from gradients.ml.sampling import Sampling, answer
+from gradients.ml.submission import applied
+from gradients.ml.text import ChatFormat, Example, PromptRow, read_rows_of
+from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
+from gradients.tasks.measuring import Measured, Progress, check_losses, measure_entrants, of_row_losses
+from gradients.tasks.rag.answers import exact_match, f1
+from gradients.tasks.rag.spec import RagParameters
+
+MOST_WRITTEN = 48
+MOST_NEW_TOKENS = 128
+
+
+class RagRow(PromptRow):
+    """One row in its normal form."""
+
+    answer: str
+    answerable: bool
+
+
+class Written(NamedTuple):
+    """What a model wrote for a row."""
+
+    row: RagRow
+    text: str
+
+
+def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a MeasureJob and return where it was measured."""
+    job = MeasureJob.model_validate(arguments)
+    parameters = RagParameters.model_validate(job.parameters)
+    base = load_base(job.base_folder, choose_device())
+    rows = read_rows_of(RagRow, job.heldout_file)
+    examples = ChatFormat(base.tokenizer).encode(rows, max_tokens=row_tokens(base, job.parameters))
+    drawn = sorted(random.Random(job.seed).sample(range(len(rows)), min(MOST_WRITTEN, len(rows))))
+
+    def measured(entrant: Entrant, progress: Progress) -> Measured:
+        most = batch_tokens(base.device, base.vocabulary)
+        with applied(base.model, entrant.folder):
+            losses = measure_rows(base.model, examples, device=base.device, max_tokens=most, progress=progress)
+            check_losses(entrant, [loss.mean for loss in losses], vocabulary=base.vocabulary)
+            texts = _write(base, [examples[i] for i in drawn])
+        written = [Written(rows[i], text) for i, text in zip(drawn, texts, strict=True)]
+        by_row, extras = of_row_losses(losses)
+        return Measured(by_row, {**extras, **by_kind(rows, losses), **as_people_count(written, parameters.abstention)})
+
+    measure_entrants(job, measured, rows=len(examples), report=report)
+    return base.device.describe()
+
+
+def row_tokens(base: Base, parameters: Parameters) -> int:
+    """How many tokens of a row are read, in training and in measuring."""
+    return min(RagParameters.model_validate(parameters).max_tokens, base.context)
+
+
+def by_kind(rows: Sequence[RagRow], losses: Sequence[RowLoss]) -> dict[str, float]:
+    """The loss of rows that can be answered and of rows that cannot, where there are any."""
+    means = {
+        name: [loss.mean for row, loss in zip(rows, losses, strict=True) if row.answerable is answerable]
+        for name, answerable in (("answerable_loss", True), ("unanswerable_loss", False))
+    }
+    return {name: statistics.fmean(values) for name, values in means.items() if values}
+
+
+def as_people_count(written: Sequence[Written], abstention: str) -> dict[str, float]:
+    """Exact match and F1 of rows that can be answered, and how often the model abstained exactly when it should; all in [0, 1]."""
+    can = [one for one in written if one.row.answerable]
+    abstained = [exact_match(one.text, abstention) for one in written]
+    due = [did for one, did in zip(written, abstained, strict=True) if not one.row.answerable]
+    right = [did is not one.row.answerable for one, did in zip(written, abstained, strict=True)]
+    means = {
+        "exact_match": [float(exact_match(one.text, one.row.answer)) for one in can],
+        "f1": [f1(one.text, one.row.answer) for one in can],
+        "abstention_accuracy": list(map(float, right)),
+        "abstention_recall": list(map(float, due)),
+    }
+    counted = {name: math.fsum(values) / len(values) for name, values in means.items() if values}
+    return {**counted, "rows_written": float(len(written))}
+
+
+def _write(base: Base, examples: Sequence[Example]) -> list[str]:
+    """What the model answers, the likeliest token each time, row by row so that no row's company changes its answer.
+
+    Answers end where the longest right one would, and within the base's context.
+    """
+    stop = ChatFormat(base.tokenizer).stop_tokens
+    longest = min(MOST_NEW_TOKENS, max(example.counted for example in examples))
+    texts = []
+    for example in examples:
+        prompt = example.tokens[: example.spans[0].start]
+        room = max(1, min(longest, base.context - len(prompt)))
+        texts.append(answer(base, prompt, stop, Sampling(max_new_tokens=room)))
+    return texts
