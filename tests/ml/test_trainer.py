@@ -111,8 +111,7 @@ def test_a_trainer_killed_in_the_middle_goes_on_where_it_was(train_job: MakeJob,
         steps.append(int(str(progress["step"])))
         written.add(checkpoint)
         if len(written) > 1:
-            [worker] = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-            os.kill(int(worker), signal.SIGKILL)
+            os.kill(_worker(), signal.SIGKILL)
 
     written: set[int] = set()
     arguments = job.model_dump(mode="json")
@@ -129,6 +128,15 @@ def test_a_trainer_killed_in_the_middle_goes_on_where_it_was(train_job: MakeJob,
     assert result.steps > steps[-1]
     assert time.time() < job.deadline_unix
     assert job.output_folder.is_dir()
+
+
+def _worker() -> int:
+    """Process id of the only worker among this process's children."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    [worker] = [
+        child for child in children if b"gradients.execution.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    return int(worker)
 
 
 def test_a_budget_that_is_over_is_refused_and_leaves_nothing(train_job: MakeJob) -> None:
