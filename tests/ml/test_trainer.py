@@ -101,7 +101,7 @@ def test_progress_goes_from_loading_over_training_to_saving(train_job: MakeJob) 
 
 
 def test_a_trainer_killed_in_the_middle_goes_on_where_it_was(train_job: MakeJob, tmp_path: Path) -> None:
-    job = train_job(seconds=20)
+    job = train_job(seconds=90, max_epochs=100.0)
     steps: list[int] = []
 
     def kill_after_a_checkpoint(progress: JsonObject) -> None:
@@ -115,7 +115,7 @@ def test_a_trainer_killed_in_the_middle_goes_on_where_it_was(train_job: MakeJob,
 
     written: set[int] = set()
     arguments = job.model_dump(mode="json")
-    by_worker = Job(function=INSTRUCT.train, arguments=arguments, folder=tmp_path / "job", deadline_seconds=60)
+    by_worker = Job(function=INSTRUCT.train, arguments=arguments, folder=tmp_path / "job", deadline_seconds=90)
     with pytest.raises(JobFailed) as caught:
         asyncio.run(ProcessExecutor().run(by_worker, report=kill_after_a_checkpoint))
     assert caught.value.code == "job_killed"
