@@ -100,6 +100,7 @@ def test_progress_goes_from_loading_over_training_to_saving(train_job: MakeJob) 
     assert steps == sorted(steps)
 
 
+@pytest.mark.slow
 def test_a_trainer_killed_in_the_middle_goes_on_where_it_was(train_job: MakeJob, tmp_path: Path) -> None:
     job = train_job(seconds=90, max_epochs=100.0)
     steps: list[int] = []
