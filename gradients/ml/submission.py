@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -73,12 +73,22 @@ def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[None]:
 
     Raises SubmissionRejected when the submission cannot be applied, and ValidatorError when the base did not come back bit by bit.
     """
+    with changed(model, _new_weights(model, folder) if folder else ()):
+        yield
+
+
+@contextmanager
+def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[None]:
+    """The context in which `model` has these weights instead of its own.
+
+    Raises SubmissionRejected for weights that are not finite, and ValidatorError when the model did not come back bit by bit.
+    """
     before = fingerprint(model)
     parameters = dict(model.named_parameters())
     clean: dict[str, torch.Tensor] = {}
     try:
         with torch.no_grad():
-            for name, value in _new_weights(model, folder) if folder else ():
+            for name, value in map(_finite, weights):
                 clean[name] = parameters[name].detach().to("cpu", copy=True)
                 parameters[name].copy_(value)
         yield
@@ -90,7 +100,7 @@ def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[None]:
         raise ValidatorError("The base model changed while a submission was measured", code="base_changed")
 
 
-def fingerprint(model: PreTrainedModel) -> tuple[int, ...]:
+def fingerprint(model: nn.Module) -> tuple[int, ...]:
     """Sums over the bits of each weight; equal for equal weights, and different for any that we would ever see."""
     views = {2: torch.int16, 4: torch.int32}
     return tuple(
@@ -106,19 +116,22 @@ def _new_weights(model: PreTrainedModel, folder: Path) -> Iterator[NewWeight]:
         raise SubmissionRejected(
             f"The repo must hold an adapter or a model: {ADAPTER_CONFIG} or {FULL_WEIGHTS}", code="repo_kind"
         )
-    for weight in _merged(model, folder) if adapter else _copied(model, full):
-        if not torch.isfinite(weight.value).all():
-            raise SubmissionRejected(f"{weight.name} holds NaN or infinity", code="tensor_not_finite")
-        yield weight
+    yield from _merged(model, folder) if adapter else _copied(model, full)
+
+
+def _finite(weight: NewWeight) -> NewWeight:
+    if not torch.isfinite(weight.value).all():
+        raise SubmissionRejected(f"{weight.name} holds NaN or infinity", code="tensor_not_finite")
+    return weight
 
 
 def _copied(model: PreTrainedModel, files: list[Path]) -> Iterator[NewWeight]:
     """Every weight of the base, each exactly once, from the files of a full model."""
     missing = {name: parameter.shape for name, parameter in model.named_parameters()}
-    for name, value in _tensors(files):
+    for name, value in read_tensors(files):
         if name not in missing:
             raise SubmissionRejected(f"{name} is no weight of the base, or is there twice", code="tensor_unknown")
-        _check_shape(name, value, tuple(missing.pop(name)))
+        check_shape(name, value, tuple(missing.pop(name)))
         yield NewWeight(name, value)
     if missing:
         raise SubmissionRejected(
@@ -136,8 +149,8 @@ def _merged(model: PreTrainedModel, folder: Path) -> Iterator[NewWeight]:
         if set(factors) != {"A", "B"}:
             raise SubmissionRejected(f"{module} has only one of lora_A and lora_B", code="tensor_missing")
         weight = layers[module].weight.detach()
-        _check_shape(f"{module}.lora_A", factors["A"], (config.r, weight.shape[1]))
-        _check_shape(f"{module}.lora_B", factors["B"], (weight.shape[0], config.r))
+        check_shape(f"{module}.lora_A", factors["A"], (config.r, weight.shape[1]))
+        check_shape(f"{module}.lora_B", factors["B"], (weight.shape[0], config.r))
         a, b = (factors[side].to(weight.device, torch.float32) for side in "AB")
         yield NewWeight(f"{module}.weight", (weight.float() + config.scale * (b @ a)).to(weight.dtype))
 
@@ -168,7 +181,7 @@ def _adaptable_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
 def _factors(file: Path) -> dict[str, dict[str, torch.Tensor]]:
     """LoRA factors by module and side, "A" or "B"."""
     found: dict[str, dict[str, torch.Tensor]] = {}
-    for name, value in _tensors([file]):
+    for name, value in read_tensors([file]):
         match = _ADAPTER_TENSOR.fullmatch(name)
         if match is None:
             raise SubmissionRejected(f"{name} is no factor of a LoRA", code="tensor_unknown")
@@ -178,7 +191,7 @@ def _factors(file: Path) -> dict[str, dict[str, torch.Tensor]]:
     return found
 
 
-def _tensors(files: list[Path]) -> Iterator[tuple[str, torch.Tensor]]:
+def read_tensors(files: list[Path]) -> Iterator[tuple[str, torch.Tensor]]:
     """Names and tensors of all files, one in memory at a time."""
     for file in files:
         try:
@@ -189,7 +202,8 @@ def _tensors(files: list[Path]) -> Iterator[tuple[str, torch.Tensor]]:
             raise SubmissionRejected(f"{file.name} cannot be read: {error}", code="tensors_unreadable") from error
 
 
-def _check_shape(name: str, value: torch.Tensor, shape: tuple[int, ...]) -> None:
+def check_shape(name: str, value: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Raises SubmissionRejected for a tensor of another shape, or of a precision that no honest model has."""
     if value.dtype not in _DTYPES:
         raise SubmissionRejected(f"{name} is {value.dtype}, not a float of 16 or 32 bits", code="tensor_dtype")
     if tuple(value.shape) != shape:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,16 +23,22 @@ _MAX_GRADIENT_NORM = 1.0
 class Trainee:
     """Changes those weights of a model that require gradients, in place."""
 
-    def __init__(self, model: nn.Module, *, weight_decay: float, lora_plus_ratio: float) -> None:
+    def __init__(
+        self, model: nn.Module, *, weight_decay: float, lora_plus_ratio: float, average_decay: float = 0.0
+    ) -> None:
         """Args:
         weight_decay: on matrices only.
         lora_plus_ratio: the learning rate of LoRA's B factors over that of all others (LoRA+, arXiv 2402.12354).
+        average_decay: how much of the running average of weights stays in a step; 0 keeps none.
         """
         self.model = model
         self._weight_decay = weight_decay
         self._lora_plus_ratio = lora_plus_ratio
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._optimiser = self._fresh_optimiser()
+        self._average_decay = average_decay
+        self._averaged_steps = 0
+        self._average = self._copies()
 
     def step(self, rate: float) -> bool:
         """Follow the gradients that lie in the model, and clear them. False, and no step, when they are not finite."""
@@ -40,18 +48,31 @@ class Trainee:
             for group in self._optimiser.param_groups:
                 group["lr"] = rate * group["rate_multiple"]
             self._optimiser.step()
+            self._follow()
         self._optimiser.zero_grad()
         return finite
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The context in which the model has the running average of its weights; itself where none is kept."""
+        if not self._average_decay:
+            yield
+            return
+        latest = self._copies()
+        self._put(self._average)
+        try:
+            yield
+        finally:
+            self._put(latest)
 
     def weights(self) -> Tensors:
         """Copies of the weights on the CPU."""
         return {name: weight.detach().to("cpu", copy=True) for name, weight in self._weights.items()}
 
     def load_weights(self, tensors: Tensors) -> None:
-        """Take over weights that `weights` gave."""
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                self._weights[name].copy_(tensor)
+        """Take over weights that `weights` gave; their average begins anew."""
+        self._put(tensors)
+        self._average, self._averaged_steps = self._copies(), 0
 
     def moments(self) -> Tensors:
         """Copies of the optimiser's state on the CPU, by "<parameter number>/<key>"."""
@@ -70,6 +91,25 @@ class Trainee:
         self._optimiser = self._fresh_optimiser()
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": dict(state), "param_groups": groups})
+
+    def _follow(self) -> None:
+        """Move the average towards the weights, faster in the first steps, which the start should not outweigh."""
+        if not self._average_decay:
+            return
+        self._averaged_steps += 1
+        decay = min(self._average_decay, self._averaged_steps / (self._averaged_steps + 9))
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                self._average[name].lerp_(weight, 1 - decay)
+
+    def _copies(self) -> Tensors:
+        """The weights where they are; none when no average is kept."""
+        return {name: weight.detach().clone() for name, weight in self._weights.items()} if self._average_decay else {}
+
+    def _put(self, tensors: Tensors) -> None:
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                self._weights[name].copy_(tensor)
 
     def _fresh_optimiser(self) -> AdamW:
         groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)

@@ -89,12 +89,19 @@ class TrainingRun:
         checkpoints: CheckpointFile,
         report: Callable[[Progress], None],
         now: Callable[[], float] = time.time,
+        average_decay: float = 0.0,
     ) -> None:
         """Args:
         model: the weights that are to train require gradients.
         deadline: Unix seconds when choosing and saving must be over.
+        average_decay: of the running average of weights that is validated and handed in; 0 hands in weights as they are.
         """
-        self._trainee = Trainee(model, weight_decay=settings.weight_decay, lora_plus_ratio=settings.lora_plus_ratio)
+        self._trainee = Trainee(
+            model,
+            weight_decay=settings.weight_decay,
+            lora_plus_ratio=settings.lora_plus_ratio,
+            average_decay=average_decay,
+        )
         self._objective = objective
         self._settings = settings
         self._seed = seed
@@ -220,10 +227,11 @@ class TrainingRun:
         if self._best and self._validated_steps == self._position.steps:
             return
         self._validated_steps = self._position.steps
-        loss, best = self._validation_loss(), self._position.best_loss
-        if loss is None or best is None or loss < best:
-            self._best = self._trainee.weights()
-            self._advance(best_loss=loss if loss is not None and math.isfinite(loss) else None)
+        with self._trainee.averaged():
+            loss, best = self._validation_loss(), self._position.best_loss
+            if loss is None or best is None or loss < best:
+                self._best = self._trainee.weights()
+                self._advance(best_loss=loss if loss is not None and math.isfinite(loss) else None)
 
     def _validation_loss(self) -> float | None:
         self._trainee.model.eval()

@@ -1,6 +1,7 @@
 """Base models: by name to a folder, a digest and a size, without ever loading one.
 
-A name is a base that the project ships (nano-lm), SmolLM2 from the package that carries it, a folder, or a Hub id with a revision.
+A name is a base that the project ships (nano-lm), SmolLM2 from the package that carries it, or a Hub id with a revision. A folder is one
+only where whoever names bases may name paths of this machine.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from gradients.config import environment_without, hub_environment
 from gradients.domain.json import canonical
@@ -29,8 +30,11 @@ DEFAULT_CACHE = Path("~/.cache/gradients/bases")
 SMOLLM2 = "smollm2"
 FETCH_SECONDS = 3600.0
 _HUB_ID = re.compile(r"^(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w./-]{1,96}))?$")
-_FILES_THAT_MATTER = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt")
+_FILES_THAT_MATTER = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "spiece.model", "*.txt")
 _NOT_PART = frozenset({"training.json"})
+# A pipeline of diffusers: its parts lie in folders. Other precisions of the same weights, and parts that draw nothing, are not loaded.
+PIPELINE_INDEX = "model_index.json"
+_NOT_LOADED = re.compile(r"safety_checker/.*|.*\.(fp16|bf16|non_ema)[.-].*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class BaseModel:
     folder: Path
     digest: str  # sha256 over names and digests of the files that matter
     parameters: int
+    family: Literal["language", "image"] = "language"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,12 @@ class BaseModels:
 
     shipped: Path
     cache: Path
+    folders: bool = False  # whether a path names a base; else others could ask what lies on this machine
 
     @classmethod
-    def default(cls, cache: Path | None = None) -> Self:
+    def default(cls, cache: Path | None = None, *, folders: bool = False) -> Self:
         """The shipped bases and the user's cache."""
-        return cls(shipped=SHIPPED, cache=(cache or DEFAULT_CACHE).expanduser())
+        return cls(shipped=SHIPPED, cache=(cache or DEFAULT_CACHE).expanduser(), folders=folders)
 
     def resolve(self, name: str) -> BaseModel:
         """The base called `name`; converting or downloading it the first time takes a while.
@@ -61,8 +67,8 @@ class BaseModels:
         Raises ModelUnknown when there is no such base, and OutsideError when its source does not answer.
         """
         folder = self._folder(name)
-        tensors = _tensors(folder)
-        return BaseModel(name, folder, _digest(folder), sum(tensor.elements for tensor in tensors.values()))
+        parameters = sum(tensor.elements for tensor in _tensors(folder).values())
+        return BaseModel(name, folder, _digest(folder), parameters, "image" if _is_pipeline(folder) else "language")
 
     def names(self) -> list[str]:
         """The bases that need no path and no hub."""
@@ -70,11 +76,11 @@ class BaseModels:
         return [*sorted(shipped), SMOLLM2]
 
     def _folder(self, name: str) -> Path:
-        if re.fullmatch(r"[\w.-]+", name) and (shipped := self.shipped / name).is_dir():
+        if re.fullmatch(r"\w[\w.-]*", name) and (shipped := self.shipped / name).is_dir():
             return shipped
         if name == SMOLLM2:
             return self._cached(SMOLLM2, _convert_smollm2)
-        if (folder := Path(name).expanduser()).is_dir():
+        if self.folders and (folder := Path(name).expanduser()).is_dir():
             return folder.resolve()
         if match := _HUB_ID.match(name):
             repo, revision = match["repo"], match["revision"] or "main"
@@ -83,7 +89,8 @@ class BaseModels:
             )
         raise ModelUnknown(
             f"There is no base model '{name}'",
-            fix=f"Name {', '.join(self.names())}, a folder, or a Hub id such as org/name@revision",
+            fix=f"Name {', '.join(self.names())}, or a Hub id such as org/name@revision"
+            + (", or a folder" if self.folders else ""),
         )
 
     def _cached(self, key: str, make: Callable[[Path], None]) -> Path:
@@ -109,13 +116,28 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _tensors(folder: Path) -> dict[str, TensorShape]:
-    """Every weight of the model, from the headers of its files."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files or not (folder / "config.json").is_file():
-        raise ModelUnknown(f"{folder} holds no model", fix="It needs config.json and *.safetensors")
+def _is_pipeline(folder: Path) -> bool:
+    return (folder / PIPELINE_INDEX).is_file()
+
+
+def _parts(folder: Path, pattern: str) -> list[Path]:
+    """The files of a model that match; those of a pipeline lie in its folders."""
+    if not _is_pipeline(folder):
+        return sorted(folder.glob(pattern))
+    files = sorted([folder / PIPELINE_INDEX, *folder.glob(f"*/{pattern}")])
+    return [file for file in files if not _NOT_LOADED.fullmatch(file.relative_to(folder).as_posix())]
+
+
+def _tensors(folder: Path) -> dict[tuple[Path, str], TensorShape]:
+    """Every weight of the model by folder and name, from the headers of its files."""
+    files = [file for file in _parts(folder, "*.safetensors") if file.suffix == ".safetensors"]
+    if not files or not ((folder / "config.json").is_file() or _is_pipeline(folder)):
+        raise ModelUnknown(
+            f"{folder} holds no model",
+            fix=f"It needs config.json and *.safetensors, or {PIPELINE_INDEX} with the folders of a pipeline",
+        )
     try:
-        return {name: tensor for file in files for name, tensor in read_header(file).items()}
+        return {(file.parent, name): tensor for file in files for name, tensor in read_header(file).items()}
     except SubmissionRejected as error:  # no miner has anything to do with a base
         raise ModelUnknown(f"{folder} holds no usable model: {error.message}") from error
 
@@ -123,9 +145,12 @@ def _tensors(folder: Path) -> dict[str, TensorShape]:
 def _digest(folder: Path) -> str:
     """sha256 over the files that decide what the model computes."""
     files = sorted(
-        {file for pattern in _FILES_THAT_MATTER for file in folder.glob(pattern)} - {folder / n for n in _NOT_PART}
+        {file for pattern in _FILES_THAT_MATTER for file in _parts(folder, pattern)} - {folder / n for n in _NOT_PART}
     )
-    listing = [[file.name, _file_digest(file, file.stat().st_size, file.stat().st_mtime_ns)] for file in files]
+    listing = [
+        [file.relative_to(folder).as_posix(), _file_digest(file, file.stat().st_size, file.stat().st_mtime_ns)]
+        for file in files
+    ]
     return hashlib.sha256(canonical(listing)).hexdigest()
 
 

@@ -21,6 +21,9 @@ SMALL_REPO_BYTES = 64_000_000  # adapters of tiny bases may be larger than the b
 MAX_FULL_SHARE = 1.05
 ALWAYS_ALLOWED = frozenset({"README.md", "training.json"})
 ADAPTER_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
+IMAGE_ADAPTER_FILES = frozenset(
+    {"pytorch_lora_weights.safetensors"}
+)  # diffusers' format: rank and scale are in the tensors
 FULL_FILE = re.compile(
     r"config\.json|model\.safetensors|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json"
 )
@@ -31,11 +34,11 @@ COSMETIC = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", 
 def screen_manifest(manifest: Manifest, base: BaseModel) -> None:
     """Raises SubmissionRejected for a repo that is not worth fetching."""
     for name, file in manifest.files.items():
-        if not _is_allowed(name, manifest):
+        if not _is_allowed(name, manifest, base):
             raise SubmissionRejected(f"A repo of kind {manifest.kind} cannot hold {name}", code="file_not_allowed")
         if name.endswith((".json", ".md")) and file.size_bytes > MAX_JSON_BYTES:
             raise SubmissionRejected(f"{name} has {file.size_bytes:,} bytes", code="file_too_large")
-    _check_complete(manifest)
+    _check_complete(manifest, base)
     budget = byte_budget(manifest, base)
     if manifest.size_bytes > budget:
         raise SubmissionRejected(
@@ -61,16 +64,22 @@ def screen_folder(folder: Path, manifest: Manifest, base: BaseModel) -> None:
         _same_architecture(_read_json(folder / "config.json"), _read_json(base.folder / "config.json"))
 
 
-def _is_allowed(name: str, manifest: Manifest) -> bool:
-    own = name in ADAPTER_FILES if manifest.kind == "adapter" else FULL_FILE.fullmatch(name) is not None
+def _adapter_files(base: BaseModel) -> frozenset[str]:
+    return IMAGE_ADAPTER_FILES if base.family == "image" else ADAPTER_FILES
+
+
+def _is_allowed(name: str, manifest: Manifest, base: BaseModel) -> bool:
+    own = name in _adapter_files(base) if manifest.kind == "adapter" else FULL_FILE.fullmatch(name) is not None
     return own or name in ALWAYS_ALLOWED
 
 
-def _check_complete(manifest: Manifest) -> None:
+def _check_complete(manifest: Manifest, base: BaseModel) -> None:
     """Raises SubmissionRejected for a repo that cannot be a model, so that it is not even fetched."""
     names = manifest.files.keys()
-    if manifest.kind == "adapter" and not names >= ADAPTER_FILES:
-        raise SubmissionRejected(f"An adapter consists of {' and '.join(sorted(ADAPTER_FILES))}", code="file_missing")
+    if manifest.kind == "full" and base.family == "image":
+        raise SubmissionRejected("Of an image model only adapters are taken", code="repo_kind")
+    if manifest.kind == "adapter" and not names >= (parts := _adapter_files(base)):
+        raise SubmissionRejected(f"An adapter consists of {' and '.join(sorted(parts))}", code="file_missing")
     if manifest.kind == "full" and not ("config.json" in names and any(n.endswith(".safetensors") for n in names)):
         raise SubmissionRejected("A full model consists of config.json and *.safetensors", code="file_missing")
 

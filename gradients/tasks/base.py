@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, JsonValue
 
@@ -30,6 +31,21 @@ class Cleaned:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitSizes:
+    """How many rows a type needs, and how many of them are held out."""
+
+    fewest_rows: int = 64
+    fewest_train: int = 32
+    fewest_held_out: int = 16
+    most_held_out: int = 400
+    held_out_share: float = 0.1
+
+    def held_out(self, rows: int) -> int:
+        """How many of so many usable rows are held out."""
+        return min(self.most_held_out, max(self.fewest_held_out, round(rows * self.held_out_share)))
+
+
+@dataclass(frozen=True, slots=True)
 class TaskType:
     """One kind of fine-tuning.
 
@@ -50,5 +66,8 @@ class TaskType:
     measure: str  # "module:function", MeasureJob in, {} out, one EntrantResult file per entrant
     train: str  # "module:function", TrainJob in, TrainResult out
     generate: str  # "module:function", answers a prompt with base and winner for people to look at
+    base_family: Literal["language", "image"] = "language"  # of the models that it fine-tunes
+    split_sizes: SplitSizes = SplitSizes()
+    row_bytes: int = 1_000_000  # characters of one row in its source
     sources: tuple[str, ...] = ()
     enrich: Callable[[Sequence[Numbered], BaseModel, bytes, ReadSource], Cleaned] | None = None

@@ -17,6 +17,7 @@ from typing import cast
 
 from gradients.errors import DatasetInvalid
 from gradients.tasks.base import Row
+from gradients.tasks.picture_files import folder_rows, has_images, zip_rows
 
 BATCH_ROWS = 256  # of a Parquet file, decompressed at a time
 
@@ -24,7 +25,7 @@ BATCH_ROWS = 256  # of a Parquet file, decompressed at a time
 def reader_of(path: Path) -> Callable[[Path], Iterator[Row]]:
     """What reads `path`, by its ending. Raises DatasetInvalid that lists the endings there are."""
     if path.is_dir():
-        return _saved_by_datasets
+        return folder_rows if has_images(path) else _saved_by_datasets
     if (reader := READERS.get(path.suffix.lower())) is None:
         raise DatasetInvalid(
             f"{path.name} has no ending that says its format",
@@ -123,6 +124,7 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".json": _json_array,
     ".csv": _csv,
     ".parquet": _parquet,
+    ".zip": zip_rows,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import os
@@ -14,9 +15,11 @@ from pydantic import JsonValue
 from gradients.domain.json import canonical
 from gradients.domain.task import Blob, TaskRequest
 from gradients.errors import DiskFull
+from gradients.tasks.access import OUTSIDERS, Access, Writer
 from gradients.tasks.base import Cleaned, Numbered, ReadSource, Row, TaskType
 from gradients.tasks.sources import Limits, parse_source, read_rows
-from gradients.tasks.splits import split
+from gradients.tasks.splits import Split, split
+from gradients.tasks.synthesis import Made, make_up
 
 TRAIN_FILE, HELDOUT_FILE = "train.jsonl", "heldout.jsonl"
 
@@ -32,6 +35,7 @@ class PreparedData(NamedTuple):
     heldout_rows: int
     heldout_commitment: str  # sha256(salt | held-out sha256)
     removed: tuple[tuple[str, int], ...]
+    made_up_rows: int  # of the held-out ones, the last so many
 
 
 def prepare(
@@ -41,29 +45,36 @@ def prepare(
     salt: bytes,
     folder: Path,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
+    access: Access = OUTSIDERS,
+    writer: Writer | None = None,
 ) -> PreparedData:
-    """Read, clean, deduplicate and split; the same request and salt leave the same bytes.
+    """Read, clean, deduplicate and split; the same request and salt leave the same bytes, but for held-out rows that `writer` makes up.
 
     Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and DiskFull.
     """
 
-    def read(source: JsonValue) -> list[Row]:
-        return read_rows(parse_source(source), limits=limits)
+    limits = dataclasses.replace(limits, row_bytes=max(limits.row_bytes, kind.row_bytes))
 
-    cleaned = _clean(kind, request, salt, read)
-    sides = split(cleaned.rows, text=kind.text, salt=salt)
+    def read(source: JsonValue) -> list[Row]:
+        return read_rows(parse_source(source), limits=limits, access=access)
+
+    rows = read(cast(JsonValue, request.dataset))
+    cleaned = _clean(kind, rows, request, salt, read)
+    sides = split(cleaned.rows, text=kind.text, salt=salt, sizes=kind.split_sizes)
+    made = _made_up(writer, kind, rows, sides, request, salt) if writer else Made((), {})
     train = _write(folder / TRAIN_FILE, sides.train)
-    heldout = _write(folder / HELDOUT_FILE, sides.heldout)
-    removed = {reason: count for reason, count in {**cleaned.removed, **sides.removed}.items() if count}
+    heldout = _write(folder / HELDOUT_FILE, (*sides.heldout, *made.rows))
+    removed = {**cleaned.removed, **sides.removed, **made.dropped}
     return PreparedData(
         train_file=folder / TRAIN_FILE,
         heldout_file=folder / HELDOUT_FILE,
         train=train,
         heldout=heldout,
         train_rows=len(sides.train),
-        heldout_rows=len(sides.heldout),
+        heldout_rows=len(sides.heldout) + len(made.rows),
         heldout_commitment=heldout_commitment(salt, heldout.sha256),
-        removed=tuple(removed.items()),
+        removed=tuple((reason, count) for reason, count in removed.items() if count),
+        made_up_rows=len(made.rows),
     )
 
 
@@ -72,14 +83,32 @@ def heldout_commitment(salt: bytes, sha256: str) -> str:
     return hashlib.sha256(salt + bytes.fromhex(sha256)).hexdigest()
 
 
-def _clean(kind: TaskType, request: TaskRequest, salt: bytes, read: ReadSource) -> Cleaned:
+def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, salt: bytes, read: ReadSource) -> Cleaned:
     """The type's rows in their normal form, with whatever comes from its other sources."""
     parameters = kind.schema.model_validate(request.parameters)
-    cleaned = kind.clean(read(cast(JsonValue, request.dataset)), parameters)
+    cleaned = kind.clean(rows, parameters)
     if kind.enrich is None:
         return cleaned
     enriched = kind.enrich(cleaned.rows, parameters, salt, read)
     return Cleaned(enriched.rows, {**cleaned.removed, **enriched.removed})
+
+
+def _made_up(
+    writer: Writer, kind: TaskType, rows: Sequence[Row], sides: Split, request: TaskRequest, salt: bytes
+) -> Made:
+    """Held-out rows in the style of the train rows. A type with data beside the data set has none: what they would need is not there."""
+    if kind.enrich is not None:
+        return Made((), {})
+    parameters = kind.schema.model_validate(request.parameters)
+    return make_up(
+        writer,
+        [rows[row.number - 1] for row in sides.train],
+        clean=lambda made: kind.clean(made, parameters),
+        text=kind.text,
+        known=[kind.text(row.row) for row in (*sides.train, *sides.heldout)],
+        after=len(rows),
+        seed=int.from_bytes(hashlib.sha256(salt + b"made up").digest()[:8], "big"),
+    )
 
 
 def _write(file: Path, rows: Sequence[Numbered]) -> Blob:

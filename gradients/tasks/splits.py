@@ -11,14 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import Numbered, Row
+from gradients.tasks.base import Numbered, Row, SplitSizes
 from gradients.tasks.near_duplicates import near_duplicate_groups, normalised, overlapping
-
-HELD_OUT_SHARE = 0.1
-MOST_HELD_OUT = 400
-FEWEST_HELD_OUT = 16
-FEWEST_ROWS = 64
-FEWEST_TRAIN = 32
 
 
 class Split(NamedTuple):
@@ -29,28 +23,34 @@ class Split(NamedTuple):
     removed: dict[str, int]
 
 
-def split(rows: Sequence[Numbered], *, text: Callable[[Row], str], salt: bytes) -> Split:
-    """Remove repeated rows, hold out a tenth (16 to 400 rows), and clear the train side of what overlaps with it.
+def split(
+    rows: Sequence[Numbered],
+    *,
+    text: Callable[[Row], str],
+    salt: bytes,
+    sizes: SplitSizes = SplitSizes(),  # noqa: B008 (frozen)
+) -> Split:
+    """Remove repeated rows, hold out a tenth (16 to 400 rows, or the type's own sizes), and clear the train side of what overlaps.
 
-    Which rows are held out depends on their text and the salt only, not on their order. Raises DatasetInvalid with fewer than 64
-    usable rows, or fewer than 32 that may be trained on.
+    Which rows are held out depends on their text and the salt only, not on their order. Raises DatasetInvalid with too few
+    usable rows (by default 64), or too few that may be trained on (32).
     """
     texts = [normalised(text(row.row)) for row in rows]
     exact = _first_of_each(texts)
     kept = _one_of_each_group([texts[i] for i in exact])
     distinct = [exact[i] for i in kept]
-    if len(distinct) < FEWEST_ROWS:
+    if len(distinct) < sizes.fewest_rows:
         raise DatasetInvalid(
-            f"Only {len(distinct)} of {len(rows)} rows are usable and distinct; at least {FEWEST_ROWS} are needed",
+            f"Only {len(distinct)} of {len(rows)} rows are usable and distinct; at least {sizes.fewest_rows} are needed",
             code="too_few_rows",
             fix="Give a larger data set",
         )
-    size = min(MOST_HELD_OUT, max(FEWEST_HELD_OUT, round(len(distinct) * HELD_OUT_SHARE)))
+    size = sizes.held_out(len(distinct))
     drawn = set(sorted(distinct, key=lambda i: _lot(salt, texts[i]))[:size])
     rest = [i for i in distinct if i not in drawn]
     leaking = overlapping([texts[i] for i in rest], [texts[i] for i in drawn])
     train = [i for position, i in enumerate(rest) if position not in leaking]
-    if len(train) < FEWEST_TRAIN:
+    if len(train) < sizes.fewest_train:
         raise DatasetInvalid(
             f"{len(leaking)} of {len(rest)} rows share long passages with the {size} held-out ones; {len(train)} are left to train on",
             code="too_few_rows",

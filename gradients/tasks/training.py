@@ -34,6 +34,7 @@ class Trainable(NamedTuple):
     model: nn.Module  # the weights that train require gradients
     objective: Objective
     write: Callable[[Path], None]  # leaves the repo's model files in a folder
+    average_decay: float = 0.0  # of the running average of weights that is handed in; 0 hands in weights as they are
 
 
 class _Finished(BaseModel):
@@ -99,9 +100,16 @@ def _train(
     started = time.monotonic()
     torch.manual_seed(job.seed)
     settings = TrainingSettings(**job.plan.model_dump(exclude={"recipe", "options"}))
-    model, objective, write = make(job, settings)
+    model, objective, write, average_decay = make(job, settings)
     run = TrainingRun(
-        model, objective, settings, seed=job.seed, deadline=job.deadline_unix, checkpoints=checkpoints, report=tell
+        model,
+        objective,
+        settings,
+        seed=job.seed,
+        deadline=job.deadline_unix,
+        checkpoints=checkpoints,
+        report=tell,
+        average_decay=average_decay,
     )
     outcome = run.run()
     tell(Progress("saving", 1.0, outcome.steps, outcome.train_loss))

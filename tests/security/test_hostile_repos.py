@@ -5,6 +5,7 @@ What only a worker with the base at hand can see (tensors that are not the base'
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -202,6 +203,35 @@ def test_a_repo_in_order_is_fetched(base: BaseModel) -> None:
     screen_manifest(manifest_of("adapter", *ADAPTER, "README.md", "training.json"), base)
     screen_manifest(manifest_of("full", *FULL, "README.md"), base)
     screen_manifest(manifest_of("full", "config.json", "model-00001-of-00002.safetensors"), base)
+
+
+IMAGE_ADAPTER = ("pytorch_lora_weights.safetensors",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "code"),
+    [
+        ("adapter", ADAPTER, "file_not_allowed"),
+        ("adapter", (*IMAGE_ADAPTER, "adapter_config.json"), "file_not_allowed"),
+        ("adapter", (*IMAGE_ADAPTER, "pytorch_lora_weights.bin"), "file_not_allowed"),
+        ("adapter", (*IMAGE_ADAPTER, "model_index.json"), "file_not_allowed"),
+        ("adapter", ("README.md",), "file_missing"),
+        ("full", FULL, "repo_kind"),
+    ],
+)
+def test_of_an_image_model_only_the_one_file_of_a_lora_is_fetched(
+    kind: str, names: tuple[str, ...], code: str, base: BaseModel
+) -> None:
+    pipeline = dataclasses.replace(base, family="image")
+    screen_manifest(manifest_of("adapter", *IMAGE_ADAPTER, "README.md"), pipeline)
+
+    assert rejection_of(lambda: screen_manifest(manifest_of(kind, *names), pipeline)).code == code
+
+
+def test_a_language_model_takes_no_lora_of_an_image_model(base: BaseModel) -> None:
+    assert (
+        rejection_of(lambda: screen_manifest(manifest_of("adapter", *IMAGE_ADAPTER), base)).code == "file_not_allowed"
+    )
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "README.md", "training.json"])

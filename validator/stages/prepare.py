@@ -7,9 +7,11 @@ import shutil
 from dataclasses import dataclass
 
 from gradients.domain.task import Prepared, TaskState
+from gradients.errors import TaskInvalid
 from gradients.log import get_logger
 from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
+from gradients.tasks.access import OUTSIDERS, Access, Writer
 from gradients.tasks.preparation import prepare
 from gradients.tasks.registry import task_type
 from validator.folders import Folders
@@ -27,6 +29,8 @@ class PrepareStage:
     bases: BaseModels
     store: ContentStore
     folders: Folders
+    access: Access = OUTSIDERS
+    writer: Writer | None = None  # of held-out rows in addition
 
     async def run(self, claim: Claim) -> None:
         """Prepare the task's data in a thread. Raises CustomerError for data or a base that cannot be used."""
@@ -38,8 +42,12 @@ class PrepareStage:
 
     def _prepare(self, claim: Claim) -> Prepared:
         request, folder = claim.task.request, self.folders.prepared(claim.task.id)
-        base = self.bases.resolve(request.base)
-        data = prepare(task_type(request.type), request, salt=claim.salt, folder=folder)
+        base, kind = self.bases.resolve(request.base), task_type(request.type)
+        if base.family != kind.base_family:
+            raise TaskInvalid(
+                f"{request.base} is no {kind.base_family} model", fix=f"Tasks of type {kind.name} fine-tune one"
+            )
+        data = prepare(kind, request, salt=claim.salt, folder=folder, access=self.access, writer=self.writer)
         for file in (data.train_file, data.heldout_file):
             self.store.add_file(file)
         shutil.rmtree(folder)
@@ -52,4 +60,5 @@ class PrepareStage:
             heldout_rows=data.heldout_rows,
             heldout_commitment=data.heldout_commitment,
             removed=data.removed,
+            made_up_rows=data.made_up_rows,
         )

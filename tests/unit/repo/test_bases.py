@@ -8,10 +8,13 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from gradients.errors import Blame, ModelUnknown, OutsideError
 from gradients.repo.bases import BaseModels
@@ -28,7 +31,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bases(tmp_path: Path) -> BaseModels:
-    return BaseModels(shipped=tmp_path / "shipped", cache=tmp_path / "cache")
+    return BaseModels(shipped=tmp_path / "shipped", cache=tmp_path / "cache", folders=True)
 
 
 def test_a_folder_is_a_base(tiny: Path, bases: BaseModels) -> None:
@@ -36,6 +39,23 @@ def test_a_folder_is_a_base(tiny: Path, bases: BaseModels) -> None:
 
     assert (base.folder, base.parameters) == (tiny, TINY_PARAMETERS)
     assert base.digest == bases.resolve(str(tiny)).digest
+
+
+@pytest.mark.parametrize("form", ["{}", "{}/", "{}/../tiny", "./{}"])
+def test_a_folder_is_no_base_where_paths_are_not_allowed(form: str, tiny: Path, bases: BaseModels) -> None:
+    """The same is said of a folder with a model, of one without, and of none, so that nobody learns what lies here."""
+    strict = replace(bases, folders=False)
+    strict.shipped.mkdir()
+
+    problems = set()
+    for folder in (tiny, tiny.parent, tiny / "nothing"):
+        name = form.format(folder)
+        with pytest.raises(ModelUnknown) as caught:
+            strict.resolve(name)
+        problems.add(str(caught.value).replace(name, "…"))
+
+    assert len(problems) == 1
+    assert "folder" not in problems.pop()
 
 
 def test_a_shipped_base_is_known_by_its_name(tiny: Path, bases: BaseModels) -> None:
@@ -60,6 +80,49 @@ def test_a_base_is_another_when_any_file_that_matters_changes(
     (copy / name).write_bytes(bytes(content) if name.endswith("safetensors") else content + b"\n")
 
     assert bases.resolve(str(copy)).digest != before
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """A pipeline of diffusers in miniature: two networks of 12 and 8 numbers, the first in half precision too."""
+    folder = tmp_path / "pipeline"
+    for part, name, shape in [
+        ("unet", "diffusion_pytorch_model.safetensors", (3, 4)),
+        ("unet", "diffusion_pytorch_model.fp16.safetensors", (3, 4)),
+        ("text_encoder", "model.safetensors", (2, 4)),
+        ("safety_checker", "model.safetensors", (9, 9)),
+    ]:
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        save_file({"weight": np.ones(shape, dtype=np.float32)}, folder / part / name)
+        (folder / part / "config.json").write_text("{}")
+    (folder / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    return folder
+
+
+def test_a_pipeline_is_a_base_of_the_networks_that_draw(pipeline: Path, bases: BaseModels, tiny: Path) -> None:
+    base = bases.resolve(str(pipeline))
+
+    assert (base.parameters, base.family) == (12 + 8, "image")
+    assert bases.resolve(str(tiny)).family == "language"
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("model_index.json", True),
+        ("unet/config.json", True),
+        ("text_encoder/config.json", True),
+        ("safety_checker/config.json", False),
+        ("README.md", False),
+    ],
+)
+def test_a_pipeline_is_another_when_a_part_that_draws_changes(
+    name: str, counts: bool, pipeline: Path, bases: BaseModels
+) -> None:
+    before = bases.resolve(str(pipeline)).digest
+    (pipeline / name).write_text('{"changed": 1}')
+
+    assert (bases.resolve(str(pipeline)).digest != before) == counts
 
 
 def test_a_base_is_the_same_whatever_is_said_about_its_training(tiny: Path, bases: BaseModels, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import Numbered, Row
+from gradients.tasks.base import Numbered, Row, SplitSizes
 from gradients.tasks.near_duplicates import NEAR, OVERLAP_WORDS, normalised, overlapping, shingles
-from gradients.tasks.splits import FEWEST_HELD_OUT, FEWEST_ROWS, MOST_HELD_OUT, Split, split
+from gradients.tasks.splits import Split, split
 
 WORDS = [f"word{number}" for number in range(3000)]
 SALT = b"s" * 32
+SIZES = SplitSizes()
 
 
 def _text(row: Row) -> str:
@@ -52,7 +53,7 @@ def _with_edits(texts: list[str], *, edits: int, generator: random.Random) -> li
 
 @settings(max_examples=25, deadline=None)
 @given(
-    count=st.integers(FEWEST_ROWS, 300),
+    count=st.integers(SIZES.fewest_rows, 300),
     words=st.integers(16, 40),
     edits=st.integers(0, 60),
     salt=st.binary(min_size=32, max_size=32),
@@ -74,14 +75,14 @@ def test_the_sides_are_disjoint_and_share_nothing_nearly_the_same(
 
 
 @settings(max_examples=15, deadline=None)
-@given(count=st.integers(FEWEST_ROWS, 300), edits=st.integers(0, 30), seed=st.integers(0, 2**32))
+@given(count=st.integers(SIZES.fewest_rows, 300), edits=st.integers(0, 30), seed=st.integers(0, 2**32))
 def test_every_row_is_on_one_side_or_counted(count: int, edits: int, seed: int) -> None:
     texts = _with_edits(_sentences(count, words=25, seed=seed), edits=edits, generator=random.Random(seed))
     sides = _split(texts)
     assert len(sides.train) + len(sides.heldout) + sum(sides.removed.values()) == len(texts)
     assert sides.removed["repeated"] + sides.removed["nearly repeated"] == edits
-    assert FEWEST_HELD_OUT <= len(sides.heldout) <= MOST_HELD_OUT
-    assert abs(len(sides.heldout) - max(FEWEST_HELD_OUT, count / 10)) <= 0.5
+    assert SIZES.fewest_held_out <= len(sides.heldout) <= SIZES.most_held_out
+    assert abs(len(sides.heldout) - max(SIZES.fewest_held_out, count / 10)) <= 0.5
     assert [n.number for n in sides.train] == sorted(n.number for n in sides.train)
 
 
@@ -138,6 +139,8 @@ def test_too_few_rows_to_train_on_are_refused() -> None:
     """Eight rows share each of eight passages but little else: hardly a passage has none of its rows held out."""
     passages = _sentences(8, words=OVERLAP_WORDS, seed=1)
     texts = [f"{passages[i % 8]} {own}" for i, own in enumerate(_sentences(64, words=30, seed=2))]
-    with pytest.raises(DatasetInvalid, match=f"share long passages with the {FEWEST_HELD_OUT} held-out") as caught:
+    with pytest.raises(
+        DatasetInvalid, match=f"share long passages with the {SIZES.fewest_held_out} held-out"
+    ) as caught:
         _split(texts)
     assert caught.value.code == "too_few_rows"

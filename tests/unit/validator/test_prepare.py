@@ -6,10 +6,12 @@ import asyncio
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from gradients.domain.task import TaskState
-from gradients.errors import DatasetInvalid, ModelUnknown
+from gradients.errors import DatasetInvalid, ModelUnknown, TaskInvalid
 from gradients.repo.store import ContentStore
 from gradients.tasks.preparation import heldout_commitment
 from gradients.tasks.registry import validate_request
@@ -92,4 +94,14 @@ def test_too_few_rows_are_the_customers_fault(stage: PrepareStage, ledger: Ledge
 def test_a_base_that_is_not_there_is_the_customers_fault(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
     _post(ledger, tmp_path, base="no-such-model")
     with pytest.raises(ModelUnknown):
+        _run(stage, ledger)
+
+
+def test_a_task_about_text_takes_no_model_that_draws(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline"
+    (pipeline / "unet").mkdir(parents=True)
+    save_file({"weight": np.ones(4, dtype=np.float32)}, pipeline / "unet" / "model.safetensors")
+    (pipeline / "model_index.json").write_text("{}")
+    _post(ledger, tmp_path, base=str(pipeline))
+    with pytest.raises(TaskInvalid, match="no language model"):
         _run(stage, ledger)
