@@ -70,10 +70,9 @@ class Market:
         self._tell("registering validator and miners")
         self.validator_hotkey = await found(self.plan)
         await self._start_daemons()
-        ids = await self._post_tasks()
         gateway = SdkGateway(self.plan.chain_url, 1, open_wallet("//Watcher", "//Watcher//hot"))
         try:
-            await self._follow(gateway, ids)
+            await self._post_and_follow(gateway)
             await self._wait_for_pay(gateway)
         finally:
             await gateway.close()
@@ -106,21 +105,20 @@ class Market:
         arguments = ["gradients.cli", command, "run", "--config", str(who.settings_file)]
         await self.supervisor.start(who.name, arguments, log_file=who.folder / f"{who.name}.log")
 
-    async def _post_tasks(self) -> list[str]:
-        """Ids of the posted tasks, in order."""
-        self._tell("posting tasks")
+    async def _post_and_follow(self, gateway: SdkGateway) -> None:
+        """Post one task after the other, each when the miners are free again, and show them until all have ended.
+
+        Raises JobFailed when one of them failed.
+        """
         options = self.plan.options
         wishes = [wish(t, hours=options.hours, base=options.base) for t in options.types for _ in range(options.tasks)]
+        ids: list[str] = []
+        tasks: list[JsonObject] = []
         with self._client() as client:
-            return [str((await asyncio.to_thread(client.submit, each))["id"]) for each in wishes]
-
-    async def _follow(self, gateway: SdkGateway, ids: Sequence[str]) -> None:
-        """Show the tasks until all have ended. Raises JobFailed when one of them failed."""
-        with self._client() as client:
-            while True:
+            while len(ids) < len(wishes) or not all(TaskState(str(task["state"])).ended for task in tasks):
+                if len(ids) < len(wishes) and not _miners_are_busy(tasks):
+                    ids.append(str((await asyncio.to_thread(client.submit, wishes[len(ids)]))["id"]))
                 tasks = await self._look(client, gateway, ids)
-                if all(TaskState(str(task["state"])).ended for task in tasks):
-                    break
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
         failed = [task for task in tasks if task["state"] == TaskState.FAILED]
         if failed:
@@ -196,6 +194,11 @@ async def _until_ready(url: str) -> None:
                 pass
             await asyncio.sleep(0.1)
     raise JobFailed(f"The validator was not ready after {START_SECONDS:.0f} s", fix="Read the logs in the folder")
+
+
+def _miners_are_busy(tasks: Sequence[JsonObject]) -> bool:
+    """Whether a task is being offered or trained; what is measured needs no miner."""
+    return any(task["state"] in (TaskState.DRAFT, TaskState.OPEN, TaskState.ASSIGNED) for task in tasks)
 
 
 def _doing(tasks: Sequence[JsonObject]) -> str:
