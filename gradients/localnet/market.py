@@ -115,7 +115,7 @@ class Market:
         ids: list[str] = []
         tasks: list[JsonObject] = []
         with self._client() as client:
-            while len(ids) < len(wishes) or not all(TaskState(str(task["state"])).ended for task in tasks):
+            while len(tasks) < len(wishes) or not all(TaskState(str(task["state"])).ended for task in tasks):
                 if len(ids) < len(wishes) and not _miners_are_busy(tasks):
                     ids.append(str((await asyncio.to_thread(client.submit, wishes[len(ids)]))["id"]))
                 tasks = await self._look(client, gateway, ids)
