@@ -54,9 +54,13 @@ def _field(name: str, field: FieldInfo) -> Iterator[str]:
 
 
 def _toml(value: object) -> str:
-    """A default as TOML writes it; nothing for one that is not set. JSON's strings, numbers, booleans and lists are TOML's too."""
+    """A default as TOML writes it; nothing for one that is not set. JSON's strings, numbers and booleans are TOML's too."""
     if value is None:
         return ""
+    if isinstance(value, BaseModel):
+        return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, Path):
         root = shipped_configs().parent
         return json.dumps(str(value.relative_to(root) if value.is_relative_to(root) else value))

@@ -33,6 +33,9 @@ class MinerSettings(DaemonSettings):
         default=5.0, ge=1, description="time kept before the deadline for writing and committing, beside three blocks"
     )
     keep_models: bool = Field(default=False, description="keep models and checkpoints after their reveal has ended")
+    allow_local_paths: bool = Field(
+        default=False, description="validators may name folders of this machine as bases; for local networks"
+    )
     caches: Path | None = Field(default=None, description="converted and downloaded bases; by default the user's cache")
 
     @field_validator("task_types")

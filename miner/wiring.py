@@ -32,7 +32,7 @@ def build(settings: MinerSettings) -> Daemon:
     gateway = SdkGateway(
         settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
     )
-    clock, bases = SystemClock(), BaseModels.default(settings.caches)
+    clock, bases = SystemClock(), BaseModels.default(settings.caches, folders=settings.allow_local_paths)
     view = ChainView(
         gateway,
         clock,

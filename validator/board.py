@@ -114,6 +114,7 @@ def _data(task: Task) -> JsonObject | None:
     return {
         "train_rows": data.train_rows,
         "heldout_rows": data.heldout_rows,
+        "made_up_rows": data.made_up_rows,
         "removed": dict(data.removed),
         "train_sha256": data.train.sha256,
         "heldout_commitment": data.heldout_commitment,

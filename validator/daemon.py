@@ -18,6 +18,7 @@ from gradients.log import get_logger
 from validator.emission import Emission
 from validator.engine import StepEngine
 from validator.progress import Progress
+from validator.schedule import Schedule
 from validator.settings import ApiSettings
 
 log = get_logger("validator")
@@ -32,6 +33,7 @@ class Daemon:
     engine: StepEngine
     emission: Emission
     progress: Progress
+    schedule: Schedule
     axon_app: FastAPI
     api_app: FastAPI
     axon: AxonSettings
@@ -56,7 +58,13 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(loop())
-                for loop in (self.view.follow, self.engine.run, self.emission.run, self.progress.run)
+                for loop in (
+                    self.view.follow,
+                    self.engine.run,
+                    self.emission.run,
+                    self.progress.run,
+                    self.schedule.run,
+                )
             ]
             group.create_task(_cancel_after(stop, loops))
 

@@ -13,6 +13,7 @@ from gradients.log import get_logger
 from gradients.repo.bases import BaseModels
 from gradients.tasks.registry import validate_request
 from validator.ledger import Ledger
+from validator.ledger.tasks import Also
 
 log = get_logger("intake")
 
@@ -26,12 +27,14 @@ class Intake:
     posted: Callable[[], None]  # called when there is a new task
     seed: int | None = None  # set on local networks only, for runs that can be repeated
 
-    def submit(self, wish: Mapping[str, Json], *, customer: str) -> Task:
-        """The new task in DRAFT. Raises CustomerError when it cannot be run as asked for."""
+    def submit(self, wish: Mapping[str, Json], *, customer: str, also: Callable[[TaskId], Also] | None = None) -> Task:
+        """The new task in DRAFT, written in one transaction with `also`. Raises CustomerError when it cannot be run as asked for."""
         request = validate_request(wish)
         self.bases.resolve(request.base)
         task_id = TaskId(f"{request.type}-{secrets.token_hex(6)}")
-        task = self.ledger.tasks.create(task_id, request, customer=customer, salt=self._salt())
+        task = self.ledger.tasks.create(
+            task_id, request, customer=customer, salt=self._salt(), also=also(task_id) if also else None
+        )
         log.info("task_created", task=task.id, type=request.type, base=request.base, hours=request.hours)
         self.posted()
         return task

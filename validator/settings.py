@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, JsonValue, SecretStr, field_validator
 
 from gradients.config import DaemonSettings, Section
+from gradients.tasks.access import S3Access, Writer
+from gradients.tasks.registry import TYPES
 
 
 class OfferSettings(Section):
@@ -35,6 +37,122 @@ class MeasureSettings(Section):
     deadline_seconds: float = Field(default=3600.0, gt=0, description="wall time of one evaluation job")
 
 
+class S3Settings(Section):
+    """The object store that rows may come from."""
+
+    endpoint: str | None = Field(default=None, description="URL of the store; by default AWS")
+    region: str | None = Field(default=None, description="the store's region, where it has any")
+    access_key: str | None = Field(default=None, description="by default the machine's own, as boto3 finds it")
+    secret_key: SecretStr | None = Field(default=None, description="goes with access_key")
+    buckets: tuple[str, ...] = Field(
+        default=(), description="buckets to read with the keys; every other one is read as strangers may"
+    )
+
+    def access(self) -> S3Access:
+        """What sources work with."""
+        secret = self.secret_key.get_secret_value() if self.secret_key else None
+        return S3Access(self.endpoint, self.region, self.access_key, secret, frozenset(self.buckets))
+
+
+class SynthesisSettings(Section):
+    """Held-out rows that a language model makes up; off without a URL."""
+
+    url: str | None = Field(
+        default=None, description="an OpenAI-compatible endpoint such as http://127.0.0.1:8000/v1; it sees train rows"
+    )
+    model: str = Field(default="", description="the model's name there")
+    key: SecretStr | None = Field(default=None, description="the endpoint's key, where it wants one")
+    rows: int = Field(default=32, ge=1, le=400, description="rows to ask for, in addition to the held-out ones")
+
+    def writer(self) -> Writer | None:
+        """What makes rows up, or None."""
+        key = self.key.get_secret_value() if self.key else None
+        return Writer(self.url, self.model, self.rows, key) if self.url else None
+
+
+class PooledModel(Section):
+    """A base for synthetic tasks."""
+
+    base: str = Field(min_length=1, max_length=256, description="as customers name bases")
+    billions: float = Field(gt=0, description="its weights")
+    types: tuple[str, ...] = Field(default=(), description="task types that it is for; empty: all")
+
+
+class PooledDataset(Section):
+    """Rows for synthetic tasks of one type."""
+
+    type: str = Field(description="a task type")
+    dataset: str = Field(description="as customers name data sets, or a file of this machine")
+    parameters: dict[str, JsonValue] = Field(default_factory=dict, description="the task type's own part")
+
+    @field_validator("type")
+    @classmethod
+    def _known_type(cls, name: str) -> str:
+        if name not in TYPES:
+            raise ValueError(f"there is no task type '{name}'; choose from {', '.join(TYPES)}")
+        return name
+
+
+class TypeShare(Section):
+    """How many of the synthetic tasks are of a type."""
+
+    type: str
+    share: float = Field(ge=0)
+
+
+class SizeShare(Section):
+    """How many of the synthetic tasks have a base of a size."""
+
+    up_to_billions: float = Field(gt=0)
+    share: float = Field(ge=0)
+
+
+class HoursShare(Section):
+    """How many of the synthetic tasks have a budget."""
+
+    hours: float = Field(gt=0, le=48)
+    share: float = Field(gt=0)
+
+
+class ScheduleSettings(Section):
+    """What the validator asks for itself when no customer does; off without `every_hours`."""
+
+    every_hours: float | None = Field(
+        default=None, gt=0, le=168, description="one synthetic task at most in so many hours; none without it"
+    )
+    at_once: int = Field(default=1, ge=1, description="none while so many tasks run, those of customers included")
+    types: tuple[TypeShare, ...] = Field(
+        default=(
+            TypeShare(type="instruct", share=0.32),
+            TypeShare(type="chat", share=0.32),
+            TypeShare(type="dpo", share=0.17),
+            TypeShare(type="diffusion", share=0.15),
+            TypeShare(type="grpo", share=0.04),
+        ),
+        description="shares by type; types without data sets are passed over",
+    )
+    sizes: tuple[SizeShare, ...] = Field(
+        default=(
+            SizeShare(up_to_billions=4, share=0.6),
+            SizeShare(up_to_billions=12, share=0.3),
+            SizeShare(up_to_billions=71, share=0.1),
+        ),
+        description="shares by size of the base; sizes without models are passed over",
+    )
+    hours: tuple[HoursShare, ...] = Field(
+        default=(
+            HoursShare(hours=0.75, share=0.4),
+            HoursShare(hours=1.5, share=0.3),
+            HoursShare(hours=3, share=0.2),
+            HoursShare(hours=6, share=0.1),
+        ),
+        min_length=1,
+        description="shares by training budget",
+    )
+    models: tuple[PooledModel, ...] = Field(default=(), description="bases to choose from; see validator/README.md")
+    datasets: tuple[PooledDataset, ...] = Field(default=(), description="data sets to choose from")
+
+
 class ApiSettings(Section):
     """Where customers are served, and what they may do."""
 
@@ -56,9 +174,15 @@ class ValidatorSettings(DaemonSettings):
     seed: int | None = Field(
         default=None, description="makes every salt predictable; refused on any network but a local one"
     )
+    allow_local_paths: bool = Field(
+        default=False, description="customers may name files and folders of this machine; for local networks"
+    )
     offer: OfferSettings = OfferSettings()
     collect: CollectSettings = CollectSettings()
     measure: MeasureSettings = MeasureSettings()
+    s3: S3Settings = S3Settings()
+    synthesis: SynthesisSettings = SynthesisSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     api: ApiSettings = ApiSettings()
 
     def resolved_folder(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 
 from fastapi import FastAPI
@@ -21,6 +22,7 @@ from gradients.errors import SetupError
 from gradients.execution.process import ProcessExecutor
 from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
+from gradients.tasks.access import Access
 from validator.api.app import api_app
 from validator.api.parts import ApiParts
 from validator.api.uploads import Uploads
@@ -34,6 +36,7 @@ from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.local_key import keep_local_key
 from validator.progress import Progress
+from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
 from validator.stages.collect import CollectStage
 from validator.stages.measure import MeasureStage
@@ -61,23 +64,28 @@ def build(settings: ValidatorSettings) -> Daemon:
         start_seconds=settings.chain.start_seconds,
     )
     client = AxonClient(keys.hotkey, allow_private=network.is_local)
-    bases, store = BaseModels.default(settings.caches), ContentStore(folders.blobs)
-    stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders)
+    bases = BaseModels.default(settings.caches, folders=settings.allow_local_paths)
+    store = ContentStore(folders.blobs)
+    access = Access(private_addresses=network.is_local, s3=settings.s3.access())
+    stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access)
     engine = StepEngine(ledger, view, stages, owner=f"{gateway.hotkey[:16]}/{os.getpid()}")
     progress = Progress(ledger, view, client)
+    intake = Intake(ledger, bases, engine.wake, settings.seed)
+    luck = secrets.randbits(63) if settings.seed is None else settings.seed
     return Daemon(
         gateway=gateway,
         view=view,
         engine=engine,
         emission=Emission(ledger, gateway, view, clock),
         progress=progress,
+        schedule=Schedule(ledger, intake, clock, settings.schedule, seed=luck),
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=api_app(
             ApiParts(
                 ledger=ledger,
                 board=Board(ledger, progress),
-                intake=Intake(ledger, bases, engine.wake, settings.seed),
-                uploads=Uploads(folders.uploads, settings.api.max_upload_bytes),
+                intake=intake,
+                uploads=Uploads(folders.uploads, settings.api.max_upload_bytes, settings.allow_local_paths),
                 folders=folders,
                 ready=lambda: view.block > 0,
             )
@@ -97,10 +105,11 @@ def _stages(
     bases: BaseModels,
     store: ContentStore,
     folders: Folders,
+    access: Access,
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
     return {
-        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders),
+        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, access, settings.synthesis.writer()),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
         TaskState.COLLECTED: MeasureStage(ledger, bases, store, ProcessExecutor(), folders, settings.measure),

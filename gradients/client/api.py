@@ -19,6 +19,7 @@ from gradients.tasks.registry import with_sources
 
 TIMEOUT = httpx.Timeout(10.0, read=60.0)
 CHUNK_BYTES = 1 << 20
+ELSEWHERE = ("hub:", "upload:", "http://", "https://", "s3://")  # data that is no file of the customer's
 
 
 class ApiRefused(CustomerError):
@@ -88,7 +89,7 @@ class MarketClient:
 
     def _uploaded(self, source: Json) -> Json:
         """What the validator finds the source by."""
-        local = isinstance(source, str) and not source.startswith(("hub:", "upload:"))
+        local = isinstance(source, str) and not source.startswith(ELSEWHERE)
         return self.upload(Path(source)) if local and isinstance(source, str) else source
 
     def _fetch(self, path: str, target: Path, sha256: str) -> None:

@@ -35,7 +35,7 @@ class Conversation:
         """A conversation with a model of the shelf; its base is looked up on this machine."""
         return cls(
             function=task_type(model.type).generate,
-            base_folder=BaseModels.default().resolve(model.base).folder,
+            base_folder=BaseModels.default(folders=True).resolve(model.base).folder,
             model_folder=model.folder,
             max_new_tokens=max_new_tokens,
             temperature=temperature,

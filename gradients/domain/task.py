@@ -62,6 +62,7 @@ class Prepared:
     heldout_rows: int
     heldout_commitment: str  # sha256(salt | held-out sha256), published before the start, opened after scoring
     removed: tuple[tuple[str, int], ...]  # reason -> number of rows, in the order of the steps
+    made_up_rows: int = 0  # of the held-out ones, the last so many; written by a language model
 
 
 @dataclass(frozen=True, slots=True)

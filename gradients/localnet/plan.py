@@ -136,7 +136,7 @@ def _shared_settings(plan: Plan, who: Participant) -> dict[str, Mapping[str, Jso
 
 def _validator_settings(plan: Plan) -> dict[str, Mapping[str, Json]]:
     shared = _shared_settings(plan, plan.validator)
-    shared[""] = {**shared[""], "seed": plan.options.seed}
+    shared[""] = {**shared[""], "seed": plan.options.seed, "allow_local_paths": True}
     return {
         **shared,
         "api": {"host": CHAIN_HOST, "port": plan.api_port},
@@ -147,7 +147,8 @@ def _validator_settings(plan: Plan) -> dict[str, Mapping[str, Json]]:
 
 def _miner_settings(plan: Plan, miner: Participant) -> dict[str, Mapping[str, Json]]:
     shared = _shared_settings(plan, miner)
-    shared[""] = {**shared[""], "recipe": str(shipped_configs() / "recipes" / f"{miner.recipe}.toml")}
+    recipe = str(shipped_configs() / "recipes" / f"{miner.recipe}.toml")
+    shared[""] = {**shared[""], "recipe": recipe, "allow_local_paths": True}
     return shared
 
 

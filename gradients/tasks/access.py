@@ -1,4 +1,4 @@
-"""What a process may reach when it reads rows that a customer names. Made from the operator's settings, never from a customer's."""
+"""What a process may reach when it prepares rows that a customer names. Made from the operator's settings, never from a customer's wish."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ class Access:
 
     private_addresses: bool = False  # for local networks
     s3: S3Access = S3Access()
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A language model that makes up held-out rows, and how many; see synthesis.py."""
+
+    url: str  # as OpenAI's clients name it, such as "http://127.0.0.1:8000/v1"
+    model: str
+    rows: int
+    key: str | None = field(default=None, repr=False)
 
 
 OUTSIDERS = Access()  # public addresses and public buckets only

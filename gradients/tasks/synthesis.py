@@ -12,7 +12,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 import httpx
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from gradients.domain.json import JsonObject, canonical
 from gradients.errors import DatasetInvalid, OutsideError
 from gradients.log import get_logger
+from gradients.tasks.access import Writer
 from gradients.tasks.base import Cleaned, Numbered, Row
 from gradients.tasks.near_duplicates import near_any, near_duplicate_groups, normalised, overlapping
 from gradients.tasks.sources import is_text
@@ -37,16 +37,6 @@ Write {rows} new rows in the same language, style, difficulty and length, with t
 Copy nothing. Answer with a JSON array of {rows} objects and nothing else."""
 
 log = get_logger("synthesis")
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """Where rows are made up, and how many."""
-
-    url: str  # as OpenAI's clients name it, such as "http://127.0.0.1:8000/v1"
-    model: str
-    rows: int
-    key: str | None = field(default=None, repr=False)
 
 
 class Made(NamedTuple):

@@ -309,6 +309,43 @@ def test_a_client_uploads_every_file_that_a_wish_names(market: Market, tmp_path:
     assert {Path(str(source["path"])).parent for source in sources} == {market.folders.uploads}
 
 
+@pytest.mark.parametrize("form", ["{}", "{}/", "{}/../tiny", "./../{}"])
+def test_a_customer_cannot_name_folders_of_the_validators_machine_as_bases(
+    market: Market, bases: BaseModels, form: str
+) -> None:
+    """Of a folder with a model and of one that is not there the same is said."""
+    said = set()
+    for folder in ("tiny", "nothing"):
+        name = form.format(bases.shipped / folder)
+        refusal = _refusal(market.acme.post("/v1/tasks", json=market.wish(base=name)), 422)
+        said.add((refusal["code"], refusal["message"].replace(name, "…"), refusal["fix"]))
+    assert [(code, message) for code, message, _ in said] == [("model_unknown", "There is no base model '…'")]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kind"),
+    [
+        ("https://example.com/rows.csv", "url"),
+        ("http://example.com/rows.csv", "url"),
+        ({"kind": "url", "url": "https://example.com/rows.csv"}, "url"),
+        ("s3://bucket/rows.jsonl", "s3"),
+    ],
+)
+def test_a_customer_can_name_what_lies_elsewhere(market: Market, dataset: object, kind: str) -> None:
+    task_id = market.acme.post("/v1/tasks", json=market.wish(dataset=dataset)).json()["id"]
+    task = market.ledger.tasks.find(task_id)
+    assert task is not None
+    assert task.request.dataset["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    "dataset", ["file:///etc/hosts.csv", "ftp://example.com/rows.csv", "HTTPS://example.com/x.csv"]
+)
+def test_other_schemes_name_nothing(market: Market, dataset: str) -> None:
+    answer = market.acme.post("/v1/tasks", json=market.wish(dataset=dataset))
+    assert "cannot name files" in _refusal(answer, 422)["message"]
+
+
 @pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b"[" * 100_000, b'"text"'])
 def test_a_body_that_is_no_json_object_is_refused_in_the_same_form(market: Market, body: bytes) -> None:
     answer = market.acme.post("/v1/tasks", content=body, headers={"Content-Type": "application/json"})

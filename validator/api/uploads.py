@@ -32,6 +32,7 @@ class Uploads:
 
     folder: Path
     max_bytes: int
+    allow_local_paths: bool = False  # of this machine; for local networks
 
     async def receive(self, name: str, chunks: AsyncIterator[bytes]) -> str:
         """Store a body; the name to use in a task. Raises UploadTooLarge, DatasetInvalid for an unknown kind, and DiskFull."""
@@ -69,10 +70,11 @@ class Uploads:
     def _found(self, source: Json) -> Json:
         if isinstance(source, str) and source.startswith(PREFIX):
             return str(self._uploaded(source.removeprefix(PREFIX)))
-        if _names_a_hub(source):
+        if self.allow_local_paths or _lies_elsewhere(source):
             return source
         raise TaskInvalid(
-            "A task cannot name files of the validator's machine", fix="Upload the data set, or name a hub id"
+            "A task cannot name files of the validator's machine",
+            fix="Upload the data set, or name a hub id, a URL or s3://bucket/key",
         )
 
     def _uploaded(self, name: str) -> Path:
@@ -85,8 +87,8 @@ class Uploads:
         return file
 
 
-def _names_a_hub(dataset: Json) -> bool:
-    """Whether a data set is one of a hub, in either of the forms that a source can have."""
+def _lies_elsewhere(dataset: Json) -> bool:
+    """Whether a data set is none of this machine, in either of the forms that a source can have."""
     if isinstance(dataset, str):
-        return dataset.startswith("hub:")
-    return isinstance(dataset, Mapping) and dataset.get("kind") == "hub"
+        return dataset.startswith(("hub:", "http://", "https://", "s3://"))
+    return isinstance(dataset, Mapping) and dataset.get("kind") in ("hub", "url", "s3")

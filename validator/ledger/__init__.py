@@ -12,6 +12,7 @@ from validator.ledger.customers import Customers
 from validator.ledger.events import Events
 from validator.ledger.outbox import Outbox
 from validator.ledger.placings import Placings
+from validator.ledger.slots import Slots
 from validator.ledger.store import open_engine
 from validator.ledger.submissions import Submissions
 from validator.ledger.tasks import Tasks
@@ -28,6 +29,7 @@ class Ledger:
     outbox: Outbox
     customers: Customers
     events: Events
+    slots: Slots
 
     @classmethod
     def open(cls, url: str, clock: Clock) -> Self:
@@ -41,4 +43,5 @@ class Ledger:
             outbox=Outbox(engine, clock),
             customers=Customers(engine, clock),
             events=Events(engine),
+            slots=Slots(engine),
         )

@@ -117,6 +117,15 @@ class EventRow(Base):
     fields: Mapped[JsonColumn]
 
 
+class SlotRow(Base):
+    """A slot of the schedule that has had its task."""
+
+    __tablename__ = "slots"
+
+    slot: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    task_id: Mapped[str] = mapped_column(String(32))
+
+
 class ApiKeyRow(Base):
     """A customer's key, by its digest only."""
 

@@ -26,14 +26,18 @@ class Tasks:
         self._engine = engine
         self._clock = clock
 
-    def create(self, task_id: TaskId, request: TaskRequest, *, customer: str, salt: bytes) -> Task:
-        """A new task in DRAFT."""
+    def create(
+        self, task_id: TaskId, request: TaskRequest, *, customer: str, salt: bytes, also: Also | None = None
+    ) -> Task:
+        """A new task in DRAFT, in one transaction with `also`."""
         now = self._clock.now()
         with Session(self._engine, expire_on_commit=False) as session, session.begin():
             row = TaskRow(
                 id=task_id, state=TaskState.DRAFT, created_at=now, customer=customer, request=encode(request), salt=salt
             )
             session.add(row)
+            if also:
+                also(session)
             record(session, at=now, name="task_created", task_id=task_id, fields={"customer": customer})
         return task_of(row)
 
@@ -61,6 +65,12 @@ class Tasks:
         """How many tasks there are."""
         with Session(self._engine) as session:
             return session.scalar(select(func.count()).select_from(TaskRow)) or 0
+
+    def running(self) -> int:
+        """How many tasks have not ended."""
+        ended = [state for state in TaskState if state.ended]
+        with Session(self._engine) as session:
+            return session.scalar(select(func.count()).select_from(TaskRow).where(TaskRow.state.not_in(ended))) or 0
 
     def train_blobs(self) -> frozenset[str]:
         """Digests of the train rows that miners of running tasks may fetch."""

@@ -122,6 +122,19 @@ def play(folder: Path, scene: Callable[[Setting], Awaitable[None]], **settings: 
     asyncio.run(main())
 
 
+def test_a_base_that_is_a_path_of_the_miners_machine_is_declined(tmp_path: Path) -> None:
+    """Even one that lies there: a validator could ask what else does."""
+
+    async def scene(s: Setting) -> None:
+        for base in (str(tmp_path / "bases" / "tiny"), "../bases/tiny", str(tmp_path / "nothing")):
+            named = offer(base_digest=s.base_digest).model_copy(update={"base": base})
+            answer = await s.validator.post(s.peer, "/v1/offers", named, answer=OfferAnswer)
+            assert not answer.accepted
+            assert f"the base {base} cannot be had here: There is no base model" in answer.reason
+
+    play(tmp_path, scene)
+
+
 def test_an_offer_is_answered_and_begins_nothing(tmp_path: Path) -> None:
     async def scene(s: Setting) -> None:
         good = offer(base_digest=s.base_digest)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gradients.domain.task import TaskRequest
 from gradients.errors import DatasetInvalid, TaskInvalid
+from gradients.tasks.access import Access, Writer
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.preparation import PreparedData, heldout_commitment, prepare
 from gradients.tasks.registry import validate_request
 from gradients.tasks.sources import Limits
+from gradients.testing.loopback_site import Page, loopback_site, pages
 
 SALT = bytes(range(32))
 LINES = [json.dumps({"q": f"What is the sum of {i} and {i * i}?", "a": f"It is {i + i * i}. Ω"}) for i in range(100)]
@@ -54,6 +57,38 @@ def test_every_row_comes_out_once_in_its_normal_form(request_of_rows: TaskReques
 
 def test_what_was_left_out_is_counted_by_reason(request_of_rows: TaskRequest, tmp_path: Path) -> None:
     assert dict(_prepare(request_of_rows, tmp_path / "prepared").removed) == {"empty": 1, "repeated": 2}
+
+
+def test_rows_that_were_made_up_are_held_out_last_and_counted(request_of_rows: TaskRequest, tmp_path: Path) -> None:
+    fresh = [{"q": f"Who wrote the {word} song?", "a": f"The {word} singer"} for word in ("oldest", "loudest", "last")]
+    written = [*fresh, json.loads(LINES[3]), {"q": "No answer"}]
+    said = json.dumps({"choices": [{"message": {"content": json.dumps(written)}}]}).encode()
+    with loopback_site(lambda _: Page([said])) as site:
+        made = prepare(
+            INSTRUCT, request_of_rows, salt=SALT, folder=tmp_path / "more", writer=Writer(site.url, "model", rows=5)
+        )
+    without = _prepare(request_of_rows, tmp_path / "prepared")
+    assert made.train == without.train
+    assert (made.heldout_rows, made.made_up_rows, without.made_up_rows) == (19, 3, 0)
+    assert [row["prompt"] for row in _rows(made.heldout_file)[16:]] == [row["q"] for row in fresh]
+    assert dict(made.removed) == {
+        "empty": 1,
+        "repeated": 2,
+        "made up, malformed": 1,
+        "made up, near another row": 1,
+    }
+    shown = json.loads(site.requests[0].body)["messages"][1]["content"].splitlines()
+    heldout = {row["prompt"] for row in _rows(without.heldout_file)}
+    assert not heldout & {json.loads(line)["q"] for line in shown}
+
+
+def test_rows_of_a_private_address_are_for_local_networks(request_of_rows: TaskRequest, tmp_path: Path) -> None:
+    with loopback_site(pages({"/rows.jsonl": Page(["\n".join(LINES).encode()])})) as site:
+        behind = replace(request_of_rows, dataset={"kind": "url", "url": f"{site.url}/rows.jsonl"})
+        local = prepare(INSTRUCT, behind, salt=SALT, folder=tmp_path / "local", access=Access(private_addresses=True))
+        with pytest.raises(DatasetInvalid, match="public internet"):
+            _prepare(behind, tmp_path / "public")
+    assert local.train_rows == 84
 
 
 def test_the_digests_are_those_of_the_files(request_of_rows: TaskRequest, tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from gradients.tasks.access import Writer
 from gradients.tasks.base import Cleaned, Row
 from gradients.tasks.instruct.spec import INSTRUCT, InstructParameters
-from gradients.tasks.synthesis import MALFORMED, NEAR, Made, Writer, make_up
+from gradients.tasks.synthesis import MALFORMED, NEAR, Made, make_up
 from gradients.testing.loopback_site import Page, Request, Site, loopback_site
 
 TRAIN: list[Row] = [

@@ -122,7 +122,7 @@ async def until(condition: Callable[[], bool], *, each_time: Callable[[], None] 
 def tiny_bases(folder: Path) -> BaseModels:
     """One shipped base called "tiny"."""
     write_tiny_llama(folder / "bases" / "tiny")
-    return BaseModels(shipped=folder / "bases", cache=folder / "cache")
+    return BaseModels(shipped=folder / "bases", cache=folder / "cache", folders=True)
 
 
 @dataclass

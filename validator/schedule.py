@@ -1,0 +1,178 @@
+"""Synthetic tasks: what the validator asks for itself when no customer does, so that miners always have something to show.
+
+Time is cut into slots, and each slot has at most one task; that it has had one is written in the transaction that creates the task, so
+neither a restart nor a second process posts another. What comes next is decided by a pure function from what the schedule has posted
+before: types, sizes and hours each keep to their mix, and which of several that lag behind comes first is drawn. To miners a synthetic
+task looks like any other: its id, its moment within the slot and its deadlines say nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from gradients.clock import Clock
+from gradients.domain.json import Json
+from gradients.domain.task import Task, TaskId, TaskRequest
+from gradients.errors import GradientsError
+from gradients.log import get_logger
+from gradients.tasks.sources import parse_source
+from validator.intake import Intake
+from validator.ledger import Ledger
+from validator.ledger.slots import take_slot
+from validator.ledger.tasks import Also
+from validator.settings import PooledDataset, PooledModel, ScheduleSettings
+
+CUSTOMER = "schedule"  # `gradients validator key schedule` makes a key that sees these tasks
+REMEMBERED_TASKS = 200  # over which the mix holds
+LATEST_SHARE = 0.5  # of a slot, by which its task is posted
+LOOK_SECONDS = 30.0
+
+log = get_logger("schedule")
+Key = TypeVar("Key")
+
+
+def slot_at(now: float, *, every_seconds: float) -> int:
+    """The number of the slot that `now` lies in, counted from the Unix epoch."""
+    return int(now // every_seconds)
+
+
+def due_at(slot: int, *, every_seconds: float, seed: int) -> float:
+    """The moment of a slot's task: somewhere in its first half, so that a round hour says nothing about whose task it is."""
+    return (slot + LATEST_SHARE * random.Random(f"{seed}/{slot}/moment").random()) * every_seconds
+
+
+def next_wish(
+    settings: ScheduleSettings, past: Sequence[TaskRequest], *, slot: int, seed: int
+) -> dict[str, Json] | None:
+    """What to ask for in a slot, after what was asked for in the past, or None when the pool has nothing for any type of the mix."""
+    luck = random.Random(f"{seed}/{slot}")
+    types = {t.type: t.share for t in settings.types if _datasets(settings, t.type) and _models(settings, t.type)}
+    if not any(types.values()):
+        return None
+    kind = draw(types, Counter(request.type for request in past), luck)
+    model = _draw_model(settings, _models(settings, kind), past, luck)
+    dataset = _draw_dataset(_datasets(settings, kind), past, luck)
+    hours = draw({h.hours: h.share for h in settings.hours}, Counter(request.hours for request in past), luck)
+    return {
+        "type": kind,
+        "base": model.base,
+        "dataset": dataset.dataset,
+        "parameters": dataset.parameters,
+        "hours": hours,
+    }
+
+
+def draw(shares: Mapping[Key, float], counts: Mapping[Key, int], luck: random.Random) -> Key:
+    """Which comes next, so that counts keep to shares: one that lags behind its share, the likelier the further it does.
+
+    No count is ever more than one above its share. `shares` need not add up to one, but one of them is positive.
+    """
+    whole = sum(shares.values())
+    total = sum(counts.get(key, 0) for key in shares)
+    lag = {key: share / whole * (total + 1) - counts.get(key, 0) for key, share in shares.items()}
+    behind = [key for key in shares if lag[key] > 0]  # never empty: the lags add up to one
+    return luck.choices(behind, [lag[key] for key in behind])[0]
+
+
+def _draw_model(
+    settings: ScheduleSettings, models: Sequence[PooledModel], past: Sequence[TaskRequest], luck: random.Random
+) -> PooledModel:
+    """A model of the size that lags behind; among those of a size, whichever was taken less."""
+    size_of = {model.base: _size(settings, model.billions) for model in settings.models}
+    shares = {size.up_to_billions: size.share for size in settings.sizes}
+    there = {size_of[model.base] for model in models}
+    sizes = {size: share for size, share in shares.items() if size in there}
+    if not any(sizes.values()):
+        sizes = dict.fromkeys(there, 1.0)
+    drawn = draw(sizes, Counter(size_of[r.base] for r in past if r.base in size_of), luck)
+    of_size = {model.base: model for model in models if size_of[model.base] == drawn}
+    return of_size[draw(dict.fromkeys(of_size, 1.0), Counter(request.base for request in past), luck)]
+
+
+def _draw_dataset(datasets: Sequence[PooledDataset], past: Sequence[TaskRequest], luck: random.Random) -> PooledDataset:
+    """Whichever was taken less."""
+    used = [request.dataset for request in past]
+    times = {i: used.count(parse_source(d.dataset).model_dump(mode="json")) for i, d in enumerate(datasets)}
+    return datasets[draw(dict.fromkeys(times, 1.0), times, luck)]
+
+
+def _datasets(settings: ScheduleSettings, task_type: str) -> list[PooledDataset]:
+    return [dataset for dataset in settings.datasets if dataset.type == task_type]
+
+
+def _models(settings: ScheduleSettings, task_type: str) -> list[PooledModel]:
+    return [model for model in settings.models if not model.types or task_type in model.types]
+
+
+def _size(settings: ScheduleSettings, billions: float) -> float:
+    """The smallest size of the mix that holds so many weights; what is larger than all belongs to the largest."""
+    sizes: Iterable[float] = sorted(size.up_to_billions for size in settings.sizes)
+    return next((size for size in sizes if billions <= size), max(sizes, default=0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Posts a task in every slot in which the miners would otherwise have little to do."""
+
+    ledger: Ledger
+    intake: Intake
+    clock: Clock
+    settings: ScheduleSettings
+    seed: int  # secret, so that nobody foresees what comes next
+    given_up: set[int] = field(
+        default_factory=set
+    )  # the last slot that could not have its task, so that this is said once
+
+    async def run(self) -> None:
+        """Look whether something is due, for ever."""
+        while True:
+            await asyncio.to_thread(self.post_if_due)
+            await self.clock.sleep(LOOK_SECONDS)
+
+    def post_if_due(self) -> Task | None:
+        """The task that was posted now, if one was. Nothing that is wrong with the pool or with the network stops the schedule."""
+        slot = self._due_slot()
+        if slot is None:
+            return None
+        past = [task.request for task in self.ledger.tasks.list(customer=CUSTOMER, limit=REMEMBERED_TASKS)]
+        wish = next_wish(self.settings, past, slot=slot, seed=self.seed)
+        if wish is None:
+            self._give_up(slot, "the pool has no data set and model for any type of the mix")
+            return None
+        try:
+            return self.intake.submit(wish, customer=CUSTOMER, also=partial(_taking, slot))
+        except GradientsError as error:
+            self._give_up(slot, str(error))
+            return None
+
+    def _due_slot(self) -> int | None:
+        """The slot that waits for its task, unless enough is going on."""
+        if self.settings.every_hours is None:
+            return None
+        every_seconds = 3600.0 * self.settings.every_hours
+        now = self.clock.now()
+        slot = slot_at(now, every_seconds=every_seconds)
+        if slot in self.given_up or now < due_at(slot, every_seconds=every_seconds, seed=self.seed):
+            return None
+        busy = self.ledger.slots.taken(slot) or self.ledger.tasks.running() >= self.settings.at_once
+        return None if busy else slot
+
+    def _give_up(self, slot: int, problem: str) -> None:
+        self.given_up.clear()
+        self.given_up.add(slot)
+        log.warning("slot_without_task", slot=slot, problem=problem)
+
+
+def _taking(slot: int, task_id: TaskId) -> Also:
+    def take(session: Session) -> None:
+        take_slot(session, slot, task_id)
+
+    return take
