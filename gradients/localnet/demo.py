@@ -63,6 +63,12 @@ WISHES: Mapping[str, Mapping[str, Json]] = {
             "passage_characters": 280,  # none of these is longer
         },
     },
+    "diffusion": {
+        "type": "diffusion",
+        "base": "nano-image",
+        "dataset": str(ASSETS / "data" / "fluent-emoji" / "rows.jsonl"),
+        "parameters": {"resolution": 32, "seeds": 1, "steps": 10, "guidance": 1.0},
+    },
 }
 
 

@@ -22,7 +22,7 @@ IMAGE_ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 METADATA = "metadata.jsonl"  # one object a line with "file_name", as `datasets` reads image folders
 MOST_FILES = 1000
 MOST_FILE_BYTES = 16 * 1024**2
-MOST_BYTES = 512 * 1024**2
+MOST_BYTES = 96 * 1024**2
 MOST_CAPTION_BYTES = 64 * 1024
 
 Members = Mapping[str, Callable[[int], bytes]]  # by name: what reads at most so many bytes of it

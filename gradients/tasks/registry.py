@@ -20,6 +20,7 @@ TYPES = {
     "dpo": "gradients.tasks.dpo.spec:DPO",
     "grpo": "gradients.tasks.grpo.spec:GRPO",
     "rag": "gradients.tasks.rag.spec:RAG",
+    "diffusion": "gradients.tasks.diffusion.spec:DIFFUSION",
 }
 LONGEST_HOURS = 48.0
 _KEPT = "kept-by-the-validator"

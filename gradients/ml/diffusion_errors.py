@@ -1,0 +1,108 @@
+"""How well a text-to-image model redraws images that it has not seen, and how well it tells noise from them.
+
+Each row is measured in batches of its own, whose noise comes from the seed and the row's own pixels: no row's error depends on another row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from gradients.ml.diffusion_noise import Noise, denoising_errors
+from gradients.ml.pipeline_families import Captions
+from gradients.ml.pipelines import ImageBase
+
+CAPTION_SHARE, EMPTY_SHARE = 0.25, 0.75  # the paper's weights of drawing with the caption and with none
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the denoising loss
+
+
+@dataclass(frozen=True, slots=True)
+class Redrawing:
+    """How images are redrawn."""
+
+    strengths: tuple[float, ...]
+    seeds: int
+    steps: int
+    guidance: float
+
+
+class Redrawn(NamedTuple):
+    """One row's error, and one picture of it for people."""
+
+    error: float  # squared difference of colours from 0 to 1
+    shown: torch.Tensor  # [3, height, width]: the empty caption at the middle strength, the first seed
+
+
+def redraw(base: ImageBase, image: torch.Tensor, caption: str, how: Redrawing, *, seed: int) -> Redrawn:
+    """The error of one row [3, height, width] over all strengths and seeds, a quarter with its caption, the rest with none."""
+    batches = [
+        image_to_image(base, image, caption, strength=strength, how=how, seed=seed) for strength in how.strengths
+    ]
+    errors = torch.stack([(batch - image).double().square().mean(dim=(1, 2, 3)) for batch in batches])
+    with_caption, with_none = errors[:, : how.seeds].mean(), errors[:, how.seeds :].mean()
+    error = CAPTION_SHARE * float(with_caption) + EMPTY_SHARE * float(with_none)
+    return Redrawn(error, batches[len(batches) // 2][how.seeds])
+
+
+def image_to_image(
+    base: ImageBase, image: torch.Tensor, caption: str, *, strength: float, how: Redrawing, seed: int
+) -> torch.Tensor:
+    """The image redrawn [2 · seeds, 3, height, width]: with the caption for each seed, then with none, from the same noise."""
+    seeds = [row_seed(seed, image, strength, number) for number in range(how.seeds)] * 2
+    size = {"height": image.shape[1], "width": image.shape[2]} if base.family.sized else {}
+    with torch.inference_mode(), base.device.precision():
+        drawn = base.pipeline(
+            prompt=[caption] * how.seeds + [""] * how.seeds,
+            image=image.expand(len(seeds), -1, -1, -1),
+            strength=strength,
+            num_inference_steps=how.steps,
+            guidance_scale=how.guidance,
+            generator=[torch.Generator().manual_seed(one) for one in seeds],
+            output_type="pt",
+            **size,
+        ).images
+    return torch.as_tensor(drawn).float().cpu()
+
+
+def denoising_loss(
+    base: ImageBase, noise: Noise, latents: torch.Tensor, captions: Captions, empty: Captions, *, seeds: Sequence[int]
+) -> list[float]:
+    """Each row's error in telling the noise, at five levels, with the caption and with none weighed as in redrawing.
+
+    Args:
+        latents: [rows, channels, height, width], with captions as many; `empty` is one row.
+        seeds: of each row's noise.
+    """
+    levels = torch.tensor(LEVELS * 2)
+    losses = []
+    for row, seed in enumerate(seeds):
+        drawn = torch.randn(len(LEVELS), *latents.shape[1:], generator=torch.Generator().manual_seed(seed))
+        with torch.inference_mode():
+            errors = denoising_errors(
+                base,
+                noise,
+                clean=latents[row].expand(len(levels), -1, -1, -1),
+                drawn=drawn.repeat(2, 1, 1, 1),
+                levels=levels,
+                captions=_beside(captions.rows(torch.tensor([row])), empty, len(LEVELS)),
+            ).double()
+        with_caption, with_none = errors[: len(LEVELS)].mean(), errors[len(LEVELS) :].mean()
+        losses.append(CAPTION_SHARE * float(with_caption) + EMPTY_SHARE * float(with_none))
+    return losses
+
+
+def row_seed(seed: int, image: torch.Tensor, *parts: float) -> int:
+    """A seed that only somebody with the seed and the image can know, 63 bits."""
+    content = f"{seed}|{parts}|".encode() + image.numpy().tobytes()
+    return int.from_bytes(hashlib.sha256(content).digest()[:8]) >> 1
+
+
+def _beside(one: Captions, other: Captions, times: int) -> Captions:
+    """`times` rows of one caption, then as many of the other."""
+    positions = torch.tensor([0] * times + [1] * times)
+    pooled = None if one.pooled is None or other.pooled is None else torch.cat([one.pooled, other.pooled])
+    return Captions(torch.cat([one.tokens, other.tokens]), pooled).rows(positions)

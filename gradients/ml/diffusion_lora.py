@@ -1,0 +1,133 @@
+"""LoRAs of text-to-image models, in diffusers' one-file format: made, written, and a miner's merged into our base.
+
+Covers: of a miner's file only named tensors count; each must be a factor for a layer of ours, in its shape, finite, of one rank within a
+network, and the header must say nothing that loaders act on. So what a customer loads is what was measured. Does not cover: names, sizes
+and number of files, which screening has limited before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from gradients.errors import SubmissionRejected
+from gradients.ml.adapters import LoraShape
+from gradients.ml.files import write_tensors
+from gradients.ml.pipelines import ImageBase
+from gradients.ml.submission import MAX_RANK, NewWeight, changed, check_shape, read_tensors
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+_FACTOR = re.compile(
+    r"(?P<module>(?P<part>unet|transformer|text_encoder|text_encoder_2)\..+)\.lora_(?P<side>[AB])\.weight"
+)
+_HEADER = {"format": "pt"}
+_ATTENTION = re.compile(r".*\.(to_q|to_k|to_v|to_out\.0|add_[qkv]_proj|to_add_out|proj_in|proj_out)")
+
+Targets = Literal["attention", "all"]
+
+
+@contextmanager
+def lora_applied(base: ImageBase, folder: Path | None) -> Iterator[None]:
+    """The context in which `base` is the submission in `folder`, or itself when there is none.
+
+    Raises SubmissionRejected when the submission cannot be applied, and ValidatorError when the base did not come back bit by bit.
+    """
+    parts = base.parts()
+    with changed(parts, _merged(parts, folder / WEIGHTS) if folder else ()):
+        yield
+
+
+def add_lora(base: ImageBase, shape: LoraShape, *, targets: Targets, text_encoders: bool) -> None:
+    """Put a fresh LoRA on the denoiser, perhaps on the text encoders too; only it trains. Uses torch's global seed."""
+    for name, part in base.parts().items():
+        if name == base.family.denoiser or text_encoders:
+            chosen = "all" if name != base.family.denoiser else targets
+            modules = [module for module in _layers(part) if chosen == "all" or _ATTENTION.fullmatch(module)]
+            config = LoraConfig(
+                r=shape.rank,
+                lora_alpha=shape.alpha,
+                lora_dropout=shape.dropout,
+                use_rslora=shape.rank_stabilised,
+                target_modules=modules,
+            )
+            inject_adapter_in_model(config, part)
+
+
+def write_lora(base: ImageBase, folder: Path, shape: LoraShape) -> None:
+    """Write the LoRA as diffusers reads it: alpha is the rank, so the scale goes into the factors B."""
+    scale = shape.alpha / (shape.rank**0.5 if shape.rank_stabilised else shape.rank)
+    tensors = {
+        name.replace(".default.", "."): (scale if ".lora_B." in name else 1.0) * weight.detach().float().cpu()
+        for name, weight in base.parts().named_parameters()
+        if ".lora_" in name
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_tensors(folder / WEIGHTS, tensors, header=_HEADER)
+
+
+def _layers(part: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+    """The layers that a LoRA may change, by name."""
+    return {
+        name: layer
+        for name, layer in part.named_modules()
+        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+    }
+
+
+def _merged(parts: nn.ModuleDict, file: Path) -> Iterator[NewWeight]:
+    """W + B · A for every layer that the submission changes, multiplied in float32."""
+    _check_header(file)
+    layers, ranks = _layers(parts), dict[str, int]()
+    for module, factors in _factors(file).items():
+        if module not in layers:
+            raise SubmissionRejected(f"{module} is no layer that a LoRA may change", code="tensor_unknown")
+        if set(factors) != {"A", "B"}:
+            raise SubmissionRejected(f"{module} has only one of lora_A and lora_B", code="tensor_missing")
+        rank = _rank(module, factors["A"], ranks)
+        weight = layers[module].weight.detach()
+        check_shape(f"{module}.lora_A", factors["A"], (rank, *weight.shape[1:]))
+        check_shape(f"{module}.lora_B", factors["B"], (weight.shape[0], rank, *(1 for _ in weight.shape[2:])))
+        a, b = (factors[side].to(weight.device, torch.float32).flatten(1) for side in "AB")
+        yield NewWeight(f"{module}.weight", (weight.float() + (b @ a).view(weight.shape)).to(weight.dtype))
+
+
+def _rank(module: str, factor: torch.Tensor, ranks: dict[str, int]) -> int:
+    """The rank of a factor A; loaders of some versions scale wrongly where it differs within a network."""
+    rank = factor.shape[0] if factor.ndim else 0
+    if not 1 <= rank <= MAX_RANK:
+        raise SubmissionRejected(f"{module} has rank {rank}, not 1 to {MAX_RANK}", code="tensor_shape")
+    if ranks.setdefault(module.partition(".")[0], rank) != rank:
+        raise SubmissionRejected(f"{module} has rank {rank}, and others have another one", code="rank_differs")
+    return rank
+
+
+def _factors(file: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """LoRA factors by module and side, "A" or "B"."""
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in read_tensors([file]):
+        match = _FACTOR.fullmatch(name)
+        if match is None:
+            raise SubmissionRejected(f"{name} is no factor of a LoRA", code="tensor_unknown")
+        found.setdefault(match["module"], {})[match["side"]] = value
+    if not found:
+        raise SubmissionRejected("The LoRA is empty", code="tensor_missing")
+    return found
+
+
+def _check_header(file: Path) -> None:
+    """diffusers takes scales out of a header where there are some."""
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            header = tensors.metadata() or {}
+    except (SafetensorError, FileNotFoundError) as error:
+        raise SubmissionRejected(f"{file.name} cannot be read: {error}", code="tensors_unreadable") from error
+    if unknown := sorted(header.keys() - _HEADER.keys()):
+        raise SubmissionRejected(f"The header of {file.name} says {unknown[0][:80]!r}", code="header_not_allowed")

@@ -1,0 +1,94 @@
+"""Text-to-image bases: which family of pipelines a folder holds, and its parts, loaded from **our** folder. Never called on a miner's.
+
+Four families are told apart by the class that the base's own `model_index.json` names; everything that differs between them is in
+`pipeline_families.py`. Components of other libraries than diffusers and transformers are refused, so no remote code is ever looked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from gradients.errors import ModelUnknown
+from gradients.ml.device import Device, weights_dtype
+from gradients.ml.pipeline_families import FAMILIES, Family
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+INDEX = "model_index.json"
+_LIBRARIES = frozenset({"diffusers", "transformers"})
+_NOT_LOADED = ("safety_checker", "feature_extractor", "image_encoder")  # they change no pixel that is measured
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBase:
+    """A text-to-image model, ready to redraw images, to train on or to take a submission's weights."""
+
+    pipeline: DiffusionPipeline  # its family's image-to-image pipeline
+    family: Family
+    device: Device
+    folder: Path
+
+    @property
+    def denoiser(self) -> nn.Module:
+        """The network that a LoRA changes."""
+        network: nn.Module = getattr(self.pipeline, self.family.denoiser)
+        return network
+
+    def parts(self) -> nn.ModuleDict:
+        """The networks that a LoRA may change, by the prefixes of diffusers' LoRA files."""
+        names = (self.family.denoiser, *self.family.text_encoders)
+        return nn.ModuleDict({name: part for name in names if (part := getattr(self.pipeline, name)) is not None})
+
+
+def load_image_base(folder: Path, device: Device) -> ImageBase:
+    """The pipeline in `folder`, frozen and in evaluation mode. Raises ModelUnknown when there is none that can be used."""
+    index = _index(folder)
+    family = FAMILIES.get(str(index.get("_class_name")))
+    if family is None:
+        raise ModelUnknown(
+            f"{folder} holds a pipeline of an unknown family: {index.get('_class_name')}",
+            fix=f"Use one of {', '.join(FAMILIES)}",
+        )
+    pipeline = _pipeline(folder, family, index, device)
+    pipeline.set_progress_bar_config(disable=True)
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.requires_grad_(False).eval().to(device.name)
+    return ImageBase(pipeline, family, device, folder)
+
+
+def _index(folder: Path) -> Mapping[str, Any]:  # Any: JSON
+    try:
+        index = json.loads((folder / INDEX).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelUnknown(f"{folder} holds no pipeline: {error}", fix=f"It needs {INDEX} and its folders") from error
+    if not isinstance(index, dict):
+        raise ModelUnknown(f"{folder / INDEX} is no JSON object")
+    for name, value in index.items():
+        if isinstance(value, list) and value[0] not in {*_LIBRARIES, None} and name not in _NOT_LOADED:
+            raise ModelUnknown(f"{folder}: {name} comes from {value[0]}", fix="Use a pipeline of diffusers' own parts")
+    return index
+
+
+def _pipeline(folder: Path, family: Family, index: Mapping[str, object], device: Device) -> DiffusionPipeline:
+    stored_bytes = sum(file.stat().st_size for file in folder.glob("*/*.safetensors"))
+    left_out = {name: None for name in _NOT_LOADED if name in index}
+    try:
+        return family.image_to_image().from_pretrained(
+            folder,
+            dtype=weights_dtype(device, stored_bytes) or torch.bfloat16,
+            local_files_only=True,
+            use_safetensors=True,
+            **left_out,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ModelUnknown(f"The pipeline in {folder} cannot be loaded: {error}") from error

@@ -1,0 +1,105 @@
+"""The metric of diffusion tasks: how far a held-out image is from what the model redraws from a noisy version of it (version 1).
+
+The paper's: squared difference of colours over fixed strengths of noise, a quarter with the image's caption and three quarters with none.
+The noise is drawn after the deadline. All entrants are measured on the same noise with one base in memory; so a score depends on nobody
+else's. A cheaper denoising loss is noted beside it, and a sheet of pictures is left for people.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from gradients.domain.json import JsonObject
+from gradients.ml.device import choose_device
+from gradients.ml.diffusion_errors import Redrawing, denoising_loss, redraw, row_seed
+from gradients.ml.diffusion_lora import lora_applied
+from gradients.ml.diffusion_noise import encode_images, noise_of
+from gradients.ml.images import Captioned, contact_sheet, picture, read_captioned, write_picture
+from gradients.ml.pipelines import ImageBase, load_image_base
+from gradients.tasks.diffusion.spec import DiffusionParameters
+from gradients.tasks.jobs import Entrant, MeasureJob
+from gradients.tasks.measuring import Measured, Progress, blamed, measure_entrants
+
+SHEET = "contact-sheet.png"
+_SHOWN = 8  # rows of the sheet
+
+
+def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a MeasureJob and return where it was measured."""
+    job = MeasureJob.model_validate(arguments)
+    base = load_image_base(job.base_folder, choose_device())
+    rows = read_captioned(job.heldout_file)
+    how = redrawing(base, DiffusionParameters.model_validate(job.parameters))
+
+    def measured(entrant: Entrant, progress: Progress) -> Measured:
+        with lora_applied(base, entrant.folder):
+            errors, shown = _redrawn(base, rows, how, job.seed, progress)
+            losses = _denoising_losses(base, rows, job.seed)
+        _check(entrant, errors)
+        _write_strip(job.results_folder, entrant.id, shown)
+        return Measured(errors, {"denoising_loss": statistics.fmean(losses)})
+
+    measure_entrants(job, measured, rows=len(rows.captions), report=report)
+    _write_sheet(job, rows)
+    return base.device.describe()
+
+
+def redrawing(base: ImageBase, asked: DiffusionParameters) -> Redrawing:
+    """How images are redrawn, with the family's usual guidance where the task names none."""
+    guidance = base.family.guidance if asked.guidance is None else asked.guidance
+    return Redrawing(asked.strengths, asked.seeds, asked.steps, guidance)
+
+
+def _redrawn(
+    base: ImageBase, rows: Captioned, how: Redrawing, seed: int, progress: Progress
+) -> tuple[list[float], list[Image.Image]]:
+    errors, shown = [], []
+    for done, (image, caption) in enumerate(zip(rows.images, rows.captions, strict=True), start=1):
+        redrawn = redraw(base, image, caption, how, seed=seed)
+        errors.append(redrawn.error)
+        shown.append(picture(redrawn.shown))
+        progress(done)
+    return errors, shown
+
+
+def _denoising_losses(base: ImageBase, rows: Captioned, seed: int) -> list[float]:
+    with torch.inference_mode():
+        captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
+    seeds = [row_seed(seed, image) for image in rows.images]
+    return denoising_loss(base, noise_of(base), encode_images(base, rows.images), captions, empty, seeds=seeds)
+
+
+def _check(entrant: Entrant, errors: Sequence[float]) -> None:
+    """Colours lie between 0 and 1, so an error does; NaN is in no interval."""
+    if not all(0 <= error <= 1 for error in errors):
+        raise blamed(entrant, "A redrawn image holds no colours", code="loss_out_of_bounds")
+
+
+def _write_strip(folder: Path, entrant: str, shown: Sequence[Image.Image]) -> None:
+    """One entrant's pictures; the sheet is put together of them, since entrants may be measured on different days."""
+    size = shown[0].height
+    strip = Image.new("RGB", (size, size * len(shown[:_SHOWN])))
+    for row, one in enumerate(shown[:_SHOWN]):
+        strip.paste(one, (0, row * size))
+    write_picture(_strip(folder, entrant), strip)
+
+
+def _write_sheet(job: MeasureJob, rows: Captioned) -> None:
+    """Input, base, and every entrant of whom there are pictures."""
+    size = rows.images.shape[-1]
+    strips = {file.stem: file for file in sorted(job.results_folder.glob("*.strip"))}
+    first = {"base": strips.pop("base")} if "base" in strips else {}
+    columns = {"input": [picture(image) for image in rows.images[:_SHOWN]]}
+    for name, file in {**first, **strips}.items():
+        with Image.open(file, formats=("PNG",)) as strip:
+            columns[name] = [strip.crop((0, top, size, top + size)) for top in range(0, strip.height, size)]
+    write_picture(job.results_folder / SHEET, contact_sheet(columns))
+
+
+def _strip(folder: Path, entrant: str) -> Path:
+    return folder / f"{entrant}.strip"

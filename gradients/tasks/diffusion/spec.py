@@ -1,0 +1,164 @@
+"""Diffusion tasks: a style or a person to learn from few captioned images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from gradients.domain.evaluation import MetricName
+from gradients.errors import DatasetInvalid, SetupError
+from gradients.tasks.base import Cleaned, Numbered, Row, SplitSizes, TaskType
+from gradients.tasks.columns import cell, check_columns, check_enough
+from gradients.tasks.sources import numbers
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MOST_ROWS = 50
+LONGEST_CAPTION = 1000  # characters
+NEAR = 6.0  # of 255: thumbnails that differ less show the same image (README)
+
+Strength = Annotated[float, Field(gt=0, le=1)]
+
+
+class Columns(BaseModel):
+    """Which column of the data set is which."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: str = Field(default="image", min_length=1, description="a PNG, JPEG or WebP image in base64")
+    caption: str = Field(default="caption", min_length=1, description="what the image shows")
+
+
+class DiffusionParameters(BaseModel):
+    """What a customer says about a diffusion task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subject: Literal["style", "person"] = Field(default="style", description="what is to be learnt")
+    columns: Columns = Field(default=Columns(), description="which column of the data set is which")
+    resolution: int = Field(
+        default=512, ge=16, le=1536, multiple_of=8, description="pixels a side: the base model's own"
+    )
+    strengths: tuple[Strength, ...] = Field(
+        default=(0.3, 0.6, 0.9), min_length=1, max_length=9, description="how much noise images are redrawn from"
+    )
+    seeds: int = Field(default=2, ge=1, le=10, description="how often each image is redrawn at each strength")
+    steps: int = Field(default=20, ge=1, le=100, description="denoising steps from pure noise")
+    guidance: float | None = Field(
+        default=None, ge=0, le=30, description="how strongly captions steer; empty: as is usual for the base's family"
+    )
+
+    @model_validator(mode="after")
+    def _a_step_at_every_strength(self) -> Self:
+        if self.steps * min(self.strengths) < 1:
+            raise ValueError("the weakest strength needs at least one step: raise steps, or the strength")
+        return self
+
+
+def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
+    """Rows as {"image", "caption"}, each image a square PNG; rows without either are left out and counted.
+
+    Raises DatasetInvalid with row numbers, and SetupError where the library for images is not installed.
+    """
+    asked = cast(DiffusionParameters, parameters)
+    check_columns(rows, (asked.columns.image, asked.columns.caption))
+    _check_cells(rows, asked.columns)
+    filled = {n: row for n, row in enumerate(rows, start=1) if all(_cells(row, asked.columns))}
+    removed = Counter({"empty": len(rows) - len(filled)})
+    check_enough(removed["empty"], len(rows), missing="no image or no caption")
+    images = _decoded(filled, asked)
+    distinct = _distinct(images)
+    removed["nearly repeated"] = len(images) - len(distinct)
+    if len(distinct) > MOST_ROWS:
+        raise DatasetInvalid(
+            f"There are {len(distinct)} images; at most {MOST_ROWS} are used", fix="Give the best ones"
+        )
+    kept = [Numbered(n, _normal_form(images[n], _cells(filled[n], asked.columns)[1])) for n in distinct]
+    return Cleaned(rows=tuple(kept), removed=removed)
+
+
+def text(row: Row) -> str:
+    """What rows are compared by: the image's digest as one word, since captions may well be alike. `clean` finds what looks alike."""
+    return hashlib.sha256(str(row["image"]).encode()).hexdigest()
+
+
+def _cells(row: Row, columns: Columns) -> tuple[str, str]:
+    return cell(row.get(columns.image)), cell(row.get(columns.caption))
+
+
+def _check_cells(rows: Sequence[Row], columns: Columns) -> None:
+    for column in (columns.image, columns.caption):
+        _refuse(
+            [n for n, row in enumerate(rows, start=1) if not isinstance(row.get(column), str | None)],
+            f"Column '{column}' is no text",
+            fix="Write images in base64, and captions as text",
+        )
+    _refuse(
+        [n for n, row in enumerate(rows, start=1) if len(_cells(row, columns)[1]) > LONGEST_CAPTION],
+        f"Captions have more than {LONGEST_CAPTION:,} characters",
+        fix="Shorten them; text encoders read a few dozen words",
+    )
+
+
+def _decoded(rows: dict[int, Row], asked: DiffusionParameters) -> dict[int, Image.Image]:
+    """The images by row number, in the task's resolution."""
+    try:
+        from gradients.tasks import pictures
+    except ImportError as error:
+        raise SetupError("Images need the package pillow", fix="Install the extra 'image'") from error
+    images, problems = {}, dict[int, str]()
+    for number, row in rows.items():
+        try:
+            image = pictures.decoded(_cells(row, asked.columns)[0])
+            images[number] = pictures.square(image, pixels=asked.resolution)
+        except pictures.NotAnImage as problem:
+            problems[number] = str(problem)
+    if problems:
+        first = next(iter(problems.values()))
+        _refuse(
+            list(problems), f"Column '{asked.columns.image}' is no usable image ({first})", fix="Mend or remove them"
+        )
+    return images
+
+
+def _distinct(images: dict[int, Image.Image]) -> list[int]:
+    """The rows whose images look like none before them."""
+    from gradients.tasks.pictures import distance
+
+    kept: list[int] = []
+    for number, image in images.items():
+        if all(distance(image, images[other]) >= NEAR for other in kept):
+            kept.append(number)
+    return kept
+
+
+def _normal_form(image: Image.Image, caption: str) -> dict[str, JsonValue]:
+    from gradients.tasks.pictures import as_row
+
+    return {"image": as_row(image), "caption": caption}
+
+
+def _refuse(rows: Sequence[int], problem: str, *, fix: str) -> None:
+    if rows:
+        raise DatasetInvalid(f"{problem} in rows {numbers(rows)}", rows=rows, code="wrong_type", fix=fix)
+
+
+DIFFUSION = TaskType(
+    name="diffusion",
+    title="Image style or person",
+    schema=DiffusionParameters,
+    clean=clean,
+    text=text,
+    metric=MetricName("image-to-image error", "squared difference, 0..1", 1, "lower"),
+    measure="gradients.tasks.diffusion.metric:measure",
+    train="gradients.tasks.diffusion.trainer:train",
+    generate="gradients.tasks.diffusion.drawing:generate",
+    base_family="image",
+    split_sizes=SplitSizes(fewest_rows=10, fewest_train=6, fewest_held_out=3, most_held_out=10, held_out_share=0.2),
+    row_bytes=24 * 1024**2,
+)

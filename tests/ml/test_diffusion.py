@@ -1,0 +1,264 @@
+"""Diffusion tasks in the workers: every family of pipelines, a LoRA of ours and of strangers, the error against diffusers' own run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from gradients.errors import Blame, ModelUnknown, SubmissionRejected
+from gradients.ml.adapters import LoraShape
+from gradients.ml.device import Device
+from gradients.ml.diffusion_errors import Redrawing, redraw, row_seed
+from gradients.ml.diffusion_lora import WEIGHTS, add_lora, lora_applied, write_lora
+from gradients.ml.diffusion_noise import FlowNoise, VarianceNoise
+from gradients.ml.diffusion_objective import DenoisingObjective, DenoisingSettings
+from gradients.ml.images import Captioned, contact_sheet, picture
+from gradients.ml.pipelines import ImageBase, load_image_base
+from gradients.ml.submission import fingerprint
+from gradients.ml.trainee import Trainee
+from gradients.testing.tiny_pipelines import PIXELS, write_tiny_pipeline
+
+CPU = Device("cpu")
+FAMILIES = ("sd", "sdxl", "sd3", "flux")
+HOW = Redrawing(strengths=(0.4, 0.9), seeds=2, steps=5, guidance=2.0)
+SHAPE = LoraShape(rank=4, alpha=8.0)
+SETTINGS = DenoisingSettings(snr_limit=5.0, caption_dropout=0.5, mirrored=True, text_encoders=False, rows_at_once=2)
+
+
+@pytest.fixture(scope="module")
+def rows() -> Captioned:
+    images = torch.rand(4, 3, PIXELS, PIXELS, generator=torch.Generator().manual_seed(5))
+    return Captioned(images, ["a red circle", "a blue square", "a red square", "a circle"])
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    root = tmp_path_factory.mktemp("pipelines")
+    return {family: write_tiny_pipeline(root / family, family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def sd(folders: Mapping[str, Path]) -> ImageBase:
+    return load_image_base(folders["sd"], CPU)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    folders: Mapping[str, Path], rows: Captioned, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, Path]:
+    """Two steps of a LoRA for each family, text encoders included; the folders of what was written."""
+    written = {}
+    for family in FAMILIES:
+        torch.manual_seed(0)
+        base = load_image_base(folders[family], CPU)
+        settings = DenoisingSettings(5.0, 0.5, mirrored=True, text_encoders=True, rows_at_once=3)
+        objective = DenoisingObjective(base, train=rows, validation=None, settings=settings, seed=1)
+        add_lora(base, SHAPE, targets="all", text_encoders=True)
+        trainee = Trainee(base.parts(), weight_decay=0.0, lora_plus_ratio=1.0)
+        for _ in range(2):
+            objective.backward(base.parts(), range(4))
+            assert trainee.step(0.02)
+        written[family] = tmp_path_factory.mktemp(family)
+        write_lora(base, written[family], SHAPE)
+    return written
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_lora_of_every_family_measures_as_diffusers_draws_with_it(
+    family: str, folders: Mapping[str, Path], trained: Mapping[str, Path], rows: Captioned
+) -> None:
+    base = load_image_base(folders[family], CPU)
+    untouched = redraw(base, rows.images[0], rows.captions[0], HOW, seed=7).error
+    with lora_applied(base, trained[family]):
+        ours = redraw(base, rows.images[0], rows.captions[0], HOW, seed=7).error
+    assert ours != untouched
+    assert ours == pytest.approx(_direct_error(folders[family], trained[family], rows, seed=7), abs=1e-5)
+
+
+def _direct_error(folder: Path, lora: Path, rows: Captioned, *, seed: int) -> float:
+    """The paper's error by nothing but diffusers' own pipeline and its own loader of LoRAs, one picture at a time."""
+    base = load_image_base(folder, CPU)
+    pipeline = base.family.image_to_image().from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    pipeline.load_lora_weights(lora)
+    size = {"height": PIXELS, "width": PIXELS} if base.family.sized else {}
+    error = 0.0
+    for strength in HOW.strengths:
+        for number in range(HOW.seeds):
+            for prompt, share in ((rows.captions[0], 0.25), ("", 0.75)):
+                drawn = pipeline(
+                    prompt=prompt,
+                    image=rows.images[:1],
+                    strength=strength,
+                    num_inference_steps=HOW.steps,
+                    guidance_scale=HOW.guidance,
+                    generator=torch.Generator().manual_seed(row_seed(seed, rows.images[0], strength, number)),
+                    output_type="np",
+                    **size,
+                ).images[0]
+                squares = (torch.from_numpy(drawn).permute(2, 0, 1) - rows.images[0]).square()
+                error += share * float(squares.mean()) / (len(HOW.strengths) * HOW.seeds)
+    return error
+
+
+def test_the_base_comes_back_bit_by_bit(sd: ImageBase, trained: Mapping[str, Path]) -> None:
+    before = fingerprint(sd.parts())
+    with lora_applied(sd, trained["sd"]):
+        assert fingerprint(sd.parts()) != before
+    assert fingerprint(sd.parts()) == before
+
+
+def test_the_same_row_is_measured_alike_twice_and_otherwise_with_other_noise(sd: ImageBase, rows: Captioned) -> None:
+    error = functools.partial(redraw, sd, rows.images[1], rows.captions[1], HOW)
+    assert error(seed=1).error == error(seed=1).error != error(seed=2).error
+
+
+def test_a_family_that_nobody_knows_is_the_customers_mistake(folders: Mapping[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text('{"_class_name": "KandinskyPipeline"}')
+    with pytest.raises(ModelUnknown, match="unknown family"):
+        load_image_base(tmp_path, CPU)
+
+
+def test_a_pipeline_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
+    index = '{"_class_name": "StableDiffusionPipeline", "unet": ["os", "system"]}'
+    (tmp_path / "model_index.json").write_text(index)
+    with pytest.raises(ModelUnknown, match="unet comes from os"):
+        load_image_base(tmp_path, CPU)
+
+
+# ---- what strangers hand in
+
+Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def honest(trained: Mapping[str, Path]) -> Tensors:
+    tensors: Tensors = load_file(trained["sd"] / WEIGHTS)
+    return tensors
+
+
+def _first(tensors: Tensors, side: str) -> str:
+    return next(name for name in sorted(tensors) if name.startswith("unet.") and f".lora_{side}." in name)
+
+
+def _broken(honest: Tensors) -> Iterator[tuple[str, Tensors, dict[str, str]]]:
+    """The code of the refusal, the tensors, the header."""
+    a, b = _first(honest, "A"), _first(honest, "B")
+    yield "tensor_not_finite", honest | {a: torch.full_like(honest[a], torch.nan)}, {}
+    yield "tensor_not_finite", honest | {b: torch.full_like(honest[b], torch.inf)}, {}
+    yield "tensor_shape", honest | {b: honest[b][:-1].clone()}, {}
+    yield "tensor_shape", honest | {a: honest[a][:, :-1].clone()}, {}
+    yield "tensor_shape", honest | {a: torch.tensor(1.0)}, {}
+    yield "rank_differs", honest | {a: honest[a][:2].clone(), b: honest[b][:, :2].clone()}, {}
+    yield "tensor_dtype", honest | {a: honest[a].double()}, {}
+    yield "tensor_missing", {name: tensor for name, tensor in honest.items() if name != b}, {}
+    yield "tensor_missing", {}, {}
+    yield "tensor_unknown", honest | {"unet.nowhere.lora_A.weight": honest[a].clone()}, {}
+    yield "tensor_unknown", honest | {"vae.encoder.conv_in.lora_A.weight": honest[a].clone()}, {}
+    yield "tensor_unknown", honest | {a.replace(".lora_A.weight", ".alpha"): torch.tensor(64.0)}, {}
+    yield "tensor_unknown", honest | {a.replace(".lora_A.weight", ".weight"): honest[a].clone()}, {}
+    yield "header_not_allowed", honest, {"lora_adapter_metadata": '{"unet.lora_alpha": 64}'}
+
+
+@pytest.mark.parametrize("case", range(14))
+def test_a_strangers_file_is_refused_as_theirs_and_leaves_the_base_as_it_was(
+    case: int, sd: ImageBase, honest: Tensors, tmp_path: Path
+) -> None:
+    code, tensors, header = list(_broken(honest))[case]
+    save_file(tensors, tmp_path / WEIGHTS, metadata={"format": "pt", **header})
+    before = fingerprint(sd.parts())
+    with pytest.raises(SubmissionRejected) as refused, lora_applied(sd, tmp_path):
+        pass
+    assert (refused.value.code, refused.value.blame) == (code, Blame.MINER)
+    assert fingerprint(sd.parts()) == before
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x80\x04pickle", b"\xff" * 64])
+def test_a_file_that_is_none_is_refused(content: bytes | None, sd: ImageBase, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / WEIGHTS).write_bytes(content)
+    with pytest.raises(SubmissionRejected) as refused, lora_applied(sd, tmp_path):
+        pass
+    assert refused.value.code == "tensors_unreadable"
+
+
+# ---- noise, objective, pictures
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_min_snr_weighs_an_error_as_if_the_clean_image_were_predicted_with_a_limit(prediction: str) -> None:
+    """The error of the clean image is that of the noise by the signal-to-noise ratio; min-SNR counts it min(ratio, 5) times."""
+    noise = VarianceNoise(torch.tensor([0.9, 0.5, 0.1]), prediction)  # ratios 9, 1 and 1/9
+    levels = torch.tensor([0.0, 0.4, 0.9])
+    expected = [5 / 9, 1.0, 1.0] if prediction == "epsilon" else [5 / 10, 1 / 2, (1 / 9) / (10 / 9)]
+    assert noise.weights(levels, 5.0).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_noise_and_target_give_the_clean_latents_back(prediction: str) -> None:
+    noise = VarianceNoise(torch.linspace(0.99, 0.01, 100), prediction)
+    clean, drawn, levels = torch.randn(5, 4, 2, 2), torch.randn(5, 4, 2, 2), torch.linspace(0, 0.9, 5)
+    alphas = noise.alphas[noise.timesteps(levels)].view(-1, 1, 1, 1)
+    noisy, target = noise.noisy(clean, drawn, levels), noise.target(clean, drawn, levels)
+    if prediction == "epsilon":
+        found = (noisy - (1 - alphas).sqrt() * target) / alphas.sqrt()
+    else:
+        found = alphas.sqrt() * noisy - (1 - alphas).sqrt() * target
+    assert torch.allclose(found, clean, atol=1e-4)
+
+
+def test_a_flow_goes_straight_from_the_image_to_noise() -> None:
+    clean, drawn, levels = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2), torch.tensor([0.0, 0.25, 1.0])
+    flow = FlowNoise()
+    noisy = flow.noisy(clean, drawn, levels)
+    assert torch.equal(noisy[0], clean[0])
+    assert torch.equal(noisy[2], drawn[2])
+    assert torch.allclose(noisy - levels.view(-1, 1, 1, 1) * flow.target(clean, drawn, levels), clean, atol=1e-6)
+
+
+def test_the_loss_of_rows_kept_from_training_is_the_same_whenever_it_is_asked_for(
+    folders: Mapping[str, Path], rows: Captioned
+) -> None:
+    base = load_image_base(folders["sd"], CPU)
+    objective = DenoisingObjective(base, train=rows, validation=rows, settings=SETTINGS, seed=1)
+    first = objective.validate(base.parts())
+    base.denoiser.requires_grad_(True)
+    objective.backward(base.parts(), [0, 1, 2])
+    assert first == objective.validate(base.parts())
+
+
+def test_the_average_of_weights_is_in_the_model_only_while_it_is_asked_for() -> None:
+    layer = torch.nn.Linear(1, 1, bias=False)
+    trainee = Trainee(layer, weight_decay=0.0, lora_plus_ratio=1.0, average_decay=0.9)
+    seen = [layer.weight.item()]
+    for _ in range(3):
+        layer.weight.grad = torch.ones_like(layer.weight)
+        trainee.step(0.1)
+        seen.append(layer.weight.item())
+    average = seen[0]
+    for step, weight in enumerate(seen[1:], start=1):
+        average += (1 - step / (step + 9)) * (
+            weight - average
+        )  # decay 1/10, 2/11, 3/12: below 0.9 for the first 81 steps
+    with trainee.averaged():
+        assert layer.weight.item() == pytest.approx(average)
+    assert layer.weight.item() == seen[-1]
+
+
+def test_a_sheet_shows_a_column_for_everybody() -> None:
+    red, blue = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    sheet = contact_sheet({"input": [red, red], "base": [blue, blue]})
+    colours = {colour for _, colour in sheet.getcolors(1 << 20) or []}
+    assert {(255, 0, 0), (0, 0, 255)} <= colours
+    assert sheet.size == (2 * 132 + 4, 14 + 2 * 132 + 4)
+
+
+def test_a_picture_has_the_tensors_colours() -> None:
+    image = torch.zeros(3, 2, 2)
+    image[0] = 1.0
+    assert picture(image).getpixel((1, 1)) == (255, 0, 0)
