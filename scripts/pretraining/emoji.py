@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import resvg_py
 from PIL import Image
 
 from scripts.pretraining.sources import Package
@@ -58,6 +57,8 @@ def _svg(icon: Mapping[str, Any], icons: Mapping[str, Any]) -> str:
 
 def draw(svg: str, *, pixels: int) -> Image.Image:
     """The drawing on white, square. Drawn four times as large and then reduced, so that thin lines keep their colour."""
+    import resvg_py  # the extra `pretrain`; whoever only reads icons does without
+
     png = resvg_py.svg_to_bytes(svg_string=svg, width=4 * pixels, height=4 * pixels, skip_system_fonts=True)
     drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
     paper = Image.new("RGBA", drawn.size, "white")

@@ -9,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -173,24 +174,27 @@ def _descend(
     for step, batch in enumerate(_batches(rows, recipe.batch, seed=recipe.seed)):
         done = min(1.0, (time.process_time() - began) / seconds)
         optimizer.param_groups[0]["lr"] = peak * min(1.0, done / recipe.warmup) * (1 - done)
-        value = loss(batch)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        recent.append(_step(optimizer, parameters, loss(batch)))
         _follow(average, parameters, decay=min(recipe.average_decay, (1 + step) / (10 + step)))
-        recent.append(value.item())
-        if not math.isfinite(recent[-1]):
-            raise FloatingPointError("the training loss is not finite; lower the learning rates")
         if done >= 1 or done * _POINTS >= 1 + sum(point["phase"] == phase for point in run.history):
             with _swapped(parameters, average), torch.no_grad():
-                point = _point(phase, step, time.process_time() - began, recent, measured())
-            run.history.append(point)
-            print(json.dumps(point), flush=True)
+                run.history.append(_point(phase, step, time.process_time() - began, recent, measured()))
+            print(json.dumps(run.history[-1]), flush=True)
             recent = []
         if done >= 1:
             break
     _copy(average, parameters)
+
+
+def _step(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], loss: torch.Tensor) -> float:
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    value = float(loss.item())
+    if not math.isfinite(value):
+        raise FloatingPointError("the training loss is not finite; lower the learning rates")
+    return value
 
 
 def _batches(rows: int, batch: int, *, seed: int) -> Iterator[torch.Tensor]:
@@ -204,18 +208,13 @@ def _follow(average: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor],
         torch._foreach_lerp_(list(average), [parameter.detach() for parameter in parameters], 1 - decay)
 
 
-class _swapped:  # noqa: N801 - used as a with-statement reads
-    """The averaged weights in the networks for a while."""
-
-    def __init__(self, parameters: Sequence[torch.Tensor], average: Sequence[torch.Tensor]) -> None:
-        self._parameters, self._average = parameters, average
-        self._kept = [parameter.detach().clone() for parameter in parameters]
-
-    def __enter__(self) -> None:
-        _copy(self._average, self._parameters)
-
-    def __exit__(self, *_: object) -> None:
-        _copy(self._kept, self._parameters)
+@contextmanager
+def _swapped(parameters: Sequence[torch.Tensor], average: Sequence[torch.Tensor]) -> Iterator[None]:
+    """The context in which the networks have the averaged weights."""
+    kept = [parameter.detach().clone() for parameter in parameters]
+    _copy(average, parameters)
+    yield
+    _copy(kept, parameters)
 
 
 def _copy(source: Sequence[torch.Tensor], target: Sequence[torch.Tensor]) -> None:

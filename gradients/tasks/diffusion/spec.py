@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MOST_ROWS = 50
+MOST_LOOKED_AT = 200  # with repeated ones
 LONGEST_CAPTION = 1000  # characters
 NEAR = 6.0  # of 255: thumbnails that differ less show the same image (README)
 
@@ -71,13 +72,11 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     filled = {n: row for n, row in enumerate(rows, start=1) if all(_cells(row, asked.columns))}
     removed = Counter({"empty": len(rows) - len(filled)})
     check_enough(removed["empty"], len(rows), missing="no image or no caption")
+    _check_number(len(filled), most=MOST_LOOKED_AT)
     images = _decoded(filled, asked)
     distinct = _distinct(images)
     removed["nearly repeated"] = len(images) - len(distinct)
-    if len(distinct) > MOST_ROWS:
-        raise DatasetInvalid(
-            f"There are {len(distinct)} images; at most {MOST_ROWS} are used", fix="Give the best ones"
-        )
+    _check_number(len(distinct), most=MOST_ROWS)
     kept = [Numbered(n, _normal_form(images[n], _cells(filled[n], asked.columns)[1])) for n in distinct]
     return Cleaned(rows=tuple(kept), removed=removed)
 
@@ -103,6 +102,11 @@ def _check_cells(rows: Sequence[Row], columns: Columns) -> None:
         f"Captions have more than {LONGEST_CAPTION:,} characters",
         fix="Shorten them; text encoders read a few dozen words",
     )
+
+
+def _check_number(images: int, *, most: int) -> None:
+    if images > most:
+        raise DatasetInvalid(f"There are {images} images; at most {MOST_ROWS} are used", fix="Give the best ones")
 
 
 def _decoded(rows: dict[int, Row], asked: DiffusionParameters) -> dict[int, Image.Image]:

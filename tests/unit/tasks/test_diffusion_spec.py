@@ -128,6 +128,11 @@ def test_more_pictures_than_the_market_takes_are_refused() -> None:
         cleaned([row(encoded(shade)) for shade in shades])
 
 
+def test_far_too_many_pictures_are_refused_before_any_is_looked_at() -> None:
+    with pytest.raises(DatasetInvalid, match="201 images; at most 50"):
+        cleaned([row("no image")] * 201)
+
+
 def test_captions_may_be_alike_since_rows_are_told_apart_by_their_pictures() -> None:
     found = cleaned([row(encoded(spotted(number))) for number in (1, 2)])
     assert len({text(numbered.row) for numbered in found.rows}) == 2
