@@ -17,7 +17,7 @@ from gradients.errors import DatasetInvalid, DiskFull, TaskInvalid
 from gradients.tasks.registry import with_sources
 
 PREFIX = "upload:"
-SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".zip")
 
 
 class UploadTooLarge(DatasetInvalid):
