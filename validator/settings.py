@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue, SecretStr, field_validator
 
 from gradients.config import DaemonSettings, Section
 from gradients.tasks.access import S3Access, Writer
+from gradients.tasks.hours import Reference
 from gradients.tasks.registry import TYPES
 
 
@@ -35,6 +36,16 @@ class MeasureSettings(Section):
 
     threads: int = Field(default=1, ge=1, description="CPU threads of the evaluation worker")
     deadline_seconds: float = Field(default=3600.0, gt=0, description="wall time of one evaluation job")
+
+
+class EstimateSettings(Section):
+    """How hours are reckoned for wishes that name none; see gradients/tasks/hours.py."""
+
+    reference: Reference = Field(
+        default="h100", description="whose speed counts: h100 (by rule, corrected by what is measured), or here"
+    )
+    threads: int = Field(default=1, ge=1, description="CPU threads of the worker that measures")
+    deadline_seconds: float = Field(default=300.0, gt=0, description="wall time of one measurement")
 
 
 class S3Settings(Section):
@@ -180,6 +191,7 @@ class ValidatorSettings(DaemonSettings):
     offer: OfferSettings = OfferSettings()
     collect: CollectSettings = CollectSettings()
     measure: MeasureSettings = MeasureSettings()
+    estimate: EstimateSettings = EstimateSettings()
     s3: S3Settings = S3Settings()
     synthesis: SynthesisSettings = SynthesisSettings()
     schedule: ScheduleSettings = ScheduleSettings()

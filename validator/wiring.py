@@ -31,6 +31,7 @@ from validator.board import Board
 from validator.daemon import Daemon
 from validator.emission import Emission
 from validator.engine import Stage, StepEngine
+from validator.estimates import Estimates
 from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
@@ -86,6 +87,7 @@ def build(settings: ValidatorSettings) -> Daemon:
                 board=Board(ledger, progress),
                 intake=intake,
                 uploads=Uploads(folders.uploads, settings.api.max_upload_bytes, settings.allow_local_paths),
+                estimates=Estimates(bases, ProcessExecutor(), access, settings.estimate),
                 folders=folders,
                 ready=lambda: view.block > 0,
             )

@@ -18,6 +18,7 @@ from gradients.repo.manifest import is_file_name
 from gradients.tasks.registry import with_sources
 
 TIMEOUT = httpx.Timeout(10.0, read=60.0)
+ESTIMATE_TIMEOUT = httpx.Timeout(10.0, read=3600.0)
 CHUNK_BYTES = 1 << 20
 ELSEWHERE = ("hub:", "upload:", "http://", "https://", "s3://")  # data that is no file of the customer's
 
@@ -42,7 +43,15 @@ class MarketClient:
 
     def submit(self, wish: Mapping[str, Json]) -> JsonObject:
         """Post a task; data that lies in files of this machine is uploaded first."""
-        return self._json("POST", "/v1/tasks", json=with_sources(wish, self._uploaded))
+        return self._json("POST", "/v1/tasks", json=self.uploaded(wish))
+
+    def estimate(self, wish: Mapping[str, Json]) -> JsonObject:
+        """What a wish will take: rows, tokens, weights, speed, hours. The base may have to be fetched for it, which takes a while."""
+        return self._json("POST", "/v1/estimates", json=self.uploaded(wish), timeout=ESTIMATE_TIMEOUT)
+
+    def uploaded(self, wish: Mapping[str, Json]) -> dict[str, Json]:
+        """The wish with data that lies in files of this machine uploaded; again, it stays as it is."""
+        return with_sources(wish, self._found)
 
     def upload(self, file: Path) -> str:
         """Upload rows; the name to use as a task's data set."""
@@ -87,7 +96,7 @@ class MarketClient:
             self._fetch(f"/v1/tasks/{task_id}/models/{listing['hotkey']}/{name}", folder / name, file["sha256"])
         return folder
 
-    def _uploaded(self, source: Json) -> Json:
+    def _found(self, source: Json) -> Json:
         """What the validator finds the source by."""
         local = isinstance(source, str) and not source.startswith(ELSEWHERE)
         return self.upload(Path(source)) if local and isinstance(source, str) else source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -27,38 +27,70 @@ Key = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Type = Annotated[str | None, typer.Option("--type", help="Kind of fine-tuning, such as instruct.")]
+Base = Annotated[str | None, typer.Option(help="nano-lm, smollm2, a Hub id (org/name@revision).")]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        help="A JSON, JSONL, CSV or Parquet file, hub:org/name@revision#split, an https:// URL, or s3://bucket/key."
+    ),
+]
+Spec = Annotated[Path | None, typer.Option(help="The whole task as a TOML or JSON file; options given here win.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A parameter of the task type, such as columns.output=answer; may be repeated."),
+]
 TaskArgument = Annotated[str, typer.Argument(help="The task's id, as `gradients task list` shows it.")]
 
 
 @app.command()
 def submit(
-    type: Annotated[str | None, typer.Option("--type", help="Kind of fine-tuning, such as instruct.")] = None,  # noqa: A002
-    base: Annotated[str | None, typer.Option(help="nano-lm, smollm2, a Hub id (org/name@revision).")] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="A JSON, JSONL, CSV or Parquet file, or hub:org/name@revision#split.")
+    type: Type = None,  # noqa: A002
+    base: Base = None,
+    dataset: Dataset = None,
+    hours: Annotated[
+        float | None, typer.Option(help="Training budget of each miner; without it an estimate is shown first.")
     ] = None,
-    hours: Annotated[float | None, typer.Option(help="Training budget of each miner.")] = None,
-    spec: Annotated[
-        Path | None, typer.Option(help="The whole task as a TOML or JSON file; options given here win.")
-    ] = None,
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="A parameter of the task type, such as columns.output=answer; may be repeated."),
-    ] = None,
+    spec: Spec = None,
+    parameters: Parameters = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the estimated hours without asking.")] = False,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Post a task: say what to train, on which rows, for how long."""
-    given = {"type": type, "base": base, "dataset": dataset, "hours": hours}
-    wish: dict[str, Json] = {**(_read_spec(spec) if spec else {}), **{k: v for k, v in given.items() if v is not None}}
-    for assignment in parameters or []:
-        wish["parameters"] = _assigned(cast(Mapping[str, Json], wish.get("parameters", {})), assignment)
+    wish = _wish(spec, parameters, type=type, base=base, dataset=dataset, hours=hours)
     with connect(CustomerSettings().given(url=url, key=key)) as client:
+        if "hours" not in wish:
+            wish = client.uploaded(wish)
+            wish["hours"] = _agreed_hours(client.estimate(wish), asks=not (yes or as_json), tells=not as_json)
         task = client.submit(wish)
     typer.echo(
         json.dumps(task) if as_json else f"{task['id']} is posted; follow it with `gradients task watch {task['id']}`"
     )
+
+
+@app.command()
+def estimate(
+    type: Type = None,  # noqa: A002
+    base: Base = None,
+    dataset: Dataset = None,
+    spec: Spec = None,
+    parameters: Parameters = None,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a task would take: rows, tokens, speed and hours. Nothing is posted."""
+    wish = _wish(spec, parameters, type=type, base=base, dataset=dataset)
+    with connect(CustomerSettings().given(url=url, key=key)) as client:
+        found = client.estimate(wish)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    from gradients.client.render import estimate_text
+
+    typer.echo(estimate_text(found))
 
 
 @app.command("list")
@@ -144,6 +176,25 @@ def chat(
 
 
 app.command("generate", help="The same as chat.")(chat)
+
+
+def _wish(spec: Path | None, parameters: Sequence[str] | None, **given: Json) -> dict[str, Json]:
+    """The wish of the spec's file, with what was given beside it."""
+    wish: dict[str, Json] = {**(_read_spec(spec) if spec else {}), **{k: v for k, v in given.items() if v is not None}}
+    for assignment in parameters or []:
+        wish["parameters"] = _assigned(cast(Mapping[str, Json], wish.get("parameters", {})), assignment)
+    return wish
+
+
+def _agreed_hours(estimate: JsonObject, *, asks: bool, tells: bool) -> Json:
+    """The estimated hours, once the customer has seen them and agreed. Aborts when the customer does not."""
+    from gradients.client.render import estimate_text
+
+    if tells:
+        typer.echo(estimate_text(estimate))
+    if asks:
+        typer.confirm("Post the task?", default=True, abort=True)
+    return estimate["hours"]
 
 
 def _end_watch(task: JsonObject, *, as_json: bool) -> None:

@@ -54,6 +54,20 @@ def task_table(tasks: Sequence[JsonObject]) -> Table:
     return table
 
 
+def estimate_text(estimate: JsonObject) -> str:
+    """What a wish will take, in words."""
+    words = f"{estimate['rows']:,} rows"
+    if estimate["tokens"] is not None:
+        words += f", {estimate['tokens']:,} tokens an epoch"
+    words += f"; {estimate['base']} has {estimate['parameters']:,} weights"
+    if estimate["tokens_per_second"] is not None:
+        measured = cast(Mapping[str, Json] | None, estimate["measured"])
+        how = f"measured on {measured['device']}: {measured['tokens_per_second']:,.0f}" if measured else "by rule"
+        words += f"; {estimate['tokens_per_second']:,.0f} tokens a second on {estimate['gpus']} device(s) ({how})"
+    low, high = cast(Sequence[int], estimate["hours_by_rows"])
+    return f"{words}.\nThat makes {estimate['hours']:g} hours for each miner (by rows alone it was {low} to {high})."
+
+
 def number(value: Json, *, digits: int = 4) -> str:
     """A number with fixed digits, or nothing."""
     return f"{value:.{digits}f}" if isinstance(value, int | float) else ""

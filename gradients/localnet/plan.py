@@ -140,6 +140,7 @@ def _validator_settings(plan: Plan) -> dict[str, Mapping[str, Json]]:
     return {
         **shared,
         "api": {"host": CHAIN_HOST, "port": plan.api_port},
+        "estimate": {"reference": "here"},
         "offer": {"retry_seconds": 2.0},
         "collect": {"reveal_seconds": 120.0},
     }

@@ -52,12 +52,7 @@ def prepare(
 
     Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and DiskFull.
     """
-
-    limits = dataclasses.replace(limits, row_bytes=max(limits.row_bytes, kind.row_bytes))
-
-    def read(source: JsonValue) -> list[Row]:
-        return read_rows(parse_source(source), limits=limits, access=access)
-
+    read = _reader(kind, limits, access)
     rows = read(cast(JsonValue, request.dataset))
     cleaned = _clean(kind, rows, request, salt, read)
     sides = split(cleaned.rows, text=kind.text, salt=salt, sizes=kind.split_sizes)
@@ -78,9 +73,25 @@ def prepare(
     )
 
 
+def rows_of(kind: TaskType, request: TaskRequest, *, salt: bytes, access: Access = OUTSIDERS) -> Cleaned:
+    """The request's rows in their normal form, before anything is split. Raises as `prepare` does."""
+    read = _reader(kind, Limits(), access)
+    return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt, read)
+
+
 def heldout_commitment(salt: bytes, sha256: str) -> str:
     """What binds the validator to its held-out rows before the start: sha256 over the salt and their digest, as hex."""
     return hashlib.sha256(salt + bytes.fromhex(sha256)).hexdigest()
+
+
+def _reader(kind: TaskType, limits: Limits, access: Access) -> ReadSource:
+    """Reads sources within the limits, of which a type may have a wider one for rows."""
+    within = dataclasses.replace(limits, row_bytes=max(limits.row_bytes, kind.row_bytes))
+
+    def read(source: JsonValue) -> list[Row]:
+        return read_rows(parse_source(source), limits=within, access=access)
+
+    return read
 
 
 def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, salt: bytes, read: ReadSource) -> Cleaned:
@@ -96,8 +107,8 @@ def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, salt: byte
 def _made_up(
     writer: Writer, kind: TaskType, rows: Sequence[Row], sides: Split, request: TaskRequest, salt: bytes
 ) -> Made:
-    """Held-out rows in the style of the train rows. A type with data beside the data set has none: what they would need is not there."""
-    if kind.enrich is not None:
+    """Held-out rows in the style of the train rows. Types that draw, and those with data beside the data set, need more than a text."""
+    if kind.enrich is not None or kind.base_family == "image":
         return Made((), {})
     parameters = kind.schema.model_validate(request.parameters)
     return make_up(

@@ -20,8 +20,10 @@ from gradients.domain.evaluation import Measurement, Placing
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskState, Window
+from gradients.execution.inline import InlineExecutor
 from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import TrainingSummary, describe_folder
+from gradients.tasks.access import Access
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.testing.axons import serving_in_thread
 from gradients.testing.tiny_models import write_tiny_llama
@@ -30,12 +32,14 @@ from validator.api.bodies import MOST_BYTES
 from validator.api.parts import ApiParts
 from validator.api.uploads import Uploads
 from validator.board import Board
+from validator.estimates import Estimates
 from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim, Lease
 from validator.ledger.placings import add_placings
 from validator.ledger.submissions import add_submissions
+from validator.settings import EstimateSettings
 
 ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
 MAX_UPLOAD_BYTES = 20_000
@@ -169,6 +173,7 @@ def _parts(ledger: Ledger, folder: Path, bases: BaseModels, posted: list[str], r
         board=Board(ledger, Words()),
         intake=Intake(ledger, bases, lambda: posted.append("task")),
         uploads=Uploads(Folders(folder).uploads, MAX_UPLOAD_BYTES),
+        estimates=Estimates(bases, InlineExecutor(), Access(), EstimateSettings()),
         folders=Folders(folder),
         ready=ready,
     )
@@ -190,6 +195,7 @@ def _refusal(answer: httpx.Response, status: int) -> dict[str, str]:
         ("GET", "/v1/tasks/instruct-0123456789ab/models/best"),
         ("GET", "/v1/tasks/instruct-0123456789ab/models/best/adapter_model.safetensors"),
         ("POST", "/v1/datasets?name=rows.jsonl"),
+        ("POST", "/v1/estimates"),
     ],
 )
 @pytest.mark.parametrize("key", [None, "Bearer gr_guessed", "Basic YTpi"])
@@ -225,6 +231,34 @@ def test_an_upload_is_named_by_what_it_holds_and_can_be_used(market: Market) -> 
     created = market.ledger.tasks.find(task["id"])
     assert created is not None
     assert Path(str(created.request.dataset["path"])).read_bytes() == ROWS
+
+
+def test_a_wish_without_hours_is_estimated_and_not_posted(market: Market) -> None:
+    """80 rows count 64 tokens each at least: on a base of 100,000 weights they are done in no time: the quarter after 0.75."""
+    rows = [{"instruction": f"Which letter has number {i}?", "output": f"It is letter {i}"} for i in range(80)]
+    name = market.upload("\n".join(map(json.dumps, rows)).encode()).json()["dataset"]
+    wish = {key: value for key, value in market.wish(dataset=name).items() if key != "hours"}
+    answer = market.acme.post("/v1/estimates", json=wish, timeout=120)
+    assert answer.status_code == 200, answer.text
+    estimate = answer.json()
+    assert (estimate["type"], estimate["base"], estimate["rows"], estimate["gpus"]) == ("instruct", "tiny", 80, 1)
+    assert (estimate["hours"], estimate["hours_by_rows"], estimate["tokens"]) == (1.0, [1, 3], 80 * 64)
+    assert estimate["parameters"] > 50_000
+    assert 5 < estimate["measured"]["tokens_per_row"] < 64
+    assert estimate["measured"]["tokens_per_second"] > 0
+    assert (market.posted, market.ledger.tasks.count()) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"type": "chant"}, "no task type"),
+        ({"dataset": "/etc/hosts.csv"}, "cannot name files"),
+        ({"base": "nix"}, "nix"),
+    ],
+)
+def test_a_wish_that_cannot_be_run_has_no_estimate(market: Market, changes: dict[str, object], said: str) -> None:
+    assert said in _refusal(market.acme.post("/v1/estimates", json=market.wish(**changes)), 422)["message"]
 
 
 def test_the_same_upload_twice_is_one_file(market: Market) -> None:

@@ -14,6 +14,7 @@ from gradients.domain.task import Task
 from gradients.errors import CustomerError
 from validator.api.uploads import Uploads
 from validator.board import Board
+from validator.estimates import Estimates
 from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
@@ -39,6 +40,7 @@ class ApiParts:
     board: Board
     intake: Intake
     uploads: Uploads
+    estimates: Estimates
     folders: Folders
     ready: Callable[[], bool]  # whether the daemon can do its work now
 

@@ -31,6 +31,12 @@ async def post_task(wish: JsonBody, parts: Parts, customer: Customer) -> JsonBod
     return _body(parts.board.summary(task))
 
 
+@router.post("/estimates")
+async def estimate(wish: JsonBody, parts: Parts, customer: Customer) -> JsonBody:
+    """What a wish will take; nothing is posted."""
+    return _body(await parts.estimates.of(parts.uploads.resolve(wish)))
+
+
 @router.get("/tasks")
 async def list_tasks(parts: Parts, customer: Customer, limit: int = 50) -> JsonBody:
     """The customer's tasks, newest first."""

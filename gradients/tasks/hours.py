@@ -1,0 +1,117 @@
+"""How long a task should train: from its tokens, how fast they are trained on, the size of the base and the type. Pure.
+
+The rule is the one that the subnet's task creation has used since 2026 (`compute_training_hours` of gradients-ai/G.O.D). A GPU trains
+989e12 x 0.15 / (6 N) tokens a second on a base of N weights (an H100's dense bfloat16 peak at 15 % use, 6 operations a weight and token),
+or what was measured, taken between a third and three times of that;
+
+    hours = 2 epochs x tokens per epoch x m / (tokens a second x GPUs) / 3600 + 0.75,
+
+rounded up to quarter hours, within 0.75 and 6. m is 1.4 for DPO, which passes each pair through the reference too, and else 1. A row
+counts 64 tokens at least; before anything is known of them, 400. GRPO, whose time goes into sampling, has 1.5 hours up to 4 billion
+weights, 2.5 up to 12, 4 up to 40, and 6 above; images have 1 (0.5 to 1 there). GPUs are what the tournament gives: by weights, DPO's
+thrice and GRPO's twice, 1 up to 4 billion, 2 up to 12, 4 up to 40, else 8.
+
+Before, the paper's market drew whole hours by rows alone: 1-3 up to 10,000 rows, 2-4 up to 25,000, 3-5 up to 50,000, 3-6 up to 100,000,
+4-6 up to 500,000. `hours_by_rows` gives these bounds, for people to compare.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+PEAK_FLOPS = 989e12
+UTILISATION = 0.15
+OPERATIONS = 6  # per weight and token, forward and backward
+LOWEST_OF_RULE, HIGHEST_OF_RULE = 0.33, 3.0  # of the speed by rule, between which a measured one is believed
+EPOCHS = 2
+OVERHEAD_HOURS = 0.75
+SHORTEST_HOURS, LONGEST_HOURS, STEP_HOURS = 0.75, 6.0, 0.25
+FEWEST_TOKENS_PER_ROW = 64
+ASSUMED_TOKENS_PER_ROW = 400
+DPO_WORK = 1.4
+BILLION = 1e9
+GRPO_HOURS = ((4, 1.5), (12, 2.5), (40, 4.0), (math.inf, 6.0))  # up to so many billions of weights
+IMAGE_HOURS = 1.0
+GPUS = ((4, 1), (12, 2), (40, 4), (math.inf, 8))
+WEIGHTS_COUNT = {"dpo": 3, "grpo": 2}  # times, when GPUs are given out
+BY_ROWS = ((10_000, (1, 3)), (25_000, (2, 4)), (50_000, (3, 5)), (100_000, (3, 6)), (math.inf, (4, 6)))
+
+Reference = Literal["h100", "here"]  # whose speed counts: a GPU's by the rule, or the machine's that measured
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is known of a task before it starts."""
+
+    task_type: str
+    rows: int
+    parameters: int  # weights of the base
+    tokens_per_row: float | None = None  # mean over rows, as they are read; None when nobody has counted
+    tokens_per_second: float | None = None  # measured on one device; None when nobody has measured
+    draws_images: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one epoch."""
+        a_row = (
+            ASSUMED_TOKENS_PER_ROW if self.tokens_per_row is None else max(self.tokens_per_row, FEWEST_TOKENS_PER_ROW)
+        )
+        return math.ceil(self.rows * a_row)
+
+
+class Budget(NamedTuple):
+    """The hours, and what they were reckoned with."""
+
+    hours: float
+    tokens_per_second: float | None  # of all GPUs; None where tokens play no part
+    gpus: int
+
+
+def budget(work: Workload, *, reference: Reference = "h100") -> Budget:
+    """How long miners should train."""
+    gpus = 1 if reference == "here" else gpus_for(work.task_type, work.parameters)
+    if work.draws_images:
+        return Budget(IMAGE_HOURS, None, gpus)
+    if work.task_type == "grpo":
+        return Budget(_up_to(GRPO_HOURS, work.parameters / BILLION), None, gpus)
+    speed = gpus * speed_of(work, reference=reference)
+    times = DPO_WORK if work.task_type == "dpo" else 1.0
+    hours = EPOCHS * work.tokens * times / speed / 3600 + OVERHEAD_HOURS
+    return Budget(_rounded(hours), speed, gpus)
+
+
+def is_measured(task_type: str, *, draws_images: bool) -> bool:
+    """Whether a type's hours depend on tokens and their speed at all."""
+    return not draws_images and task_type != "grpo"
+
+
+def speed_of(work: Workload, *, reference: Reference) -> float:
+    """Tokens a second of one device."""
+    by_rule = PEAK_FLOPS * UTILISATION / (OPERATIONS * work.parameters)
+    if work.tokens_per_second is None:
+        return by_rule
+    if reference == "here":
+        return work.tokens_per_second
+    return min(max(work.tokens_per_second, LOWEST_OF_RULE * by_rule), HIGHEST_OF_RULE * by_rule)
+
+
+def gpus_for(task_type: str, parameters: int) -> int:
+    """How many GPUs miners train with."""
+    return int(_up_to(GPUS, WEIGHTS_COUNT.get(task_type, 1) * parameters / BILLION))
+
+
+def hours_by_rows(rows: int) -> tuple[int, int]:
+    """The shortest and the longest budget that the paper's market gave so many rows."""
+    return next(bounds for most, bounds in BY_ROWS if rows <= most)
+
+
+def _up_to(table: tuple[tuple[float, float], ...], value: float) -> float:
+    return next(result for most, result in table if value <= most)
+
+
+def _rounded(hours: float) -> float:
+    """Up to the next quarter, within what a task may take."""
+    steps = math.ceil(hours / STEP_HOURS - 1e-9)  # 0.75 is three quarters, whatever floats make of it
+    return min(max(steps * STEP_HOURS, SHORTEST_HOURS), LONGEST_HOURS)

@@ -1,0 +1,115 @@
+"""What a wish will take, also where nothing can be measured. The measurement itself is tried in tests/ml, the route in tests/e2e."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from gradients.domain.json import Json, JsonObject
+from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown
+from gradients.execution.job import Job, Report
+from gradients.tasks.access import Access
+from gradients.tasks.throughput_job import MEASURE, ThroughputJob
+from tests.unit.validator.market import tiny_bases
+from validator.estimates import SAMPLE_ROWS, Estimates
+from validator.settings import EstimateSettings
+
+ROWS = [{"instruction": f"Which letter has number {i}?", "output": f"It is letter {i}"} for i in range(400)]
+
+
+@dataclass
+class Bench:
+    """An executor that measures what it is told, or nothing, and remembers what it was asked."""
+
+    answer: Callable[[], JsonObject]
+    texts: list[str] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    at_once: int = 0
+
+    async def run(self, job: Job, *, report: Report) -> JsonObject:
+        assert self.at_once == 0, "one model at a time"
+        self.at_once += 1
+        self.jobs.append(job)
+        asked = ThroughputJob.model_validate(job.arguments)
+        self.texts = [json.loads(line) for line in asked.texts_file.read_text().splitlines()]
+        await asyncio.sleep(0.01)
+        self.at_once -= 1
+        return self.answer()
+
+
+def _at(tokens_per_second: float) -> Callable[[], JsonObject]:
+    return lambda: {"tokens_per_row": 100.0, "tokens_per_second": tokens_per_second, "steps": 3, "device": "bench"}
+
+
+def _crashing() -> JsonObject:
+    raise JobFailed("out of memory", code="out_of_memory")
+
+
+@pytest.fixture
+def wish(tmp_path: Path) -> dict[str, Json]:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, ROWS)))
+    return {"type": "instruct", "base": "tiny", "dataset": str(file)}
+
+
+def _estimates(folder: Path, bench: Bench, **settings: str) -> Estimates:
+    return Estimates(tiny_bases(folder), bench, Access(), EstimateSettings.model_validate(settings))
+
+
+def test_hours_come_from_what_is_counted_and_measured(wish: dict[str, Json], tmp_path: Path) -> None:
+    """2 x 400 x 100 tokens at 20 a second are 4,000 s; with 0.75 h for the rest 1.861 h: 2 h."""
+    bench = Bench(_at(20.0))
+    found = asyncio.run(_estimates(tmp_path, bench, reference="here").of(wish))
+    assert (found["rows"], found["tokens"], found["tokens_per_second"], found["hours"]) == (400, 40_000, 20.0, 2.0)
+    assert cast(JsonObject, found["measured"])["device"] == "bench"
+    assert [job.function for job in bench.jobs] == [MEASURE]
+
+
+def test_a_worker_sees_a_sample_of_what_models_read_and_write(wish: dict[str, Json], tmp_path: Path) -> None:
+    bench = Bench(_at(20.0))
+    asyncio.run(_estimates(tmp_path, bench).of(wish))
+    assert len(set(bench.texts)) == SAMPLE_ROWS
+    assert set(bench.texts) <= {f"{row['instruction']} {row['output']}" for row in ROWS}
+
+
+def test_where_nothing_can_be_measured_the_rule_alone_is_told(wish: dict[str, Json], tmp_path: Path) -> None:
+    found = asyncio.run(_estimates(tmp_path, Bench(_crashing)).of(wish))
+    assert (found["measured"], found["tokens"], found["hours"]) == (None, 400 * 400, 1.0)
+
+
+def test_one_model_at_a_time_is_loaded(wish: dict[str, Json], tmp_path: Path) -> None:
+    bench = Bench(_at(20.0))
+
+    async def three() -> None:
+        estimates = _estimates(tmp_path, bench)
+        await asyncio.gather(*(estimates.of(wish) for _ in range(3)))
+
+    asyncio.run(three())
+    assert len(bench.jobs) == 3
+
+
+def test_a_type_whose_hours_go_by_size_is_not_measured(wish: dict[str, Json], tmp_path: Path) -> None:
+    bench = Bench(_crashing)
+    parameters: Json = {
+        "columns": {"prompt": "instruction"},
+        "rewards": [{"kind": "length", "at_least": 8, "at_most": 14}],
+    }
+    found = asyncio.run(_estimates(tmp_path, bench).of({**wish, "type": "grpo", "parameters": parameters}))
+    assert (bench.jobs, found["hours"], found["tokens"], found["tokens_per_second"]) == ([], 1.5, None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [({"base": "nowhere"}, ModelUnknown), ({"parameters": {"columns": {"output": "no such"}}}, DatasetInvalid)],
+)
+def test_a_wish_that_cannot_be_run_has_no_estimate(
+    wish: dict[str, Json], tmp_path: Path, changes: dict[str, Json], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        asyncio.run(_estimates(tmp_path, Bench(_crashing)).of({**wish, **changes}))

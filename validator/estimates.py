@@ -1,0 +1,123 @@
+"""What a wish will take, before it is posted: its rows and tokens counted, a few steps of its base measured, the hours reckoned."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from pydantic import JsonValue
+
+from gradients.domain.json import Json, JsonObject
+from gradients.domain.task import TaskRequest
+from gradients.errors import JobFailed
+from gradients.execution.job import Executor, Job
+from gradients.log import get_logger
+from gradients.repo.bases import BaseModel, BaseModels
+from gradients.tasks.access import Access
+from gradients.tasks.base import Row
+from gradients.tasks.hours import Workload, budget, hours_by_rows, is_measured
+from gradients.tasks.preparation import rows_of
+from gradients.tasks.registry import LONGEST_HOURS, task_type, validate_request
+from gradients.tasks.throughput_job import MEASURE, Throughput, ThroughputJob
+from validator.settings import EstimateSettings
+
+SAMPLE_ROWS = 256
+LONGEST_TEXT = 100_000  # characters of one row in the sample
+UNSALTED = bytes(32)  # for choices that an estimate need not keep secret
+
+log = get_logger("estimates")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """Estimates one wish at a time: each may load a model."""
+
+    bases: BaseModels
+    executor: Executor
+    access: Access
+    settings: EstimateSettings
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def of(self, wish: Mapping[str, Json]) -> JsonObject:
+        """Rows, tokens, weights, speed and hours of a wish; its own hours play no part. Raises CustomerError when it cannot be run."""
+        request = validate_request({**wish, "hours": LONGEST_HOURS})
+        kind = task_type(request.type)
+        async with self.turn:
+            base = await asyncio.to_thread(self.bases.resolve, request.base)
+            cleaned = await asyncio.to_thread(rows_of, kind, request, salt=UNSALTED, access=self.access)
+            rows = [numbered.row for numbered in cleaned.rows]
+            draws_images = kind.base_family == "image"
+            measured = is_measured(kind.name, draws_images=draws_images)
+            speed = await self._throughput(request, base, rows) if measured and rows else None
+        work = Workload(
+            task_type=kind.name,
+            rows=len(rows),
+            parameters=base.parameters,
+            tokens_per_row=speed.tokens_per_row if speed else None,
+            tokens_per_second=speed.tokens_per_second if speed else None,
+            draws_images=draws_images,
+        )
+        return self._view(request, work, speed)
+
+    def _view(self, request: TaskRequest, work: Workload, speed: Throughput | None) -> JsonObject:
+        found = budget(work, reference=self.settings.reference)
+        return {
+            "type": request.type,
+            "base": request.base,
+            "rows": work.rows,
+            "tokens": work.tokens if found.tokens_per_second else None,
+            "parameters": work.parameters,
+            "gpus": found.gpus,
+            "tokens_per_second": found.tokens_per_second,
+            "measured": speed.model_dump(mode="json") if speed else None,
+            "hours": found.hours,
+            "hours_by_rows": list(hours_by_rows(work.rows)),
+        }
+
+    async def _throughput(self, request: TaskRequest, base: BaseModel, rows: Sequence[Row]) -> Throughput | None:
+        """What a worker measures, or None when it cannot: then the hours come from the rule alone."""
+        with tempfile.TemporaryDirectory(prefix="gradients-estimate-") as folder:
+            texts = Path(folder) / "texts.jsonl"
+            await asyncio.to_thread(_write_sample, texts, rows)
+            asked = ThroughputJob(
+                base_folder=base.folder,
+                texts_file=texts,
+                max_tokens=cast(int, request.parameters.get("max_tokens", 512)),
+            )
+            job = Job(
+                MEASURE,
+                asked.model_dump(mode="json"),
+                Path(folder) / "job",
+                deadline_seconds=self.settings.deadline_seconds,
+                threads=self.settings.threads,
+            )
+            try:
+                return Throughput.model_validate(await self.executor.run(job, report=lambda _: None))
+            except JobFailed as error:
+                log.warning("throughput_not_measured", base=base.name, code=error.code, problem=error.message)
+                return None
+
+
+def _write_sample(file: Path, rows: Sequence[Row]) -> None:
+    """Texts of some rows, always the same ones."""
+    chosen = random.Random(0).sample(rows, min(SAMPLE_ROWS, len(rows)))
+    lines = [json.dumps(" ".join(_texts(dict(row)))[:LONGEST_TEXT]) for row in chosen]
+    file.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    """Every text in a row's normal form, which holds what a model reads and writes."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
