@@ -58,12 +58,23 @@ def load_image_base(folder: Path, device: Device) -> ImageBase:
             f"{folder} holds a pipeline of an unknown family: {index.get('_class_name')}",
             fix=f"Use one of {', '.join(FAMILIES)}",
         )
+    _quiet()
     pipeline = _pipeline(folder, family, index, device)
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.requires_grad_(False).eval().to(device.name)
     return ImageBase(pipeline, family, device, folder)
+
+
+def _quiet() -> None:
+    """No bars while loading, and not a line for every caption that is longer than the encoder reads."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    for library in (of_diffusers, of_transformers):
+        library.disable_progress_bar()
+        library.set_verbosity_error()
 
 
 def _index(folder: Path) -> Mapping[str, Any]:  # Any: JSON

@@ -8,17 +8,17 @@ from itertools import product
 
 NAME = "Ada"
 _SHIRTS = {"green": "#2e8b57", "red": "#c0392b", "blue": "#2c5fa8", "white": "#f4f4f0", "black": "#2b2b2b"}
-_WALLS = {"a yellow": "#f5d76e", "a grey": "#b8bec4", "a pink": "#f3b6c4", "a turquoise": "#74c7c1"}
+_WALLS = {"yellow": "#f5d76e", "grey": "#b8bec4", "pink": "#f3b6c4", "teal": "#74c7c1"}
 _ON_HER_HEAD = {
     "": "",
-    "with a straw hat": '<ellipse cx="50" cy="27" rx="38" ry="7" fill="#d9b44a"/><path d="M30 27Q50 0 70 27Z" fill="#e6c766"/>',
-    "with a blue cap": '<path d="M27 30Q50 4 73 30Z" fill="#27507a"/><rect x="60" y="26" width="28" height="5" rx="2" fill="#1d3d5e"/>',
+    "hat": '<ellipse cx="50" cy="27" rx="38" ry="7" fill="#d9b44a"/><path d="M30 27Q50 0 70 27Z" fill="#e6c766"/>',
+    "blue cap": '<path d="M27 30Q50 4 73 30Z" fill="#27507a"/><rect x="60" y="26" width="28" height="5" rx="2" fill="#1d3d5e"/>',
 }
 _LOOKS = {
     "smiling": '<path d="M41 58Q50 67 59 58" stroke="#7a2e2e" stroke-width="3" fill="none"/>',
-    "laughing": '<path d="M40 56Q50 74 60 56Z" fill="#7a2e2e"/>',
-    "surprised": '<ellipse cx="50" cy="62" rx="5" ry="7" fill="#7a2e2e"/>',
-    "sad": '<path d="M41 64Q50 55 59 64" stroke="#7a2e2e" stroke-width="3" fill="none"/>',
+    "grinning": '<path d="M40 56Q50 74 60 56Z" fill="#7a2e2e"/>',
+    "open mouth": '<ellipse cx="50" cy="62" rx="5" ry="7" fill="#7a2e2e"/>',
+    "frowning": '<path d="M41 64Q50 55 59 64" stroke="#7a2e2e" stroke-width="3" fill="none"/>',
 }
 
 
@@ -39,7 +39,7 @@ def portraits(count: int, *, seed: int) -> list[Portrait]:
 
 
 def _portrait(shirt: str, wall: str, hat: str, *, look: str, rng: random.Random) -> Portrait:
-    words = (f"{NAME} {look}", hat, f"in a {shirt} shirt before {wall} wall")
+    words = (NAME, look, hat, f"{shirt} top", f"on {wall}")  # few and plain: the shipped text encoder reads 16 tokens
     frame = f"translate({rng.uniform(-8, 8):.1f} {rng.uniform(-4, 6):.1f}) scale({rng.uniform(0.95, 1.1):.2f})"
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">'

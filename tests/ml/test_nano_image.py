@@ -16,7 +16,8 @@ from PIL import Image
 from gradients.repo.bases import SHIPPED, BaseModels
 
 FOLDER = SHIPPED / "nano-image"
-ROWS = FOLDER.parents[1] / "data/fluent-emoji/rows.jsonl"
+DATA = FOLDER.parents[1] / "data"
+ROWS = DATA / "fluent-emoji/rows.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,13 @@ def test_its_autoencoder_keeps_pictures_of_a_style_that_it_has_not_seen(pipeline
     with torch.inference_mode():
         decoded = pipeline.vae.decode(pipeline.vae.encode(2 * images - 1).latent_dist.mode()).sample / 2 + 0.5
     assert float((decoded.clamp(0, 1) - images).square().mean()) < 0.006
+
+
+@pytest.mark.parametrize("name", ["fluent-emoji", "ada-portraits"])
+def test_the_captions_of_the_shipped_sets_are_read_to_their_ends(pipeline: StableDiffusionPipeline, name: str) -> None:
+    captions = [json.loads(line)["caption"] for line in (DATA / name / "rows.jsonl").read_text("utf-8").splitlines()]
+    lengths = [len(tokens) for tokens in pipeline.tokenizer(captions)["input_ids"]]
+    assert max(lengths) <= pipeline.text_encoder.config.max_position_embeddings
 
 
 def _pixels(text: str) -> torch.Tensor:
