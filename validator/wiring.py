@@ -114,7 +114,7 @@ def _stages(
         TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, access, settings.synthesis.writer()),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
-        TaskState.COLLECTED: MeasureStage(ledger, bases, store, ProcessExecutor(), folders, settings.measure),
+        TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, ProcessExecutor(), folders, settings.measure),
         TaskState.MEASURED: ScoreStage(ledger, clock),
     }
 

@@ -30,6 +30,13 @@ class ChainGateway(Protocol):
         """The newest block's number."""
         ...
 
+    async def block_hash(self, block: int) -> str:
+        """The hash of a final block, "0x" and 64 hex digits, however old; nobody can know it before the block stands.
+
+        Raises ChainRefused (block_not_final) while another block may still take its place.
+        """
+        ...
+
     async def block_seconds(self) -> float:
         """Seconds between two blocks, by the chain's own constant."""
         ...

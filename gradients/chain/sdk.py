@@ -49,6 +49,14 @@ class SdkGateway:
     async def block(self) -> int:
         return int(await self._read("Reading the block", lambda client: client.block()))
 
+    async def block_hash(self, block: int) -> str:
+        doing = f"Reading the hash of block {block}"
+        final = int(await self._read(doing, lambda client: client.finalized_block()))
+        if block > final:
+            raise ChainRefused(f"{doing}: block {final} is the last final one", code="block_not_final")
+        # The client has no question for a hash alone: block_info decodes the block too, which needs state that nodes forget.
+        return str(await self._read(doing, lambda client: client._substrate.block_hash(block)))
+
     async def block_seconds(self) -> float:
         return float(await self._read("Reading the block time", lambda client: client.block_time()))
 

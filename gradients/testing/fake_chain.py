@@ -7,6 +7,7 @@ chain does the one (gradients/localchain), and no test can do the other without 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 
@@ -138,6 +139,10 @@ class FakeGateway:
 
     async def block(self) -> int:
         return self._graph().block
+
+    async def block_hash(self, block: int) -> str:
+        _require(block <= self._graph().block, "block_not_final")
+        return f"0x{hashlib.sha256(f'{self.netuid}/{block}'.encode()).hexdigest()}"
 
     async def block_seconds(self) -> float:
         self._graph()

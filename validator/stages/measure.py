@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from gradients.chain.gateway import ChainGateway
 from gradients.domain.evaluation import Measurement, MetricName
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
@@ -40,6 +41,7 @@ class MeasureStage:
     """Runs until every entrant has a measurement or a failure."""
 
     ledger: Ledger
+    gateway: ChainGateway
     bases: BaseModels
     store: ContentStore
     executor: Executor
@@ -84,7 +86,7 @@ class MeasureStage:
         base = await asyncio.to_thread(self.bases.resolve, task.request.base)
         job = Job(
             function=kind.measure,
-            arguments=self._arguments(claim, entrants, base.folder),
+            arguments=self._arguments(claim, entrants, base.folder, metric_seed=await self._seed(claim)),
             folder=self.folders.job(task.id, _job_name(entrants)),
             deadline_seconds=self.settings.deadline_seconds,
             threads=self.settings.threads,
@@ -96,14 +98,18 @@ class MeasureStage:
             if not all(settled):  # a job's result is adopted by the next run of the same job; this one has to run again
                 (job.folder / RESULT).unlink(missing_ok=True)
 
-    def _arguments(self, claim: Claim, entrants: Sequence[Entrant], base: Path) -> JsonObject:
+    async def _seed(self, claim: Claim) -> int:
+        """What nobody can know before the deadline, ourselves included, and what is the same whenever the task is measured."""
+        return seed(claim.salt, "measure", await self.gateway.block_hash(claim.task.blocks.deadline_block))
+
+    def _arguments(self, claim: Claim, entrants: Sequence[Entrant], base: Path, *, metric_seed: int) -> JsonObject:
         job = MeasureJob(
             base_folder=base,
             heldout_file=self.store.path(claim.task.data.heldout.sha256),
             parameters=cast(Parameters, claim.task.request.parameters),
             entrants=tuple(entrants),
             results_folder=self.folders.results(claim.task.id),
-            seed=seed(claim.salt, "measure"),
+            seed=metric_seed,
         )
         return job.model_dump(mode="json")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Protocol
@@ -159,6 +160,22 @@ async def test_the_metagraph_shows_the_subnet_at_the_newest_block(stage: Stage) 
 
 async def test_the_block_time_is_the_chains(stage: Stage) -> None:
     assert await (await stage.newcomer()).block_seconds() == pytest.approx(BLOCK_SECONDS)
+
+
+async def test_a_final_block_has_one_hash_for_ever_and_no_two_blocks_share_one(stage: Stage) -> None:
+    gateway = await stage.newcomer()
+    await stage.let_blocks_pass(3)
+    final = await gateway.block()
+    hashes = [await gateway.block_hash(block) for block in (1, final - 1, final)]
+    assert len(set(hashes)) == 3
+    assert all(re.fullmatch("0x[0-9a-f]{64}", each) for each in hashes)
+    await stage.let_blocks_pass(1)
+    assert await gateway.block_hash(final) == hashes[-1]
+
+
+async def test_a_block_that_does_not_stand_yet_has_no_hash(stage: Stage) -> None:
+    gateway = await stage.newcomer()
+    assert await refusal(gateway.block_hash(await gateway.block() + 1000)) == "block_not_final"
 
 
 async def test_heads_rise(stage: Stage) -> None:

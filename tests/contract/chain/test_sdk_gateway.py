@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,9 +14,14 @@ import pytest
 
 from gradients.chain.sdk import SdkGateway
 from gradients.chain.wallet import Keys, open_wallet
+from gradients.clock import SystemClock
 from gradients.domain.chain import AxonAddress
 from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable
+from gradients.localchain.chain import Chain
 from gradients.localchain.operator import Operator, operating
+from gradients.localchain.settings import LocalChainSettings
+from gradients.localchain.state import KEPT_BLOCKS
+from gradients.localchain.store import Store
 from gradients.testing.chain_process import ChainProcess, chain_process
 from gradients.testing.lossy_wire import Loss, LossyWire, lossy_wire
 
@@ -126,6 +132,32 @@ async def lose_the_node(chain: ChainProcess, end: Callable[[ChainProcess], objec
         async with asyncio.timeout(10 * LIMIT_SECONDS):
             while seen < last:
                 seen = await anext(heads)
+
+
+def test_the_hash_of_an_old_block_outlives_its_state_and_the_node(tmp_path: Path) -> None:
+    async def grow() -> str:
+        settings = LocalChainSettings(data=tmp_path)
+        with contextlib.closing(Store(tmp_path)) as store:
+            chain = Chain(settings, store, SystemClock())
+            for _ in range(KEPT_BLOCKS + 2):
+                await chain.advance()
+            return f"0x{chain.header(None).parent_hash.hex()}"
+
+    async def look_back() -> None:
+        async with connected(chain.url, open_wallet("//Alice", "hotkey")) as gateway:
+            with pytest.raises(ChainRefused):
+                await gateway.commitments(block=1)
+            assert await gateway.block_hash(KEPT_BLOCKS + 1) == parent
+            hashes.append(await gateway.block_hash(1))
+
+    hashes: list[str] = []
+    parent = asyncio.run(grow())
+    with chain_process(tmp_path) as chain:
+        asyncio.run(look_back())
+        chain.kill()
+        chain.start()
+        asyncio.run(look_back())
+    assert hashes[0] == hashes[1] != parent
 
 
 async def test_a_chain_that_is_not_there_is_named(tmp_path: Path) -> None:

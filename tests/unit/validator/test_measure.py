@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,18 @@ from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import TaskState
-from gradients.errors import Blame, JobFailed, LeaseLost
+from gradients.errors import Blame, ChainUnreachable, JobFailed, LeaseLost
 from gradients.execution.job import Job, Report
 from gradients.execution.records import digest, finished_result, prepare_folder, write_result
 from gradients.repo.store import ContentStore
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.jobs import EntrantResult, MeasureJob
 from gradients.testing.clock import HandClock
-from tests.unit.validator.market import PREPARED, SALT, TASK, claimed, collected, failures, found, tiny_bases
+from gradients.testing.fake_chain import FakeChain
+from tests.unit.validator.market import PREPARED, SALT, TASK, WINDOW, claimed, collected, failures, found, tiny_bases
 from validator.folders import Folders
 from validator.ledger import Ledger
+from validator.ledger.lease import Claim
 from validator.seeds import seed
 from validator.settings import MeasureSettings
 from validator.stages.measure import MeasureStage
@@ -80,19 +83,26 @@ class Market:
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
         self.ledger, self.folder, self.bases = ledger, folder, tiny_bases(folder)
+        self.chain = FakeChain()
+        self.gateway = self.chain.gateway("validator")
 
     def measure(self, evaluator: Evaluator) -> None:
+        claim = claimed(self.ledger, TaskState.COLLECTED)
+        self.lease = claim.lease
+        asyncio.run(self.run(evaluator, claim))
+
+    async def run(self, evaluator: Evaluator, claim: Claim) -> None:
+        await self.chain.advance(max(WINDOW.reveal_until_block - self.chain.graph.block, 0))
         stage = MeasureStage(
             self.ledger,
+            self.gateway,
             self.bases,
             ContentStore(self.folder / "blobs"),
             evaluator,
             Folders(self.folder),
             MeasureSettings(),
         )
-        claim = claimed(self.ledger, TaskState.COLLECTED)
-        self.lease = claim.lease
-        asyncio.run(stage.run(claim))
+        await stage.run(claim)
 
     def values(self) -> dict[str, float]:
         return {entrant: m.value for entrant, m in self.ledger.submissions.measurements(TASK).items()}
@@ -117,15 +127,55 @@ def test_all_are_measured_in_one_job_and_the_base_comes_first(market: Market) ->
     assert {s.state for s in market.ledger.submissions.of_task(TASK)} == {SubmissionState.MEASURED}
 
 
-def test_the_job_names_the_held_out_rows_the_base_and_a_seed_that_nobody_knows(market: Market) -> None:
+def test_the_job_names_the_held_out_rows_the_base_and_the_repos(market: Market) -> None:
     evaluator = Evaluator(_all_good())
     market.measure(evaluator)
     [job] = evaluator.jobs
     assert job.heldout_file == ContentStore(market.folder / "blobs").path(PREPARED.heldout.sha256)
     assert job.base_folder == market.bases.resolve("tiny").folder
-    assert job.seed == seed(SALT, "measure")
     base, alice, *_ = job.entrants
     assert (base.folder, alice.folder) == (None, Folders(market.folder).submission(TASK, "alice"))
+
+
+def test_the_seed_comes_from_the_salt_and_from_the_deadline_block_whoever_is_measured_and_whenever(
+    market: Market,
+) -> None:
+    """The salt alone would let the operator know the seed while miners train."""
+    evaluator = Evaluator(_all_good(base=[CRASH, CRASH, GOOD]))
+    with pytest.raises(JobFailed):
+        market.measure(evaluator)
+    market.ledger.tasks.postpone(market.lease, seconds=0)
+    market.measure(evaluator)
+    assert len(evaluator.jobs) == 3
+    hashed = asyncio.run(market.gateway.block_hash(WINDOW.deadline_block))
+    assert {job.seed for job in evaluator.jobs} == {seed(SALT, "measure", hashed)}
+
+
+def test_another_deadline_block_gives_another_seed(market: Market) -> None:
+    seeds = set()
+    for deadline in (WINDOW.deadline_block, WINDOW.deadline_block + 1):
+        evaluator = Evaluator({**_all_good(), BASE_ENTRANT: [CRASH]})
+        lease = claimed(market.ledger, TaskState.COLLECTED).lease
+        window = replace(WINDOW, deadline_block=deadline)
+        market.ledger.tasks.set_window(lease, window, also=lambda _: None)
+        market.ledger.tasks.postpone(lease, seconds=0)
+        with pytest.raises(JobFailed):
+            market.measure(evaluator)
+        market.ledger.tasks.postpone(market.lease, seconds=0)
+        seeds.update(job.seed for job in evaluator.jobs)
+    assert len(seeds) == 2
+
+
+def test_a_chain_that_does_not_answer_is_asked_again_and_nothing_is_measured_before(market: Market) -> None:
+    evaluator = Evaluator(_all_good())
+    market.chain.outage = ChainUnreachable("a test unplugged the chain")
+    with pytest.raises(ChainUnreachable):
+        market.measure(evaluator)
+    assert evaluator.jobs == []
+    market.chain.outage = None
+    market.ledger.tasks.postpone(market.lease, seconds=0)
+    market.measure(evaluator)
+    assert found(market.ledger).state is TaskState.MEASURED
 
 
 def test_only_what_is_missing_is_measured(market: Market) -> None:
@@ -199,16 +249,8 @@ def test_a_job_that_was_finished_before_a_crash_is_adopted(market: Market, clock
     stale = claimed(market.ledger, TaskState.COLLECTED)
     clock.time += 16
     other = claimed(market.ledger, TaskState.COLLECTED, owner="other")
-    stage = MeasureStage(
-        market.ledger,
-        market.bases,
-        ContentStore(market.folder / "blobs"),
-        evaluator,
-        Folders(market.folder),
-        MeasureSettings(),
-    )
     with pytest.raises(LeaseLost):
-        asyncio.run(stage.run(stale))
+        asyncio.run(market.run(evaluator, stale))
     assert market.values() == {}
     market.ledger.tasks.postpone(other.lease, seconds=0)
     market.measure(evaluator)
