@@ -25,6 +25,8 @@ from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters,
 from gradients.testing.tiny_pipelines import PIXELS, write_tiny_pipeline
 
 PARAMETERS: Parameters = {"resolution": PIXELS, "strengths": [0.5], "seeds": 1, "steps": 3}
+ROWS = 20  # of fewer none is kept to validate on
+SHOWN = 8  # on the sheet
 ENTRANTS = 2  # the base and the trained one
 
 
@@ -41,7 +43,7 @@ class Jobs:
 def _write_rows(file: Path) -> Path:
     generator = torch.Generator().manual_seed(4)
     lines = []
-    for caption in ("a red circle", "a blue square", "a circle", "a red square"):
+    for caption in ("a red circle", "a blue square", "a circle", "a red square") * (ROWS // 4):
         png = io.BytesIO()
         picture(torch.rand(3, PIXELS, PIXELS, generator=generator)).save(png, format="PNG")
         lines.append(json.dumps({"image": base64.b64encode(png.getvalue()).decode(), "caption": caption}))
@@ -61,9 +63,9 @@ def jobs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             recipe="test",
             method="lora",
             learning_rate=1e-2,
-            batch_rows=2,
+            batch_rows=8,
             max_epochs=1,
-            validation_fraction=0.25,
+            validation_fraction=0.2,
             lora_rank=2,
             options={"text_encoders": True},
         ),
@@ -78,7 +80,7 @@ def jobs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_a_run_validates_and_hands_in_one_file_of_tensors(jobs: Jobs) -> None:
     assert [file.name for file in jobs.trained.iterdir()] == ["pytorch_lora_weights.safetensors"]
-    assert (jobs.result.kind, jobs.result.steps) == ("adapter", 2)  # three of four rows train, two a step
+    assert (jobs.result.kind, jobs.result.steps) == ("adapter", 2)  # 16 of 20 rows train, 8 a step
     assert jobs.result.validation_loss is not None
 
 
@@ -94,11 +96,11 @@ def test_base_and_submission_are_measured_and_shown_on_a_sheet(jobs: Jobs, tmp_p
     resolve(DIFFUSION.measure)(job.model_dump(mode="json"), _ignore)
     read = {n: EntrantResult.model_validate_json((tmp_path / f"{n}.json").read_bytes()) for n in ("base", "ours")}
     assert [result.failure_message for result in read.values()] == ["", ""]
-    assert [len(result.losses) for result in read.values()] == [4, 4]
+    assert [len(result.losses) for result in read.values()] == [ROWS, ROWS]
     assert read["base"].losses != read["ours"].losses
     assert all(result.extras["denoising_loss"] > 0 for result in read.values())
     with Image.open(tmp_path / SHEET) as sheet:  # a cell is 128 pixels and a gap of 4, below headings
-        assert sheet.size == ((1 + ENTRANTS) * 132 + 4, 14 + 4 * 132 + 4)
+        assert sheet.size == ((1 + ENTRANTS) * 132 + 4, 14 + SHOWN * 132 + 4)
 
 
 def test_both_are_drawn_from_the_same_noise_for_people(jobs: Jobs) -> None:
