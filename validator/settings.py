@@ -26,6 +26,9 @@ class CollectSettings(Section):
 
     reveal_seconds: float = Field(default=600.0, gt=0, description="time after the deadline to fetch every submission")
     concurrent: int = Field(default=8, ge=1, le=64, description="miners fetched from at the same time")
+    turn_seconds: float = Field(
+        default=60.0, gt=0, description="time of one miner to send files before the next one's turn; it goes on later"
+    )
     retry_seconds: float = Field(
         default=3.0, gt=0, le=60, description="rest before a miner that did not answer is asked again"
     )

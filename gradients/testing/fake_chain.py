@@ -33,8 +33,10 @@ class FakeChain:
         block_seconds: float = 1.0,
         weights_version: int = 0,
         weights_rate_limit_blocks: int = 2,
+        kept_blocks: int = 300,
     ) -> None:
         self.block_seconds = block_seconds
+        self.kept_blocks = kept_blocks  # of so many the state is known; hashes are known of all
         self.outage: OutsideError | None = None  # what every call raises while the chain is "down"
         self.lost_answers = 0  # so many of the next transactions are included without their sender hearing of it
         self.committed: list[Commitment] = []  # everything that ever was, in order
@@ -159,6 +161,7 @@ class FakeGateway:
 
     async def commitments(self, *, block: int | None = None) -> Mapping[Hotkey, Commitment]:
         newest = self._graph().block if block is None else block
+        _require(newest > self._graph().block - self._chain.kept_blocks, "state_discarded")
         return {each.hotkey: each for each in self._chain.committed if each.block <= newest}
 
     async def weights_of(self, uid: int) -> Mapping[int, float]:

@@ -28,6 +28,7 @@ class Claim:
     salt: bytes
     lease: Lease
     attempts: int  # claims in this state so far, this one included
+    looked_at_block: int | None = None  # as the last `postpone` of this state left it
 
 
 def fenced(session: Session, lease: Lease) -> TaskRow:

@@ -35,6 +35,7 @@ class TaskRow(Base):
     due_at_block: Mapped[int] = mapped_column(BigInteger, default=0)  # no stage touches it before
     due_at: Mapped[float] = mapped_column(Float, default=0.0)  # set back after a failed attempt
     attempts: Mapped[int] = mapped_column(Integer, default=0)  # claims since the last change of state
+    looked_at_block: Mapped[int | None] = mapped_column(BigInteger)  # the last full look of a state that takes several
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     lease_token: Mapped[int] = mapped_column(BigInteger, default=0)  # grows with every claim: the fence
     lease_expires_at: Mapped[float] = mapped_column(Float, default=0.0)

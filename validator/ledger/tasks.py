@@ -79,8 +79,9 @@ class Tasks:
             return frozenset(p.train.sha256 for row in session.scalars(running) if (p := task_of(row).prepared))
 
     def claim(self, states: Sequence[TaskState], *, owner: str, block: int, lease_seconds: float) -> Claim | None:
-        """Lease the longest waiting task that is due in one of `states`, or None when nothing is due.
+        """Lease the task that has been due for longest in one of `states`, or None when nothing is due.
 
+        One that was postponed stands behind those that were due before its rest was over, so several take turns.
         The attempt is counted before any work, so that a task that kills its validator is noticed.
         """
         now = self._clock.now()
@@ -88,7 +89,7 @@ class Tasks:
             select(TaskRow)
             .where(TaskRow.state.in_(states), TaskRow.due_at_block <= block, TaskRow.due_at <= now)
             .where(TaskRow.lease_expires_at <= now)
-            .order_by(TaskRow.created_at, TaskRow.id)
+            .order_by(TaskRow.due_at, TaskRow.created_at, TaskRow.id)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -99,7 +100,7 @@ class Tasks:
             row.lease_owner, row.lease_token = owner, row.lease_token + 1
             row.lease_expires_at, row.attempts = now + lease_seconds, row.attempts + 1
         lease = Lease(TaskId(row.id), owner, row.lease_token)
-        return Claim(task=task_of(row), salt=row.salt, lease=lease, attempts=row.attempts)
+        return Claim(task_of(row), row.salt, lease, attempts=row.attempts, looked_at_block=row.looked_at_block)
 
     def renew(self, lease: Lease, *, lease_seconds: float) -> None:
         """Keep the lease for another while. Raises LeaseLost."""
@@ -125,6 +126,7 @@ class Tasks:
             if row.state != came_from:
                 raise LedgerConflict(f"Task {lease.task_id} is {row.state}, not {came_from}")
             row.state, row.attempts, row.due_at, row.due_at_block = to, 0, 0.0, due_at_block
+            row.looked_at_block = None
             row.prepared = encode(prepared) if prepared else row.prepared
             row.window = encode(window) if window else row.window
             row.failure = encode(failure) if failure else row.failure
@@ -142,13 +144,23 @@ class Tasks:
             also(session)
             record(session, at=self._clock.now(), name="window_set", task_id=lease.task_id, fields=encode(window))
 
-    def postpone(self, lease: Lease, *, seconds: float, problem: str = "", counts: bool = True) -> None:
-        """Give the lease back and try again later; `counts` is False when nothing went wrong."""
+    def postpone(
+        self,
+        lease: Lease,
+        *,
+        seconds: float,
+        problem: str = "",
+        counts: bool = True,
+        looked_at_block: int | None = None,
+    ) -> None:
+        """Give the lease back and try again later; `counts` is False when nothing went wrong. The next claim tells `looked_at_block`."""
         now = self._clock.now()
         with Session(self._engine) as session, session.begin():
             row = fenced(session, lease)
             row.lease_owner, row.lease_expires_at, row.due_at = None, 0.0, now + seconds
             if not counts:
                 row.attempts = 0
+            if looked_at_block is not None:
+                row.looked_at_block = looked_at_block
             if problem:
                 record(session, at=now, name="task_postponed", task_id=lease.task_id, fields={"problem": problem})

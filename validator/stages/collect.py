@@ -1,16 +1,19 @@
 """ASSIGNED -> COLLECTED, after the deadline block: check commitments, fetch repos by digest, screen them.
 
-What counts is what stood on chain at the deadline block. A miner that shows nothing until the reveal ends has failed; but when nobody
-at all could be reached, the network is to blame and nobody loses points.
+What counts is what stood on chain at the deadline block. Each claim is one look at everybody who is still missing, in turns of limited
+time, so that no miner holds up another one or another task. A miner that shows nothing until the reveal ends has failed; but when nobody
+at all could be reached, the network is to blame and nobody loses points, and neither when we did not look late enough in the reveal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gradients.axon.client import AxonClient, Peer
 from gradients.axon.messages import Reveal
@@ -32,7 +35,7 @@ from gradients.errors import (
 )
 from gradients.log import get_logger
 from gradients.repo.bases import BaseModel, BaseModels
-from gradients.repo.fetch import fetch_repo
+from gradients.repo.fetch import Budget, fetch_repo
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.repo.materialise import materialise
 from gradients.repo.screening import screen_folder, screen_manifest
@@ -42,7 +45,20 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.settings import CollectSettings
 
+COMMITMENT_UNKNOWN = Failure(
+    Blame.VALIDATOR,
+    "commitment_unknown",
+    "The validator came when its node had forgotten the deadline block, and the miner had committed to something newer",
+)
+
 log = get_logger("collect")
+
+
+class Standing(NamedTuple):
+    """What stood on chain at a deadline block."""
+
+    commitments: Mapping[Hotkey, Commitment]
+    unknown: frozenset[Hotkey]  # of whom nobody can tell any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +75,41 @@ class CollectStage:
     settings: CollectSettings
 
     async def run(self, claim: Claim) -> None:
-        """Collect until all submissions are here or have failed, or until the reveal ends."""
-        task, began_at_block = claim.task, self.view.block
-        commitments = await self._commitments_at_deadline(task)
-        base = await asyncio.to_thread(self.bases.resolve, task.request.base)
-        while waiting := await self._waiting(task):
-            await self._collect_all(claim, waiting, commitments, base)
-            still = await self._waiting(task)
-            if still and self.view.block > task.blocks.reveal_until_block:
-                await self._nothing_came(claim, still, began_at_block)
-            elif still:
-                await asyncio.sleep(self.settings.retry_seconds)
+        """Look once; then move the task on when all submissions are here or have failed, or the reveal has ended, and else rest."""
+        task, now_block = claim.task, self.view.block
+        looked_at_block = now_block if now_block <= task.blocks.reveal_until_block else claim.looked_at_block
+        if waiting := await self._waiting(task):
+            base = await asyncio.to_thread(self.bases.resolve, task.request.base)
+            await self._collect_all(claim, waiting, await self._standing_at_deadline(task), base)
+        if still := await self._waiting(task):
+            if self.view.block <= task.blocks.reveal_until_block:
+                await self._rest(claim, looked_at_block)
+                return
+            await self._nothing_came(claim, still, looked_at_block)
         await asyncio.to_thread(
             self.ledger.tasks.advance, claim.lease, came_from=TaskState.ASSIGNED, to=TaskState.COLLECTED
         )
 
-    async def _commitments_at_deadline(self, task: Task) -> Mapping[Hotkey, Commitment]:
-        """What stood on chain at the deadline block; on a node that has forgotten that block, what stands there now and is old enough."""
+    async def _rest(self, claim: Claim, looked_at_block: int | None) -> None:
+        """Leave the stage to other tasks for a while."""
+        await asyncio.to_thread(
+            self.ledger.tasks.postpone,
+            claim.lease,
+            seconds=self.settings.retry_seconds,
+            counts=False,
+            looked_at_block=looked_at_block,
+        )
+
+    async def _standing_at_deadline(self, task: Task) -> Standing:
+        """What stood on chain at the deadline block. On a node that has forgotten it: what stands there now, where that is old enough."""
         deadline = task.blocks.deadline_block
         try:
-            return await self.gateway.commitments(block=deadline)
+            return Standing(await self.gateway.commitments(block=deadline), frozenset())
         except ChainRefused as error:
             log.warning("deadline_block_pruned", task=task.id, block=deadline, problem=str(error))
             now = await self.gateway.commitments()
-            return {hotkey: commitment for hotkey, commitment in now.items() if commitment.block <= deadline}
+            old = {hotkey: commitment for hotkey, commitment in now.items() if commitment.block <= deadline}
+            return Standing(old, frozenset(now.keys() - old.keys()))
 
     async def _waiting(self, task: Task) -> list[Submission]:
         submissions = await asyncio.to_thread(self.ledger.submissions.of_task, task.id)
@@ -92,7 +119,7 @@ class CollectStage:
         self,
         claim: Claim,
         waiting: Sequence[Submission],
-        commitments: Mapping[Hotkey, Commitment],
+        standing: Standing,
         base: BaseModel,
     ) -> None:
         """One try for each. A failure of our own ends all of them before it is raised, so that the next try finds nobody at work."""
@@ -100,7 +127,7 @@ class CollectStage:
         try:
             async with asyncio.TaskGroup() as group:
                 for submission in waiting:
-                    group.create_task(self._collect_one(claim, submission, commitments, base, gate))
+                    group.create_task(self._collect_one(claim, submission, standing, base, gate))
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
@@ -108,14 +135,17 @@ class CollectStage:
         self,
         claim: Claim,
         submission: Submission,
-        commitments: Mapping[Hotkey, Commitment],
+        standing: Standing,
         base: BaseModel,
         gate: asyncio.Semaphore,
     ) -> None:
         """One try; a miner's own error ends its submission, anything outside is tried again until the reveal ends."""
+        if submission.hotkey in standing.unknown:
+            await self._fail(claim, submission, COMMITMENT_UNKNOWN)
+            return
         async with gate:
             try:
-                await self._fetch(claim, submission, commitments.get(submission.hotkey), base)
+                await self._fetch(claim, submission, standing.commitments.get(submission.hotkey), base)
             except MinerError as error:
                 await self._fail(claim, submission, Failure.of(error))
             except OutsideError as error:
@@ -135,7 +165,8 @@ class CollectStage:
         reveal = await self.client.get(peer, f"/v1/tasks/{task.id}/submission", answer=Reveal)
         manifest = self._checked_manifest(task, submission, commitment, reveal)
         screen_manifest(manifest, base)
-        await fetch_repo(_Remote(self.client, peer, task.id), manifest, self.store)
+        turn = Budget(self.settings.turn_seconds, bytes_per_second=math.inf)
+        await fetch_repo(_Remote(self.client, peer, task.id), manifest, self.store, budget=turn)
         folder = self.folders.submission(task.id, submission.hotkey)
         await asyncio.to_thread(materialise, self.store, manifest, folder)
         await asyncio.to_thread(screen_folder, folder, manifest, base)
@@ -175,12 +206,15 @@ class CollectStage:
             raise PeerUnreachable(f"{submission.hotkey} serves no axon now")
         return Peer(hotkey=submission.hotkey, address=neuron.axon)
 
-    async def _nothing_came(self, claim: Claim, still: Sequence[Submission], began_at_block: int) -> None:
-        """The reveal has ended. When we came too late it is our fault; when not one miner was reached, our connection's."""
+    async def _nothing_came(self, claim: Claim, still: Sequence[Submission], looked_at_block: int | None) -> None:
+        """The reveal has ended. When we stopped looking too early it is our fault; when not one miner was reached, our connection's."""
         submissions = await asyncio.to_thread(self.ledger.submissions.of_task, claim.task.id)
+        window = claim.task.blocks
         failure = Failure(Blame.OUTSIDE, "not_revealed", "No miner at all could be reached before the reveal ended")
-        if began_at_block > claim.task.blocks.reveal_until_block:
-            failure = Failure(Blame.VALIDATOR, "not_revealed", "The validator came only after the reveal had ended")
+        if looked_at_block is None or 2 * looked_at_block < window.deadline_block + window.reveal_until_block:
+            failure = Failure(
+                Blame.VALIDATOR, "not_revealed", "The validator did not look in the second half of the reveal"
+            )
         elif any(_was_reached(submission) for submission in submissions):
             failure = Failure(Blame.MINER, "not_revealed", "Nothing could be fetched before the reveal ended")
         for submission in still:

@@ -68,26 +68,35 @@ def draft(ledger: Ledger, request: TaskRequest | None = None, *, task_id: TaskId
     return ledger.tasks.create(task_id, request or request_for(), customer="acme", salt=SALT)
 
 
-def opened(ledger: Ledger, request: TaskRequest | None = None, *, prepared: Prepared = PREPARED) -> None:
+def opened(
+    ledger: Ledger, request: TaskRequest | None = None, *, prepared: Prepared = PREPARED, task_id: TaskId = TASK
+) -> None:
     """A task in OPEN."""
-    draft(ledger, request)
+    draft(ledger, request, task_id=task_id)
     lease = claimed(ledger, TaskState.DRAFT).lease
     ledger.tasks.advance(lease, came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=prepared)
 
 
 def assigned(
-    ledger: Ledger, hotkeys: Sequence[str], request: TaskRequest | None = None, *, prepared: Prepared = PREPARED
+    ledger: Ledger,
+    hotkeys: Sequence[str],
+    request: TaskRequest | None = None,
+    *,
+    prepared: Prepared = PREPARED,
+    task_id: TaskId = TASK,
+    window: Window = WINDOW,
 ) -> None:
     """A task in ASSIGNED that these miners have started; uids count from 1."""
-    opened(ledger, request, prepared=prepared)
+    opened(ledger, request, prepared=prepared, task_id=task_id)
     invited = [
-        Submission(TASK, Hotkey(hotkey), uid, SubmissionState.INVITED) for uid, hotkey in enumerate(hotkeys, start=1)
+        Submission(task_id, Hotkey(hotkey), uid, SubmissionState.INVITED) for uid, hotkey in enumerate(hotkeys, start=1)
     ]
     lease = claimed(ledger, TaskState.OPEN).lease
-    ledger.tasks.set_window(lease, WINDOW, also=lambda session: add_submissions(session, invited))
+    ledger.tasks.set_window(lease, window, also=lambda session: add_submissions(session, invited))
     for hotkey in hotkeys:
         ledger.submissions.started(lease, hotkey)
-    ledger.tasks.advance(lease, came_from=TaskState.OPEN, to=TaskState.ASSIGNED, due_at_block=21)
+    due = window.deadline_block + 1
+    ledger.tasks.advance(lease, came_from=TaskState.OPEN, to=TaskState.ASSIGNED, due_at_block=due)
 
 
 def collected(ledger: Ledger, hotkeys: Sequence[str], request: TaskRequest | None = None) -> None:
@@ -105,9 +114,9 @@ def found(ledger: Ledger, task_id: str = TASK) -> Task:
     return task
 
 
-def failures(ledger: Ledger) -> dict[str, tuple[str, str]]:
+def failures(ledger: Ledger, task_id: str = TASK) -> dict[str, tuple[str, str]]:
     """hotkey -> whose fault and which code, of the submissions that have failed."""
-    submissions = ledger.submissions.of_task(TASK)
+    submissions = ledger.submissions.of_task(task_id)
     return {s.hotkey: (s.failure.blame.value, s.failure.code) for s in submissions if s.failure}
 
 
@@ -177,6 +186,7 @@ class StandIn:
     files: Mapping[str, Path] = field(default_factory=dict)
     offers: list[Offer] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
     served: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -205,6 +215,7 @@ class StandIn:
 
         @app.get("/v1/tasks/{task_id}/submission", dependencies=[requires_caller])
         async def submission(task_id: str) -> Reveal:
+            self.asked.append(task_id)
             if self.reveal is None:
                 raise PeerRefused("There is no submission", code="no_submission")
             return self.reveal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from gradients.axon.client import AxonClient
 from gradients.domain.submission import SubmissionState
-from gradients.domain.task import TaskState
+from gradients.domain.task import TaskId, TaskState
 from gradients.errors import DiskFull
 from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
@@ -30,17 +31,25 @@ from tests.unit.validator.market import (
     tiny_bases,
     until,
 )
+from validator.engine import StepEngine
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.settings import CollectSettings
 from validator.stages.collect import CollectStage
+
+FIRST_BLOCK = WINDOW.deadline_block + 1
+LATE_BLOCK = WINDOW.reveal_until_block - 2
+LAST_BLOCK = WINDOW.reveal_until_block + 1
+RETRY_SECONDS = 3.0
+TURN_SECONDS = 1.0
+OTHER = TaskId("instruct-ba9876543210")
 
 
 class Market:
     """A task whose deadline has passed, its miners and the step that collects from them."""
 
     def __init__(self, ledger: Ledger, clock: HandClock, folder: Path) -> None:
-        self.ledger, self.folder = ledger, folder
+        self.ledger, self.clock, self.folder = ledger, clock, folder
         self.subnet = Subnet(clock)
         self.bases: BaseModels = tiny_bases(folder)
         self.base_digest = self.bases.resolve("tiny").digest
@@ -55,7 +64,7 @@ class Market:
             bases=self.bases,
             store=self.store,
             folders=Folders(self.folder),
-            settings=CollectSettings(retry_seconds=0.1),
+            settings=CollectSettings(retry_seconds=RETRY_SECONDS, turn_seconds=TURN_SECONDS),
         )
 
     async def begin(self, miners: Sequence[StandIn]) -> None:
@@ -72,10 +81,13 @@ class Market:
     async def submit(self, miner: StandIn, *, base_digest: str | None = None) -> None:
         await miner.submit(self.subnet, self.folder / "repos", base_digest=base_digest or self.base_digest)
 
-    async def collect(self, serving: Sequence[StandIn], *, at_block: int = WINDOW.deadline_block + 1) -> None:
+    async def collect(self, serving: Sequence[StandIn], *, at_blocks: Sequence[int] = (FIRST_BLOCK,)) -> None:
+        """A look at each of these blocks."""
         async with self.subnet.serving(*serving):
-            await self.subnet.reach(at_block)
-            await self.step()
+            for block in at_blocks:
+                await self.subnet.reach(block)
+                await self.step()
+                self.clock.time += RETRY_SECONDS
 
     async def step(self) -> None:
         claim = claimed(self.ledger, TaskState.ASSIGNED)
@@ -167,12 +179,13 @@ def test_who_shows_nothing_until_the_reveal_ends_has_failed(market: Market) -> N
         await market.begin([good, gone])
         await market.submit(good)
         await market.submit(gone)
-        collecting = asyncio.create_task(market.collect([good]))
-        await until(lambda: market.states()[good.hotkey] is SubmissionState.COLLECTED)
-        await market.subnet.reach(WINDOW.reveal_until_block + 1)
-        await collecting
+        await market.collect([good], at_blocks=(FIRST_BLOCK, LATE_BLOCK))
+        assert found(market.ledger).state is TaskState.ASSIGNED
+        await market.collect([good], at_blocks=(LAST_BLOCK,))
 
     asyncio.run(scenario())
+    assert found(market.ledger).state is TaskState.COLLECTED
+    assert sorted(good.served) == sorted(good.files)  # once
     assert market.states()[good.hotkey] is SubmissionState.COLLECTED
     assert failures(market.ledger) == {gone.hotkey: ("miner", "not_revealed")}
 
@@ -184,27 +197,97 @@ def test_when_nobody_could_be_reached_the_network_is_to_blame(market: Market) ->
         await market.begin(miners)
         for miner in miners:
             await market.submit(miner)
-        collecting = asyncio.create_task(market.collect([]))
-        await asyncio.sleep(0.3)
-        await market.subnet.reach(WINDOW.reveal_until_block + 1)
-        await collecting
+        await market.collect([], at_blocks=(FIRST_BLOCK, LATE_BLOCK, LAST_BLOCK))
 
     asyncio.run(scenario())
     assert failures(market.ledger) == {miner.hotkey: ("outside", "not_revealed") for miner in miners}
 
 
-def test_a_validator_that_comes_after_the_reveal_takes_what_it_gets_and_blames_itself(market: Market) -> None:
+@pytest.mark.parametrize("looks", [(LAST_BLOCK,), (FIRST_BLOCK, LAST_BLOCK)], ids=["never", "early only"])
+def test_a_validator_that_was_away_at_the_end_of_the_reveal_takes_what_it_gets_and_blames_itself(
+    market: Market, looks: Sequence[int]
+) -> None:
+    """A miner that was restarting at the one early look has had no other chance."""
     here, gone = StandIn("here"), StandIn("gone")
 
     async def scenario() -> None:
         await market.begin([here, gone])
         await market.submit(here)
         await market.submit(gone)
-        await market.collect([here], at_block=WINDOW.reveal_until_block + 1)
+        await market.collect([here], at_blocks=looks)
 
     asyncio.run(scenario())
     assert market.states()[here.hotkey] is SubmissionState.COLLECTED
     assert failures(market.ledger) == {gone.hotkey: ("validator", "not_revealed")}
+
+
+def test_a_miner_that_never_shows_anything_does_not_hold_up_another_task(market: Market) -> None:
+    """The other task is due within the first one's reveal, and ends before it."""
+    silent, good = StandIn("silent"), StandIn("good")
+    window = replace(WINDOW, deadline_block=WINDOW.deadline_block + 2, reveal_until_block=WINDOW.deadline_block + 4)
+
+    async def scenario() -> None:
+        await market.begin([silent])
+        market.clock.time += 1
+        prepared = replace(PREPARED, base_digest=market.base_digest)
+        assigned(market.ledger, [good.hotkey], request_for(), prepared=prepared, task_id=OTHER, window=window)
+        await market.subnet.chain.gateway(good.hotkey).register()
+        await market.submit(silent)
+        silent.reveal = None
+        await good.submit(market.subnet, market.folder / "repos", base_digest=market.base_digest, task_id=OTHER)
+        engine = StepEngine(market.ledger, market.subnet.view, {TaskState.ASSIGNED: market.stage()}, owner="validator")
+        async with market.subnet.serving(silent, good), asyncio.TaskGroup() as group:
+            following = group.create_task(market.subnet.view.follow())
+            working = group.create_task(engine.run())
+            await market.subnet.reach(FIRST_BLOCK)
+            await until(lambda: len(silent.asked) == 1)
+            await market.subnet.reach(window.deadline_block + 1)
+            await until(lambda: found(market.ledger, OTHER).state is TaskState.COLLECTED)
+            for task in (following, working):
+                task.cancel()
+
+    asyncio.run(scenario())
+    assert found(market.ledger).state is TaskState.ASSIGNED
+    assert failures(market.ledger) == failures(market.ledger, OTHER) == {}
+
+
+def test_a_miner_that_sends_slowly_has_its_turn_and_goes_on_at_the_next_look(market: Market) -> None:
+    slow = StandIn("slow", file_seconds=0.6 * TURN_SECONDS)  # of which it has two
+
+    async def scenario() -> None:
+        await market.begin([slow])
+        await market.submit(slow)
+        began = time.monotonic()
+        await market.collect([slow])
+        assert time.monotonic() - began < 2 * TURN_SECONDS
+        assert market.states() == {slow.hotkey: SubmissionState.STARTED}
+        await market.collect([slow])
+
+    asyncio.run(scenario())
+    assert market.states() == {slow.hotkey: SubmissionState.COLLECTED}
+
+
+def test_a_commitment_that_the_node_has_forgotten_costs_the_miner_nothing(market: Market) -> None:
+    """The validator comes when the state of the deadline block is gone. Two have committed since: one of them to this task only then."""
+    steady, busy, late, idle = (StandIn(name) for name in ("steady", "busy", "late", "idle"))
+
+    async def scenario() -> None:
+        await market.begin([steady, busy, late, idle])
+        await market.submit(steady)
+        await market.submit(busy)
+        await market.subnet.reach(WINDOW.deadline_block)
+        await market.subnet.chain.gateway(busy.hotkey).commit(b"another task")
+        await market.submit(late)
+        market.subnet.chain.kept_blocks = 5
+        await market.collect([steady, busy, late, idle], at_blocks=(LATE_BLOCK,))
+
+    asyncio.run(scenario())
+    assert market.states()[steady.hotkey] is SubmissionState.COLLECTED
+    assert failures(market.ledger) == {
+        busy.hotkey: ("validator", "commitment_unknown"),
+        late.hotkey: ("validator", "commitment_unknown"),
+        idle.hotkey: ("miner", "commitment_missing"),
+    }
 
 
 def test_a_full_disk_is_ours_and_leaves_nobody_at_work(market: Market) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
 from gradients.domain.evaluation import Measurement, MetricName, Placing
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
@@ -15,6 +17,7 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.outbox import OutboxState
 from validator.ledger.placings import add_placings
+from validator.ledger.rows import Base
 from validator.ledger.submissions import add_submissions
 
 TASK = TaskId("instruct-0123456789ab")
@@ -127,6 +130,37 @@ def test_a_postponed_task_rests(ledger: Ledger, clock: HandClock) -> None:
     assert ledger.tasks.claim([TaskState.DRAFT], owner="one", block=0, lease_seconds=15) is None
     clock.time += 5
     _claim(ledger)
+
+
+def test_tasks_that_rest_take_turns(ledger: Ledger, clock: HandClock) -> None:
+    """However short their rests are, the oldest ones don't keep the others waiting."""
+    names = [TaskId(f"instruct-{number:012x}") for number in range(3)]
+    for task_id in names:
+        ledger.tasks.create(task_id, REQUEST, customer="acme", salt=b"s" * 32)
+    taken = []
+    for _ in range(6):
+        claim = _claim(ledger)
+        taken.append(claim.task.id)
+        clock.time += 1
+        ledger.tasks.postpone(claim.lease, seconds=0)
+    assert taken == names + names
+
+
+def test_a_look_is_remembered_within_its_state(ledger: Ledger) -> None:
+    _draft(ledger)
+    claim = _claim(ledger)
+    assert claim.looked_at_block is None
+    ledger.tasks.postpone(claim.lease, seconds=0, looked_at_block=7)
+    ledger.tasks.postpone(_claim(ledger).lease, seconds=0)
+    claim = _claim(ledger)
+    assert claim.looked_at_block == 7
+    ledger.tasks.advance(claim.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN)
+    assert _claim(ledger, TaskState.OPEN).looked_at_block is None
+
+
+def test_migrations_make_the_tables_that_the_rows_describe(ledger: Ledger) -> None:
+    with ledger.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
 def test_a_measurement_is_written_once(ledger: Ledger) -> None:
