@@ -88,23 +88,23 @@ def of_row_losses(rows: Sequence[RowLoss]) -> Measured:
 
 
 def _result(entrant: Entrant, measure: Callable[[Entrant, Progress], Measured], progress: Progress) -> EntrantResult:
-    """The measurement, or the failure with whose fault it was: a bad submission's is the miner's, our memory's is ours."""
+    """The measurement, or the failure with whose fault it was: a bad submission's is the miner's, anything unforeseen is ours."""
     started = time.monotonic()
     try:
-        measured = measure(entrant, progress)
+        by_row, extras = measure(entrant, progress)
+        return EntrantResult(
+            entrant=entrant.id,
+            value=statistics.fmean(by_row),
+            stderr=statistics.stdev(by_row) / math.sqrt(len(by_row)) if len(by_row) > 1 else 0.0,
+            losses=tuple(by_row),
+            extras=dict(extras),
+            seconds=time.monotonic() - started,
+        )
     except GradientsError as error:
         return _failed(entrant, error, started)
-    except (MemoryError, RuntimeError) as error:  # torch's out-of-memory and device errors are RuntimeErrors
-        return _failed(entrant, ValidatorError(f"Measuring failed: {error}", code="measuring_failed"), started)
-    by_row = measured.by_row
-    return EntrantResult(
-        entrant=entrant.id,
-        value=statistics.fmean(by_row),
-        stderr=statistics.stdev(by_row) / math.sqrt(len(by_row)) if len(by_row) > 1 else 0.0,
-        losses=tuple(by_row),
-        extras=dict(measured.extras),
-        seconds=time.monotonic() - started,
-    )
+    except Exception as error:  # whatever it is: out of memory, a flaw of ours; the other entrants go on
+        problem = f"Measuring failed: {type(error).__name__}: {error}"
+        return _failed(entrant, ValidatorError(problem, code="measuring_failed"), started)
 
 
 def _failed(entrant: Entrant, error: GradientsError, started: float) -> EntrantResult:

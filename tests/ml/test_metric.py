@@ -21,6 +21,7 @@ from gradients.execution.process import ProcessExecutor
 from gradients.tasks.instruct.metric import measure
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.measuring import Measured, measure_entrants
 
 
 def make_full_model(base_folder: Path, folder: Path, *, factor: float) -> Path:
@@ -127,6 +128,23 @@ def test_a_base_that_cannot_be_measured_is_not_a_miners_failure(
     save_file(tensors, broken / "model.safetensors")
     result = Market(broken, heldout_file, tmp_path / "results").measure([Entrant(id="base")])["base"]
     assert (result.failure_blame, result.failure_code) == ("validator", "loss_out_of_bounds")
+
+
+@pytest.mark.parametrize("problem", [OverflowError("too large"), MemoryError(), KeyError("x"), RecursionError("deep")])
+def test_what_nobody_foresaw_is_not_the_miners_fault_and_stops_nobody_else(market: Market, problem: Exception) -> None:
+    def measured(entrant: Entrant, _: object) -> Measured:
+        if entrant.id == "odd":
+            raise problem
+        return Measured([] if entrant.id == "empty" else [1.0, 2.0], {})
+
+    entrants = [Entrant(id=name) for name in ("odd", "empty", "good")]
+    job = MeasureJob.model_validate(market.job(entrants))
+    measure_entrants(job, measured, rows=2, report=market.told.append)
+    results = market.left()
+    assert results["good"].value == 1.5
+    for name in ("odd", "empty"):
+        assert (results[name].failure_blame, results[name].failure_code) == ("validator", "measuring_failed")
+    assert f"{type(problem).__name__}: {problem}" in results["odd"].failure_message
 
 
 def test_what_is_known_is_not_measured_again(market: Market, entrants: dict[str, Entrant]) -> None:
