@@ -27,7 +27,7 @@ from gradients.testing.sandboxes import reason_to_skip
 NO_SANDBOX = reason_to_skip()
 needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX or "there is one")
 SHORT: JsonValue = {"kind": "length", "unit": "characters", "at_least": 1, "at_most": 6, "weight": 3}
-HAS_E: JsonValue = {"kind": "regular_expression", "pattern": "e"}
+HAS_E: dict[str, JsonValue] = {"kind": "regular_expression", "pattern": "e"}
 
 
 def parameters(*rewards: JsonValue, **more: JsonValue) -> dict[str, JsonValue]:
@@ -144,6 +144,32 @@ def test_a_reward_function_that_fails_is_never_a_miners_failure(market: Market) 
     assert "our mistake" in results["far"].failure_message
 
 
+FAILS_ON_E: JsonValue = {
+    "kind": "function",
+    "source": "def reward(completion, row):\n    if 'e' in completion:\n        raise ValueError\n    return 1",
+}
+
+
+@needs_sandbox
+def test_a_function_that_fails_on_some_answers_gives_these_nothing_and_voids_nobody(market: Market) -> None:
+    has_e = market.measure("base", "far", asked=parameters({**HAS_E, "negated": True}))
+    fails = market.measure("base", "far", asked=parameters(FAILS_ON_E))
+    for name in ("base", "far"):
+        assert fails[name].losses == has_e[name].losses
+        assert fails[name].extras["reward_1_function"] == has_e[name].extras["reward_1_regular_expression"]
+        assert fails[name].extras["reward_failures"] == pytest.approx(36 * (1 - fails[name].extras["reward"]))
+        assert 0 < fails[name].extras["reward_failures"] < 36
+        assert has_e[name].extras["reward_failures"] == 0
+
+
+@needs_sandbox
+def test_who_trips_a_function_with_every_answer_has_a_score_all_the_same(market: Market) -> None:
+    source = "def reward(completion, row):\n    if completion not in ('', row['prompt']):\n        raise ValueError\n    return 1"
+    result = market.measure("far", asked=parameters({"kind": "function", "source": source}))["far"]
+    assert (result.extras["reward"], result.extras["reward_failures"]) == (0.0, 36.0)
+    assert result.value == pytest.approx(-0.1 * result.extras["kl"])
+
+
 @needs_sandbox
 def test_a_customers_function_measures(market: Market) -> None:
     source = "def reward(completion, row):\n    return len(completion) + len(row['prompt']) * 0"
@@ -154,28 +180,40 @@ def test_a_customers_function_measures(market: Market) -> None:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_training_finds_what_is_rewarded(market: Market, tmp_path: Path, method: str) -> None:
     asked = parameters(beta=0.01)
+    job = train_job(market, tmp_path, asked, method=method, max_epochs=10.0)
+    result = TrainResult.model_validate(train(job.model_dump(mode="json"), ignore))
+    assert result.kind == ("adapter" if method == "lora" else "full")
+    trained = Market(market.base, market.rows, {"ours": job.output_folder}, tmp_path / "results")
+    measured = trained.measure("base", "ours", asked=asked)
+    assert (measured["ours"].value or 0) > (measured["base"].value or 0) + 0.05
+
+
+@needs_sandbox
+@pytest.mark.parametrize("source", ["raise ValueError", "return 1 / completion.count('e')"])
+def test_a_customers_function_that_fails_ends_no_miners_training(market: Market, tmp_path: Path, source: str) -> None:
+    asked = parameters({"kind": "function", "source": f"def reward(completion, row):\n    {source}"})
+    job = train_job(market, tmp_path, asked, method="lora", max_epochs=1.0)
+    assert TrainResult.model_validate(train(job.model_dump(mode="json"), ignore)).steps > 0
+
+
+def train_job(market: Market, folder: Path, asked: dict[str, JsonValue], *, method: str, max_epochs: float) -> TrainJob:
     plan: dict[str, object] = {
         "recipe": "test",
         "method": method,
         "learning_rate": 1e-2 if method == "lora" else 3e-3,
-        "max_epochs": 10.0,
+        "max_epochs": max_epochs,
         "options": {"answers": 8},
     }
-    job = TrainJob(
+    return TrainJob(
         base_folder=market.base,
         train_file=market.rows,
         parameters=asked,
         plan=TrainingPlan.model_validate(plan),
         seed=3,
         deadline_unix=time.time() + 60,
-        checkpoint_folder=tmp_path / "checkpoint",
-        output_folder=tmp_path / "output",
+        checkpoint_folder=folder / "checkpoint",
+        output_folder=folder / "output",
     )
-    result = TrainResult.model_validate(train(job.model_dump(mode="json"), ignore))
-    assert result.kind == ("adapter" if method == "lora" else "full")
-    trained = Market(market.base, market.rows, {"ours": job.output_folder}, tmp_path / "results")
-    measured = trained.measure("base", "ours", asked=asked)
-    assert (measured["ours"].value or 0) > (measured["base"].value or 0) + 0.05
 
 
 def ignore(_: JsonObject) -> None:

@@ -1,4 +1,4 @@
-"""The metric of GRPO tasks: weighted mean reward of drawn answers less beta times KL(model || base) (version 1). Higher is better.
+"""The metric of GRPO tasks: weighted mean reward of drawn answers less beta times KL(model || base) (version 2). Higher is better.
 
 Each reward lies in 0..1 by its own definition, never by comparison with other entrants, and the divergence is measured together with the
 reward or not at all. So nobody's score depends on anybody else's, on signs or on ties, and an entrant whose divergence cannot be
@@ -21,9 +21,9 @@ from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat
 from gradients.tasks.grpo.rewards.base import Case
-from gradients.tasks.grpo.rewards.catalogue import scores, weighted
+from gradients.tasks.grpo.rewards.catalogue import Judged, check_works, judge, weighted
 from gradients.tasks.grpo.rows import read_rows
-from gradients.tasks.grpo.spec import GrpoParameters, GrpoRow
+from gradients.tasks.grpo.spec import TRIED_ROWS, GrpoParameters, GrpoRow
 from gradients.tasks.jobs import Entrant, MeasureJob
 from gradients.tasks.measuring import Measured, Progress, blamed, measure_entrants
 
@@ -97,8 +97,11 @@ def _answers(base: Base, reference: Reference, rollouts: list[Rollout], settings
 
 def _measured(rows: Sequence[GrpoRow], answers: Answers, asked: GrpoParameters, said: Sequence[str]) -> Measured:
     cases = [Case(text, rows[i // asked.samples].for_rewards()) for i, text in enumerate(said)]
-    by_reward = [scores(reward, cases) for reward in asked.rewards]
-    rewards = weighted(asked.rewards, by_reward)
+    by_reward = [judge(reward, cases) for reward in asked.rewards]
+    for reward, judged in zip(asked.rewards, by_reward, strict=True):
+        if len(judged.failures) == len(cases):
+            check_works(reward, [row.for_rewards() for row in rows[:TRIED_ROWS]])
+    rewards = weighted(asked.rewards, [judged.scores for judged in by_reward])
     by_answer = [reward - asked.beta * kl for reward, kl in zip(rewards, answers.kl, strict=True)]
     by_row = [
         statistics.fmean(by_answer[start : start + asked.samples]) for start in range(0, len(by_answer), asked.samples)
@@ -107,17 +110,18 @@ def _measured(rows: Sequence[GrpoRow], answers: Answers, asked: GrpoParameters, 
 
 
 def _extras(
-    answers: Answers, rewards: Sequence[float], asked: GrpoParameters, by_reward: Sequence[Sequence[float]]
+    answers: Answers, rewards: Sequence[float], asked: GrpoParameters, by_reward: Sequence[Judged]
 ) -> Mapping[str, float]:
     """What the score is made of."""
     one_by_one = {
-        f"reward_{number}_{reward.kind}": statistics.fmean(said)
-        for number, (reward, said) in enumerate(zip(asked.rewards, by_reward, strict=True), start=1)
+        f"reward_{number}_{reward.kind}": statistics.fmean(judged.scores)
+        for number, (reward, judged) in enumerate(zip(asked.rewards, by_reward, strict=True), start=1)
     }
     return {
         "reward": statistics.fmean(rewards),
         "kl": statistics.fmean(answers.kl),
         **one_by_one,
+        "reward_failures": float(sum(len(judged.failures) for judged in by_reward)),
         "finished": statistics.fmean(rollout.finished for rollout in answers.rollouts),
         "tokens": statistics.fmean(len(rollout.completion) for rollout in answers.rollouts),
     }

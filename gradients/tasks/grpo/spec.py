@@ -13,9 +13,10 @@ from gradients.errors import DatasetInvalid
 from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
 from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
 from gradients.tasks.grpo.rewards.answers import ExactAnswer, NumericAnswer, last_number
+from gradients.tasks.grpo.rewards.asserts import expectations
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import AnyReward
-from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_function, expectations
+from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_function
 from gradients.tasks.sources import numbers
 
 TRIED_ROWS = 5
@@ -168,7 +169,7 @@ GRPO = TaskType(
     schema=GrpoParameters,
     clean=clean,
     text=text,
-    metric=MetricName("reward less KL", "reward, at most 1", 1, "higher"),
+    metric=MetricName("reward less KL", "reward, at most 1", 2, "higher"),
     measure="gradients.tasks.grpo.metric:measure",
     train="gradients.tasks.grpo.trainer:train",
     generate="gradients.tasks.generation:generate",

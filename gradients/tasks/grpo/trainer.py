@@ -15,7 +15,7 @@ from gradients.ml.rollouts import Rollout
 from gradients.ml.training import TrainingSettings
 from gradients.tasks.grpo.metric import drawing, prompt_tokens, texts
 from gradients.tasks.grpo.rewards.base import Case
-from gradients.tasks.grpo.rewards.catalogue import scores, weighted
+from gradients.tasks.grpo.rewards.catalogue import judge, weighted
 from gradients.tasks.grpo.rows import read_rows
 from gradients.tasks.grpo.spec import GrpoParameters, GrpoRow
 from gradients.tasks.jobs import TrainJob
@@ -69,11 +69,11 @@ def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
 
 
 def _judge(base: Base, rows: Sequence[GrpoRow], asked: GrpoParameters) -> Judge:
-    """Rewards of answers as the metric counts them."""
+    """Rewards of answers as the metric counts them. Where a reward fails, here always, an answer is simply not good."""
 
-    def judge(positions: Sequence[int], rollouts: Sequence[Rollout]) -> list[float]:
+    def rewards(positions: Sequence[int], rollouts: Sequence[Rollout]) -> list[float]:
         said = texts(base, rollouts)
         cases = [Case(text, rows[row].for_rewards()) for text, row in zip(said, positions, strict=True)]
-        return weighted(asked.rewards, [scores(reward, cases) for reward in asked.rewards])
+        return weighted(asked.rewards, [judge(reward, cases).scores for reward in asked.rewards])
 
-    return judge
+    return rewards

@@ -17,9 +17,9 @@ from gradients.errors import Blame, DatasetInvalid, TaskInvalid
 from gradients.scoring.placing import Entry, place
 from gradients.scoring.rules import SCHEDULE
 from gradients.tasks.base import Row
+from gradients.tasks.grpo.rewards.asserts import Expectation, expectations, holds
 from gradients.tasks.grpo.rewards.base import Case
-from gradients.tasks.grpo.rewards.catalogue import AnyReward, scores, weighted
-from gradients.tasks.grpo.rewards.programs import Expectation, expectations
+from gradients.tasks.grpo.rewards.catalogue import AnyReward, check_works, judge, weighted
 from gradients.tasks.grpo.rewards.structure import conforms
 from gradients.tasks.grpo.spec import GRPO, GrpoParameters, clean, text
 from gradients.testing.sandboxes import reason_to_skip
@@ -35,7 +35,7 @@ def reward(kind: str, **parameters: JsonValue) -> AnyReward:
 
 
 def score(asked: AnyReward, completion: str, **row: JsonValue) -> float:
-    return scores(asked, [Case(completion, row)])[0]
+    return judge(asked, [Case(completion, row)]).scores[0]
 
 
 def parameters(*rewards: JsonValue, **more: JsonValue) -> GrpoParameters:
@@ -76,6 +76,14 @@ def test_an_exact_answer_may_be_asked_to_stand_behind_a_word() -> None:
         ("1e999", "1", 0.0),
         ("99.9", "100", 0.0),
         ("", "7", 0.0),
+        ("10-3", "3", 1.0),  # a minus takes away where something stands before it
+        ("x-3", "3", 1.0),
+        ("5 * (-3)", "-3", 1.0),
+        ("1,2,3", "3", 1.0),  # commas stand between thousands alone
+        ("12,34", "34", 1.0),
+        ("1,234,567", "1234567", 1.0),
+        ("1,2345", "2345", 1.0),
+        ("10e-3", "0.01", 1.0),
     ],
 )
 def test_a_numeric_answer_ends_with_the_right_number(answer: str, right: str, said: float) -> None:
@@ -129,12 +137,12 @@ def test_a_pattern_matches_where_it_has_to(where: str, answer: str, said: float)
 
 
 @pytest.mark.parametrize("negated", [False, True])
-def test_a_pattern_that_never_ends_is_stopped_and_is_the_customers_fault(negated: bool) -> None:
+def test_a_pattern_that_never_ends_is_stopped_and_earns_nothing(negated: bool) -> None:
     asked = reward("regular_expression", pattern="(a|aa)+", where="whole", negated=negated)
     started = time.monotonic()
-    with pytest.raises(TaskInvalid) as refused:
-        score(asked, "a" * 80 + "!")
-    assert (refused.value.code, refused.value.blame) == ("reward_slow", Blame.CUSTOMER)
+    judged = judge(asked, [Case("a" * 80 + "!", {}), Case("b" if negated else "a", {})])
+    assert judged.scores == [0.0, 1.0]
+    assert [(failure.code, failure.blame) for failure in judged.failures] == [("reward_slow", Blame.CUSTOMER)]
     assert time.monotonic() - started < 20
 
 
@@ -159,6 +167,10 @@ SHAPE: dict[str, JsonValue] = {
         ("3", 0.25),
         ("age: 3", 0.0),
         ("[" * 100_000, 0.0),
+        ('{"age": ' + "9" * 400 + "}", 1.0),
+        ('{"age": -' + "9" * 400 + "}", 0.25),
+        ('{"age": 1e400}', 0.25),
+        ('{"age": ' + "9" * 5000 + "}", 0.0),
         ("", 0.0),
     ],
 )
@@ -178,6 +190,7 @@ def test_json_of_the_right_shape_beats_json_beats_text(answer: str, said: float)
         (True, [1, None], []),
         (False, [], [1, None]),
         ({"title": "anything"}, [1], []),
+        ({"type": "number", "minimum": 10**400}, [10**400], [10**400 - 1, 1.5]),
     ],
 )
 def test_each_keyword_of_a_schema_means_what_json_schema_says(
@@ -202,7 +215,26 @@ CHEAP = [
 ]
 
 
-@given(st.text() | JSON.map(json.dumps), st.text())
+ODD = st.sampled_from(
+    [
+        "9" * 400,
+        "-" + "9" * 5000,
+        "1e999",
+        "NaN",
+        '{"age": Infinity}',
+        '{"age": ' + "9" * 400 + "}",
+        "[" * 5000,
+        "```json\n",
+        "1," * 3000,
+        "\ud800",
+        "\x00",
+        "<a>" * 500,
+    ]
+)
+ANSWERS = st.text() | st.lists(ODD | st.text(max_size=5), max_size=4).map("".join) | JSON.map(json.dumps)
+
+
+@given(ANSWERS, ANSWERS)
 def test_every_reward_lies_between_0_and_1_and_says_the_same_twice(completion: str, answer: str) -> None:
     for asked in CHEAP:
         said = score(asked, completion, answer=answer)
@@ -218,18 +250,82 @@ def test_the_mean_of_rewards_is_weighted() -> None:
 # ---- rewards that run programs
 
 
-def test_tests_are_split_into_what_goes_in_and_what_stays_outside() -> None:
-    assert expectations("assert add(1, 2) == 3\nassert is_even(4)") == [
-        Expectation("add(1, 2)", "3"),
-        Expectation("bool(is_even(4))", "True"),
-    ]
-    assert expectations(["assert f() == {'a': [1, (2,)]}"]) == [Expectation("f()", "{'a': [1, (2,)]}")]
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ("assert add(1, 2) == 3", Expectation("add(1, 2)", "Eq", 3)),
+        ("assert f() == {'a': [1, (2,)]}", Expectation("f()", "Eq", {"a": [1, (2,)]})),
+        ("assert is_even(4)", Expectation("is_even(4)", "Eq", True)),
+        ("assert not is_even(3)", Expectation("is_even(3)", "Eq", False)),
+        ("assert f(3) is None", Expectation("f(3)", "Is", None)),
+        ("assert f(3) not in (1, 2)", Expectation("f(3)", "NotIn", (1, 2))),
+        ("assert abs(f(2) - 1.4) < 1e-3", Expectation("f(2)", "Lt", 1e-3, from_=1.4)),
+        ("assert abs(-1.4 - f(2)) <= 0.1", Expectation("f(2)", "LtE", 0.1, from_=-1.4)),
+        ("assert sorted(f([0] * 3))[0] == 0", Expectation("sorted(f([0] * 3))[0]", "Eq", 0)),
+        (
+            "assert keep(lambda n: n % 2 == 0, [1, 2]) == [2]",
+            Expectation("keep(lambda n: n % 2 == 0, [1, 2])", "Eq", [2]),
+        ),
+        ("assert (V(1) + V(2)).x == 3", Expectation("(V(1) + V(2)).x", "Eq", 3)),
+    ],
+)
+def test_a_test_is_split_into_what_goes_in_and_what_stays_outside(test: str, expected: Expectation) -> None:
+    assert expectations(test) == expectations([test]) == [expected]
+    assert expectations([test, "assert f() == 1"]) == [expected, Expectation("f()", "Eq", 1)]
 
 
-@pytest.mark.parametrize("tests", ["", "x = 1", "assert f() ==", "assert f() == g()", "import os"])
-def test_other_statements_are_no_tests(tests: str) -> None:
-    with pytest.raises(ValueError):
-        expectations(tests)
+@pytest.mark.parametrize(
+    "test",
+    [
+        "",
+        "x = 1",
+        "import os",
+        "assert f() ==",
+        "assert f() == g()",
+        "assert f() == {[]: 1}",
+        "assert f(2) is 3",
+        "assert f",
+        "assert 1 < f(2) < 3",
+        "assert f(1) == 1 and f(2) == 4",  # what follows would be compared inside, by the answer
+        "assert (f(4) == 16) == True",
+        "assert isclose(f(2), 1.4)",
+        "assert isclose(f(2), 1.4) == True",
+        "assert all(f(n) == n * n for n in (1, 2))",
+        "assert sum(x == y for x, y in zip(f(), [1, 2])) == 2",
+        "assert f(4) - 16 == 0",
+        "assert round(f(2) - 1.4, 2) == 0",
+        "assert abs(f(2) - g(2)) < 1",
+    ],
+)
+def test_other_statements_are_no_tests(test: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        expectations(test)
+
+
+@pytest.mark.parametrize(
+    ("test", "good", "bad"),
+    [
+        ("f() == 0.3", ["0.30000000000000004", "0.3"], ["0.31", "'0.3'", "[0.3]"]),
+        ("f() == " + "9" * 400, ["9" * 400], ["1.5", "1e999", "-1"]),
+        ("f() != 3", ["4", "'3'"], ["3", "3.0", "three"]),
+        ("not f()", ["False"], ["True", "None", "''"]),
+        ("f() < 3", ["2", "-1e999"], ["3", "'2'", "2j", "[2]"]),
+        ("f() in {1, 2}", ["1", "2.0"], ["3", "[1]", "{}"]),
+        ("f() is None", ["None"], ["0", "False"]),
+        ("abs(f() - 1.4) < 1e-3", ["1.4005"], ["1.5", "'1.4'", "9" * 400, "1e999", "None", "{1}"]),
+    ],
+)
+def test_what_is_expected_is_compared_outside(test: str, good: Sequence[str], bad: Sequence[str]) -> None:
+    (expected,) = expectations(f"assert {test}")
+    assert all(holds(expected, written) for written in good)
+    broken: list[JsonValue] = [None, 3, ["3"], "", "f()", "-" * 90_000 + "1", "(" * 90_000, "\ud800", "x" * 100_001]
+    assert not any(holds(expected, written) for written in [*bad, *broken])
+
+
+@given(st.text(max_size=30))
+def test_whatever_the_sandbox_wrote_is_right_or_wrong(written: str) -> None:
+    for expected in expectations("assert f() == 3\nassert abs(f() - 1) < 2\nassert f() in 'abc'\nassert f() >= 1"):
+        assert holds(expected, written) in (True, False)
 
 
 TESTS = "assert add(1, 2) == 3\nassert add(-1, 1) == 0\nassert add(0.1, 0.2) == 0.3\nassert add('a', 'b') == 'ab'"
@@ -256,6 +352,12 @@ def test_python_gets_the_share_of_tests_that_it_passes(answer: str, said: float)
     assert score(reward("python_tests", cpu_seconds=1), answer, tests=TESTS) == said
 
 
+@needs_sandbox
+def test_an_answer_may_have_functions_that_are_called_like_pythons_own() -> None:
+    answer = "repr = eval = type = all = None\ndef add(a, b):\n    return a + b"
+    assert score(reward("python_tests"), answer, tests=TESTS) == 1.0
+
+
 COUNTS_E = "def reward(completion, row):\n    return completion.count(row['letter']) - 2"
 
 
@@ -263,7 +365,7 @@ COUNTS_E = "def reward(completion, row):\n    return completion.count(row['lette
 def test_a_customers_function_is_brought_into_its_range() -> None:
     asked = reward("function", source=COUNTS_E, columns=["letter"], low=-2, high=2)
     cases = [Case(completion, {"letter": "e"}) for completion in ("", "e", "ee", "eeee", "eeeeee")]
-    assert scores(asked, cases) == [0.0, 0.25, 0.5, 1.0, 1.0]
+    assert judge(asked, cases).scores == [0.0, 0.25, 0.5, 1.0, 1.0]
 
 
 @needs_sandbox
@@ -284,11 +386,37 @@ def test_a_customers_function_is_brought_into_its_range() -> None:
         "import os; os._exit(0)",
     ],
 )
-def test_a_customers_function_that_fails_is_the_customers_fault(body: str) -> None:
+def test_a_customers_function_that_always_fails_is_the_customers_fault(body: str) -> None:
     asked = reward("function", source=f"def reward(completion, row):\n    {body}")
-    with pytest.raises(TaskInvalid) as refused:
-        score(asked, "")
-    assert (refused.value.code, refused.value.blame) == ("reward_failed", Blame.CUSTOMER)
+    judged = judge(asked, [Case("", {})])
+    assert judged.scores == [0.0]
+    assert [(failure.code, failure.blame) for failure in judged.failures] == [("reward_failed", Blame.CUSTOMER)]
+    with pytest.raises(TaskInvalid):
+        check_works(asked, [{"prompt": ""}])
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    "trap",
+    [
+        "1 / 0",
+        "raise SystemExit",
+        "import os; os._exit(0)",
+        "[0] * 10 ** 10",
+        "while True: pass",
+        "import re; re.match('(a+)+$', 'a' * 60 + 'b')",
+    ],
+)
+def test_an_answer_that_trips_a_customers_function_earns_nothing_and_costs_no_other_answer(trap: str) -> None:
+    source = (
+        f"def reward(completion, row):\n    if 'trap' in completion:\n        {trap}\n    return len(completion) / 10"
+    )
+    asked = reward("function", source=source)
+    judged = judge(asked, [Case(answer, {}) for answer in ("good", "a trap", "better")])
+    assert judged.scores == [0.4, 0.0, 0.6]
+    assert [failure.code for failure in judged.failures] == ["reward_failed"]
+    assert judge(asked, [Case("trap", {})] * 2).scores == [0.0, 0.0]
+    check_works(asked, [{"prompt": "What?"}])  # so the answers are to blame
 
 
 @needs_sandbox
@@ -329,6 +457,9 @@ def test_a_customers_function_is_tried_before_the_task_is_offered(source: str, c
         {"rewards": [{"kind": "regular_expression", "pattern": "(a{,200}){3,200}"}]},
         {"rewards": [{"kind": "regular_expression", "pattern": "a{99999999999999999999}"}]},
         {"rewards": [{"kind": "regular_expression", "pattern": "(?:kitten){e<=2}(?R)"}]},
+        {"rewards": [{"kind": "regular_expression", "pattern": "(?:hello){e<=2}"}]},
+        {"rewards": [{"kind": "regular_expression", "pattern": "a{2}{i}"}]},
+        {"rewards": [{"kind": "regular_expression", "pattern": "[[:alpha:]]"}]},
         {"rewards": [{"kind": "json_schema", "shape": {"pattern": "(a+)+$"}}]},
         {"rewards": [{"kind": "json_schema", "shape": {"$ref": "http://127.0.0.1/"}}]},
         {"rewards": [{"kind": "json_schema", "shape": {"type": "text"}}]},
@@ -345,6 +476,14 @@ def test_a_customers_function_is_tried_before_the_task_is_offered(source: str, c
 def test_parameters_that_make_no_task_are_refused(given_parameters: dict[str, JsonValue]) -> None:
     with pytest.raises(ValidationError):
         GrpoParameters.model_validate(given_parameters)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "answer"),
+    [(r"\{e<=2\}", "{e<=2}"), (r"[^{}]{2,3}[]{e}]", "ab{"), (r"\\\{", "\\{"), ("a{2}b{,3}", "aab")],
+)
+def test_braces_that_count_nothing_are_quoted(pattern: str, answer: str) -> None:
+    assert score(reward("regular_expression", pattern=pattern, where="whole"), answer) == 1.0
 
 
 def test_reading_a_customers_function_does_not_run_it() -> None:

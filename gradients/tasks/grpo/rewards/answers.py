@@ -10,7 +10,11 @@ from pydantic import Field
 
 from gradients.tasks.grpo.rewards.base import Reward, Row, after, text_of
 
-_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?")
+_NUMBER = re.compile(
+    r"(?:(?<!\w)[-+])?"  # in 10-3 and x-3 it takes away
+    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)"  # commas between thousands alone: 1,2,3 are three numbers
+    r"(?:[eE][-+]?\d{1,3})?"
+)
 
 
 class ExactAnswer(Reward):
@@ -50,7 +54,7 @@ def numeric_answer(asked: NumericAnswer, completion: str, row: Row) -> float:
 
 
 def last_number(text: str) -> float | None:
-    """The last number in a text, commas between thousands allowed; None when there is none."""
+    """The last number in a text; None when there is none."""
     found = _NUMBER.findall(text)
     return float(found[-1].replace(",", "")) if found else None
 

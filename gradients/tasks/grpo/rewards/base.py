@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from gradients.errors import TaskInvalid
+
 Row = Mapping[str, JsonValue]  # "prompt", "system", and the columns that some reward reads
 
 
@@ -15,6 +17,9 @@ class Case(NamedTuple):
 
     completion: str
     row: Row
+
+
+Verdict = float | TaskInvalid  # of one answer: 0 to 1, or how the customer's reward failed on it
 
 
 class Reward(BaseModel):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
+from gradients.errors import TaskInvalid
 from gradients.tasks.grpo.rewards.answers import ExactAnswer, NumericAnswer, exact_answer, numeric_answer
-from gradients.tasks.grpo.rewards.base import Case, Reward, Row
+from gradients.tasks.grpo.rewards.base import Case, Reward, Row, Verdict
 from gradients.tasks.grpo.rewards.layout import Layout, Length, layout, length
 from gradients.tasks.grpo.rewards.patterns import RegularExpression, regular_expression
 from gradients.tasks.grpo.rewards.programs import Function, PythonTests, function, python_tests
@@ -28,18 +29,33 @@ _EACH: Mapping[type[Reward], Callable[[Any, str, Row], float]] = {
     RegularExpression: regular_expression,
     JsonSchema: json_schema,
 }
-_TOGETHER: Mapping[type[Reward], Callable[[Any, Sequence[Case]], list[float]]] = {
+_TOGETHER: Mapping[type[Reward], Callable[[Any, Sequence[Case]], list[Verdict]]] = {
     PythonTests: python_tests,
     Function: function,
 }
 
 
-def scores(asked: Reward, cases: Sequence[Case]) -> list[float]:
-    """What one reward says of each answer, 0 to 1. Raises TaskInvalid when a customer's reward fails."""
+class Judged(NamedTuple):
+    """What one reward says of answers."""
+
+    scores: list[float]  # 0 to 1, in the answers' order; 0 where the reward failed
+    failures: list[TaskInvalid]
+
+
+def judge(asked: Reward, cases: Sequence[Case]) -> Judged:
+    """What the reward says. An answer that a customer's reward fails on is no good one, so nobody gains by tripping it."""
     together = _TOGETHER.get(type(asked))
-    if together is not None:
-        return together(asked, cases)
-    return [_EACH[type(asked)](asked, case.completion, case.row) for case in cases]
+    said = together(asked, cases) if together else [_verdict(asked, case) for case in cases]
+    failures = [one for one in said if isinstance(one, TaskInvalid)]
+    return Judged([0.0 if isinstance(one, TaskInvalid) else one for one in said], failures)
+
+
+def check_works(asked: Reward, rows: Sequence[Row]) -> None:
+    """Raises TaskInvalid for a reward that fails on whatever it is asked, also on answers that no model gave."""
+    cases = [Case(answer, row) for row in rows for answer in ("", str(row["prompt"]))]
+    failures = judge(asked, cases).failures
+    if len(failures) == len(cases):
+        raise failures[0]
 
 
 def weighted(rewards: Sequence[Reward], by_reward: Sequence[Sequence[float]]) -> list[float]:
@@ -53,3 +69,10 @@ def weighted(rewards: Sequence[Reward], by_reward: Sequence[Sequence[float]]) ->
         math.fsum(reward.weight * said for reward, said in zip(rewards, answer, strict=True)) / total
         for answer in zip(*by_reward, strict=True)
     ]
+
+
+def _verdict(asked: Reward, case: Case) -> Verdict:
+    try:
+        return _EACH[type(asked)](asked, case.completion, case.row)
+    except TaskInvalid as failure:
+        return failure

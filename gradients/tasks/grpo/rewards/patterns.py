@@ -19,6 +19,8 @@ from gradients.tasks.grpo.rewards.base import Reward, Row
 LONGEST_SECONDS = 1.0  # of one match
 MOST_COPIES = 10_000  # `regex` writes counted repetitions out, and those inside of others multiply
 _COUNTED = re.compile(r"\{(\d*),?(\d*)\}")
+_QUOTED = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # escapes, and sets of characters
+_NAMED_SET = re.compile(r"\[:\^?\w+:\]")
 
 
 class RegularExpression(Reward):
@@ -37,8 +39,14 @@ class RegularExpression(Reward):
     def _compiles(cls, pattern: str) -> str:
         if _copies(pattern) > MOST_COPIES:
             raise ValueError(f"its counted repetitions multiply to more than {MOST_COPIES:,}")
+        if "{" in _COUNTED.sub("", _QUOTED.sub("", pattern)) or _NAMED_SET.search(pattern):
+            raise ValueError(
+                "a brace that counts nothing is written \\{ or [{], and there are no sets like [[:alpha:]]"
+            )
         try:
-            re.compile(pattern)  # what only `regex` knows is left out: fuzzy matches, recursion
+            re.compile(
+                pattern
+            )  # what only `regex` knows is left out, also what means something else there: fuzzy matches
             regex.compile(pattern)
         except (re.error, regex.error, RecursionError, OverflowError) as error:
             raise ValueError(f"it is no regular expression: {error}") from error
@@ -46,7 +54,7 @@ class RegularExpression(Reward):
 
 
 def regular_expression(asked: RegularExpression, completion: str, row: Row) -> float:
-    """Whether the answer matches. Raises TaskInvalid when the pattern takes too long, which is the customer's fault."""
+    """Whether the answer matches. Raises TaskInvalid when the pattern takes too long."""
     pattern = regex.compile(asked.pattern, regex.IGNORECASE if asked.ignore_case else 0)
     match = {"anywhere": pattern.search, "start": pattern.match, "whole": pattern.fullmatch}[asked.where]
     try:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, NamedTuple, Self, cast
+from typing import Literal, Self, cast
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -17,15 +16,15 @@ from gradients.errors import TaskInvalid
 from gradients.sandbox.bubblewrap import run
 from gradients.sandbox.limits import MEBIBYTE, Limits, ProgramStopped
 from gradients.tasks.grpo import sandboxed
-from gradients.tasks.grpo.rewards.base import Case, Reward
+from gradients.tasks.grpo.rewards.asserts import expectations, holds
+from gradients.tasks.grpo.rewards.base import Case, Reward, Verdict
 from gradients.tasks.grpo.rewards.structure import unfenced
 
 _PROGRAMS = Path(inspect.getfile(sandboxed)).parent
 _FUNCTION, _TESTS = _PROGRAMS / "function.py", _PROGRAMS / "tests.py"
 _CASES_A_RUN = 32
-_MOST_AT_ONCE = 8
-_CLOSE = 1e-6  # what numbers with a fraction may differ by, as a share
-_LONGEST_ANSWER = 100_000  # characters of a value that a test gave
+_AT_ONCE = min(8, os.cpu_count() or 1)  # runs of the sandbox
+_MOST = 1e300  # a larger number is none
 
 
 class PythonTests(Reward):
@@ -69,47 +68,28 @@ class Function(Reward):
         return self
 
 
-class Expectation(NamedTuple):
-    """One test: an expression, and the literal that it must give."""
-
-    expression: str
-    value: str
-
-
-def expectations(tests: JsonValue) -> list[Expectation]:
-    """The tests of a row. Raises ValueError that says which of them cannot be used.
-
-    `assert <expression> == <literal>` and `assert <expression>` (which must be true) are understood. Only the expression goes into the
-    sandbox; what it must give stays outside, so that no answer can pass by handing it back.
-    """
-    text = "\n".join(str(line) for line in tests) if isinstance(tests, list) else str(tests)
-    try:
-        statements = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"no Python: {error}") from error
-    if not statements:
-        raise ValueError("no test")
-    return [_expectation(statement) for statement in statements]
-
-
-def python_tests(asked: PythonTests, cases: Sequence[Case]) -> list[float]:
+def python_tests(asked: PythonTests, cases: Sequence[Case]) -> list[Verdict]:
     """The share of passed tests, one run of the sandbox for each answer; code that breaks or takes too long passes none."""
     limits = Limits(cpu_seconds=asked.cpu_seconds, memory_bytes=asked.memory_mebibytes * MEBIBYTE)
-    with ThreadPoolExecutor(min(_MOST_AT_ONCE, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(lambda case: _passed(asked, case, limits), cases))
 
 
-def function(asked: Function, cases: Sequence[Case]) -> list[float]:
-    """What the customer's function says of each answer, in 0..1. Raises TaskInvalid when it fails: never a miner's fault."""
-    numbers: list[float] = []
-    for start in range(0, len(cases), _CASES_A_RUN):
-        numbers += _say(asked, cases[start : start + _CASES_A_RUN])
-    return [min(1.0, max(0.0, (number - asked.low) / (asked.high - asked.low))) for number in numbers]
+def function(asked: Function, cases: Sequence[Case]) -> list[Verdict]:
+    """What the customer's function says of each answer, in 0..1, or how it failed on it."""
+    runs = [cases[start : start + _CASES_A_RUN] for start in range(0, len(cases), _CASES_A_RUN)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        said = [one for run in pool.map(lambda run: _say(asked, run), runs) for one in run]
+    return [one if isinstance(one, TaskInvalid) else _in_range(asked, one) for one in said]
 
 
 def check_function(asked: Function, cases: Sequence[Case]) -> None:
     """Try the function before a task is offered. Raises TaskInvalid when it fails or depends on the order of its calls."""
-    if _say(asked, cases) != _say(asked, cases[::-1])[::-1]:
+    forwards, backwards = _say(asked, cases), _say(asked, cases[::-1])[::-1]
+    for one in (*forwards, *backwards):
+        if isinstance(one, TaskInvalid):
+            raise one
+    if forwards != backwards:
         raise TaskInvalid(
             "The reward function says something else when it is asked in another order",
             code="reward_not_pure",
@@ -117,20 +97,35 @@ def check_function(asked: Function, cases: Sequence[Case]) -> None:
         )
 
 
-def _say(asked: Function, cases: Sequence[Case]) -> list[float]:
+def _say(asked: Function, cases: Sequence[Case]) -> list[Verdict]:
+    """The function's own numbers. An answer that ends the whole run is found by asking about each of them alone."""
     limits = Limits(cpu_seconds=1 + asked.cpu_seconds * len(cases), memory_bytes=asked.memory_mebibytes * MEBIBYTE)
     calls = [{"completion": case.completion, "row": dict(case.row)} for case in cases]
+    given = {"source": asked.source, "calls": calls, "cpu_seconds": asked.cpu_seconds}
     try:
-        said = run(_FUNCTION, cast(JsonValue, {"source": asked.source, "calls": calls}), limits=limits)
+        said = run(_FUNCTION, cast(JsonValue, given), limits=limits)
     except ProgramStopped as error:
-        raise TaskInvalid(f"The reward function failed: {error.message}", code="reward_failed") from error
-    if not isinstance(said, list) or len(said) != len(cases) or not all(map(_is_finite, said)):
-        raise TaskInvalid("The reward function gave something else than one finite number", code="reward_failed")
-    return [float(cast(float, number)) for number in said]
+        if len(cases) > 1:
+            return [_say(asked, [case])[0] for case in cases]
+        return [_failure(error.message)]
+    if not isinstance(said, list) or len(said) != len(cases):
+        return [_failure("it answered for itself")] * len(cases)
+    return [_verdict(one) for one in said]
 
 
-def _is_finite(value: JsonValue) -> bool:
-    return isinstance(value, int | float) and abs(value) < 1e300 and math.isfinite(value)
+def _verdict(said: JsonValue) -> Verdict:
+    """A number, or what went wrong."""
+    if isinstance(said, float | int) and abs(said) < _MOST:  # NaN is not less than anything
+        return float(said)
+    return _failure(said if isinstance(said, str) else "it gave something else than one finite number")
+
+
+def _failure(problem: str) -> TaskInvalid:
+    return TaskInvalid(f"The reward function failed: {problem}", code="reward_failed")
+
+
+def _in_range(asked: Function, number: float) -> float:
+    return min(1.0, max(0.0, (number - asked.low) / (asked.high - asked.low)))
 
 
 def _passed(asked: PythonTests, case: Case, limits: Limits) -> float:
@@ -142,31 +137,4 @@ def _passed(asked: PythonTests, case: Case, limits: Limits) -> float:
         return 0.0
     if not isinstance(values, list) or len(values) != len(expected):
         return 0.0
-    return sum(_is(value, one.value) for value, one in zip(values, expected, strict=True)) / len(expected)
-
-
-def _is(value: JsonValue, expected: str) -> bool:
-    """Whether what the sandbox wrote of a value is the expected literal; it is read as a literal, never run."""
-    if not isinstance(value, str) or len(value) > _LONGEST_ANSWER:
-        return False
-    try:
-        ours, right = ast.literal_eval(value), ast.literal_eval(expected)
-    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-        return False
-    if isinstance(ours, float) and isinstance(right, int | float):
-        return math.isclose(ours, right, rel_tol=_CLOSE, abs_tol=_CLOSE)
-    return bool(ours == right)
-
-
-def _expectation(statement: ast.stmt) -> Expectation:
-    if not isinstance(statement, ast.Assert):
-        raise ValueError(f"'{ast.unparse(statement)[:60]}' is no assert statement")
-    test = statement.test
-    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
-        right = ast.unparse(test.comparators[0])
-        try:
-            ast.literal_eval(right)
-        except ValueError as error:
-            raise ValueError(f"'{right[:60]}' is no literal") from error
-        return Expectation(ast.unparse(test.left), right)
-    return Expectation(f"bool({ast.unparse(test)})", "True")
+    return sum(holds(one, value) for one, value in zip(expected, values, strict=True)) / len(expected)

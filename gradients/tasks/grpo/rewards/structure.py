@@ -24,7 +24,7 @@ _TYPES: Mapping[str, Callable[[JsonValue], bool]] = {
     "boolean": lambda value: isinstance(value, bool),
     "null": lambda value: value is None,
     "number": lambda value: _is_number(value),
-    "integer": lambda value: _is_number(value) and float(cast(float, value)).is_integer(),
+    "integer": lambda value: _is_number(value) and (isinstance(value, int) or cast(float, value).is_integer()),
 }
 Check = Callable[[JsonValue, JsonValue], bool]  # the keyword's value, and the JSON that it is about
 _CHECKS: Mapping[str, Check] = {
@@ -125,7 +125,9 @@ def _understand_rule(keyword: str, about: JsonValue) -> None:
 
 
 def _is_number(value: JsonValue) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)  # of any size: a float may be too small for it
 
 
 def _equal(one: JsonValue, other: JsonValue) -> bool:
