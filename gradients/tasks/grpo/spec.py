@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from gradients.domain.evaluation import MetricName
+from gradients.domain.json import canonical
 from gradients.errors import DatasetInvalid
 from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
 from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
@@ -20,6 +21,7 @@ from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_f
 from gradients.tasks.sources import numbers
 
 TRIED_ROWS = 5
+_JSON = TypeAdapter[JsonValue](JsonValue)
 
 
 class Columns(BaseModel):
@@ -91,10 +93,11 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     columns, references = asked.columns.named(), asked.references()
     check_columns(rows, (*columns.values(), *references))
     check_cells(rows, (*columns.values(), *(column for column, is_text in references.items() if is_text)))
+    _check_json(rows, [column for column, is_text in references.items() if not is_text])
     kept, removed = [], Counter[str]()
     for number, row in enumerate(rows, start=1):
         prompt = cell(row.get(columns["prompt"]))
-        if not prompt or any(row.get(column) in (None, "", []) for column in references):
+        if not prompt or any(_is_empty(row.get(column)) for column in references):
             removed["empty"] += 1
             continue
         kept.append(Numbered(number, _normal_form(prompt, row, asked)))
@@ -115,6 +118,33 @@ def _normal_form(prompt: str, row: Row, asked: GrpoParameters) -> Row:
         column: cell(row[column]) if is_text else row[column] for column, is_text in asked.references().items()
     }
     return {"system": own or asked.system_prompt, "prompt": prompt, "reference": references}
+
+
+def _is_empty(value: JsonValue) -> bool:
+    return value in (None, []) or (isinstance(value, str | float) and not cell(value))
+
+
+def _check_json(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Raises DatasetInvalid with the numbers of rows that cannot be written down: Parquet has dates and bytes, and numbers without end."""
+    for column in columns:
+        wrong = [n for n, row in enumerate(rows, start=1) if not _is_json(row.get(column))]
+        if wrong:
+            raise DatasetInvalid(
+                f"Column '{column}' is no JSON in rows {numbers(wrong)}",
+                rows=wrong,
+                code="wrong_type",
+                fix="Write dates and bytes as text, and leave cells without a number empty",
+            )
+
+
+def _is_json(value: JsonValue) -> bool:
+    if isinstance(value, float) and not cell(value):
+        return True  # an empty cell
+    try:
+        canonical(_JSON.validate_python(value))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _check_references(rows: Sequence[Numbered], asked: GrpoParameters) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import itertools
 import json
+import math
 import time
 from collections.abc import Sequence
 
@@ -542,6 +545,41 @@ def test_what_a_reward_cannot_read_is_refused_by_row(asked: JsonValue, column: s
     with pytest.raises(DatasetInvalid) as refused:
         clean([good, {**good, column: bad}, good], parameters(asked))
     assert refused.value.rows == (2,)
+
+
+COUNTS_X: JsonValue = {"kind": "function", "source": "def reward(completion, row): return 1", "columns": ["about"]}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        datetime.date(2026, 1, 1),
+        b"bytes",
+        decimal.Decimal(1),
+        math.inf,
+        [1, math.nan],
+        {"when": datetime.time(1)},
+        {1: "a"},
+        {"a"},
+        "\ud800",
+    ],
+)
+def test_what_is_no_json_is_refused_by_row_before_a_function_sees_it(bad: JsonValue) -> None:
+    good: Row = {"prompt": "Q", "about": {"a": [1.5, None, True]}}
+    with pytest.raises(DatasetInvalid) as refused:
+        clean([good, {**good, "about": bad}, good], parameters(COUNTS_X))
+    assert (refused.value.rows, refused.value.code) == ((2,), "wrong_type")
+
+
+@pytest.mark.parametrize("empty", [None, "", "  ", math.nan, []])
+@pytest.mark.parametrize("asked", [{"kind": "exact_answer", "column": "about"}, COUNTS_X], ids=["text", "any"])
+@needs_sandbox
+def test_an_empty_cell_is_left_out_however_it_is_written(asked: JsonValue, empty: JsonValue) -> None:
+    if empty == [] and asked != COUNTS_X:
+        empty = None  # a column of text holds no lists
+    rows: list[Row] = [{"prompt": "Q", "about": "A"}, {"prompt": "Q", "about": empty}]
+    assert clean(rows, parameters(asked)).removed == {"empty": 1}
 
 
 def test_a_column_that_is_not_there_is_named() -> None:
