@@ -7,3 +7,6 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="SIGKILLs of the fault suite; CI takes fewer")
+    parser.addoption(
+        "--market-types", default="instruct,diffusion", help="task types of the whole market in the slow suite; 'all'"
+    )

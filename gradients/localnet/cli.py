@@ -19,7 +19,7 @@ from gradients.exclusive import only_one
 from gradients.localnet.demo import WISHES
 from gradients.localnet.market import Market
 from gradients.localnet.plan import Options, Plan, make_plan
-from gradients.localnet.report import best_model, report
+from gradients.localnet.report import best_model, contact_sheet, report
 from gradients.localnet.screen import LiveScreen, PlainScreen
 from gradients.localnet.snapshot import Snapshot
 from gradients.localnet.supervisor import Supervisor
@@ -43,6 +43,9 @@ def localnet(
             help="Folder for chain, ledger, models and logs; by default ~/.gradients/localnet, emptied at every start."
         ),
     ] = None,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Keep chain, validator and miners up after the results, until Ctrl-C.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object on standard output at the end.")
     ] = False,
@@ -58,25 +61,43 @@ def localnet(
         plan = make_plan(options)
         typer.echo(f"To look with btcli: btcli query metagraph --netuid 1 --network {plan.chain_url}", err=True)
         try:
-            snapshot = asyncio.run(_run(plan, live=sys.stderr.isatty() and not as_json))
+            asyncio.run(_run(plan, stay=stay, as_json=as_json))
         except GradientsError:
             typer.echo(f"The logs lie in {folder}", err=True)
             raise
         except asyncio.CancelledError:
             raise typer.Exit(EXIT_TERMINATED) from None
-        _finish(plan, snapshot, as_json=as_json)
 
 
-async def _run(plan: Plan, *, live: bool) -> Snapshot:
-    """The market, shown as a picture on a terminal and as lines elsewhere. SIGTERM takes it down as Ctrl-C does."""
+async def _run(plan: Plan, *, stay: bool, as_json: bool) -> None:
+    """The market and its results. SIGTERM takes it down as Ctrl-C does."""
     this = asyncio.current_task()
     assert this is not None  # noqa: S101 (for the type checker: a coroutine that runs has its task)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     async with Supervisor() as supervisor:
-        if not live:
-            return await Market.of(plan, supervisor, PlainScreen().show).run()
-        with LiveScreen() as screen:
-            return await Market.of(plan, supervisor, screen.show).run()
+        snapshot = await _shown(plan, supervisor, live=sys.stderr.isatty() and not as_json)
+        _finish(plan, snapshot, as_json=as_json)
+        if stay:
+            typer.echo(
+                f"The market stays up until Ctrl-C; its chain is {plan.chain_url}, its API {plan.api_url}", err=True
+            )
+            await _asked_to_stop()
+
+
+async def _shown(plan: Plan, supervisor: Supervisor, *, live: bool) -> Snapshot:
+    """The market, shown as a picture on a terminal and as lines elsewhere."""
+    if not live:
+        return await Market.of(plan, supervisor, PlainScreen().show).run()
+    with LiveScreen() as screen:
+        return await Market.of(plan, supervisor, screen.show).run()
+
+
+async def _asked_to_stop() -> None:
+    """Waits for Ctrl-C or SIGTERM, which end a market that stays as it should."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
 
 
 def _finish(plan: Plan, snapshot: Snapshot, *, as_json: bool) -> None:
@@ -91,6 +112,8 @@ def _finish(plan: Plan, snapshot: Snapshot, *, as_json: bool) -> None:
         if not as_json:
             typer.echo(f"The best model of {task['id']} lies in {model}")
             typer.echo(f"Talk to it: gradients task chat {task['id']}")
+            if (sheet := contact_sheet(task, plan)) is not None:
+                typer.echo(f"What everybody made of the held-out images: {sheet}")
     if as_json:
         typer.echo(json.dumps(report(snapshot, plan)))
 

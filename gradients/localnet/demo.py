@@ -1,17 +1,19 @@
-"""The tasks that the market on one machine posts: one wish per task type, on data that the project ships."""
+"""The tasks that the market on one machine posts: wishes for every task type, on data that the project ships."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gradients.domain.json import Json
 from gradients.errors import TaskInvalid
+from gradients.tasks.registry import task_type
 
 ASSETS = Path(__file__).parent / "assets"
-DEFAULT_BASE = "nano-lm"
+DEFAULT_BASE, IMAGE_BASE = "nano-lm", "nano-image"
+IMAGE_METRIC: Mapping[str, Json] = {"resolution": 32, "seeds": 2, "steps": 10, "guidance": 1.0}
 
-WISHES: Mapping[str, Mapping[str, Json]] = {
+TEXT_WISHES: Mapping[str, Mapping[str, Json]] = {
     "instruct": {
         "type": "instruct",
         "base": DEFAULT_BASE,
@@ -63,17 +65,36 @@ WISHES: Mapping[str, Mapping[str, Json]] = {
             "passage_characters": 280,  # none of these is longer
         },
     },
-    "diffusion": {
+}
+# Tasks of one type take turns where it has several.
+IMAGE_WISHES: Sequence[Mapping[str, Json]] = (
+    {
         "type": "diffusion",
-        "base": "nano-image",
-        "dataset": str(ASSETS / "data" / "fluent-emoji" / "rows.jsonl"),
-        "parameters": {"resolution": 32, "seeds": 1, "steps": 10, "guidance": 1.0},
+        "base": IMAGE_BASE,
+        "dataset": str(ASSETS / "data" / "ada-portraits" / "rows.jsonl"),
+        "parameters": {**IMAGE_METRIC, "subject": "person"},
     },
+    {
+        "type": "diffusion",
+        "base": IMAGE_BASE,
+        "dataset": str(ASSETS / "data" / "fluent-emoji" / "rows.jsonl"),
+        "parameters": {**IMAGE_METRIC, "subject": "style"},
+    },
+)
+WISHES: Mapping[str, Sequence[Mapping[str, Json]]] = {
+    **{name: (one,) for name, one in TEXT_WISHES.items()},
+    "diffusion": IMAGE_WISHES,
 }
 
 
-def wish(task_type: str, *, hours: float, base: str | None) -> dict[str, Json]:
-    """What to post for a task type. Raises TaskInvalid for a type without a demonstration."""
-    if task_type not in WISHES:
-        raise TaskInvalid(f"There is no demonstration of '{task_type}'", fix=f"Choose from {', '.join(WISHES)}")
-    return {**WISHES[task_type], "hours": hours, **({"base": base} if base else {})}
+def wish(name: str, *, number: int, hours: float, base: str | None) -> dict[str, Json]:
+    """What to post as the task of a type that has the number (from 0). Raises TaskInvalid for a type without a demonstration.
+
+    Args:
+        base: instead of the demonstration's own, for types that fine-tune language models.
+    """
+    if name not in WISHES:
+        raise TaskInvalid(f"There is no demonstration of '{name}'", fix=f"Choose from {', '.join(WISHES)}")
+    chosen = WISHES[name][number % len(WISHES[name])]
+    instead = {"base": base} if base and task_type(name).base_family == "language" else {}
+    return {**chosen, "hours": hours, **instead}

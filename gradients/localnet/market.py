@@ -13,7 +13,7 @@ import httpx
 from gradients.chain.sdk import SdkGateway
 from gradients.chain.wallet import open_wallet
 from gradients.client.api import MarketClient
-from gradients.domain.json import JsonObject
+from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskState
 from gradients.errors import JobFailed, OutsideError
 from gradients.localnet.demo import wish
@@ -24,6 +24,8 @@ from gradients.localnet.supervisor import Supervisor
 
 START_SECONDS = 120.0
 LOOK_EVERY_SECONDS = 0.5
+PAID_AFTER_EPOCHS = 20  # at the latest: weights are set once an epoch, and count in the next
+PAID_AFTER_SECONDS = 300.0  # but never sooner
 
 Show = Callable[[Snapshot], None]
 
@@ -111,13 +113,17 @@ class Market:
         Raises JobFailed when one of them failed.
         """
         options = self.plan.options
-        wishes = [wish(t, hours=options.hours, base=options.base) for t in options.types for _ in range(options.tasks)]
+        wishes = [
+            wish(name, number=number, hours=options.hours, base=options.base)
+            for name in options.types
+            for number in range(options.tasks)
+        ]
         ids: list[str] = []
         tasks: list[JsonObject] = []
         with self._client() as client:
             while len(tasks) < len(wishes) or not all(TaskState(str(task["state"])).ended for task in tasks):
-                if len(ids) < len(wishes) and not _miners_are_busy(tasks):
-                    ids.append(str((await asyncio.to_thread(client.submit, wishes[len(ids)]))["id"]))
+                if len(ids) < len(wishes) and len(tasks) == len(ids) and not _miners_are_busy(tasks):
+                    ids.append(await _posted(client, wishes[len(ids)]))
                 tasks = await self._look(client, gateway, ids)
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
         failed = [task for task in tasks if task["state"] == TaskState.FAILED]
@@ -127,19 +133,24 @@ class Market:
             )
 
     async def _look(self, client: MarketClient, gateway: SdkGateway, ids: Sequence[str]) -> list[JsonObject]:
-        """Refresh the snapshot; while a process is down the last picture stays."""
+        """Refresh the snapshot; while a process is down the last picture stays, which may be short of the newest task."""
         try:
             tasks = [await asyncio.to_thread(client.task, task_id) for task_id in ids]
             block = await gateway.block()
         except OutsideError:
-            return list(self.snapshot.tasks) or [{"state": TaskState.DRAFT.value}]
+            return list(self.snapshot.tasks)
         self._tell(_doing(tasks), block=block, tasks=tuple(tasks))
         return tasks
 
     async def _wait_for_pay(self, gateway: SdkGateway) -> None:
-        """Until weights over every task stand on chain and an epoch after them has turned them into incentive."""
-        all_scored_at = self.snapshot.block
-        while True:
+        """Until weights over every task stand on chain and an epoch after them has turned them into incentive.
+
+        Raises JobFailed when that does not happen.
+        """
+        options, all_scored_at = self.plan.options, self.snapshot.block
+        most = max(PAID_AFTER_SECONDS, PAID_AFTER_EPOCHS * options.tempo_blocks * options.block_seconds)
+        give_up_at = time.monotonic() + most
+        while time.monotonic() < give_up_at:
             metagraph = await gateway.metagraph()
             validator = metagraph.by_hotkey(self.validator_hotkey)
             if validator is None:
@@ -152,6 +163,7 @@ class Market:
                 self._tell("paid")
                 return
             await asyncio.sleep(LOOK_EVERY_SECONDS)
+        raise JobFailed(f"No weights were paid within {most:.0f} s", fix=f"Read the logs in {options.folder}")
 
     def _client(self) -> MarketClient:
         key = (self.plan.validator.folder / "api.key").read_text(encoding="utf-8").strip()
@@ -162,6 +174,15 @@ class Market:
         seconds = time.monotonic() - self.started_at
         self.snapshot = replace(self.snapshot, seconds=seconds, doing=doing, restarts=restarts, **news)
         self.show(self.snapshot)
+
+
+async def _posted(client: MarketClient, wish: Mapping[str, Json]) -> str:
+    """The id of a new task, as soon as the validator can be reached."""
+    while True:
+        try:
+            return str((await asyncio.to_thread(client.submit, wish))["id"])
+        except OutsideError:
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 
 async def _never(failure: asyncio.Task[None]) -> Snapshot:

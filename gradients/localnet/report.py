@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 from gradients.domain.json import JsonObject
@@ -30,6 +31,12 @@ def best_model(task: JsonObject, plan: Plan) -> str | None:
     """The folder of a task's best model on this machine."""
     miners = cast(Sequence[JsonObject], task["miners"])
     return next((_repo(task, miner, plan) for miner in miners if miner["rank"] == 1), None)
+
+
+def contact_sheet(task: JsonObject, plan: Plan) -> Path | None:
+    """The picture that compares everybody's images, of tasks that have one."""
+    sheet = plan.validator.folder / "tasks" / str(task["id"]) / "results" / "contact-sheet.png"
+    return sheet if sheet.exists() else None
 
 
 def _task(task: JsonObject, plan: Plan) -> JsonObject:

@@ -9,7 +9,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 
-from scripts.benchmarks import control, market
+from scripts.benchmarks import control, drawing, market
 from scripts.benchmarks.timing import Figure
 
 BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
     "duplicates": market.near_duplicates,
     "measuring": market.measuring,
     "training": market.training,
+    "ranks": drawing.ranks,
 }
 
 

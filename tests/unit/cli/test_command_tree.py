@@ -30,7 +30,19 @@ CONTROL_PLANE = (
 SHARED = ("--config", "--wallet", "--wallet-hotkey", "--wallet-path", "--network", "--netuid")
 DAEMON = (*SHARED, "--folder", "--axon-host", "--axon-port", "--external-ip", "--log-style")
 OPTIONS = {
-    ("localnet",): ("--types", "--tasks", "--miners", "--seed", "--hours", "--block-seconds", "--keep", "--json"),
+    ("localnet",): (
+        "--types",
+        "--tasks",
+        "--miners",
+        "--seed",
+        "--hours",
+        "--block-seconds",
+        "--tempo",
+        "--base",
+        "--keep",
+        "--stay",
+        "--json",
+    ),
     ("localchain",): ("--port", "--block-seconds", "--tempo", "--data", "--json"),
     ("register",): (*SHARED, "--yes", "--json"),
     ("doctor",): (*SHARED, "--json"),
