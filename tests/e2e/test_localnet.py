@@ -144,7 +144,7 @@ def test_weights_and_incentive_follow_the_points(run: Run) -> None:
 
 
 def test_btcli_shows_the_miners_incentives_while_the_market_stands(run: Run, tmp_path: Path) -> None:
-    command = [BTCLI, "query", "metagraph", "--netuid", "1", "--network", run.chain_url, "--json"]
+    command = [str(BTCLI), "query", "metagraph", "--netuid", "1", "--network", run.chain_url, "--json"]
     looked = subprocess.run(
         command,
         capture_output=True,
