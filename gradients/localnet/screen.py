@@ -57,7 +57,10 @@ class PlainScreen:
 
 
 def draw(snapshot: Snapshot) -> RenderableType:
-    """The whole view: chain, every task with its miners, and what is being waited for."""
+    """The whole view: chain, every task with its miners, and what is being waited for.
+
+    While tasks are under way, those that are scored have a line each: a terminal is too low for all tables.
+    """
     minutes, seconds = divmod(int(snapshot.seconds), 60)
     head = Text.assemble(
         ("gradients localnet", "bold"),
@@ -65,14 +68,17 @@ def draw(snapshot: Snapshot) -> RenderableType:
         (snapshot.doing, "cyan"),
     )
     restarted = [f"{name} restarted {times}x" for name, times in snapshot.restarts.items() if times]
-    return Group(
-        head, *(draw_task(task, snapshot) for task in snapshot.tasks), Text("  ".join(restarted), style="yellow")
-    )
+    all_scored = all(_is_scored(task) for task in snapshot.tasks)
+    tasks = [
+        _scored_line(task) if _is_scored(task) and not all_scored else draw_task(task, snapshot)
+        for task in snapshot.tasks
+    ]
+    return Group(head, *tasks, Text("  ".join(restarted), style="yellow"))
 
 
 def draw_task(task: JsonObject, snapshot: Snapshot) -> RenderableType:
     """One task: where it stands, and a line per miner or the results."""
-    scored = task["state"] == TaskState.SCORED
+    scored = _is_scored(task)
     body = result_table(task, weights=snapshot.weights, incentive=snapshot.incentive) if scored else _miner_lines(task)
     title = None if scored else str(task["id"])  # the table of results has its own
     return Panel(Group(_steps(str(task["state"])), _data_line(task), body), title=title, title_align="left")
@@ -82,6 +88,17 @@ def plain_line(snapshot: Snapshot) -> str:
     """The view in one line, for logs and pipes."""
     tasks = "  ".join(_plain_task(task) for task in snapshot.tasks)
     return f"[{snapshot.seconds:6.1f} s] block {snapshot.block:>4}  {snapshot.doing}" + (f"  {tasks}" if tasks else "")
+
+
+def _is_scored(task: JsonObject) -> bool:
+    return task["state"] == TaskState.SCORED
+
+
+def _scored_line(task: JsonObject) -> Text:
+    """Base and best of a task in one line."""
+    best = next((miner for miner in cast(Sequence[JsonObject], task["miners"]) if miner["rank"] == 1), None)
+    words = f"best {number(best['loss'])} (uid {best['uid']}, {best['recipe']})" if best else "nobody has a place"
+    return Text.assemble((f" {task['id']}  ", "green"), f"scored: base {number(task['base_loss'])}, {words}")
 
 
 def _steps(state: str) -> Text:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from rich.console import Console
 
@@ -52,6 +54,25 @@ def test_a_training_miner_is_shown_with_recipe_step_and_loss() -> None:
 def test_a_task_that_failed_says_why() -> None:
     failed: JsonObject = {**TRAINING, "state": "failed", "failure": {"code": "too_few_rows", "message": "Only 3 rows"}}
     assert "too_few_rows: Only 3 rows" in shown(replace(MARKET, tasks=(failed,)))
+
+
+SCORED: JsonObject = {
+    **TRAINING,
+    "id": "chat-2",
+    "state": "scored",
+    "base_loss": 4.5,
+    "miners": [
+        {**cast(Sequence[JsonObject], TRAINING["miners"])[0], "rank": 1, "loss": 3.25, "points": 3.0, "progress": None}
+    ],
+}
+
+
+def test_a_scored_task_has_a_line_while_another_is_under_way_and_then_its_table() -> None:
+    meanwhile = shown(replace(MARKET, tasks=(SCORED, TRAINING)))
+    assert "chat-2  scored: base 4.5000, best 3.2500 (uid 2, lora-tuned)" in meanwhile
+    assert "base model" not in meanwhile
+    at_the_end = shown(replace(MARKET, tasks=(SCORED,)))
+    assert all(words in at_the_end for words in ("base model", "+27.8%"))
 
 
 def test_restarted_processes_are_named() -> None:
