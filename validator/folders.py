@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradients.tasks.jobs import CONTACT_SHEET
+
 
 @dataclass(frozen=True, slots=True)
 class Folders:
@@ -42,6 +44,10 @@ class Folders:
     def results(self, task_id: str) -> Path:
         """One file per measured entrant."""
         return self.task(task_id) / "results"
+
+    def contact_sheet(self, task_id: str) -> Path:
+        """The picture that shows everybody's held-out images, of tasks whose metric leaves one."""
+        return self.results(task_id) / CONTACT_SHEET
 
     def job(self, task_id: str, name: str) -> Path:
         """A worker's own folder."""

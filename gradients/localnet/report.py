@@ -9,6 +9,7 @@ from typing import cast
 from gradients.domain.json import JsonObject
 from gradients.localnet.plan import Plan
 from gradients.localnet.snapshot import Snapshot
+from gradients.tasks.jobs import CONTACT_SHEET
 
 TASK_KEYS = ("id", "type", "state", "metric", "better", "base_loss", "rows")
 MINER_KEYS = ("uid", "hotkey", "recipe", "loss", "stderr", "points", "reason")
@@ -35,7 +36,7 @@ def best_model(task: JsonObject, plan: Plan) -> str | None:
 
 def contact_sheet(task: JsonObject, plan: Plan) -> Path | None:
     """The picture that compares everybody's images, of tasks that have one."""
-    sheet = plan.validator.folder / "tasks" / str(task["id"]) / "results" / "contact-sheet.png"
+    sheet = plan.validator.folder / "tasks" / str(task["id"]) / "results" / CONTACT_SHEET
     return sheet if sheet.exists() else None
 
 

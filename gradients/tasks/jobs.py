@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Parameters = dict[str, JsonValue]
+CONTACT_SHEET = "contact-sheet.png"  # what a metric of images leaves beside its results, for people
 
 
 class Wire(BaseModel):

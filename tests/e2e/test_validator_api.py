@@ -194,6 +194,7 @@ def _refusal(answer: httpx.Response, status: int) -> dict[str, str]:
         ("GET", "/v1/tasks/instruct-0123456789ab"),
         ("GET", "/v1/tasks/instruct-0123456789ab/models/best"),
         ("GET", "/v1/tasks/instruct-0123456789ab/models/best/adapter_model.safetensors"),
+        ("GET", "/v1/tasks/instruct-0123456789ab/contact-sheet"),
         ("POST", "/v1/datasets?name=rows.jsonl"),
         ("POST", "/v1/estimates"),
     ],
@@ -259,6 +260,25 @@ def test_a_wish_without_hours_is_estimated_and_not_posted(market: Market) -> Non
 )
 def test_a_wish_that_cannot_be_run_has_no_estimate(market: Market, changes: dict[str, object], said: str) -> None:
     assert said in _refusal(market.acme.post("/v1/estimates", json=market.wish(**changes)), 422)["message"]
+
+
+def test_a_contact_sheet_can_be_had_by_its_customer_once_the_task_is_scored(market: Market) -> None:
+    task_id, _ = market.measured_task()
+    sheet = market.folders.contact_sheet(task_id)
+    sheet.parent.mkdir(parents=True)
+    sheet.write_bytes(b"\x89PNG of measured")
+    assert market.acme.get(f"/v1/tasks/{task_id}/contact-sheet").status_code == 404
+    assert market.acme.get(f"/v1/tasks/{market.scored_task()}/contact-sheet").status_code == 404  # of text: none
+
+
+def test_a_scored_tasks_contact_sheet_is_a_picture(market: Market) -> None:
+    task_id = market.scored_task()
+    sheet = market.folders.contact_sheet(task_id)
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    sheet.write_bytes(b"\x89PNG of all")
+    answer = market.acme.get(f"/v1/tasks/{task_id}/contact-sheet")
+    assert (answer.content, answer.headers["content-type"]) == (b"\x89PNG of all", "image/png")
+    assert market.client("other").get(f"/v1/tasks/{task_id}/contact-sheet").status_code == 404
 
 
 def test_the_same_upload_twice_is_one_file(market: Market) -> None:

@@ -18,10 +18,18 @@ from PIL import Image
 from gradients.domain.json import JsonObject
 from gradients.execution.functions import resolve
 from gradients.ml.images import picture
-from gradients.tasks.diffusion.metric import SHEET
 from gradients.tasks.diffusion.spec import DIFFUSION
 from gradients.tasks.generation import GenerateJob
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters, TrainingPlan, TrainJob, TrainResult
+from gradients.tasks.jobs import (
+    CONTACT_SHEET,
+    Entrant,
+    EntrantResult,
+    MeasureJob,
+    Parameters,
+    TrainingPlan,
+    TrainJob,
+    TrainResult,
+)
 from gradients.testing.tiny_pipelines import PIXELS, write_tiny_pipeline
 
 PARAMETERS: Parameters = {"resolution": PIXELS, "strengths": [0.5], "seeds": 1, "steps": 3}
@@ -99,7 +107,7 @@ def test_base_and_submission_are_measured_and_shown_on_a_sheet(jobs: Jobs, tmp_p
     assert [len(result.losses) for result in read.values()] == [ROWS, ROWS]
     assert read["base"].losses != read["ours"].losses
     assert all(result.extras["denoising_loss"] > 0 for result in read.values())
-    with Image.open(tmp_path / SHEET) as sheet:  # a cell is 128 pixels and a gap of 4, below headings
+    with Image.open(tmp_path / CONTACT_SHEET) as sheet:  # a cell is 128 pixels and a gap of 4, below headings
         assert sheet.size == ((1 + ENTRANTS) * 132 + 4, 14 + SHOWN * 132 + 4)
 
 

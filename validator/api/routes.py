@@ -67,6 +67,15 @@ async def model_file(task: OwnTask, hotkey: str, name: str, parts: Parts) -> Fil
     return FileResponse(parts.folders.submission(task.id, owner) / name, media_type="application/octet-stream")
 
 
+@router.get("/tasks/{task_id}/contact-sheet")
+async def contact_sheet(task: OwnTask, parts: Parts) -> FileResponse:
+    """What everybody made of the held-out images, as a PNG, once the task is scored."""
+    sheet = parts.folders.contact_sheet(task.id)
+    if task.state is not TaskState.SCORED or not await asyncio.to_thread(sheet.is_file):
+        raise NotFound(f"Task {task.id} has no contact sheet: tasks with images have one once they are scored")
+    return FileResponse(sheet, media_type="image/png")
+
+
 @router.post(UPLOAD_PATH, status_code=201)
 async def upload(name: str, request: Request, parts: Parts, customer: Customer) -> JsonBody:
     """Upload rows to train on; the answer's `dataset` goes into the task."""

@@ -22,10 +22,9 @@ from gradients.ml.diffusion_noise import encode_images, noise_of
 from gradients.ml.images import Captioned, contact_sheet, picture, read_captioned, write_picture
 from gradients.ml.pipelines import ImageBase, load_image_base
 from gradients.tasks.diffusion.spec import DiffusionParameters
-from gradients.tasks.jobs import Entrant, MeasureJob
+from gradients.tasks.jobs import CONTACT_SHEET, Entrant, MeasureJob
 from gradients.tasks.measuring import Measured, Progress, blamed, measure_entrants
 
-SHEET = "contact-sheet.png"
 _SHOWN = 8  # rows of the sheet
 
 
@@ -98,7 +97,7 @@ def _write_sheet(job: MeasureJob, rows: Captioned) -> None:
     for name, file in {**first, **strips}.items():
         with Image.open(file, formats=("PNG",)) as strip:
             columns[name] = [strip.crop((0, top, size, top + size)) for top in range(0, strip.height, size)]
-    write_picture(job.results_folder / SHEET, contact_sheet(columns))
+    write_picture(job.results_folder / CONTACT_SHEET, contact_sheet(columns))
 
 
 def _strip(folder: Path, entrant: str) -> Path:
