@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +69,10 @@ class Attempts:
             try:
                 return await self._run(task_id)
             except (OutsideError, DiskFull) as error:
-                if self.view.block >= _last_block_of_use(self._record(task_id)):
-                    return self._fail(task_id, error)
                 log.warning("attempt_rests", task=task_id, code=error.code, problem=str(error))
                 await self.clock.sleep(REST_SECONDS)
+                if self.view.block >= _last_block_of_use(self._record(task_id)):
+                    return self._fail(task_id, error)
             except GradientsError as error:
                 return self._fail(task_id, error)
             except Exception as error:  # the outer loop: whatever it is, other tasks and the axon go on
@@ -100,7 +100,14 @@ class Attempts:
         blob = record.start.train
         file = self.journal.folder(record.task_id) / "train.jsonl"
         if not file.is_file():
-            await self._download(record.validator, blob.sha256, blob.size_bytes, file)
+            left = await self._seconds_left(record)
+            try:
+                async with asyncio.timeout(left):
+                    await self._download(record.validator, blob.sha256, blob.size_bytes, file)
+            except TimeoutError as error:
+                raise SubmissionLate(
+                    f"The train rows were not here after {left:.0f} s, when the time was over"
+                ) from error
         return file
 
     async def _download(self, validator: str, sha256: str, size_bytes: int, file: Path) -> None:
@@ -156,17 +163,22 @@ class Attempts:
     async def _train_until(self, record: Record) -> float:
         """The moment when training must be done. Raises SubmissionLate when there is no time left to begin."""
         if record.train_until is None:
-            left = seconds_to_train(
-                block=self.view.block,
-                deadline_block=record.start.deadline_block,
-                block_seconds=await self.gateway.block_seconds(),
-                keep_seconds=self.settings.keep_seconds,
-            )
-            if left <= 0:
-                raise SubmissionLate(f"No time is left before block {record.start.deadline_block}")
+            left = await self._seconds_left(record)
             record = self.journal.change(record.task_id, train_until=self.clock.now() + left)
         assert record.train_until is not None  # noqa: S101 (for the type checker: written just now)
         return record.train_until
+
+    async def _seconds_left(self, record: Record) -> float:
+        """How long training may take from now. Raises SubmissionLate when there is no time."""
+        left = seconds_to_train(
+            block=self.view.block,
+            deadline_block=record.start.deadline_block,
+            block_seconds=await self.gateway.block_seconds(),
+            keep_seconds=self.settings.keep_seconds,
+        )
+        if left <= 0:
+            raise SubmissionLate(f"No time is left before block {record.start.deadline_block}")
+        return left
 
     async def _describe(self, record: Record, result: TrainResult) -> Record:
         """Write the manifest of the finished repo into the journal."""
@@ -192,30 +204,40 @@ class Attempts:
         """Write the root over all open submissions on chain, while it still counts. Raises SubmissionLate when it does not."""
         deadline = record.start.deadline_block
         async with self.committing:
+            await self._note_standing_root()
             in_time = self.view.block < deadline
             block = await self._send_root(record) if in_time else await self._block_of_sent_root(record)
             if block > deadline:
                 raise SubmissionLate(f"The commitment stands in block {block}, and block {deadline} was the last")
-            under = self._record(record.task_id).leaves
-            self._note_root(under, block)
             self.journal.change(record.task_id, committed_at_block=block)
         log.info("submission_committed", task=record.task_id, block=block)
 
+    async def _note_standing_root(self) -> None:
+        """Note the root that stands on chain: one that was sent before a crash or a silence may be news, and holds other tasks too."""
+        standing = (await self.gateway.commitments()).get(self.gateway.hotkey)
+        for record in self.journal.all():
+            if standing is not None and record.leaves and standing.payload == _root(record.leaves):
+                self._note_root(record.leaves, standing.block)
+
     async def _send_root(self, record: Record) -> int:
-        """The block in which the root over all open submissions stands. What is under it is written down first: a crash may follow."""
+        """The block in which the root over all open submissions stands. What is under it is written down first: a crash may follow.
+
+        A block after this task's deadline may be in time for others: the root is theirs now, whatever becomes of this task.
+        """
         held = openings(
             self.journal.all(), netuid=self.gateway.netuid, hotkey=self.gateway.hotkey, block=self.view.block
         )
-        leaves = [opening.leaf() for opening in held.values()]
-        self.journal.change(record.task_id, leaves=tuple(leaf.hex() for leaf in leaves))
-        return await self.gateway.commit(payload(leaves))
+        leaves = tuple(opening.leaf().hex() for opening in held.values())
+        self.journal.change(record.task_id, leaves=leaves)
+        block = await self.gateway.commit(_root(leaves))
+        self._note_root(leaves, block)
+        return block
 
     async def _block_of_sent_root(self, record: Record) -> int:
         """The block in which the root that was sent before a crash has stood since before the deadline."""
         deadline = record.start.deadline_block
         standing = (await self.gateway.commitments(block=deadline)).get(self.gateway.hotkey)
-        sent = payload([bytes.fromhex(leaf) for leaf in record.leaves]) if record.leaves else None
-        if standing is None or standing.payload != sent:
+        if standing is None or not record.leaves or standing.payload != _root(record.leaves):
             raise SubmissionLate(f"The commitment did not make it before block {deadline}")
         return standing.block
 
@@ -231,6 +253,11 @@ class Attempts:
         if record is None:
             raise LedgerConflict(f"Task {task_id} is not in the journal")
         return record
+
+
+def _root(leaves: Sequence[str]) -> bytes:
+    """What a commitment over these leaves (hex) says."""
+    return payload([bytes.fromhex(leaf) for leaf in leaves])
 
 
 def _last_block_of_use(record: Record) -> int:

@@ -72,8 +72,11 @@ class Daemon:
     async def _sweep(self) -> None:
         """Free the disk of tasks that nobody can ask about any more."""
         while not self.settings.keep_models:
-            for task_id in await asyncio.to_thread(self.journal.sweep, block=self.view.block):
-                log.info("task_swept", task=task_id)
+            try:
+                for task_id in await asyncio.to_thread(self.journal.sweep, block=self.view.block):
+                    log.info("task_swept", task=task_id)
+            except Exception:  # the loop's outermost: a file that cannot be removed must not end the miner
+                log.exception("sweep_failed")
             await self.view.wait_for_block(self.view.block + SWEEP_EVERY_BLOCKS)
 
     async def _attempt_all(self) -> None:

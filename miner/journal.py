@@ -75,7 +75,8 @@ class Journal:
 
     def all(self) -> list[Record]:
         """Every record, oldest first."""
-        return sorted(self._records.values(), key=lambda record: record.accepted_at)
+        present = list(self._records.values())  # in one step: another thread may be asking while one is written
+        return sorted(present, key=lambda record: record.accepted_at)
 
     def write(self, record: Record) -> Record:
         """Make `record` true, on disk first."""

@@ -48,6 +48,9 @@ class FakeChain:
     async def block(self) -> int:
         return self.height
 
+    async def block_hash(self, block: int) -> str:
+        raise AssertionError("a miner asks for no hash")
+
     async def block_seconds(self) -> float:
         self._fail_if_told()
         return self.seconds

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from gradients.axon.auth import MetagraphPolicy, Nonces
 from gradients.axon.client import AxonClient
@@ -55,6 +55,7 @@ class Machine:
     trainer: FakeTrainer = field(default_factory=FakeTrainer)
     clock: FakeClock = field(default_factory=FakeClock)
     served: bytes = ROWS
+    byte_seconds: float = 0.0  # that the validator takes for each byte
 
     def journal(self) -> Journal:
         return Journal(self.folder / "tasks")
@@ -106,6 +107,8 @@ class Machine:
 
         @app.get("/v1/data/{sha256}")
         async def data(sha256: str, request: Request) -> Response:
+            if self.byte_seconds:
+                return StreamingResponse(self._dripping())
             return file_response(file, request, sha256=sha256)
 
         async with serving(app, "127.0.0.3", 0) as address:
@@ -117,6 +120,11 @@ class Machine:
             following = asyncio.create_task(view.follow())
             yield view
             following.cancel()
+
+    async def _dripping(self) -> AsyncIterator[bytes]:
+        for byte in self.served:
+            yield bytes([byte])
+            await asyncio.sleep(self.byte_seconds)
 
 
 @pytest.fixture
@@ -298,12 +306,54 @@ def test_a_commitment_in_a_block_after_the_deadline_is_late(machine: Machine) ->
         machine.record(OTHER_TASK).failure
         == "submission_late: The commitment stands in block 21, and block 20 was the last"
     )
+    assert root(machine.record(TASK).leaves) == machine.chain.commits[-1].payload  # in time for the first task
+
+
+@pytest.mark.parametrize("again_at", [21, 50, 110])
+def test_a_root_that_was_sent_too_late_before_a_kill_is_still_the_other_tasks(machine: Machine, again_at: int) -> None:
+    machine.boot()
+    machine.accept(OTHER_TASK, deadline_block=20)
+    machine.chain.late_blocks = 11
+    machine.chain.die_after_commit = True
+    with pytest.raises(Killed):
+        machine.boot(OTHER_TASK)
+    machine.chain.die_after_commit, machine.chain.height = False, again_at
+    machine.boot(OTHER_TASK)
+    assert (machine.record(OTHER_TASK).failure or "").startswith("submission_late")
+    assert root(machine.record(TASK).leaves) == machine.chain.commits[-1].payload
+
+
+def test_a_root_that_was_sent_before_a_kill_never_replaces_a_newer_one(machine: Machine) -> None:
+    """The second task's root stands in block 10 and holds the first; before it is looked for, the third task's replaces it in block 30."""
+    machine.chain.die_before_commit = True
+    with pytest.raises(Killed):
+        machine.boot()
+    machine.chain.die_before_commit, machine.chain.die_after_commit = False, True
+    machine.accept(OTHER_TASK, deadline_block=20)
+    with pytest.raises(Killed):
+        machine.boot(OTHER_TASK)
+    machine.chain.die_after_commit, machine.chain.height = False, 30
+    third = "instruct-000000000003"
+    machine.accept(third)
+    for task_id in (third, OTHER_TASK):
+        machine.boot(task_id)
+    older, newer = (made.payload for made in machine.chain.commits)
+    assert [root(machine.record(task_id).leaves) for task_id in (TASK, OTHER_TASK, third)] == [newer, older, newer]
+    assert machine.record(OTHER_TASK).committed_at_block == 10
 
 
 def test_a_start_that_is_found_too_late_is_not_trained(machine: Machine) -> None:
     machine.chain.height = 108
     machine.boot()
     assert machine.record().failure == "submission_late: No time is left before block 110"
+    assert machine.trainer.jobs == []
+
+
+def test_rows_that_drip_are_waited_for_until_the_time_is_over_and_no_longer(machine: Machine) -> None:
+    """97 blocks less 10 s kept are 0.3 s; at a byte in 0.05 s the rows would take 8 s."""
+    machine.chain.seconds, machine.byte_seconds = 10.3 / 97, 0.05
+    machine.boot()
+    assert machine.record().failure == "submission_late: The train rows were not here after 0 s, when the time was over"
     assert machine.trainer.jobs == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +120,17 @@ def test_the_disk_is_cleared_after_a_reveal_unless_models_are_kept(
     )
     run_until(made, phase="failed", also=lambda: files() == left)  # failed: its time is over
     assert files() == left
+
+
+def test_a_folder_that_cannot_be_cleared_leaves_the_daemon_running(folder: Path) -> None:
+    accept(folder, OTHER_TASK, failure="job_failed: no memory")
+    accept(folder, TASK)
+    trainer = FakeTrainer()
+    chain = FakeChain(HOTKEY, (neuron(HOTKEY, None),), height=100)
+    made = daemon(folder, chain, trainer)
+    made.journal.change(OTHER_TASK, start=start(OTHER_TASK, reveal_until_block=99, deadline_block=50))
+    shutil.rmtree(folder / "tasks" / OTHER_TASK)
+    run_until(made, phase="committed")
 
 
 def test_a_hotkey_that_is_not_registered_stops_the_start(folder: Path) -> None:
