@@ -1,7 +1,8 @@
 """Finding rows that say the same thing twice, exactly or nearly.
 
-Two texts are near-duplicates when they share most of their runs of three words. Runs that most texts of a data set share are its
-template and tell no two of them apart; without this rule a long instruction in front of each row would make all rows one.
+Two texts are near-duplicates when they share most of their runs of three words. What many texts share is their template and tells no two
+of them apart, unless the texts are copies of one another: a template is the same in all of them, while copies differ in different places.
+Does not cover: many copies that differ in the same place, which is what a template with a blank to fill in is.
 """
 
 from __future__ import annotations
@@ -11,62 +12,75 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 
 SHINGLE_WORDS = 3
 NEAR = 0.6  # Jaccard similarity of word shingles; one changed word in 16 leaves 11 of 17
-PERMUTATIONS = 64
-CANDIDATE = 0.4  # estimated similarity from which pairs are compared exactly
-FEWER_MISSED = (0.2, 0.8)  # weights of false and missed candidates; a false one costs a comparison
-TEMPLATE_SHARE = 0.5  # shingles of more texts than this are the template
+OWN_SHARE = (1 - NEAR) / (1 + NEAR)  # two texts that share all but this much of each are near: a quarter
+BANDS, BAND_NUMBERS = 21, 3  # of a sketch: pairs have a band in common in 99 of 100 cases at NEAR, in 3 of 4 at 0.4
+COMPARED = 32  # texts of a band that others with the same band are compared with; there are more where a template is
+TEMPLATE_SHARE = 0.02  # shingles of more texts than this may be template
+TEMPLATE_ROWS = 10  # … if those are more than this
+COMMON_ROWS = 5  # what more rows than this have is nobody's own
+TEMPLATE_LEVELS = 8  # a template within a template, and so on
 OVERLAP_WORDS = 13  # a run of this many words in both is an overlap whatever else the rows say (as for GPT-3)
-TEMPLATE_ROWS = 10  # … unless more rows than this share it
 
 # Scripts without spaces between words: every character counts as a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_NO_WORD = re.compile(rf"[{_UNSPACED}]|[^\w\s]")
+_OPERATORS = frozenset("#%&*-/@\\")  # of the punctuation; others are symbols by Unicode's own classes
+_HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")
+
+
+def plain(text: str) -> str:
+    """What texts that say exactly the same have in common: compatibility form, case-folded, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def normalised(text: str) -> str:
-    """What two texts are compared by: compatibility form, case-folded, words only, single spaces."""
-    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+    """What near-duplicates are looked for in: words and symbols (operators, emoji) between single spaces, without punctuation.
+
+    A text of nothing but punctuation stays as it is.
+    """
+    folded = plain(text)
+    return " ".join(_NO_WORD.sub(_spaced, _HYPHEN.sub(" ", folded)).split()) or folded
 
 
 def near_duplicate_groups(texts: Sequence[str]) -> list[list[int]]:
     """Positions of `texts` (normalised) in groups of near-duplicates, every position in exactly one group.
 
-    The grouping does not depend on the order of the texts. Similar pairs are found by sketches (99 of 100 at the threshold, more above it)
-    and then compared exactly.
+    The grouping does not depend on the order of the texts. Similar pairs are found by sketches and then compared exactly.
     """
-    from datasketch import MinHash, MinHashLSH
-
-    shingled = _without_template([shingles(text) for text in texts])
-    sketches = MinHash.bulk(shingled, num_perm=PERMUTATIONS, hashfunc=int)
-    index = MinHashLSH(threshold=CANDIDATE, num_perm=PERMUTATIONS, weights=FEWER_MISSED)
-    parents = list(range(len(texts)))
-    for position, sketch in enumerate(sketches):
-        for other in index.query(sketch):
-            if _similarity(shingled[position], shingled[other]) >= NEAR:
-                _join(parents, position, other)
-        index.insert(position, sketch)
-    groups: dict[int, list[int]] = {}
-    for position in range(len(texts)):
-        groups.setdefault(_root(parents, position), []).append(position)
-    return list(groups.values())
+    order = sorted(range(len(texts)), key=lambda position: hashlib.sha256(texts[position].encode()).digest())
+    whole = {position: shingles(texts[position]) for position in order}
+    template = _shared(whole.values(), share=TEMPLATE_SHARE, rows=TEMPLATE_ROWS)
+    telling = {position: one - template or one for position, one in whole.items()}
+    # A text that says little of its own may fill in the blanks of a template, or be one of many copies.
+    common = _shared(whole.values(), share=0, rows=COMMON_ROWS)
+    little = {position: one for position, one in whole.items() if len(one - common) <= OWN_SHARE * len(one)}
+    parents = {position: position for position in order}
+    for group in (*_groups(telling, most=TEMPLATE_ROWS), *_groups(little, most=COMMON_ROWS)):
+        for position in group:
+            _join(parents, position, group[0])
+    return _by_root(parents, range(len(texts)))
 
 
 def near_any(texts: Sequence[str], others: Sequence[str]) -> set[int]:
-    """Positions of `texts` that are near-duplicates of one of `others`, all normalised; compared exactly, so for few `texts`."""
-    shingled = _without_template([shingles(text) for text in (*others, *texts)])
-    there, ours = shingled[: len(others)], shingled[len(others) :]
+    """Positions of `texts` that are near-duplicates of one of `others`, all normalised; compared exactly, so for few `texts`.
+
+    What many of `others` share is template; they are not copies of one another, as many of `texts` may be.
+    """
+    there = [shingles(text) for text in others]
+    template = _shared(there, share=TEMPLATE_SHARE, rows=TEMPLATE_ROWS)
+    ours = [one - template or one for one in map(shingles, texts)]
     holders: dict[int, list[int]] = {}
     for position, own in enumerate(ours):
         for shingle in own:
             holders.setdefault(shingle, []).append(position)
     near: set[int] = set()
-    for other in there:
+    for other in (one - template or one for one in there):
         candidates = {position for shingle in other & holders.keys() for position in holders[shingle]} - near
-        near |= {position for position in candidates if _similarity(ours[position], other) >= NEAR}
+        near |= {position for position in candidates if _near(ours[position], other)}
     return near
 
 
@@ -85,17 +99,61 @@ def overlapping(texts: Sequence[str], with_texts: Sequence[str]) -> set[int]:
     return {position for position, runs in enumerate(shared) if any(rows[run] <= TEMPLATE_ROWS for run in runs)}
 
 
-def _without_template(shingled: Sequence[frozenset[int]]) -> list[frozenset[int]]:
-    """The sets less what most of them share; a set that would be empty stays as it is."""
-    rows = Counter(shingle for one in shingled for shingle in one)
-    most = max(TEMPLATE_ROWS, int(TEMPLATE_SHARE * len(shingled)))
-    template = frozenset(shingle for shingle, count in rows.items() if count > most)
-    return [one - template or one for one in shingled]
+def _spaced(found: re.Match[str]) -> str:
+    """A character that is no letter: part of the word that it marks, nothing, a gap, or a word of its own."""
+    kind = unicodedata.category(found[0])
+    if kind[0] == "M" or kind == "Cf":  # accents and vowel signs; joiners and soft hyphens
+        return found[0] if kind[0] == "M" else ""
+    gap = kind == "Cc" or (kind[0] == "P" and found[0] not in _OPERATORS)
+    return " " if gap else f" {found[0]} "
 
 
-def _similarity(one: frozenset[int], other: frozenset[int]) -> float:
-    """Jaccard similarity."""
-    return len(one & other) / len(one | other)
+def _shared(shingled: Collection[frozenset[int]], *, share: float, rows: int) -> frozenset[int]:
+    """What more than so many of the sets have in common."""
+    holders = Counter(shingle for one in shingled for shingle in one)
+    most = max(rows, int(share * len(shingled)))
+    return frozenset(shingle for shingle, count in holders.items() if count > most)
+
+
+def _groups(sets: Mapping[int, frozenset[int]], *, most: int, levels: int = TEMPLATE_LEVELS) -> Iterator[list[int]]:
+    """Groups of positions whose sets are similar.
+
+    A group of more than `most` is grouped anew by what is left when what all of them share is taken away. Copies with changes here and
+    there share little that none of them has changed, and stay together; rows that fill in a template's blanks part.
+    """
+    for group in _similar(sets):
+        many = levels and len(group) > most
+        if shared := frozenset.intersection(*(sets[i] for i in group)) if many else frozenset[int]():
+            yield from _groups({i: sets[i] - shared for i in group}, most=most, levels=levels - 1)
+        else:
+            yield group
+
+
+def _similar(sets: Mapping[int, frozenset[int]]) -> list[list[int]]:
+    """Positions in groups that similar pairs join."""
+    from datasketch import MinHash
+
+    parents = {position: position for position in sets}
+    holders: dict[tuple[int, bytes], list[int]] = {}
+    sketches = MinHash.generator(sets.values(), num_perm=BANDS * BAND_NUMBERS, hashfunc=int)
+    for position, sketch in zip(sets, sketches, strict=True):
+        numbers = sketch.hashvalues.reshape(BANDS, BAND_NUMBERS)
+        found = [holders.setdefault((band, numbers[band].tobytes()), []) for band in range(BANDS)]
+        for other in {other for those in found for other in those}:
+            if _root(parents, position) != _root(parents, other) and _near(sets[position], sets[other]):
+                _join(parents, position, other)
+        for those in found:
+            if len(those) < COMPARED:
+                those.append(position)
+    return _by_root(parents, sets)
+
+
+def _near(one: frozenset[int], other: frozenset[int]) -> bool:
+    """Whether the Jaccard similarity is as high as near-duplicates have it; two empty sets are equal."""
+    if min(len(one), len(other)) < NEAR * max(len(one), len(other)):
+        return False
+    both = len(one & other)
+    return both >= NEAR * (len(one) + len(other) - both)
 
 
 def _runs(text: str) -> frozenset[bytes]:
@@ -106,12 +164,19 @@ def _runs(text: str) -> frozenset[bytes]:
     )
 
 
-def _root(parents: list[int], position: int) -> int:
+def _root(parents: MutableMapping[int, int], position: int) -> int:
     while parents[position] != position:
         parents[position] = parents[parents[position]]
         position = parents[position]
     return position
 
 
-def _join(parents: list[int], one: int, other: int) -> None:
+def _join(parents: MutableMapping[int, int], one: int, other: int) -> None:
     parents[_root(parents, one)] = _root(parents, other)
+
+
+def _by_root(parents: MutableMapping[int, int], positions: Iterable[int]) -> list[list[int]]:
+    groups: dict[int, list[int]] = {}
+    for position in positions:
+        groups.setdefault(_root(parents, position), []).append(position)
+    return list(groups.values())
