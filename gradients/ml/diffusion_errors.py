@@ -17,6 +17,7 @@ from gradients.ml.pipeline_families import Captions
 from gradients.ml.pipelines import ImageBase
 
 CAPTION_SHARE, EMPTY_SHARE = 0.25, 0.75  # the paper's weights of drawing with the caption and with none
+CALL_PIXELS = 4 * 1024**2  # four images of SDXL's size, which is two seeds
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the denoising loss
 
 
@@ -28,6 +29,7 @@ class Redrawing:
     seeds: int
     steps: int
     guidance: float
+    call_pixels: int = CALL_PIXELS  # of all images that are drawn at once
 
 
 class Redrawn(NamedTuple):
@@ -52,16 +54,26 @@ def image_to_image(
     base: ImageBase, image: torch.Tensor, caption: str, *, strength: float, how: Redrawing, seed: int
 ) -> torch.Tensor:
     """The image redrawn [2 · seeds, 3, height, width]: with the caption for each seed, then with none, from the same noise."""
-    seeds = [row_seed(seed, image, strength, number) for number in range(how.seeds)] * 2
+    seeds = [row_seed(seed, image, strength, number) for number in range(how.seeds)]
+    wanted = [(text, one) for text in (caption, "") for one in seeds]
+    at_once = max(1, how.call_pixels // (image.shape[1] * image.shape[2]))
+    parts = [wanted[start : start + at_once] for start in range(0, len(wanted), at_once)]
+    return torch.cat([_drawn(base, image, part, strength=strength, how=how) for part in parts])
+
+
+def _drawn(
+    base: ImageBase, image: torch.Tensor, wanted: Sequence[tuple[str, int]], *, strength: float, how: Redrawing
+) -> torch.Tensor:
+    """The image redrawn [wanted, 3, height, width] by prompt and seed."""
     size = {"height": image.shape[1], "width": image.shape[2]} if base.family.sized else {}
     with torch.inference_mode(), base.device.precision():
         drawn = base.pipeline(
-            prompt=[caption] * how.seeds + [""] * how.seeds,
-            image=image.expand(len(seeds), -1, -1, -1),
+            prompt=[text for text, _ in wanted],
+            image=image.expand(len(wanted), -1, -1, -1),
             strength=strength,
             num_inference_steps=how.steps,
             guidance_scale=how.guidance,
-            generator=[torch.Generator().manual_seed(one) for one in seeds],
+            generator=[torch.Generator().manual_seed(one) for _, one in wanted],
             output_type="pt",
             **size,
         ).images

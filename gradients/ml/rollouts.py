@@ -28,7 +28,7 @@ class RolloutSettings:
     max_new_tokens: int
     temperature: float
     stop_tokens: tuple[int, ...]
-    batch_tokens: int  # padding and answers included
+    batch_tokens: int  # of what is written at once, padding and prompts included
 
 
 class Rollout(NamedTuple):
@@ -59,10 +59,14 @@ def roll_out(
     done = 0
     for positions in plan_batches(widths, max_tokens=settings.batch_tokens):
         together = [prompts[i] for i in positions]
+        luck = _luck(together, settings, seed).to(device.name)
+        # the longest comes first; a prompt whose answers are more than fit is alone, and they are written in parts
+        at_once = max(1, settings.batch_tokens // (len(together[0]) + settings.max_new_tokens))
         with torch.inference_mode(), device.precision():
-            written = _write(model, together, settings, _luck(together, settings, seed).to(device.name))
-        for position, rows in zip(positions, written.split(settings.samples), strict=True):
-            answered[position] = [_cut(prompts[position], row.tolist(), settings) for row in rows]
+            written = [row for part in luck.split(at_once) for row in _write(model, together, settings, part).tolist()]
+        for number, row in enumerate(written):
+            position = positions[number // settings.samples]
+            answered[position].append(_cut(prompts[position], row, settings))
         done += len(positions)
         progress(done)
     return answered
@@ -71,13 +75,14 @@ def roll_out(
 def _write(
     model: PreTrainedModel, prompts: Sequence[list[int]], settings: RolloutSettings, luck: torch.Tensor
 ) -> torch.Tensor:
-    """Tokens of all answers [prompts * samples, longest], prompt by prompt; what stands behind a stop token means nothing."""
+    """Tokens of as many answers as there is luck [answers, longest], prompt by prompt; what stands behind a stop token means nothing."""
     tokens, mask = _pad_left(prompts, luck.device)
+    answers = len(luck) // len(prompts)  # of each prompt
     out = model(input_ids=tokens, attention_mask=mask, position_ids=_positions(mask), use_cache=True, logits_to_keep=1)
     cache: DynamicCache = out.past_key_values
-    cache.batch_repeat_interleave(settings.samples)  # a prompt is read once, however many answers it gets
-    mask = mask.repeat_interleave(settings.samples, dim=0)
-    logits = out.logits.repeat_interleave(settings.samples, dim=0)
+    cache.batch_repeat_interleave(answers)  # a prompt is read once, however many answers it gets
+    mask = mask.repeat_interleave(answers, dim=0)
+    logits = out.logits.repeat_interleave(answers, dim=0)
     stops = torch.tensor(settings.stop_tokens, device=luck.device)
     drawn = [_draw(logits[:, -1], luck[:, 0], settings.temperature)]
     is_open = ~torch.isin(drawn[0], stops)

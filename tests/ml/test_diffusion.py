@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,21 @@ def test_the_base_comes_back_bit_by_bit(sd: ImageBase, trained: Mapping[str, Pat
 def test_the_same_row_is_measured_alike_twice_and_otherwise_with_other_noise(sd: ImageBase, rows: Captioned) -> None:
     error = functools.partial(redraw, sd, rows.images[1], rows.captions[1], HOW)
     assert error(seed=1).error == error(seed=1).error != error(seed=2).error
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_images_that_do_not_fit_at_once_are_drawn_alike_in_parts(
+    family: str, folders: Mapping[str, Path], rows: Captioned
+) -> None:
+    base, widths = load_image_base(folders[family], CPU), list[int]()
+    base.pipeline.vae.decoder.register_forward_pre_hook(lambda _, given: widths.append(given[0].shape[0]))
+    together = redraw(base, rows.images[0], rows.captions[0], HOW, seed=7)
+    assert set(widths) == {4}  # two seeds, with the caption and with none
+    widths.clear()
+    in_parts = redraw(base, rows.images[0], rows.captions[0], replace(HOW, call_pixels=3 * PIXELS**2), seed=7)
+    assert widths == [3, 1] * 2  # at both strengths
+    assert in_parts.error == pytest.approx(together.error, abs=1e-6)
+    assert torch.allclose(in_parts.shown, together.shown, atol=1e-5)
 
 
 def test_a_family_that_nobody_knows_is_the_customers_mistake(folders: Mapping[str, Path], tmp_path: Path) -> None:

@@ -41,6 +41,22 @@ def test_an_answer_depends_on_nobody_else_in_the_batch(base: Base, prompts: list
     assert together == drawn(base, prompts, replace(SETTINGS, batch_tokens=1))
 
 
+def test_no_more_answers_are_written_at_once_than_fit(base: Base, prompts: list[list[int]]) -> None:
+    widths: list[int] = []
+    many = replace(SETTINGS, samples=10)
+    longest = max(map(len, prompts)) + 12
+    with base.model.register_forward_pre_hook(
+        lambda _, __, given: widths.append(given["input_ids"].shape[0]), with_kwargs=True
+    ):
+        parts = drawn(base, prompts, replace(many, batch_tokens=4 * longest))
+        assert max(widths) > 4  # of shorter prompts more fit
+        widths.clear()
+        longest_alone = drawn(base, prompts[-1:], replace(many, batch_tokens=4 * longest))
+        assert max(widths) == 4  # 4, 4 and 2
+    assert parts == drawn(base, prompts, many)
+    assert longest_alone == parts[-1:]
+
+
 def test_the_same_seed_gives_the_same_answers_and_another_one_others(base: Base, prompts: list[list[int]]) -> None:
     assert drawn(base, prompts) == drawn(base, prompts)
     assert drawn(base, prompts) != drawn(base, prompts, seed=2)

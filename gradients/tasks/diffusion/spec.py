@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 50
 MOST_LOOKED_AT = 200  # with repeated ones
 LONGEST_CAPTION = 1000  # characters
+MOST_WORK = 2500  # denoising steps of 512 pixels a side, to measure an image; four times the defaults at 1024
 NEAR = 6.0  # of 255: thumbnails that differ less show the same image (README)
 
 Strength = Annotated[float, Field(gt=0, le=1)]
@@ -58,6 +59,18 @@ class DiffusionParameters(BaseModel):
     def _a_step_at_every_strength(self) -> Self:
         if self.steps * min(self.strengths) < 1:
             raise ValueError("the weakest strength needs at least one step: raise steps, or the strength")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        """All entrants' images are redrawn while the market waits."""
+        steps = 2 * self.seeds * sum(max(1, int(self.steps * strength)) for strength in self.strengths)
+        work = steps * (self.resolution / 512) ** 2
+        if work > MOST_WORK:
+            raise ValueError(
+                f"measuring one image would take {work:,.0f} denoising steps of 512 pixels a side, and {MOST_WORK:,} are the most: "
+                "turn down resolution, steps, seeds, or the number of strengths"
+            )
         return self
 
 

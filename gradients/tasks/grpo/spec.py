@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
 
 from gradients.domain.evaluation import MetricName
 from gradients.domain.json import canonical
@@ -17,10 +17,14 @@ from gradients.tasks.grpo.rewards.answers import ExactAnswer, NumericAnswer, las
 from gradients.tasks.grpo.rewards.asserts import expectations
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import AnyReward
+from gradients.tasks.grpo.rewards.patterns import LONGEST_SECONDS, RegularExpression
 from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_function
 from gradients.tasks.sources import numbers
 
 TRIED_ROWS = 5
+MOST_WRITTEN = 8192  # tokens of all answers to a prompt: some 3 million for a model
+MOST_READ = 65_536  # tokens of all answers to a prompt, each read with the prompt, twice
+MOST_JUDGING_SECONDS = 64  # for all answers to a prompt
 _JSON = TypeAdapter[JsonValue](JsonValue)
 
 
@@ -57,6 +61,18 @@ class GrpoParameters(BaseModel):
         default=0.04, ge=0.001, le=10, description="what a nat per token away from the base costs; never nothing"
     )
 
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        """Every entrant answers up to 400 prompts while the market waits."""
+        written, read = self.max_new_tokens, self.max_tokens + self.max_new_tokens
+        judged = sum(_seconds(reward) for reward in self.rewards)
+        _check_most(self.samples * written, MOST_WRITTEN, "samples times max_new_tokens")
+        _check_most(self.samples * read, MOST_READ, "samples times (max_tokens plus max_new_tokens)")
+        _check_most(
+            self.samples * judged, MOST_JUDGING_SECONDS, "samples times the rewards' cpu_seconds (1 for each pattern)"
+        )
+        return self
+
     def references(self) -> dict[str, bool]:
         """column -> whether it must be text, of all columns that some reward reads."""
         columns: dict[str, bool] = {}
@@ -68,6 +84,20 @@ class GrpoParameters(BaseModel):
             elif isinstance(reward, Function):
                 columns = {**dict.fromkeys(reward.columns, False), **columns}
         return columns
+
+
+def _seconds(reward: AnyReward) -> float:
+    """What judging an answer may take."""
+    if isinstance(reward, PythonTests | Function):
+        return reward.cpu_seconds
+    return LONGEST_SECONDS if isinstance(reward, RegularExpression) else 0.0
+
+
+def _check_most(value: float, most: int, what: str) -> None:
+    if value > most:
+        raise ValueError(
+            f"{what} is {value:,.0f}, more than can be measured for every prompt; at most {most:,}: turn one down"
+        )
 
 
 class GrpoRow(BaseModel):

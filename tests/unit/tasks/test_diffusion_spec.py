@@ -147,5 +147,25 @@ def test_parameters_that_cannot_be_measured_are_refused(wrong: dict[str, object]
         DIFFUSION.schema.model_validate(wrong)
 
 
+@pytest.mark.parametrize(
+    "much",
+    [
+        {"resolution": 1536, "seeds": 4},
+        {"seeds": 10, "steps": 100},
+        {"strengths": [number / 10 for number in range(1, 10)], "seeds": 10, "steps": 50},
+    ],
+)
+def test_more_work_than_can_be_done_for_every_entrant_is_refused_with_what_to_turn_down(
+    much: dict[str, object],
+) -> None:
+    with pytest.raises(ValidationError, match="turn down resolution, steps, seeds, or the number of strengths"):
+        DIFFUSION.schema.model_validate(much)
+
+
+@pytest.mark.parametrize("usual", [{}, {"resolution": 1024}, {"resolution": 1536}, {"seeds": 10, "steps": 50}])
+def test_the_usual_work_is_taken_at_every_resolution(usual: dict[str, object]) -> None:
+    assert DIFFUSION.schema.model_validate(usual)
+
+
 def test_of_ten_pictures_three_are_held_out_and_of_fifty_ten() -> None:
     assert [DIFFUSION.split_sizes.held_out(rows) for rows in (10, 20, 50)] == [3, 4, 10]

@@ -7,6 +7,7 @@ import decimal
 import itertools
 import json
 import math
+import re
 import time
 from collections.abc import Sequence
 
@@ -487,6 +488,35 @@ def test_parameters_that_make_no_task_are_refused(given_parameters: dict[str, Js
 )
 def test_braces_that_count_nothing_are_quoted(pattern: str, answer: str) -> None:
     assert score(reward("regular_expression", pattern=pattern, where="whole"), answer) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "knobs"),
+    [
+        ({"samples": 64, "max_new_tokens": 129}, "samples times max_new_tokens is 8,256"),
+        ({"samples": 2, "max_new_tokens": 8192}, "samples times max_new_tokens"),
+        ({"samples": 1, "max_tokens": 131_072}, "max_tokens plus max_new_tokens"),
+        ({"samples": 2, "rewards": [{"kind": "python_tests", "cpu_seconds": 60}]}, "cpu_seconds"),
+        ({"samples": 33, "rewards": [{"kind": "regular_expression", "pattern": "a"}] * 2}, "cpu_seconds"),
+    ],
+)
+def test_what_could_not_be_measured_in_time_is_refused_with_what_to_turn_down(
+    asked: dict[str, JsonValue], knobs: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(knobs)):
+        GrpoParameters.model_validate({"rewards": [SHORT], **asked})
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"samples": 64, "max_new_tokens": 128},
+        {"samples": 1, "max_new_tokens": 8192, "max_tokens": 57_344},
+        {"samples": 16, "rewards": [{"kind": "python_tests"}, {"kind": "function", "source": COUNTS_E}]},
+    ],
+)
+def test_what_can_be_measured_in_time_is_taken(asked: dict[str, JsonValue]) -> None:
+    assert GrpoParameters.model_validate({"rewards": [SHORT], **asked}).samples == asked["samples"]
 
 
 def test_reading_a_customers_function_does_not_run_it() -> None:
