@@ -51,7 +51,8 @@ class TaskType:
 
     `schema` checks the customer's parameters and gives them their normal form. `clean` maps the source's columns to the type's own, drops
     what is empty or repeated, and raises DatasetInvalid with row numbers for what is malformed. `text` is what a row is compared by when
-    near-duplicates are looked for. `measure` and `train` name worker functions (see jobs.py) that only worker processes import.
+    near-duplicates are looked for; rows for which `group` says the same, such as the prompt of several answers, are held out or trained
+    on together. `measure` and `train` name worker functions (see jobs.py) that only worker processes import.
 
     A type with data beside the data set names the parameters that say where it is in `sources`; whoever uploads data sets uploads these
     too. `enrich` then brings it into the cleaned rows, before they are split; its bytes are the salt that its random choices come from.
@@ -70,4 +71,5 @@ class TaskType:
     split_sizes: SplitSizes = SplitSizes()
     row_bytes: int = 1_000_000  # characters of one row in its source
     sources: tuple[str, ...] = ()
+    group: Callable[[Row], str] | None = None
     enrich: Callable[[Sequence[Numbered], BaseModel, bytes, ReadSource], Cleaned] | None = None

@@ -55,7 +55,7 @@ def prepare(
     read = _reader(kind, limits, access)
     rows = read(cast(JsonValue, request.dataset))
     cleaned = _clean(kind, rows, request, salt, read)
-    sides = split(cleaned.rows, text=kind.text, salt=salt, sizes=kind.split_sizes)
+    sides = split(cleaned.rows, text=kind.text, group=kind.group, salt=salt, sizes=kind.split_sizes)
     made = _made_up(writer, kind, rows, sides, request, salt) if writer else Made((), {})
     train = _write(folder / TRAIN_FILE, sides.train)
     heldout = _write(folder / HELDOUT_FILE, (*sides.heldout, *made.rows))
@@ -116,7 +116,8 @@ def _made_up(
         [rows[row.number - 1] for row in sides.train],
         clean=lambda made: kind.clean(made, parameters),
         text=kind.text,
-        known=[kind.text(row.row) for row in (*sides.train, *sides.heldout)],
+        group=kind.group,
+        known=[row.row for row in (*sides.train, *sides.heldout)],
         after=len(rows),
         seed=int.from_bytes(hashlib.sha256(salt + b"made up").digest()[:8], "big"),
     )

@@ -18,7 +18,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from gradients.domain.json import JsonObject, canonical
-from gradients.errors import DatasetInvalid, OutsideError
+from gradients.errors import CustomerError, DatasetInvalid, OutsideError
 from gradients.log import get_logger
 from gradients.tasks.access import Writer
 from gradients.tasks.base import Cleaned, Numbered, Row
@@ -72,28 +72,33 @@ def make_up(
     *,
     clean: Callable[[Sequence[Row]], Cleaned],
     text: Callable[[Row], str],
-    known: Sequence[str],
+    known: Sequence[Row],
     after: int,
     seed: int,
+    group: Callable[[Row], str] | None = None,
 ) -> Made:
     """At most `writer.rows` rows that are fit for the task. Never raises for what the endpoint does or says.
 
     Args:
         examples: train rows as their source gave them.
-        clean: gives rows of the source their normal form; raises DatasetInvalid.
+        clean: gives rows of the source their normal form; raises CustomerError.
         text: what a row in its normal form is compared by.
-        known: the texts of all rows of both sides.
+        known: all rows of both sides.
         after: rows of the source; the numbers of made-up rows go on from there.
         seed: draws the examples.
+        group: rows for which it says the same belong on one side, so one that belongs with a known row is not taken.
     """
     dropped = Counter[str]()
     cleaned: list[Row] = []
     for given in _asked(writer, examples, seed):
         try:
             cleaned += [fit.row for fit in clean([_row(given)]).rows]
-        except DatasetInvalid:
+        except CustomerError:  # TaskInvalid too: a customer's chat template may refuse a conversation of this length
             dropped[MALFORMED] += 1
-    fresh = _fresh([normalised(text(row)) for row in cleaned], [normalised(text) for text in known])
+    fresh = _fresh([normalised(text(row)) for row in cleaned], [normalised(text(row)) for row in known])
+    if group is not None:
+        taken = {normalised(group(row)) for row in known}
+        fresh = [position for position in fresh if normalised(group(cleaned[position])) not in taken]
     dropped[NEAR] += len(cleaned) - len(fresh)
     rows = tuple(Numbered(number, cleaned[i]) for number, i in enumerate(fresh, start=after + 1))
     log.info("rows_made_up", asked=writer.rows, kept=len(rows), dropped=dict(dropped))

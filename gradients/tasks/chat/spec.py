@@ -135,6 +135,12 @@ def text(row: Row) -> str:
     return "\n".join(f"{each['prompt']} {each['completion']}" for each in exchanges)
 
 
+def group(row: Row) -> str:
+    """Conversations in which the same is asked belong together: each one's answers say much about the others'."""
+    exchanges = cast(Sequence[dict[str, str]], row["exchanges"])
+    return "\n".join([str(row["system"] or ""), *(each["prompt"] for each in exchanges)])
+
+
 def _dialogues(rows: Sequence[Row], asked: ChatParameters) -> list[_Found]:
     """Every row's conversation. Raises DatasetInvalid that names all rows with the first kind of mistake."""
     found: list[_Found] = []
@@ -176,6 +182,7 @@ CHAT = TaskType(
     schema=ChatParameters,
     clean=clean,
     text=text,
+    group=group,
     metric=MetricName("assistant cross-entropy", "nats/token", 1, "lower"),
     measure="gradients.tasks.chat.metric:measure",
     train="gradients.tasks.chat.trainer:train",

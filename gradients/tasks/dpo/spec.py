@@ -87,8 +87,13 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
 
 
 def text(row: Row) -> str:
-    """What rows are compared by: the prompt and the chosen answer. Rejected ones are often drawn from other rows' chosen ones."""
-    return f"{row['prompt']} {row['chosen']}"
+    """What rows are compared by: all three parts."""
+    return f"{row['prompt']} {row['chosen']} {row['rejected']}"
+
+
+def group(row: Row) -> str:
+    """Pairs of one prompt belong together: each one's chosen answer may be another one's rejected."""
+    return f"{row['system'] or ''}\n{row['prompt']}"
 
 
 def _normal_form(cells: dict[str, str], asked: DpoParameters) -> Row:
@@ -120,6 +125,7 @@ DPO = TaskType(
     schema=DpoParameters,
     clean=clean,
     text=text,
+    group=group,
     metric=MetricName("DPO loss against the base", "nats/pair", 1, "lower"),
     measure="gradients.tasks.dpo.metric:measure",
     train="gradients.tasks.dpo.trainer:train",

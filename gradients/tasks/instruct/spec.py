@@ -84,6 +84,11 @@ def text(row: Row) -> str:
     return f"{row['prompt']} {row['completion']}"
 
 
+def group(row: Row) -> str:
+    """Several answers to one prompt belong together: each says much about the others."""
+    return f"{row['system'] or ''}\n{row['prompt']}"
+
+
 def _normal_form(cells: dict[str, str], asked: InstructParameters) -> Row:
     template = asked.format if cells.get("input") else asked.no_input_format
     prompt = _PLACEHOLDER.sub(lambda match: cells.get(match.group(1), ""), template).strip()
@@ -96,6 +101,7 @@ INSTRUCT = TaskType(
     schema=InstructParameters,
     clean=clean,
     text=text,
+    group=group,
     metric=MetricName("completion cross-entropy", "nats/token", 1, "lower"),
     measure="gradients.tasks.instruct.metric:measure",
     train="gradients.tasks.instruct.trainer:train",

@@ -123,6 +123,11 @@ def text(row: Row) -> str:
     return f"{row['question']} {row['answer']}"
 
 
+def group(row: Row) -> str:
+    """Several answers to one question belong together."""
+    return str(row["question"])
+
+
 def _with_placeholders(text: str, *, must: set[str], may: set[str]) -> str:
     """The template, when it is one; a template is never formatted by Python itself."""
     used = set(PLACEHOLDER.findall(text))
@@ -139,6 +144,7 @@ RAG = TaskType(
     schema=RagParameters,
     clean=clean,
     text=text,
+    group=group,
     metric=MetricName("answer cross-entropy given passages", "nats/token", 1, "lower"),
     measure="gradients.tasks.rag.metric:measure",
     train="gradients.tasks.rag.trainer:train",

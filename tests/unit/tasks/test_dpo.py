@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from pydantic import JsonValue, ValidationError
 
 from gradients.errors import DatasetInvalid
 from gradients.tasks.base import Row
-from gradients.tasks.dpo.spec import DPO, DpoParameters, clean, text
+from gradients.tasks.dpo.spec import DPO, DpoParameters, clean, group, text
+from gradients.tasks.splits import split
 
 
 def _parameters(**given: JsonValue) -> DpoParameters:
@@ -86,8 +89,30 @@ def test_a_mapping_to_a_column_that_is_not_there_is_explained() -> None:
         _cleaned(_row("a"), columns={"chosen": "better"})
 
 
-def test_rows_are_compared_by_prompt_and_chosen_answer() -> None:
-    assert text({"system": "s", "prompt": "p", "chosen": "c", "rejected": "r"}) == "p c"
+def test_pairs_of_one_prompt_are_told_apart_by_either_answer_and_belong_together() -> None:
+    pair = {"system": "s", "prompt": "p", "chosen": "c", "rejected": "r"}
+    assert text(pair) != text({**pair, "rejected": "q"})
+    assert group(pair) == group({**pair, "chosen": "r", "rejected": "q"}) != group({**pair, "prompt": "o"})
+    assert group(pair) != group({**pair, "system": None})
+
+
+def _ranked(prompts: int) -> list[Row]:
+    """Four answers a prompt, each better than those behind it: six pairs."""
+    answers = [[f"{prompt} {rank} fine" for rank in "abcd"] for prompt in range(prompts)]
+    return [
+        _row(f"Question number {prompt}?", better, worse)
+        for prompt, ranked in enumerate(answers)
+        for better, worse in itertools.combinations(ranked, 2)
+    ]
+
+
+def test_a_held_out_prompt_is_in_no_train_pair_and_no_pair_is_lost() -> None:
+    """Of 60 prompts with six pairs each a tenth is held out: six whole prompts."""
+    sides = split(clean(_ranked(60), _parameters()).rows, text=text, group=group, salt=b"s" * 32)
+    train, heldout = ({str(row.row["prompt"]) for row in side} for side in (sides.train, sides.heldout))
+    assert not train & heldout
+    assert (len(heldout), len(sides.heldout), len(sides.train)) == (6, 36, 324)
+    assert sum(sides.removed.values()) == 0
 
 
 def test_the_metric_names_its_version() -> None:

@@ -144,3 +144,54 @@ def test_too_few_rows_to_train_on_are_refused() -> None:
     ) as caught:
         _split(texts)
     assert caught.value.code == "too_few_rows"
+
+
+def _in_groups(counts: list[int], salt: bytes = SALT) -> Split:
+    """Texts of a few words, so many of each group."""
+    texts = iter(_sentences(sum(counts), words=6))
+    rows: list[Row] = [
+        {"text": next(texts), "group": f"Group {n}"} for n, count in enumerate(counts) for _ in range(count)
+    ]
+    numbered = [Numbered(number, row) for number, row in enumerate(rows, start=1)]
+    return split(numbered, text=_text, group=lambda row: str(row["group"]), salt=salt)
+
+
+@settings(max_examples=25, deadline=None)
+@given(counts=st.lists(st.integers(1, 15), min_size=64, max_size=80), salt=st.binary(min_size=32, max_size=32))
+def test_groups_stand_on_one_side_and_the_held_out_side_keeps_its_size(counts: list[int], salt: bytes) -> None:
+    sides = _in_groups(counts, salt)
+    held, trained = ({str(row.row["group"]) for row in side} for side in (sides.heldout, sides.train))
+    assert not held & trained
+    assert len(sides.heldout) == SIZES.held_out(sum(counts))
+    assert len(sides.train) + len(sides.heldout) + sum(sides.removed.values()) == sum(counts)
+    assert sides.removed["belong with held-out rows"] < max(counts)
+
+
+def test_a_group_of_more_rows_than_are_held_out_is_drawn_row_by_row() -> None:
+    """One prompt for all rows says nothing about which of them belong together."""
+    sides = _in_groups([200])
+    assert (len(sides.heldout), len(sides.train)) == (20, 180)
+
+
+def test_rows_of_one_group_may_be_nearly_the_same_but_not_equal() -> None:
+    """A long prompt makes all its answers near-duplicates; punctuation makes no other answer."""
+    [prompt] = _sentences(1, words=30, seed=8)
+    own = [f"{prompt} yes", f"{prompt} no", f"{prompt} No!"]
+    texts = [*_sentences(100), *own]
+    sides = split(_rows(texts), text=_text, group=lambda row: _text(row)[:60], salt=SALT)
+    assert sum(prompt in text for text in _texts(sides.train) | _texts(sides.heldout)) == 2
+    assert sides.removed["nearly repeated"] == 1
+
+
+@pytest.mark.parametrize("templates", [2, 3])
+def test_a_few_templates_for_all_rows_leave_every_row(templates: int) -> None:
+    instructions = _sentences(templates, words=60, seed=7)
+    sides = _split([f"{instructions[i % templates]} {text}" for i, text in enumerate(_sentences(300, words=5))])
+    assert (len(sides.heldout), sides.removed["nearly repeated"]) == (30, 0)
+    assert len(sides.train) > 260  # a few go on with the same word behind the same instruction, which is an overlap
+
+
+def test_sums_that_differ_in_their_operator_are_different_rows() -> None:
+    sums = [f"{a} {op} {b}" for a in range(10) for op in "+-*/" for b in range(10)]
+    sides = _split(sums)
+    assert (len(sides.train), len(sides.heldout)) == (360, 40)

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from gradients.tasks.access import Writer
 from gradients.tasks.base import Cleaned, Row
+from gradients.tasks.chat.spec import CHAT, ChatParameters
 from gradients.tasks.instruct.spec import INSTRUCT, InstructParameters
 from gradients.tasks.synthesis import MALFORMED, NEAR, Made, make_up
 from gradients.testing.loopback_site import Page, Request, Site, loopback_site
@@ -21,8 +22,9 @@ from gradients.testing.loopback_site import Page, Request, Site, loopback_site
 TRAIN: list[Row] = [
     {"instruction": f"Name the capital of region {i} in the old atlas", "output": f"Town {i}"} for i in range(40)
 ]
-KNOWN = [f"{row['instruction']} {row['output']}" for row in TRAIN] + ["Which bird sings at night near the mill? An owl"]
 PARAMETERS = InstructParameters()
+HELD_OUT: Row = {"instruction": "Which bird sings at night near the mill?", "output": "An owl"}
+KNOWN = [row.row for row in INSTRUCT.clean([*TRAIN, HELD_OUT], PARAMETERS).rows]
 
 
 def _clean(rows: Sequence[Row]) -> Cleaned:
@@ -42,10 +44,17 @@ def _writing(rows: Sequence[JsonValue]) -> Callable[[Request], Page]:
     return lambda _: _saying(json.dumps(rows))
 
 
-def _made(answer: Callable[[Request], Page], *, rows: int = 8, examples: Sequence[Row] = TRAIN) -> tuple[Made, Site]:
+def _made(
+    answer: Callable[[Request], Page],
+    *,
+    rows: int = 8,
+    examples: Sequence[Row] = TRAIN,
+) -> tuple[Made, Site]:
     with loopback_site(answer) as site:
         writer = Writer(f"{site.url}/v1/", "some-model", rows, key="canary")
-        made = make_up(writer, examples, clean=_clean, text=INSTRUCT.text, known=KNOWN, after=100, seed=5)
+        made = make_up(
+            writer, examples, clean=_clean, text=INSTRUCT.text, group=INSTRUCT.group, known=KNOWN, after=100, seed=5
+        )
     return made, site
 
 
@@ -104,6 +113,39 @@ def test_what_is_near_a_row_of_either_side_or_another_one_is_dropped() -> None:
     made, _ = _made(_writing([dict(TRAIN[3]), held_out, _fresh(1), again, _fresh(2)]))
     assert [row.row["completion"] for row in made.rows] == ["It is 1", "It is 2"]
     assert made.dropped == {NEAR: 3}
+
+
+def test_another_answer_to_what_a_known_row_asks_is_dropped() -> None:
+    other: JsonValue = {
+        "instruction": "which bird sings at night near the MILL?",
+        "output": "A nightingale of great age and fame",
+    }
+    made, _ = _made(_writing([other, _fresh(1)]))
+    assert [row.row["completion"] for row in made.rows] == ["It is 1"]
+    assert made.dropped == {NEAR: 1}
+
+
+def test_fifty_copies_of_a_train_row_are_all_near_it() -> None:
+    """What the copies share is more than ten rows', and yet no template."""
+    copies: list[JsonValue] = [{**TRAIN[3], "output": f"Town 3 number {n}"} for n in range(50)]
+    answers = iter([_saying(json.dumps(copies[n : n + 8])) for n in range(0, 50, 8)])
+    made, _ = _made(lambda _: next(answers), rows=50)
+    assert made.dropped == {NEAR: 50}
+
+
+def test_a_row_that_the_task_as_such_cannot_take_is_dropped_too() -> None:
+    """A chat template that refuses long conversations does so with TaskInvalid, not DatasetInvalid."""
+
+    def clean(rows: Sequence[Row]) -> Cleaned:
+        chat = ChatParameters(
+            template="{% for m in messages %}{{ m.content }}{% if loop.index > 2 %}{{ 1 / 0 }}{% endif %}{% endfor %}"
+        )
+        return CHAT.clean([{"conversations": row["turns"]} for row in rows], chat)
+
+    long: list[JsonValue] = [{"role": role, "content": f"word {number}"} for number in range(2) for role in ("user", "assistant")]
+    with loopback_site(_writing([{"turns": long}, {"turns": long[:2]}])) as site:
+        made = make_up(Writer(site.url, "model", 8), TRAIN, clean=clean, text=CHAT.text, known=[], after=100, seed=5)
+    assert (len(made.rows), made.dropped) == (1, {MALFORMED: 1})
 
 
 @pytest.mark.parametrize(
