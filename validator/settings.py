@@ -38,7 +38,9 @@ class MeasureSettings(Section):
     """How submissions are measured."""
 
     threads: int = Field(default=1, ge=1, description="CPU threads of the evaluation worker")
-    deadline_seconds: float = Field(default=3600.0, gt=0, description="wall time of one evaluation job")
+    deadline_seconds: float = Field(
+        default=3600.0, gt=0, description="wall time of an evaluation job, for each of its entrants"
+    )
 
 
 class EstimateSettings(Section):

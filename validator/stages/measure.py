@@ -88,7 +88,7 @@ class MeasureStage:
             function=kind.measure,
             arguments=self._arguments(claim, entrants, base.folder, metric_seed=await self._seed(claim)),
             folder=self.folders.job(task.id, _job_name(entrants)),
-            deadline_seconds=self.settings.deadline_seconds,
+            deadline_seconds=self.settings.deadline_seconds * len(entrants),
             threads=self.settings.threads,
         )
         try:

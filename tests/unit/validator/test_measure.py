@@ -52,6 +52,7 @@ class Evaluator:
     def __init__(self, outcomes: Mapping[str, list[Outcome]]) -> None:
         self.outcomes = {entrant: list(given) for entrant, given in outcomes.items()}
         self.jobs: list[MeasureJob] = []
+        self.deadlines: list[float] = []
 
     async def run(self, job: Job, *, report: Report) -> JsonObject:
         if (finished := finished_result(job)) is not None:
@@ -59,6 +60,7 @@ class Evaluator:
         prepare_folder(job)
         asked = MeasureJob.model_validate(job.arguments)
         self.jobs.append(asked)
+        self.deadlines.append(job.deadline_seconds)
         asked.results_folder.mkdir(parents=True, exist_ok=True)
         for entrant in asked.entrants:
             report({"entrant": entrant.id, "rows_done": 0, "rows": 10})
@@ -127,6 +129,13 @@ def test_all_are_measured_in_one_job_and_the_base_comes_first(market: Market) ->
     assert {s.state for s in market.ledger.submissions.of_task(TASK)} == {SubmissionState.MEASURED}
 
 
+def test_a_job_has_time_for_each_of_its_entrants(market: Market) -> None:
+    evaluator = Evaluator(_all_good(bob=[NO_MEMORY, BETTER]))
+    market.measure(evaluator)
+    assert evaluator.ran() == [[BASE_ENTRANT, "alice", "bob", "carol"], ["bob"]]
+    assert evaluator.deadlines == [4 * 3600.0, 3600.0]
+
+
 def test_the_job_names_the_held_out_rows_the_base_and_the_repos(market: Market) -> None:
     evaluator = Evaluator(_all_good())
     market.measure(evaluator)
@@ -152,7 +161,7 @@ def test_the_seed_comes_from_the_salt_and_from_the_deadline_block_whoever_is_mea
 
 
 def test_another_deadline_block_gives_another_seed(market: Market) -> None:
-    seeds = set()
+    seeds = set[int]()
     for deadline in (WINDOW.deadline_block, WINDOW.deadline_block + 1):
         evaluator = Evaluator({**_all_good(), BASE_ENTRANT: [CRASH]})
         lease = claimed(market.ledger, TaskState.COLLECTED).lease
