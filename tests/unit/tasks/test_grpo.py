@@ -219,23 +219,25 @@ CHEAP = [
 ]
 
 
-ODD = st.sampled_from(
-    [
-        "9" * 400,
-        "-" + "9" * 5000,
-        "1e999",
-        "NaN",
-        '{"age": Infinity}',
-        '{"age": ' + "9" * 400 + "}",
-        "[" * 5000,
-        "```json\n",
-        "1," * 3000,
-        "\ud800",
-        "\x00",
-        "<a>" * 500,
-    ]
+ODD_ANSWERS = [
+    "9" * 400,
+    "-" + "9" * 5000,
+    "1e999",
+    "NaN",
+    '{"age": Infinity}',
+    '{"age": ' + "9" * 400 + "}",
+    "[" * 5000,
+    "```json\n",
+    "1," * 3000,
+    "\ud800",
+    "\x00",
+    "<a>" * 500,
+]
+ANSWERS = (
+    st.text()
+    | st.lists(st.sampled_from(ODD_ANSWERS) | st.text(max_size=5), max_size=4).map("".join)
+    | JSON.map(json.dumps)
 )
-ANSWERS = st.text() | st.lists(ODD | st.text(max_size=5), max_size=4).map("".join) | JSON.map(json.dumps)
 
 
 @given(ANSWERS, ANSWERS)
@@ -357,11 +359,24 @@ def test_python_gets_the_share_of_tests_that_it_passes(answer: str, said: float)
 
 
 @needs_sandbox
+def test_rewards_that_run_programs_lie_between_0_and_1_too() -> None:
+    cases = [
+        Case(answer, {"tests": TESTS})
+        for answer in (*ODD_ANSWERS, *(f"def add(a, b): return {odd}" for odd in ODD_ANSWERS))
+    ]
+    for asked in (reward("python_tests"), reward("function", source=ECHOES, high=9)):
+        judged = judge(asked, cases)
+        assert all(0.0 <= said <= 1.0 for said in judged.scores)
+        assert len(judged.scores) == len(cases) > len(judged.failures)
+
+
+@needs_sandbox
 def test_an_answer_may_have_functions_that_are_called_like_pythons_own() -> None:
     answer = "repr = eval = type = all = None\ndef add(a, b):\n    return a + b"
     assert score(reward("python_tests"), answer, tests=TESTS) == 1.0
 
 
+ECHOES = "def reward(completion, row):\n    return float(completion) if completion[:1].isdigit() else len(completion)"
 COUNTS_E = "def reward(completion, row):\n    return completion.count(row['letter']) - 2"
 
 
