@@ -1,4 +1,7 @@
-"""From a customer's wish to a task: checked against the type's schema, its base and its data found, then written down."""
+"""From a customer's wish to a task: checked against the type's schema, its base looked up, then written down.
+
+Only what is known in seconds is checked here. The base is fetched, and the data read, when the task is prepared.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from gradients.domain.json import Json
 from gradients.domain.task import Task, TaskId
 from gradients.log import get_logger
 from gradients.repo.bases import BaseModels
-from gradients.tasks.registry import validate_request
+from gradients.tasks.registry import task_type, validate_request
+from validator.families import check_family
 from validator.ledger import Ledger
 from validator.ledger.tasks import Also
 
@@ -20,7 +24,7 @@ log = get_logger("intake")
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Accepts tasks. Blocking: the base may have to be looked up at its hub."""
+    """Accepts tasks. Blocking: a hub may be asked whether it has the base."""
 
     ledger: Ledger
     bases: BaseModels
@@ -28,9 +32,12 @@ class Intake:
     seed: int | None = None  # set on local networks only, for runs that can be repeated
 
     def submit(self, wish: Mapping[str, Json], *, customer: str, also: Callable[[TaskId], Also] | None = None) -> Task:
-        """The new task in DRAFT, written in one transaction with `also`. Raises CustomerError when it cannot be run as asked for."""
+        """The new task in DRAFT, written in one transaction with `also`.
+
+        Raises CustomerError when it cannot be run as asked for, and OutsideError when the base's hub does not answer.
+        """
         request = validate_request(wish)
-        self.bases.resolve(request.base)
+        check_family(task_type(request.type), request.base, self.bases.look(request.base))
         task_id = TaskId(f"{request.type}-{secrets.token_hex(6)}")
         task = self.ledger.tasks.create(
             task_id, request, customer=customer, salt=self._salt(), also=also(task_id) if also else None

@@ -28,13 +28,17 @@ from gradients.repo.safetensors_header import TensorShape, read_header
 SHIPPED = Path(__file__).parent.parent / "localnet" / "assets" / "models"
 DEFAULT_CACHE = Path("~/.cache/gradients/bases")
 SMOLLM2 = "smollm2"
-FETCH_SECONDS = 3600.0
-_HUB_ID = re.compile(r"^(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[\w./-]{1,96}))?$")
+FETCH_SECONDS, LOOK_SECONDS = 3600.0, 20.0
+_HUB_ID = re.compile(r"^(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})(@(?P<revision>\w[\w./-]{0,95}))?$")
 _FILES_THAT_MATTER = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "spiece.model", "*.txt")
+MAIN = "main"
+_HUB = (sys.executable, "-m", "gradients.repo.hub")
 _NOT_PART = frozenset({"training.json"})
 # A pipeline of diffusers: its parts lie in folders. Other precisions of the same weights, and parts that draw nothing, are not loaded.
 PIPELINE_INDEX = "model_index.json"
 _NOT_LOADED = re.compile(r"safety_checker/.*|.*\.(fp16|bf16|non_ema)[.-].*")
+
+Family = Literal["language", "image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class BaseModel:
     folder: Path
     digest: str  # sha256 over names and digests of the files that matter
     parameters: int
-    family: Literal["language", "image"] = "language"
+    family: Family = "language"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,24 @@ class BaseModels:
         """
         folder = self._folder(name)
         parameters = sum(tensor.elements for tensor in _tensors(folder).values())
-        return BaseModel(name, folder, _digest(folder), parameters, "image" if _is_pipeline(folder) else "language")
+        return BaseModel(name, folder, _digest(folder), parameters, _family(folder))
+
+    def look(self, name: str) -> Family:
+        """What kind of model the base is, in seconds: of one that is not here its hub is asked for the names of its files only.
+
+        Raises ModelUnknown when there is no such base, or no model under that name, and OutsideError when its source does not answer.
+        """
+        if (folder := self._present(name)) is not None:
+            _tensors(folder)
+            return _family(folder)
+        if name == SMOLLM2:
+            return "language"
+        repo, revision = self._hub_id(name)
+        return _look(repo, revision)
+
+    def is_here(self, name: str) -> bool:
+        """Whether the base is on this machine already."""
+        return self._present(name) is not None
 
     def names(self) -> list[str]:
         """The bases that need no path and no hub."""
@@ -76,17 +97,27 @@ class BaseModels:
         return [*sorted(shipped), SMOLLM2]
 
     def _folder(self, name: str) -> Path:
-        if re.fullmatch(r"\w[\w.-]*", name) and (shipped := self.shipped / name).is_dir():
-            return shipped
+        if (folder := self._present(name)) is not None:
+            return folder
         if name == SMOLLM2:
             return self._cached(SMOLLM2, _convert_smollm2)
+        repo, revision = self._hub_id(name)
+        return self._cached(_key(repo, revision), lambda target: _download(repo, revision, target))
+
+    def _present(self, name: str) -> Path | None:
+        """The base's folder on this machine, if it is there."""
+        if re.fullmatch(r"\w[\w.-]*", name) and (shipped := self.shipped / name).is_dir():
+            return shipped
         if self.folders and (folder := Path(name).expanduser()).is_dir():
             return folder.resolve()
-        if match := _HUB_ID.match(name):
-            repo, revision = match["repo"], match["revision"] or "main"
-            return self._cached(
-                f"{repo}@{revision}".replace("/", "--"), lambda target: _download(repo, revision, target)
-            )
+        match = _HUB_ID.fullmatch(name)
+        key = _key(match["repo"], match["revision"] or MAIN) if match else SMOLLM2 if name == SMOLLM2 else None
+        return cached if key and (cached := self.cache / key).is_dir() else None
+
+    def _hub_id(self, name: str) -> tuple[str, str]:
+        """Repo and revision. Raises ModelUnknown for a name that can be none."""
+        if match := _HUB_ID.fullmatch(name):
+            return match["repo"], match["revision"] or MAIN
         raise ModelUnknown(
             f"There is no base model '{name}'",
             fix=f"Name {', '.join(self.names())}, or a Hub id such as org/name@revision"
@@ -114,6 +145,14 @@ def _alone(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _key(repo: str, revision: str) -> str:
+    return f"{repo}@{revision}".replace("/", "--")
+
+
+def _family(folder: Path) -> Family:
+    return "image" if _is_pipeline(folder) else "language"
 
 
 def _is_pipeline(folder: Path) -> bool:
@@ -168,25 +207,32 @@ def _convert_smollm2(target: Path) -> None:
 
 def _download(repo: str, revision: str, target: Path) -> None:
     """A model from its hub, data files only, in a process that has no keys of ours."""
-    _run(
-        [sys.executable, "-m", "gradients.repo.hub", repo, revision, str(target)],
-        hub_environment(),
-        f"{repo}@{revision}",
-    )
+    _run([*_HUB, "fetch", repo, revision, str(target)], hub_environment(), f"{repo}@{revision}")
 
 
-def _run(command: list[str], environment: dict[str, str], what: str) -> None:
+def _look(repo: str, revision: str) -> Family:
+    """What kind of model a hub has under this name, by the names of its files."""
+    what = f"{repo}@{revision}"
+    family = _run([*_HUB, "look", repo, revision], hub_environment(), what, seconds=LOOK_SECONDS).strip()
+    return "image" if family == "image" else "language"
+
+
+def _run(command: list[str], environment: dict[str, str], what: str, *, seconds: float = FETCH_SECONDS) -> str:
+    """What the command printed."""
     try:
         run = subprocess.run(  # noqa: S603 (our own modules; names are checked by pattern)
-            command, env=environment, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False
+            command, env=environment, capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise OutsideError(f"The base {what} was not here after {FETCH_SECONDS:.0f} s") from error
+        fix = "Is its source reachable? Try again later"
+        raise OutsideError(f"The source of the base {what} did not answer in {seconds:.0f} s", fix=fix) from error
     if run.returncode == 0:
-        return
+        return run.stdout
     problem = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
     if run.returncode == EXIT_NO_ROOM:
         raise DiskFull(f"There is no room for the base {what}", fix="Free some space")
     if run.returncode == EXIT_REFUSED:
         raise ModelUnknown(f"The base {what} cannot be used: {problem}")
-    raise OutsideError(f"The base {what} could not be fetched: {problem}", fix="Is its source reachable?")
+    raise OutsideError(
+        f"The source of the base {what} does not answer: {problem}", fix="Is it reachable? Try again later"
+    )

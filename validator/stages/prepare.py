@@ -7,13 +7,13 @@ import shutil
 from dataclasses import dataclass
 
 from gradients.domain.task import Prepared, TaskState
-from gradients.errors import TaskInvalid
 from gradients.log import get_logger
 from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
 from gradients.tasks.access import OUTSIDERS, Access, Writer
 from gradients.tasks.preparation import prepare
 from gradients.tasks.registry import task_type
+from validator.families import check_family
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
@@ -43,10 +43,7 @@ class PrepareStage:
     def _prepare(self, claim: Claim) -> Prepared:
         request, folder = claim.task.request, self.folders.prepared(claim.task.id)
         base, kind = self.bases.resolve(request.base), task_type(request.type)
-        if base.family != kind.base_family:
-            raise TaskInvalid(
-                f"{request.base} is no {kind.base_family} model", fix=f"Tasks of type {kind.name} fine-tune one"
-            )
+        check_family(kind, request.base, base.family)
         data = prepare(kind, request, salt=claim.salt, folder=folder, access=self.access, writer=self.writer)
         for file in (data.train_file, data.heldout_file):
             self.store.add_file(file)

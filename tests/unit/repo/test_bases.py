@@ -134,15 +134,31 @@ def test_a_base_is_the_same_whatever_is_said_about_its_training(tiny: Path, base
 
 
 @pytest.mark.parametrize(
-    "name", ["", "unknown", "..", "/nowhere/at/all", "a b/c d", "org/name@", "https://hub/x", "org/na/me"]
+    "name",
+    [
+        "",
+        "unknown",
+        "..",
+        "/nowhere/at/all",
+        "a b/c d",
+        "org/name@",
+        "https://hub/x",
+        "org/na/me",
+        "../x",
+        "a/..",
+        "a/b\n",
+    ],
 )
 def test_a_name_that_nothing_has_is_refused_with_what_there_is(name: str, bases: BaseModels) -> None:
     bases.shipped.mkdir()
 
     with pytest.raises(ModelUnknown) as caught:
         bases.resolve(name)
+    with pytest.raises(ModelUnknown) as seen:
+        bases.look(name)
 
     assert caught.value.blame is Blame.CUSTOMER
+    assert str(seen.value) == str(caught.value)
 
 
 @pytest.mark.parametrize("spoilt", ["config.json", "model.safetensors"])
@@ -187,6 +203,44 @@ def test_a_base_comes_from_a_hub_without_its_code(hub: Path, tiny: Path, bases: 
     assert {file.suffix for file in base.folder.iterdir()} <= {".safetensors", ".json", ".jinja"}
 
 
+def test_a_hub_is_asked_for_the_kind_of_a_base_and_nothing_is_fetched(
+    hub: Path, pipeline: Path, bases: BaseModels
+) -> None:
+    shutil.copytree(pipeline, hub.parent / "drawing")
+
+    assert (bases.look("org/tiny"), bases.look("org/drawing")) == ("language", "image")
+    assert not bases.cache.exists()
+    assert not bases.is_here("org/tiny")
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"), [("config.json", "neither config.json"), ("model.safetensors", "no *.saf")]
+)
+def test_a_hub_that_has_no_model_under_a_name_is_found_out_at_a_look(
+    missing: str, said: str, hub: Path, bases: BaseModels
+) -> None:
+    (hub / missing).unlink()
+
+    with pytest.raises(ModelUnknown) as caught:
+        bases.look("org/tiny")
+
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["org/other", "org/tiny@no-such-revision"])
+def test_what_a_hub_does_not_have_is_found_out_at_a_look(name: str, hub: Path, bases: BaseModels) -> None:
+    with pytest.raises(ModelUnknown):
+        bases.look(name)
+
+
+def test_a_look_at_what_is_here_asks_no_hub(hub: Path, tiny: Path, pipeline: Path, bases: BaseModels) -> None:
+    bases.resolve("org/tiny")
+    shutil.rmtree(hub)
+
+    assert bases.is_here("org/tiny")
+    assert [bases.look(name) for name in ("org/tiny", str(tiny), str(pipeline))] == ["language", "language", "image"]
+
+
 def test_a_base_that_was_fetched_once_needs_no_hub(hub: Path, bases: BaseModels) -> None:
     first = bases.resolve("org/tiny")
     shutil.rmtree(hub)
@@ -207,7 +261,7 @@ def test_what_a_hub_does_not_have_is_the_customers_mistake(name: str, hub: Path,
         bases.resolve(name)
 
     assert caught.value.blame is Blame.CUSTOMER
-    assert [path.name for path in bases.cache.iterdir() if not path.name.startswith(".")] == []
+    assert [path.name for path in bases.cache.glob("*") if not path.name.startswith(".")] == []
 
 
 def test_a_hub_that_does_not_answer_is_the_outsides_fault(
@@ -216,10 +270,11 @@ def test_a_hub_that_does_not_answer_is_the_outsides_fault(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.2:9")  # the port of discard, where nobody listens
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
 
-    with pytest.raises(OutsideError) as caught:
-        bases.resolve("org/tiny")
+    for ask in (bases.look, bases.resolve):
+        with pytest.raises(OutsideError, match=r"The source of the base org/tiny@main does not answer") as caught:
+            ask("org/tiny")
 
-    assert caught.value.blame is Blame.OUTSIDE
+        assert caught.value.blame is Blame.OUTSIDE
 
 
 def test_a_base_is_fetched_once_however_many_ask(hub: Path, bases: BaseModels) -> None:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from gradients.clock import SystemClock
 from gradients.domain.json import Json
 from gradients.domain.task import TaskState
-from gradients.errors import ModelUnknown, SetupError, TaskInvalid
+from gradients.errors import ModelUnknown, OutsideError, SetupError, TaskInvalid
 from gradients.repo.bases import BaseModels
+from gradients.testing.loopback_hub import loopback_hub
+from gradients.testing.tiny_models import write_tiny_llama
 from tests.unit.validator.market import claimed, tiny_bases
 from validator.intake import Intake
 from validator.ledger import Ledger
@@ -42,7 +44,13 @@ def test_a_wish_becomes_a_draft_in_its_normal_form_and_somebody_is_told(ledger: 
 
 
 @pytest.mark.parametrize(
-    ("changes", "error"), [({"hours": -1}, TaskInvalid), ({"base": "no-such-model"}, ModelUnknown)]
+    ("changes", "error"),
+    [
+        ({"hours": -1}, TaskInvalid),
+        ({"base": "no-such-model"}, ModelUnknown),
+        ({"base": "../tiny"}, ModelUnknown),
+        ({"type": "diffusion"}, TaskInvalid),  # on a base that writes
+    ],
 )
 def test_a_wish_that_cannot_be_run_leaves_no_task(
     ledger: Ledger, bases: BaseModels, changes: dict[str, Json], error: type[Exception]
@@ -50,6 +58,25 @@ def test_a_wish_that_cannot_be_run_leaves_no_task(
     with pytest.raises(error):
         Intake(ledger, bases, lambda: None).submit(_wish(**changes), customer="acme")
     assert ledger.tasks.count() == 0
+
+
+def test_a_base_of_a_hub_is_looked_up_and_not_fetched(
+    ledger: Ledger, bases: BaseModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_llama(tmp_path / "hub" / "models" / "org" / "tiny")
+    intake = Intake(ledger, bases, lambda: None)
+    with loopback_hub(tmp_path / "hub") as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        intake.submit(_wish(base="org/tiny"), customer="acme")
+        with pytest.raises(ModelUnknown):
+            intake.submit(_wish(base="org/none"), customer="acme")
+        with pytest.raises(TaskInvalid, match="org/tiny is no image model"):
+            intake.submit(_wish(base="org/tiny", type="diffusion"), customer="acme")
+    with pytest.raises(OutsideError, match="does not answer"):
+        intake.submit(_wish(base="org/tiny"), customer="acme")
+    assert ledger.tasks.count() == 1
+    assert not bases.is_here("org/tiny")
 
 
 def test_every_task_has_a_salt_of_its_own(ledger: Ledger, bases: BaseModels) -> None:
