@@ -32,6 +32,13 @@ BT_VARIABLES = {
     "BT_WALLET_HOTKEY": ("wallet", "hotkey"),
     "BT_WALLET_PATH": ("wallet", "path"),
 }
+DEVICE_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "NVIDIA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+)
 
 
 class Section(BaseModel):
@@ -167,6 +174,11 @@ def hub_environment() -> dict[str, str]:
 def environment_without(*prefixes: str) -> dict[str, str]:
     """The environment to hand to a child process, less every variable that starts with one of `prefixes`."""
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
+
+
+def device_environment() -> dict[str, str]:
+    """The variables that say which accelerators are this process's, as they were given; workers get them too."""
+    return {name: os.environ[name] for name in DEVICE_VARIABLES if name in os.environ}
 
 
 def _existing(file: Path | None) -> Path | None:

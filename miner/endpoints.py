@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fastapi import FastAPI, Request, Response
 
@@ -19,15 +20,18 @@ from gradients.domain.commitment import prove
 from gradients.domain.json import JsonObject
 from gradients.errors import GradientsError, PeerRefused
 from gradients.log import get_logger
-from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.tasks.jobs import TrainProgress
 from miner.attempt import REPO
+from miner.bases import KnownBases
 from miner.choose import Situation, against_start, choose
 from miner.journal import Journal, Record, openings
 from miner.memory import Memory, bytes_to_train
 from miner.plan import Recipe, make_plan
 from miner.settings import MinerSettings
+
+MOST_TOLD = 200  # characters of a problem
+_PATH = re.compile(r"(?<![\w:/])(~|\.{1,2})?(/[^\s/:;,)'\"]+){2,}/?")  # not org/name, and no URL
 
 log = get_logger("endpoints")
 
@@ -39,7 +43,7 @@ class Endpoints:
     journal: Journal
     gateway: ChainGateway
     view: ChainView
-    bases: BaseModels
+    bases: KnownBases
     settings: MinerSettings
     recipe: Recipe
     memory: Memory
@@ -53,8 +57,18 @@ class Endpoints:
         self.progress[task_id] = TrainProgress.model_validate(progress)
 
     async def offer(self, offer: Offer) -> OfferAnswer:
-        """Whether this miner would train the task."""
-        return choose(offer, await self._situation(offer), self.settings, recipe=self.recipe.name)
+        """Whether this miner would train the task. A base is fetched only for a task that is taken if the base is what the offer says."""
+        announced = self._situation(offer, offer.base_digest, offer.base_parameters)
+        answer = choose(offer, announced, self.settings, recipe=self.recipe.name)
+        if not answer.accepted:
+            return answer
+        try:
+            base = await self.bases.find(offer.base)
+        except GradientsError as error:
+            situation = replace(announced, base_digest=None, base_problem=_told(str(error)))
+        else:
+            situation = self._situation(offer, base.digest, base.parameters)
+        return choose(offer, situation, self.settings, recipe=self.recipe.name)
 
     async def start(self, start: Start, caller: Caller) -> StartAnswer:
         """Begin, unless the task was begun already: the same start twice is answered twice and begun once."""
@@ -81,7 +95,7 @@ class Endpoints:
                 "fraction": 1.0 if record.manifest else last.fraction if last else 0.0,
                 "step": last.step if last else 0,
                 "loss": last.loss if last else None,
-                "problem": record.failure or "",
+                "problem": _told(record.failure or ""),
             }
         )
 
@@ -107,7 +121,7 @@ class Endpoints:
         if self.view.block <= record.start.deadline_block:
             raise PeerRefused(f"Sealed until block {record.start.deadline_block} has passed", code="sealed")
         if record.manifest is None or record.phase != "committed":
-            raise PeerRefused(record.failure or "There is no submission", code="no_submission")
+            raise PeerRefused(_told(record.failure or "There is no submission"), code="no_submission")
         return record, record.manifest
 
     def _record(self, task_id: str) -> Record:
@@ -130,22 +144,23 @@ class Endpoints:
         log.info("task_begun", task=record.task_id, validator=caller.hotkey, deadline_block=start.deadline_block)
         self.begin(record.task_id)
 
-    async def _situation(self, offer: Offer) -> Situation:
+    def _situation(self, offer: Offer, base_digest: str, base_parameters: int) -> Situation:
         running = sum(
             record.phase in ("training", "trained") and self.view.block <= record.start.deadline_block
             for record in self.journal.all()
         )
-        try:
-            base = await asyncio.to_thread(self.bases.resolve, offer.base)
-        except GradientsError as error:
-            return Situation(running, None, str(error))
-        method = make_plan(self.recipe, task_type=offer.type, base_parameters=base.parameters).method
+        method = make_plan(self.recipe, task_type=offer.type, base_parameters=base_parameters).method
         return Situation(
             running,
-            base.digest,
-            needed_bytes=bytes_to_train(base.parameters, method=method, memory=self.memory),
+            base_digest,
+            needed_bytes=bytes_to_train(base_parameters, method=method, memory=self.memory),
             memory_bytes=self.memory.bytes // self.settings.concurrent_tasks,
         )
+
+
+def _told(problem: str) -> str:
+    """What others may hear of a problem: its first line, without paths of this machine. The rest is for its operator."""
+    return _PATH.sub("…", next(iter(problem.splitlines()), ""))[:MOST_TOLD]
 
 
 def add_routes(app: FastAPI, endpoints: Endpoints) -> None:

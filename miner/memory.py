@@ -19,7 +19,7 @@ MARGIN = 1.2
 NARROW_ABOVE = (
     0.1  # a GPU keeps the weights in 2 bytes instead of 4 when there are more of them than this share of its bytes
 )
-QUERY = ("--query-gpu=memory.total", "--format=csv,noheader,nounits")
+QUERY = ("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,35 @@ def bytes_to_train(parameters: int, *, method: Literal["lora", "full"], memory: 
     return int(parameters * (2 if narrow else 4) * copies * MARGIN) + reserve
 
 
-def installed_memory() -> Memory:
-    """The first GPU's memory, or the machine's where there is no GPU."""
-    gpu = _gpu_bytes()
+def installed_memory(visible: str | None = None) -> Memory:
+    """The memory of the GPU that workers use, or the machine's where there is none.
+
+    Args:
+        visible: CUDA_VISIBLE_DEVICES, where it is set; its first device counts, and an empty one hides all GPUs.
+    """
+    gpu = _gpu_bytes(visible)
     if gpu:
         return Memory(gpu, is_gpu=True)
     return Memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def _gpu_bytes() -> int:
-    """Memory of the first GPU, or 0 without one that works. Asked without torch, which takes seconds to import."""
+def _gpu_bytes(visible: str | None) -> int:
+    """Memory of the first visible GPU, or 0 without one that works. Asked without torch, which takes seconds to import."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return 0
     run = subprocess.run([tool, *QUERY], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 (a fixed command)
-    first = next(iter(run.stdout.split()), "")
-    return int(first) * MIB if run.returncode == 0 and first.isdigit() else 0
+    return first_gpu_bytes(run.stdout, visible) if run.returncode == 0 else 0
+
+
+def first_gpu_bytes(listing: str, visible: str | None) -> int:
+    """Bytes of the first visible GPU in a listing of nvidia-smi (index, UUID, MiB; a line each), or 0 when none is.
+
+    `visible` names GPUs by index or by the beginning of their UUID. A part of a GPU (MIG) counts as none: it has less than the whole.
+    """
+    first = None if visible is None else visible.split(",")[0].strip()
+    for line in listing.splitlines():
+        index, uuid, mebibytes = (field.strip() for field in line.split(","))
+        if first is None or first == index or (first.startswith("GPU-") and uuid.startswith(first)):
+            return int(mebibytes) * MIB if mebibytes.isdigit() else 0
+    return 0

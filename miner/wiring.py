@@ -13,9 +13,11 @@ from gradients.chain.sdk import SdkGateway
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import open_wallet
 from gradients.clock import SystemClock
+from gradients.config import device_environment
 from gradients.execution.process import ProcessExecutor
 from gradients.repo.bases import BaseModels
 from miner.attempt import Attempts
+from miner.bases import KnownBases
 from miner.daemon import Daemon
 from miner.endpoints import Endpoints, add_routes
 from miner.journal import Journal
@@ -45,7 +47,7 @@ def build(settings: MinerSettings) -> Daemon:
         journal=journal,
         gateway=gateway,
         view=view,
-        bases=bases,
+        bases=KnownBases(bases),
         settings=settings,
         recipe=recipe,
         memory=_memory(settings),
@@ -57,7 +59,7 @@ def build(settings: MinerSettings) -> Daemon:
         gateway=gateway,
         view=view,
         client=AxonClient(keys.hotkey, allow_private=network.is_local),
-        executor=ProcessExecutor(),
+        executor=ProcessExecutor(environment=device_environment()),
         bases=bases,
         recipe=recipe,
         settings=settings,
@@ -75,7 +77,7 @@ def build(settings: MinerSettings) -> Daemon:
 
 def _memory(settings: MinerSettings) -> Memory:
     """What the operator allows of what is there."""
-    installed = installed_memory()
+    installed = installed_memory(device_environment().get("CUDA_VISIBLE_DEVICES"))
     if settings.memory_gib is None:
         return installed
     return Memory(int(settings.memory_gib * GIB), is_gpu=installed.is_gpu)

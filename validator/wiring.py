@@ -17,6 +17,7 @@ from gradients.chain.sdk import SdkGateway
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import Keys, open_wallet
 from gradients.clock import SystemClock
+from gradients.config import device_environment
 from gradients.domain.task import TaskState
 from gradients.errors import SetupError
 from gradients.execution.process import ProcessExecutor
@@ -76,6 +77,7 @@ def build(settings: ValidatorSettings) -> Daemon:
     return Daemon(
         gateway=gateway,
         view=view,
+        client=client,
         engine=engine,
         emission=Emission(ledger, gateway, view, clock),
         progress=progress,
@@ -87,7 +89,7 @@ def build(settings: ValidatorSettings) -> Daemon:
                 board=Board(ledger, progress),
                 intake=intake,
                 uploads=Uploads(folders.uploads, settings.api.max_upload_bytes, settings.allow_local_paths),
-                estimates=Estimates(bases, ProcessExecutor(), access, settings.estimate),
+                estimates=Estimates(bases, _workers(), access, settings.estimate),
                 folders=folders,
                 ready=lambda: view.block > 0,
             )
@@ -114,9 +116,14 @@ def _stages(
         TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, access, settings.synthesis.writer()),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
-        TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, ProcessExecutor(), folders, settings.measure),
+        TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, _workers(), folders, settings.measure),
         TaskState.MEASURED: ScoreStage(ledger, clock),
     }
+
+
+def _workers() -> ProcessExecutor:
+    """Workers on the accelerators that were given to this process."""
+    return ProcessExecutor(environment=device_environment())
 
 
 def _axon_app(settings: ValidatorSettings, keys: Keys, view: ChainView, ledger: Ledger, store: ContentStore) -> FastAPI:

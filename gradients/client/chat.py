@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self, cast
 
 from gradients.client.shelf import ShelvedModel
+from gradients.config import device_environment
 from gradients.domain.json import JsonObject
 from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
@@ -53,6 +54,6 @@ class Conversation:
         }
         with tempfile.TemporaryDirectory(prefix="gradients-ask-") as folder:
             job = Job(self.function, arguments, Path(folder), deadline_seconds=ANSWER_SECONDS, threads=THREADS)
-            result = asyncio.run(ProcessExecutor().run(job, report=lambda _: None))
+            result = asyncio.run(ProcessExecutor(environment=device_environment()).run(job, report=lambda _: None))
         answers = cast(list[Mapping[str, str]], result["answers"])
         return {"base": answers[0]["base"], "winner": answers[0]["submission"]}

@@ -24,6 +24,7 @@ from gradients.errors import PeerRefused
 from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import TrainingSummary, describe_folder, parse_manifest
 from miner.attempt import REPO
+from miner.bases import KnownBases
 from miner.endpoints import Endpoints, add_routes
 from miner.journal import Journal, openings
 from miner.memory import GIB, Memory
@@ -96,7 +97,7 @@ async def serving_miner(folder: Path, **settings: object) -> AsyncIterator[Setti
         journal=Journal(folder / "tasks"),
         gateway=chain,
         view=view,
-        bases=bases,
+        bases=KnownBases(bases),
         settings=MinerSettings.model_validate({"task_types": ("instruct",), "concurrent_tasks": 4, **settings}),
         recipe=RECIPE,
         memory=Memory(16 * GIB),
@@ -144,6 +145,31 @@ def test_an_offer_is_answered_and_begins_nothing(tmp_path: Path) -> None:
         with pytest.raises(PeerRefused) as caught:
             await s.validator.get(s.peer, f"/v1/tasks/{TASK}", answer=Status)
         assert caught.value.code == "not_found"
+
+    play(tmp_path, scene)
+
+
+def test_a_base_that_is_not_here_is_fetched_while_its_offer_is_declined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.2:9")  # where nobody listens
+
+    async def scene(s: Setting) -> None:
+        s.endpoints.bases.answer_seconds = 0.01
+        wanted = offer(base="org/name", base_digest=s.base_digest)
+        answer = await s.validator.post(s.peer, "/v1/offers", wanted, answer=OfferAnswer)
+        assert answer.reason == "the base org/name cannot be had here: it is being fetched"
+        assert list(s.endpoints.bases.searches) == ["org/name"]
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("changes", [{"type": "chat"}, {"hours": 200.0}, {"base_parameters": 10**11}])
+def test_nothing_is_fetched_for_a_task_that_is_not_taken_anyway(tmp_path: Path, changes: dict[str, object]) -> None:
+    async def scene(s: Setting) -> None:
+        unwanted = offer(TASK, base="org/name", **changes)
+        assert not (await s.validator.post(s.peer, "/v1/offers", unwanted, answer=OfferAnswer)).accepted
+        assert s.endpoints.bases.searches == {}
 
     play(tmp_path, scene)
 
@@ -256,6 +282,25 @@ def test_the_status_follows_the_training(tmp_path: Path) -> None:
         assert ((await status()).phase, (await status()).fraction) == ("committed", 1.0)
         s.endpoints.journal.change(TASK, failure="job_failed: out of memory")
         assert ((await status()).phase, (await status()).problem) == ("failed", "job_failed: out of memory")
+
+    play(tmp_path, scene)
+
+
+def test_others_hear_of_a_failure_its_code_and_first_line_without_paths_of_this_machine(tmp_path: Path) -> None:
+    failure = (
+        f"out_of_memory: train ran out of memory, see {tmp_path}/job/stderr.log; it said last:\nkey=secret\nTraceback"
+    )
+
+    async def scene(s: Setting) -> None:
+        await s.begin(s.start())
+        s.endpoints.journal.change(TASK, failure=failure)
+        status = await s.validator.get(s.peer, f"/v1/tasks/{TASK}", answer=Status)
+        assert status.problem == "out_of_memory: train ran out of memory, see …; it said last:"
+        await s.reach(111)
+        with pytest.raises(PeerRefused) as caught:
+            await s.validator.get(s.peer, f"/v1/tasks/{TASK}/submission", answer=Reveal)
+        assert "secret" not in str(caught.value)
+        assert str(tmp_path) not in str(caught.value)
 
     play(tmp_path, scene)
 

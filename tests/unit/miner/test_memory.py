@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miner.memory import CPU_RESERVE_BYTES, GIB, GPU_RESERVE_BYTES, Memory, bytes_to_train, installed_memory
+from miner.memory import (
+    CPU_RESERVE_BYTES,
+    GIB,
+    GPU_RESERVE_BYTES,
+    Memory,
+    bytes_to_train,
+    first_gpu_bytes,
+    installed_memory,
+)
 
 CPU = Memory(16 * GIB)
 H200 = Memory(139 * GIB, is_gpu=True)
@@ -57,3 +69,48 @@ def test_what_fits_a_gpu_is_what_people_train_there(
 def test_this_machine_has_memory_for_the_shipped_base() -> None:
     there = installed_memory()
     assert bytes_to_train(2 * 10**6, method="full", memory=there) < there.bytes
+
+
+TWO_GPUS = "0, GPU-11aa, 24576\n1, GPU-22bb, 81920\n"
+
+
+@pytest.mark.parametrize(
+    ("visible", "gib"),
+    [
+        (None, 24),
+        ("0", 24),
+        ("1", 80),
+        ("1,0", 80),
+        (" 1", 80),
+        ("GPU-22", 80),
+        ("", 0),
+        ("-1", 0),
+        ("7", 0),
+        ("MIG-1", 0),
+    ],
+)
+def test_the_gpu_that_counts_is_the_first_visible_one(visible: str | None, gib: int) -> None:
+    assert first_gpu_bytes(TWO_GPUS, visible) == gib * GIB
+
+
+def test_workers_get_the_gpu_that_was_given_to_the_miner(tmp_path: Path) -> None:
+    script = f"""
+import asyncio
+from pathlib import Path
+from gradients.execution.job import Job
+from miner.settings import MinerSettings
+from miner.wiring import build
+miner = build(MinerSettings.load(None, {{"folder": "{tmp_path}", "wallet": {{"name": "//Miner", "hotkey": "//Miner//hot"}}}}))
+job = Job("gradients.testing.worker_functions:show_environment", {{}}, Path("{tmp_path}/job"), deadline_seconds=30)
+print(asyncio.run(miner.attempts.executor.run(job, report=print))["environment"].get("CUDA_VISIBLE_DEVICES"))
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GRADIENTS_", "BT_"))}
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment | {"CUDA_VISIBLE_DEVICES": "1,2"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert run.stdout.splitlines()[-1] == "1,2"

@@ -1,0 +1,74 @@
+"""Bases that offers ask for: told at once when they are here, else fetched in the background while their offers are declined.
+
+A fetch may take an hour, and a validator asks for an answer in seconds. So there is one fetch per name, in a thread of its own that
+neither the pool of the event loop nor the end of the process waits for, and the next offer of the base finds what it left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from gradients.errors import GradientsError, OutsideError
+from gradients.log import get_logger
+from gradients.repo.bases import BaseModel, BaseModels
+
+MOST_FETCHES = 2  # at a time; who offers more at once is told to come back
+ANSWER_SECONDS = 2.0  # that an offer waits: enough for a base that is here, and for a hub that refuses at once
+
+log = get_logger("bases")
+
+
+@dataclass
+class KnownBases:
+    """Finds bases for offers."""
+
+    models: BaseModels
+    answer_seconds: float = ANSWER_SECONDS
+    searches: dict[str, asyncio.Future[BaseModel]] = field(
+        default_factory=dict
+    )  # until somebody has heard how they ended
+
+    async def find(self, name: str) -> BaseModel:
+        """The base. Raises OutsideError while it is being fetched, and as BaseModels.resolve does."""
+        search = self.searches.get(name) or self._begin(name)
+        await asyncio.wait([search], timeout=self.answer_seconds)
+        if not search.done():
+            raise OutsideError("it is being fetched", code="being_fetched")
+        self.searches.pop(name, None)
+        return search.result()
+
+    def _begin(self, name: str) -> asyncio.Future[BaseModel]:
+        """Look for the base in a thread. Raises OutsideError while too many others are being fetched."""
+        fetched = [
+            each for each, search in self.searches.items() if not search.done() and not self.models.is_here(each)
+        ]
+        if len(fetched) >= MOST_FETCHES and not self.models.is_here(name):
+            raise OutsideError(f"others are being fetched: {', '.join(fetched)}", code="being_fetched")
+        found: Future[BaseModel] = Future()
+        threading.Thread(target=_resolve, args=(self.models, name, found), name=f"base {name}", daemon=True).start()
+        search = self.searches[name] = asyncio.wrap_future(found)
+        search.add_done_callback(lambda ended: _tell(name, ended))
+        return search
+
+
+def _resolve(models: BaseModels, name: str, found: Future[BaseModel]) -> None:
+    try:
+        found.set_result(models.resolve(name))
+    except Exception as error:  # whoever asks for the base gets it
+        found.set_exception(error)
+
+
+def _tell(name: str, search: asyncio.Future[BaseModel]) -> None:
+    """Log how a search ended; the next offer may come much later, or never."""
+    if search.cancelled():
+        return
+    error = search.exception()
+    if error is None:
+        log.debug("base_found", base=name)
+    elif isinstance(error, GradientsError):
+        log.warning("base_not_found", base=name, code=error.code, problem=str(error))
+    else:
+        log.error("base_search_crashed", base=name, exc_info=error)
