@@ -7,6 +7,7 @@ import json
 import random
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -15,46 +16,55 @@ from pydantic import JsonValue
 
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskRequest
-from gradients.errors import JobFailed
+from gradients.errors import DatasetInvalid, JobFailed
 from gradients.execution.job import Executor, Job
 from gradients.log import get_logger
 from gradients.repo.bases import BaseModel, BaseModels
 from gradients.tasks.access import Access
-from gradients.tasks.base import Row
+from gradients.tasks.base import Row, TaskType
 from gradients.tasks.hours import Workload, budget, hours_by_rows, is_measured
 from gradients.tasks.preparation import rows_of
 from gradients.tasks.registry import LONGEST_HOURS, task_type, validate_request
 from gradients.tasks.throughput_job import MEASURE, Throughput, ThroughputJob
+from validator.families import check_family
 from validator.settings import EstimateSettings
 
 SAMPLE_ROWS = 256
+MOST_READERS = 8  # wishes whose sources are read at the same time
 LONGEST_TEXT = 100_000  # characters of one row in the sample
 UNSALTED = bytes(32)  # for choices that an estimate need not keep secret
 
 log = get_logger("estimates")
 
 
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MOST_READERS, thread_name_prefix="estimate")
+
+
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """Estimates one wish at a time: each may load a model."""
+    """Reads the rows of several wishes side by side, and measures one at a time: each measurement has a model in memory."""
 
     bases: BaseModels
     executor: Executor
     access: Access
     settings: EstimateSettings
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    readers: ThreadPoolExecutor = field(default_factory=_readers)  # its own: a slow source must not hold up the daemon
 
     async def of(self, wish: Mapping[str, Json]) -> JsonObject:
-        """Rows, tokens, weights, speed and hours of a wish; its own hours play no part. Raises CustomerError when it cannot be run."""
+        """Rows, tokens, weights, speed and hours of a wish; its own hours play no part. Raises CustomerError when it cannot be run.
+
+        Rows that nearly repeat each other are found when the task is prepared only.
+        """
         request = validate_request({**wish, "hours": LONGEST_HOURS})
         kind = task_type(request.type)
-        async with self.turn:
-            base = await asyncio.to_thread(self.bases.resolve, request.base)
-            cleaned = await asyncio.to_thread(rows_of, kind, request, salt=UNSALTED, access=self.access)
-            rows = [numbered.row for numbered in cleaned.rows]
-            draws_images = kind.base_family == "image"
-            measured = is_measured(kind.name, draws_images=draws_images)
-            speed = await self._throughput(request, base, rows) if measured and rows else None
+        base, rows = await asyncio.get_running_loop().run_in_executor(self.readers, self._read, kind, request)
+        draws_images = kind.base_family == "image"
+        speed: Throughput | None = None
+        if is_measured(kind.name, draws_images=draws_images):
+            async with self.turn:
+                speed = await self._throughput(request, base, rows)
         work = Workload(
             task_type=kind.name,
             rows=len(rows),
@@ -64,6 +74,19 @@ class Estimates:
             draws_images=draws_images,
         )
         return self._view(request, work, speed)
+
+    def _read(self, kind: TaskType, request: TaskRequest) -> tuple[BaseModel, Sequence[Row]]:
+        """The base and the rows; what costs least is checked first. Blocking, for as long as the sources take."""
+        check_family(kind, request.base, self.bases.look(request.base))
+        cleaned = rows_of(kind, request, salt=UNSALTED, access=self.access)
+        rows = [numbered.row for numbered in cleaned.rows]
+        if len(rows) < (fewest := kind.split_sizes.fewest_rows):
+            raise DatasetInvalid(
+                f"Only {len(rows)} rows are usable and distinct; at least {fewest} are needed",
+                code="too_few_rows",
+                fix="Give a larger data set",
+            )
+        return self.bases.resolve(request.base), rows
 
     def _view(self, request: TaskRequest, work: Workload, speed: Throughput | None) -> JsonObject:
         found = budget(work, reference=self.settings.reference)
@@ -77,7 +100,7 @@ class Estimates:
             "tokens_per_second": found.tokens_per_second,
             "measured": speed.model_dump(mode="json") if speed else None,
             "hours": found.hours,
-            "hours_by_rows": list(hours_by_rows(work.rows)),
+            "hours_by_rows": hours_by_rows(work.rows, draws_images=work.draws_images)._asdict(),
         }
 
     async def _throughput(self, request: TaskRequest, base: BaseModel, rows: Sequence[Row]) -> Throughput | None:

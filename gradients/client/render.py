@@ -64,8 +64,9 @@ def estimate_text(estimate: JsonObject) -> str:
         measured = cast(Mapping[str, Json] | None, estimate["measured"])
         how = f"measured on {measured['device']}: {measured['tokens_per_second']:,.0f}" if measured else "by rule"
         words += f"; {estimate['tokens_per_second']:,.0f} tokens a second on {estimate['gpus']} device(s) ({how})"
-    low, high = cast(Sequence[int], estimate["hours_by_rows"])
-    return f"{words}.\nThat makes {estimate['hours']:g} hours for each miner (by rows alone it was {low} to {high})."
+    before = cast(Mapping[str, Json], estimate["hours_by_rows"])
+    compared = f"by rows alone {before['source']} has {before['shortest']} to {before['longest']}"
+    return f"{words}.\nThat makes {estimate['hours']:g} hours for each miner ({compared})."
 
 
 def number(value: Json, *, digits: int = 4) -> str:

@@ -11,8 +11,9 @@ counts 64 tokens at least; before anything is known of them, 400. GRPO, whose ti
 weights, 2.5 up to 12, 4 up to 40, and 6 above; images have 1 (0.5 to 1 there). GPUs are what the tournament gives: by weights, DPO's
 thrice and GRPO's twice, 1 up to 4 billion, 2 up to 12, 4 up to 40, else 8.
 
-Before, the paper's market drew whole hours by rows alone: 1-3 up to 10,000 rows, 2-4 up to 25,000, 3-5 up to 50,000, 3-6 up to 100,000,
-4-6 up to 500,000. `hours_by_rows` gives these bounds, for people to compare.
+People compare that with what the market drew before, by rows alone (`hours_by_rows`). The paper (arXiv 2506.07940, method, time) has 3-6 h
+from 10,000 rows, 4-8 from 25,000, 5-9 from 50,000, 7-10 from 100,000 to 500,000, and 1-2 for images. Below 10,000 rows it has nothing;
+there the subnet's later code is shown, 1-3 h (constants.py of rayonlabs/G.O.D at 86623e9, December 2025).
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ GRPO_HOURS = ((4, 1.5), (12, 2.5), (40, 4.0), (math.inf, 6.0))  # up to so many 
 IMAGE_HOURS = 1.0
 GPUS = ((4, 1), (12, 2), (40, 4), (math.inf, 8))
 WEIGHTS_COUNT = {"dpo": 3, "grpo": 2}  # times, when GPUs are given out
-BY_ROWS = ((10_000, (1, 3)), (25_000, (2, 4)), (50_000, (3, 5)), (100_000, (3, 6)), (math.inf, (4, 6)))
+PAPER, LATER_CODE = "the paper, arXiv 2506.07940", "the subnet's code of December 2025"
+FEWEST_ROWS_OF_PAPER = 10_000
+PAPER_BY_ROWS = ((25_000, (3, 6)), (50_000, (4, 8)), (100_000, (5, 9)), (math.inf, (7, 10)))
+PAPER_IMAGES = (1, 2)
+LATER_FEW_ROWS = (1, 3)
 
 Reference = Literal["h100", "here"]  # whose speed counts: a GPU's by the rule, or the machine's that measured
 
@@ -67,6 +72,14 @@ class Budget(NamedTuple):
     hours: float
     tokens_per_second: float | None  # of all GPUs; None where tokens play no part
     gpus: int
+
+
+class ByRows(NamedTuple):
+    """Bounds in hours, and their source."""
+
+    shortest: int
+    longest: int
+    source: str
 
 
 def budget(work: Workload, *, reference: Reference = "h100") -> Budget:
@@ -102,9 +115,13 @@ def gpus_for(task_type: str, parameters: int) -> int:
     return int(_up_to(GPUS, WEIGHTS_COUNT.get(task_type, 1) * parameters / BILLION))
 
 
-def hours_by_rows(rows: int) -> tuple[int, int]:
-    """The shortest and the longest budget that the paper's market gave so many rows."""
-    return next(bounds for most, bounds in BY_ROWS if rows <= most)
+def hours_by_rows(rows: int, *, draws_images: bool) -> ByRows:
+    """The shortest and the longest budget that the market gave before, by rows alone, and who says so."""
+    if draws_images:
+        return ByRows(*PAPER_IMAGES, PAPER)
+    if rows < FEWEST_ROWS_OF_PAPER:
+        return ByRows(*LATER_FEW_ROWS, LATER_CODE)
+    return ByRows(*next(bounds for most, bounds in PAPER_BY_ROWS if rows <= most), PAPER)
 
 
 def _up_to(table: tuple[tuple[float, float], ...], value: float) -> float:

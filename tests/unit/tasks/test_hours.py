@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradients.tasks.hours import Reference, Workload, budget, gpus_for, hours_by_rows, is_measured, speed_of
+from gradients.tasks.hours import (
+    LATER_CODE,
+    PAPER,
+    Reference,
+    Workload,
+    budget,
+    gpus_for,
+    hours_by_rows,
+    is_measured,
+    speed_of,
+)
 
 BILLION = 10**9
 SEVEN = Workload("instruct", rows=100_000, parameters=7 * BILLION, tokens_per_row=400.0)
@@ -68,10 +78,19 @@ def test_gpus_go_by_the_weights_that_a_type_holds(task_type: str, billions: int,
 
 @pytest.mark.parametrize(
     ("rows", "bounds"),
-    [(1, (1, 3)), (10_000, (1, 3)), (10_001, (2, 4)), (50_000, (3, 5)), (100_000, (3, 6)), (10**7, (4, 6))],
+    [(10_000, (3, 6)), (25_000, (3, 6)), (25_001, (4, 8)), (50_000, (4, 8)), (100_000, (5, 9)), (500_000, (7, 10))],
 )
 def test_the_papers_table(rows: int, bounds: tuple[int, int]) -> None:
-    assert hours_by_rows(rows) == bounds
+    assert hours_by_rows(rows, draws_images=False) == (*bounds, PAPER)
+
+
+@pytest.mark.parametrize("rows", [1, 9_999])
+def test_fewer_rows_than_the_paper_has_are_the_later_codes(rows: int) -> None:
+    assert hours_by_rows(rows, draws_images=False) == (1, 3, LATER_CODE)
+
+
+def test_the_papers_images_have_one_or_two_hours_whatever_their_number() -> None:
+    assert {hours_by_rows(rows, draws_images=True) for rows in (5, 10**6)} == {(1, 2, PAPER)}
 
 
 def test_types_whose_hours_do_not_go_by_tokens_are_not_measured() -> None:

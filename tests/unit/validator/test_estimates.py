@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import cast
 import pytest
 
 from gradients.domain.json import Json, JsonObject
-from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown
+from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown, TaskInvalid
 from gradients.execution.job import Job, Report
 from gradients.tasks.access import Access
 from gradients.tasks.throughput_job import MEASURE, ThroughputJob
+from gradients.testing.loopback_site import Page, Request, loopback_site
 from tests.unit.validator.market import tiny_bases
 from validator.estimates import SAMPLE_ROWS, Estimates
 from validator.settings import EstimateSettings
@@ -106,10 +108,44 @@ def test_a_type_whose_hours_go_by_size_is_not_measured(wish: dict[str, Json], tm
 
 @pytest.mark.parametrize(
     ("changes", "error"),
-    [({"base": "nowhere"}, ModelUnknown), ({"parameters": {"columns": {"output": "no such"}}}, DatasetInvalid)],
+    [
+        ({"base": "nowhere"}, ModelUnknown),
+        ({"parameters": {"columns": {"output": "no such"}}}, DatasetInvalid),
+        ({"type": "diffusion"}, TaskInvalid),  # on a base that writes
+    ],
 )
 def test_a_wish_that_cannot_be_run_has_no_estimate(
     wish: dict[str, Json], tmp_path: Path, changes: dict[str, Json], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         asyncio.run(_estimates(tmp_path, Bench(_crashing)).of({**wish, **changes}))
+
+
+def test_too_few_rows_have_no_estimate(wish: dict[str, Json], tmp_path: Path) -> None:
+    file = tmp_path / "few.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in ROWS[:63]))
+    with pytest.raises(DatasetInvalid, match="Only 63 rows are usable and distinct; at least 64 are needed") as caught:
+        asyncio.run(_estimates(tmp_path, Bench(_crashing)).of({**wish, "dataset": str(file)}))
+    assert caught.value.code == "too_few_rows"
+
+
+def test_a_source_that_is_slow_holds_up_nobody_else(wish: dict[str, Json], tmp_path: Path) -> None:
+    served = threading.Event()
+
+    def answer(_: Request) -> Page:
+        served.wait(20)
+        return Page(["\n".join(map(json.dumps, ROWS)).encode()])
+
+    async def both(url: str) -> None:
+        estimates = Estimates(
+            tiny_bases(tmp_path), Bench(_at(20.0)), Access(private_addresses=True), EstimateSettings()
+        )
+        slow = asyncio.create_task(estimates.of({**wish, "dataset": f"{url}/rows.jsonl"}))
+        await asyncio.sleep(0.1)
+        assert (await estimates.of(wish))["rows"] == 400
+        assert not slow.done()
+        served.set()
+        assert (await slow)["rows"] == 400
+
+    with loopback_site(answer) as site:
+        asyncio.run(both(site.url))
