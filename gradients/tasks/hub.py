@@ -1,16 +1,20 @@
 """Rows of a hub's data set, through `datasets` in a process of its own: slow to import, and whatever it reads stays out of the daemon.
 
-Data files only: the library has run no data set scripts since version 4. The process gets no credentials unless the hub is
-huggingface.co, and works in an empty folder, since the library takes a name that is a folder for one.
+Covers: data files only (the library has run no data set scripts since version 4), read as anybody may read them, never with our token, or
+each customer could name what is private to us. Nothing outside the data set is opened, wherever its cells or its card point to. The process
+works in an empty folder, since the library takes a name that is a folder for one. Does not cover: sound, films and other media.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gradients
 from gradients.config import hub_environment
@@ -18,8 +22,16 @@ from gradients.errors import DatasetInvalid, OutsideError
 from gradients.tasks.base import Row
 from gradients.tasks.sources import FileSource, Limits, read_rows
 
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
 FETCH_SECONDS = 1800.0
+MOST_IMAGE_BYTES = 16 * 1024**2
 EXIT_UNREACHABLE, EXIT_REFUSED = 3, 4
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN", "HF_TOKEN_PATH")
+OPENED = frozenset(
+    {"hf", "file", "local", "memory", "zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd"}
+)  # kinds of file systems
 
 
 def fetch_rows(repo: str, revision: str, split: str, *, limits: Limits) -> list[Row]:
@@ -30,7 +42,7 @@ def fetch_rows(repo: str, revision: str, split: str, *, limits: Limits) -> list[
         try:
             run = subprocess.run(  # noqa: S603 (our own module, arguments checked by the source's schema)
                 [sys.executable, "-m", "gradients.tasks.hub", *arguments],
-                env=hub_environment() | {"PYTHONPATH": str(Path(gradients.__file__).parents[1])},
+                env=child_environment(),
                 cwd=folder,
                 capture_output=True,
                 text=True,
@@ -50,19 +62,82 @@ def fetch_rows(repo: str, revision: str, split: str, *, limits: Limits) -> list[
         return read_rows(FileSource(path=target), limits=limits)
 
 
+def child_environment() -> dict[str, str]:
+    """The child's variables: no token, and none that a login left in the home folder."""
+    ours = {name: value for name, value in hub_environment().items() if name not in TOKENS}
+    return ours | {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "PYTHONPATH": str(Path(gradients.__file__).parents[1])}
+
+
+# ---- the child
+
+
 def _download(repo: str, revision: str, split: str, *, rows: int, size: int, target: Path) -> None:
     """Write the split as JSON lines, stopping at the first row too many."""
     from datasets import load_dataset
 
-    stream = load_dataset(repo, revision=revision, split=split, streaming=True)
+    _open_no_other_place()
+    stream = load_dataset(repo, revision=revision, split=split, streaming=True, token=False)
     written = 0
     with target.open("w", encoding="utf-8") as file:
-        for number, row in enumerate(stream, start=1):
+        for number, row in enumerate(_with_images(stream, repo), start=1):
             line = json.dumps(row, ensure_ascii=False, default=str)
             written += len(line)
             if number > rows or written > size:
                 raise ValueError(f"it has more than {rows:,} rows or {size:,} bytes")
             file.write(line + "\n")
+
+
+def _open_no_other_place() -> None:
+    """A data set's card may name data files anywhere. The library refuses them, but looks at them before."""
+    from fsspec import AbstractFileSystem, register_implementation  # type: ignore[import-untyped]
+    from fsspec.registry import known_implementations  # type: ignore[import-untyped]
+
+    class Elsewhere(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+        cachable = False
+
+        def __init__(self, *_: object, **__: object) -> None:
+            raise ValueError("it names files elsewhere; they should lie in the data set")
+
+    for kind in set(known_implementations) - OPENED:
+        register_implementation(kind, Elsewhere, clobber=True)
+
+
+def _with_images(stream: IterableDataset, repo: str) -> Iterator[dict[str, Any]]:  # Any: JSON, and bytes of other types
+    """The rows, images as base64 of their files. Nothing is decoded, which would also open whatever path or URL stands in a cell."""
+    from datasets import Image
+
+    if stream.features is None:
+        yield from stream
+        return
+    images = [column for column, feature in stream.features.items() if isinstance(feature, Image)]
+    media = [column for column, feature in stream.features.items() if column not in images and _is_media(feature)]
+    if media:
+        raise ValueError(f"column '{media[0]}' holds media that cannot be used")
+    for row in stream.decode(enable=False) if images else stream:
+        yield row | {column: _image(row[column], repo, column) for column in images if row[column] is not None}
+
+
+def _is_media(feature: object) -> bool:
+    """Whether the library would open something for a feature, at any depth."""
+    parts = feature.values() if isinstance(feature, dict) else feature if isinstance(feature, list | tuple) else ()
+    inner = getattr(feature, "feature", None)
+    own = hasattr(feature, "decode_example") and type(feature).__name__ != "Json"  # which opens nothing
+    return own or any(map(_is_media, [*parts, *([inner] if inner is not None else [])]))
+
+
+def _image(cell: dict[str, Any], repo: str, column: str) -> str:  # Any: bytes or text
+    """An image's file, which stands in the cell or lies in the data set itself."""
+    content, path = cell["bytes"], str(cell["path"])
+    if content is None and path.startswith(f"hf://datasets/{repo}@") and "::" not in path:
+        from huggingface_hub import HfFileSystem
+
+        with HfFileSystem(token=False).open(path, "rb") as file:
+            content = file.read(MOST_IMAGE_BYTES + 1)
+    if content is None:
+        raise ValueError(f"column '{column}' names images outside of the data set")
+    if len(content) > MOST_IMAGE_BYTES:
+        raise ValueError(f"column '{column}' has an image of more than {MOST_IMAGE_BYTES:,} bytes")
+    return base64.b64encode(content).decode()
 
 
 def _main(arguments: list[str]) -> int:

@@ -32,9 +32,13 @@ class _Answer(NamedTuple):
 
 
 @contextlib.contextmanager
-def loopback_hub(root: Path, *, host: str = "127.0.0.1") -> Iterator[str]:
-    """Serve <root>/datasets/<org>/<name>/… and <root>/models/<org>/<name>/… for the body; the value for HF_ENDPOINT."""
-    server = ThreadingHTTPServer((host, 0), _handler(root))
+def loopback_hub(root: Path, *, host: str = "127.0.0.1", keys: list[str | None] | None = None) -> Iterator[str]:
+    """Serve <root>/datasets/<org>/<name>/… and <root>/models/<org>/<name>/… for the body; the value for HF_ENDPOINT.
+
+    Args:
+        keys: gets what each request has for Authorization, in the order of their coming.
+    """
+    server = ThreadingHTTPServer((host, 0), _handler(root, keys if keys is not None else []))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -51,7 +55,7 @@ def commit_of(repo: Path) -> str:
     return hashlib.sha1(json.dumps(listing).encode()).hexdigest()  # noqa: S324 (as git names commits)
 
 
-def _handler(root: Path) -> type[BaseHTTPRequestHandler]:
+def _handler(root: Path, keys: list[str | None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -68,6 +72,7 @@ def _handler(root: Path) -> type[BaseHTTPRequestHandler]:
             """Say nothing."""
 
         def _answer(self, body: bytes) -> None:
+            keys.append(self.headers.get("Authorization"))
             answer = _respond(root, unquote(urlsplit(self.path).path), body, self.headers.get("Range"))
             self.send_response(answer.status)
             for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
