@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
+from gradients.axon.client import AxonClient
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -17,6 +18,7 @@ from gradients.errors import SetupError
 from gradients.log import get_logger
 from validator.emission import Emission
 from validator.engine import StepEngine
+from validator.loops import for_ever
 from validator.progress import Progress
 from validator.schedule import Schedule
 from validator.settings import ApiSettings
@@ -30,6 +32,7 @@ class Daemon:
 
     gateway: ChainGateway
     view: ChainView
+    client: AxonClient
     engine: StepEngine
     emission: Emission
     progress: Progress
@@ -41,8 +44,16 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve and work until `stop` is set. Raises SetupError when the hotkey is not registered or a port is taken."""
-        await self.view.start()
-        self._check_registered()
+        try:
+            await self.view.start()
+            self._check_registered()
+            await self._serve(stop)
+        finally:
+            await self.gateway.close()
+            await self.client.close()
+        log.info("validator_stopped")
+
+    async def _serve(self, stop: asyncio.Event) -> None:
         async with (
             serving(self.axon_app, self.axon.host, self.axon.port) as axon,
             serving(self.api_app, self.api.host, self.api.port) as api,
@@ -50,16 +61,17 @@ class Daemon:
             await self._publish(axon)
             log.info("validator_ready", axon=axon.url(), api=api.url(), block=self.view.block)
             await self._work(stop)
-        await self.gateway.close()
-        log.info("validator_stopped")
+
+    async def _follow(self) -> None:
+        await for_ever(self.view.follow, name="chain")
 
     async def _work(self, stop: asyncio.Event) -> None:
-        """Every loop, until `stop`; the first error of one ends them all."""
+        """Every loop, until `stop`."""
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(loop())
                 for loop in (
-                    self.view.follow,
+                    self._follow,
                     self.engine.run,
                     self.emission.run,
                     self.progress.run,

@@ -1,7 +1,8 @@
 """From points to weights on chain, once per epoch, through the outbox.
 
 Deciding writes a row keyed by the epoch; sending marks the row before the call and afterwards reads the chain: a crash or a lost reply in
-between can neither lose nor repeat a call. A row whose epoch is over is dropped: its weights are not wanted any more.
+between can neither lose nor repeat a call. A row whose epoch is over is dropped: its weights are not wanted any more. A refusal that may
+pass is tried again within the epoch.
 """
 
 from __future__ import annotations
@@ -15,15 +16,31 @@ from gradients.clock import Clock
 from gradients.domain.chain import Metagraph
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
-from gradients.errors import ChainOutcomeUnknown, ChainRefused, OutsideError
+from gradients.errors import ChainOutcomeUnknown, ChainRefused
 from gradients.log import get_logger
 from gradients.scoring.rules import rules_at
 from gradients.scoring.standings import SECONDS_PER_DAY, shares
 from gradients.scoring.weights import weights_by_uid
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
+from validator.loops import for_ever
 
 ERA_BLOCKS = 128  # a transaction that was sent can be included for this long (the SDK's default mortality)
+REFUSED_REST_BLOCKS = 3  # before a refused call is made again
+# What no later block of the same epoch changes: who we are, and what the weights look like. Anything else may pass: limits of
+# rate, a version or a miner that has just changed, a pool of transactions that is full.
+FINAL_REFUSALS = frozenset(
+    {
+        "not_registered",
+        "hot_key_not_registered_in_sub_net",
+        "hot_key_not_registered_in_network",
+        "neuron_no_validator_permit",
+        "weight_vec_not_equal_size",
+        "weight_vec_length_is_low",
+        "max_weight_exceeded",
+        "duplicate_uids",
+    }
+)
 CLOSING_BLOCKS = 3  # no calls in the last blocks of an epoch
 KEY_PREFIX = "weights:"
 
@@ -41,12 +58,11 @@ class Emission:
 
     async def run(self) -> None:
         """Decide and send with every block, until cancelled."""
-        while True:
-            await self.view.wait_for_block(self.view.block + 1)
-            try:
-                await self.step()
-            except OutsideError as error:
-                log.warning("weights_unset", code=error.code, problem=str(error))
+        await for_ever(self._step_with_next_block, name="emission", rest_seconds=0.0)  # until the next block
+
+    async def _step_with_next_block(self) -> None:
+        await self.view.wait_for_block(self.view.block + 1)
+        await self.step()
 
     async def step(self) -> None:
         """One look: send what is open, decide for this epoch if that is not done."""
@@ -75,37 +91,48 @@ class Emission:
         return shares(self.ledger.placings.since(now - longest_days * SECONDS_PER_DAY), now=now, rules=rules)
 
     async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
-        if call.state is OutboxState.SENT and self._on_chain(call, metagraph):
+        if self._on_chain(call, metagraph):
             await self._finish(call, {"block": self._last_update(metagraph)})
         elif call.key != _key(metagraph):
-            await self._drop(call, "its epoch is over")
+            await self._drop(call, call.problem or "its epoch is over")
         elif self._closing(metagraph):
             return
-        elif call.state is OutboxState.PENDING or self.view.block > (call.sent_at_block or 0) + ERA_BLOCKS:
+        elif call.sent_at_block is None or self.view.block > call.sent_at_block + _rest_blocks(call):
             await self._send(call, metagraph)
 
     async def _send(self, call: Outgoing, metagraph: Metagraph) -> None:
-        """Mark, then call. An unknown outcome leaves the row SENT; the chain will tell later."""
+        """Mark, then call. An unknown outcome leaves the row SENT; the chain will tell. What may pass is tried again in this epoch."""
         weights = weights_by_uid({Hotkey(h): _share(s) for h, s in call.payload.items()}, metagraph)
         if not weights:
             await self._drop(call, "nobody to give weight to")
             return
-        await asyncio.to_thread(self.ledger.outbox.mark_sent, call.key, block=self.view.block)
+        sent = await asyncio.to_thread(self.ledger.outbox.mark_sent, call, block=self.view.block)
+        if sent is None:
+            return  # another process on this ledger was quicker
         try:
             receipt = await self.gateway.set_weights(weights, version_key=metagraph.weights_version)
         except ChainOutcomeUnknown as error:
             log.warning("weights_outcome_unknown", key=call.key, problem=str(error))
         except ChainRefused as error:
-            await self._drop(call, f"{error.code}: {error}")
+            await self._refused(sent, error)
         else:
-            await self._finish(call, {"block": receipt.block, "reveal_round": receipt.reveal_round})
+            await self._finish(sent, {"block": receipt.block, "reveal_round": receipt.reveal_round})
+
+    async def _refused(self, sent: Outgoing, error: ChainRefused) -> None:
+        problem = f"{error.code}: {error}"
+        if error.code in FINAL_REFUSALS:
+            await self._drop(sent, problem)
+            return
+        await asyncio.to_thread(self.ledger.outbox.refused, sent, problem)
+        log.warning("weights_refused", key=sent.key, problem=problem)
+        await self.view.refresh()  # what was refused may have been right for the subnet of a moment ago
 
     async def _finish(self, call: Outgoing, receipt: JsonObject) -> None:
-        await asyncio.to_thread(self.ledger.outbox.finish, call.key, receipt)
+        await asyncio.to_thread(self.ledger.outbox.finish, call, receipt)
         log.info("weights_set", key=call.key, **dict(receipt))
 
     async def _drop(self, call: Outgoing, problem: str) -> None:
-        await asyncio.to_thread(self.ledger.outbox.give_up, call.key, problem)
+        await asyncio.to_thread(self.ledger.outbox.give_up, call, problem)
         log.warning("weights_dropped", key=call.key, problem=problem)
 
     def _closing(self, metagraph: Metagraph) -> bool:
@@ -125,6 +152,11 @@ class Emission:
 def _key(metagraph: Metagraph) -> str:
     """One key per epoch: the block in which the last one ended."""
     return f"{KEY_PREFIX}{metagraph.last_epoch_block}"
+
+
+def _rest_blocks(call: Outgoing) -> int:
+    """How long a call that was made is let be: one that may still be included longer than one that the chain has refused."""
+    return ERA_BLOCKS if call.state is OutboxState.SENT else REFUSED_REST_BLOCKS
 
 
 def _share(value: object) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Protocol
 
 from gradients.chain.view import ChainView
@@ -17,10 +18,11 @@ from gradients.errors import Blame, GradientsError, LeaseLost, ValidatorError
 from gradients.log import get_logger
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim, Lease
+from validator.loops import for_ever
 
 LEASE_SECONDS = 15.0
 POLL_SECONDS = 2.0  # only the safety net: stages wake one another, and new blocks wake them all
-MAX_ATTEMPTS = 12  # claims in one state; a task that keeps killing its validator is put away
+MAX_ATTEMPTS = 12  # steps in one state; a task that keeps killing its validator is put away
 FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 60.0
 
@@ -53,43 +55,58 @@ class StepEngine:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._wakes = {state: asyncio.Event() for state in stages}
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
 
     def wake(self) -> None:
-        """Look for work now: something has changed."""
+        """Look for work now: something has changed. Any thread may say so; an engine that does not run has nobody to wake."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake_all)
+
+    def _wake_all(self) -> None:
         for event in self._wakes.values():
             event.set()
 
     async def run(self) -> None:
         """Work for ever; one task at a time in each stage."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._wake_with_blocks())
-            for state, stage in self._stages.items():
-                group.create_task(self._loop(state, stage), name=f"stage-{state}")
+        self._loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._wake_with_blocks())
+                for state, stage in self._stages.items():
+                    group.create_task(
+                        for_ever(partial(self._turn, state, stage), name=f"stage-{state}", rest_seconds=POLL_SECONDS)
+                    )
+        finally:
+            self._loop = None
 
     async def _wake_with_blocks(self) -> None:
         while True:
             await self._view.wait_for_block(self._view.block + 1)
-            self.wake()
+            self._wake_all()
 
-    async def _loop(self, state: TaskState, stage: Stage) -> None:
-        while True:
-            self._wakes[state].clear()
-            claim = await asyncio.to_thread(
-                self._ledger.tasks.claim,
-                [state],
-                owner=self._owner,
-                block=self._view.block,
-                lease_seconds=self._lease_seconds,
-            )
-            if claim:
-                await self._work(stage, claim)
-                self.wake()
-            else:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wakes[state].wait(), POLL_SECONDS)
+    async def _turn(self, state: TaskState, stage: Stage) -> None:
+        """One task, or a wait until there may be one."""
+        self._wakes[state].clear()
+        claim = await asyncio.to_thread(
+            self._ledger.tasks.claim,
+            [state],
+            owner=self._owner,
+            block=self._view.block,
+            lease_seconds=self._lease_seconds,
+        )
+        if claim:
+            await self._work(stage, claim)
+            self._wake_all()
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):  # asyncio.wait_for of Python 3.11 may swallow a cancellation
+                    await self._wakes[state].wait()
 
     async def _work(self, stage: Stage, claim: Claim) -> None:
         task = claim.task
+        if claim.attempts > MAX_ATTEMPTS:  # no error has ended the step: the process did not live to see any
+            await self._on_error(claim, ValidatorError(f"The step was begun {MAX_ATTEMPTS} times and never ended"))
+            return
         log.info("step_started", task=task.id, state=task.state, attempt=claim.attempts)
         try:
             await self._run_leased(stage, claim)

@@ -11,6 +11,7 @@ from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import TaskState
 from gradients.errors import GradientsError
 from validator.ledger import Ledger
+from validator.loops import for_ever
 
 ASK_EVERY_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
@@ -34,12 +35,14 @@ class Progress:
 
     async def run(self) -> None:
         """Ask for ever."""
-        while True:
-            running = await asyncio.to_thread(self._running)
-            known = {(s.task_id, s.hotkey) for s in running}
-            self._last = {key: status for key, status in self._last.items() if key in known}
-            await asyncio.gather(*(self._ask(submission) for submission in running))
-            await asyncio.sleep(self._every_seconds)
+        await for_ever(self._ask_all, name="progress")
+
+    async def _ask_all(self) -> None:
+        running = await asyncio.to_thread(self._running)
+        known = {(s.task_id, s.hotkey) for s in running}
+        self._last = {key: status for key, status in self._last.items() if key in known}
+        await asyncio.gather(*(self._ask(submission) for submission in running))
+        await asyncio.sleep(self._every_seconds)
 
     def _running(self) -> list[Submission]:
         """Submissions that are being trained, of the tasks that are assigned."""

@@ -21,13 +21,14 @@ from sqlalchemy.orm import Session
 from gradients.clock import Clock
 from gradients.domain.json import Json
 from gradients.domain.task import Task, TaskId, TaskRequest
-from gradients.errors import GradientsError
+from gradients.errors import CustomerError, LedgerConflict, OutsideError
 from gradients.log import get_logger
 from gradients.tasks.sources import parse_source
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
 from validator.ledger.tasks import Also
+from validator.loops import for_ever
 from validator.settings import PooledDataset, PooledModel, ScheduleSettings
 
 CUSTOMER = "schedule"  # `gradients validator key schedule` makes a key that sees these tasks
@@ -133,12 +134,14 @@ class Schedule:
 
     async def run(self) -> None:
         """Look whether something is due, for ever."""
-        while True:
-            await asyncio.to_thread(self.post_if_due)
-            await self.clock.sleep(LOOK_SECONDS)
+        await for_ever(self._look, name="schedule", rest_seconds=LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        await asyncio.to_thread(self.post_if_due)
+        await self.clock.sleep(LOOK_SECONDS)
 
     def post_if_due(self) -> Task | None:
-        """The task that was posted now, if one was. Nothing that is wrong with the pool or with the network stops the schedule."""
+        """The task that was posted now, if one was. What is wrong with the pool or a network costs the slot; other errors are raised."""
         slot = self._due_slot()
         if slot is None:
             return None
@@ -149,7 +152,7 @@ class Schedule:
             return None
         try:
             return self.intake.submit(wish, customer=CUSTOMER, also=partial(_taking, slot))
-        except GradientsError as error:
+        except (CustomerError, OutsideError, LedgerConflict) as error:
             self._give_up(slot, str(error))
             return None
 

@@ -130,6 +130,7 @@ class FakeGateway:
         self._chain = chain
         self._hotkey = hotkey
         self._balance_tao = balance_tao
+        self.closed = False
 
     @property
     def netuid(self) -> int:
@@ -206,7 +207,7 @@ class FakeGateway:
         return WeightsReceipt(block, SOME_ROUND if graph.commit_reveal else None)
 
     async def close(self) -> None:
-        pass
+        self.closed = True
 
     def _graph(self) -> Metagraph:
         """What the chain answers. Raises the outage while there is one."""

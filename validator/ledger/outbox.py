@@ -1,7 +1,10 @@
 """Chain calls that were decided on. The row is written before the call, so a crash can neither lose nor repeat one.
 
 PENDING --mark_sent--> SENT --finish--> DONE
-   └──────────────────────┴──give_up--> DROPPED   (its time is over, or the chain refused)
+   ^──────refused─────────┤
+   └──────────────────────┴──give_up--> DROPPED   (its time is over, or the chain refused for good)
+
+Several processes may hold the same row in their hands: whoever changes it says what it has seen, and changes nothing when that is old.
 """
 
 from __future__ import annotations
@@ -70,24 +73,32 @@ class Outbox:
             rows = session.scalars(select(OutboxRow).order_by(OutboxRow.decided_at_block.desc()).limit(limit))
             return [_outgoing(row) for row in rows]
 
-    def mark_sent(self, key: str, *, block: int) -> None:
-        """To be written before the call goes out."""
-        self._change(key, "call_sent", state=OutboxState.SENT, sent_at_block=block)
+    def mark_sent(self, seen: Outgoing, *, block: int) -> Outgoing | None:
+        """To be written before the call goes out. None for whoever was not the first: somebody else sends it."""
+        return self._change(seen, "call_sent", state=OutboxState.SENT, sent_at_block=block)
 
-    def finish(self, key: str, receipt: JsonObject) -> None:
+    def finish(self, seen: Outgoing, receipt: JsonObject) -> Outgoing | None:
         """The chain shows the call's effect."""
-        self._change(key, "call_done", state=OutboxState.DONE, receipt=dict(receipt))
+        return self._change(seen, "call_done", state=OutboxState.DONE, receipt=dict(receipt))
 
-    def give_up(self, key: str, problem: str) -> None:
-        """The call is not wanted any more, or was refused."""
-        self._change(key, "call_dropped", state=OutboxState.DROPPED, problem=problem)
+    def refused(self, seen: Outgoing, problem: str) -> Outgoing | None:
+        """The chain said no, and may say yes later."""
+        return self._change(seen, "call_refused", state=OutboxState.PENDING, problem=problem)
 
-    def _change(self, key: str, event: str, **fields: object) -> None:
+    def give_up(self, seen: Outgoing, problem: str) -> Outgoing | None:
+        """The call is not wanted any more, or was refused for good."""
+        return self._change(seen, "call_dropped", state=OutboxState.DROPPED, problem=problem)
+
+    def _change(self, seen: Outgoing, event: str, **fields: object) -> Outgoing | None:
+        """The row with its changes, or None when it does not stand as it was seen any more."""
         with Session(self._engine) as session, session.begin():
-            row = session.get_one(OutboxRow, key, with_for_update=True)
+            row = session.get_one(OutboxRow, seen.key, with_for_update=True)
+            if (row.state, row.sent_at_block) != (seen.state, seen.sent_at_block):
+                return None
             for name, value in fields.items():
                 setattr(row, name, value)
-            record(session, at=self._clock.now(), name=event, fields={"key": key})
+            record(session, at=self._clock.now(), name=event, fields={"key": seen.key})
+            return _outgoing(row)
 
 
 def _outgoing(row: OutboxRow) -> Outgoing:

@@ -9,12 +9,14 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import ArgumentError, OperationalError
 
-from gradients.errors import SetupError
+from gradients.errors import DiskFull, SetupError, ValidatorError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 10_000
+FULL_CODES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100")  # the last one is PostgreSQL's
 
 
 def open_engine(url: str) -> Engine:
@@ -26,6 +28,7 @@ def open_engine(url: str) -> Engine:
         if engine.dialect.name == "sqlite":
             _harden_sqlite(engine)
         _migrate(engine)
+        _name_failures(engine)
     except (ArgumentError, OperationalError, OSError) as error:
         reason = error.orig if isinstance(error, OperationalError) else error
         raise SetupError(
@@ -58,6 +61,23 @@ def _harden_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _name_failures(engine: Engine) -> None:
+    """From now on the database's own failures come as ours: callers see no SQLAlchemy."""
+
+    @event.listens_for(engine, "handle_error")
+    def _on_error(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(context.sqlalchemy_exception, OperationalError):
+            raise _failure(error) from error
+
+
+def _failure(error: BaseException) -> ValidatorError:
+    code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
+    if code in FULL_CODES:
+        return DiskFull(f"The ledger has no room left: {error}", fix="Make room on its disk")
+    return ValidatorError(f"The ledger does not answer: {error}", code="ledger_unavailable")
 
 
 def _migrate(engine: Engine) -> None:

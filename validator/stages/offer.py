@@ -32,6 +32,7 @@ from validator.seeds import seed
 from validator.settings import CollectSettings, OfferSettings
 
 SECONDS_PER_DAY = 86_400.0
+UNTAKEN = "no miner took the task"
 NO_PERMIT_SECONDS = 2.0  # until we look again whether we have a permit
 
 log = get_logger("offer")
@@ -109,15 +110,19 @@ class OfferStage:
         return Acceptance(neuron, answer.recipe) if answer.accepted else None
 
     async def _nobody(self, claim: Claim) -> None:
-        if claim.attempts >= self.settings.tries:
-            await self._end(claim, f"No miner took the task in {claim.attempts} offers")
+        """Rest, or end the task. What counts are offers that were made: attempts also count steps that a crash cut off."""
+        events = await asyncio.to_thread(self.ledger.events.of_task, claim.task.id)
+        offers = 1 + sum(event.fields.get("problem") == UNTAKEN for event in events)
+        if offers >= self.settings.tries:
+            await self._end(claim, f"No miner took the task in {offers} offers")
             return
-        log.warning("task_untaken", task=claim.task.id, offers=claim.attempts)
+        log.warning("task_untaken", task=claim.task.id, offers=offers)
         await asyncio.to_thread(
             self.ledger.tasks.postpone,
             claim.lease,
             seconds=self.settings.retry_seconds,
-            problem="no miner took the task",
+            problem=UNTAKEN,
+            counts=False,
         )
 
     async def _end(self, claim: Claim, reason: str) -> None:

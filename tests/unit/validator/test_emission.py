@@ -15,7 +15,7 @@ from gradients.scoring.standings import SECONDS_PER_DAY
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import Subnet, claimed, draft
-from validator.emission import CLOSING_BLOCKS, Emission
+from validator.emission import CLOSING_BLOCKS, REFUSED_REST_BLOCKS, Emission
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.ledger.placings import add_placings
@@ -28,9 +28,9 @@ Scenario = Callable[["Stand"], Awaitable[None]]
 class Stand:
     """A validator's emission on a chain whose epochs are 20 blocks; alice has uid 2 and bob uid 3."""
 
-    def __init__(self, ledger: Ledger, clock: HandClock) -> None:
+    def __init__(self, ledger: Ledger, clock: HandClock, *, weights_rate_limit_blocks: int = 2) -> None:
         self.ledger, self.clock = ledger, clock
-        self.subnet = Subnet(clock, FakeChain(tempo_blocks=TEMPO))
+        self.subnet = Subnet(clock, FakeChain(tempo_blocks=TEMPO, weights_rate_limit_blocks=weights_rate_limit_blocks))
         self.emission = Emission(ledger, self.subnet.gateway, self.subnet.view, clock)
         self._scored = 0
 
@@ -69,6 +69,12 @@ class Stand:
         for _ in range(count):
             await self.chain.advance()
             await self.step()
+
+    def count_as_just_set(self) -> None:
+        """To the chain, the validator has set weights in this block, and may not again for a while."""
+        neuron = self.chain.graph.by_hotkey(self.subnet.gateway.hotkey)
+        assert neuron is not None
+        self.chain.change(replace(neuron, last_update_block=self.chain.graph.block))
 
     def calls(self) -> list[Outgoing]:
         """Everything that was decided, oldest first."""
@@ -181,7 +187,8 @@ def test_a_call_that_a_crash_cut_off_after_it_was_marked_is_looked_up_first(run:
         graph = stand.chain.graph
         key = f"weights:{graph.last_epoch_block}"
         stand.ledger.outbox.decide(key, {"alice": 1.0}, block=graph.block)
-        stand.ledger.outbox.mark_sent(key, block=graph.block)
+        [call] = stand.ledger.outbox.open()
+        stand.ledger.outbox.mark_sent(call, block=graph.block)
         before = _last_update(stand)
         await stand.blocks(3)
         assert stand.states() == [OutboxState.SENT]
@@ -205,7 +212,47 @@ def test_a_decision_that_a_crash_cut_off_is_sent(run: Callable[[Scenario], None]
     run(scenario)
 
 
-def test_a_refusal_ends_the_call_and_the_next_epoch_tries_anew(run: Callable[[Scenario], None]) -> None:
+def test_a_refusal_that_may_pass_is_tried_again_in_the_same_epoch(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0})
+        stand.count_as_just_set()
+        await stand.step()
+        [call] = stand.calls()
+        assert (call.state, call.problem.partition(":")[0]) == (OutboxState.PENDING, "rate_limited")
+        before = stand.chain.graph.block
+        await stand.blocks(REFUSED_REST_BLOCKS)
+        assert stand.chain.graph.block == before + REFUSED_REST_BLOCKS  # a call would have made a block of its own
+        await stand.blocks(1)
+        assert stand.states() == [OutboxState.DONE]
+        assert stand.set_weights == {2: 1.0}
+
+    run(scenario)
+
+
+def test_a_refusal_that_does_not_pass_is_why_the_call_is_dropped(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0})
+        limited = Stand(stand.ledger, stand.clock, weights_rate_limit_blocks=1000)
+        await limited.start()
+        await limited.blocks(TEMPO)
+        assert limited.states()[0] is OutboxState.DROPPED
+        assert "rate_limited" in limited.calls()[0].problem
+
+    run(scenario)
+
+
+def test_several_validators_on_one_ledger_make_a_call_once(run: Callable[[Scenario], None]) -> None:
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 3.0})
+        before = stand.chain.graph.block
+        await asyncio.gather(*(stand.step() for _ in range(5)))
+        assert stand.chain.graph.block == before + 1
+        assert stand.states() == [OutboxState.DONE]
+
+    run(scenario)
+
+
+def test_a_refusal_for_good_ends_the_call_and_the_next_epoch_tries_anew(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
         stand.score({"alice": 3.0})
         neuron = stand.chain.graph.by_hotkey(stand.subnet.gateway.hotkey)

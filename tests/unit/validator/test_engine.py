@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gradients.errors import Blame, ChainUnreachable, DatasetInvalid, JobFailed,
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import TASK, claimed, draft, found, until
-from validator.engine import LEASE_SECONDS, MAX_ATTEMPTS, Stage, StepEngine
+from validator.engine import LEASE_SECONDS, MAX_ATTEMPTS, POLL_SECONDS, Stage, StepEngine
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 
@@ -100,6 +101,30 @@ def test_a_new_task_is_found_when_the_engine_is_woken(ledger: Ledger, clock: Han
                 await until(lambda: found(ledger).state is TaskState.OPEN)
 
     asyncio.run(scenario())
+
+
+def test_a_thread_may_wake_the_engine(ledger: Ledger, clock: HandClock) -> None:
+    """The loop has nothing else to do, so only a wake that it hears of ends its sleep before the safety net does."""
+    done = asyncio.Event()
+
+    class Telling(Steps):
+        async def run(self, claim: Claim) -> None:
+            await super().run(claim)
+            done.set()
+
+    async def scenario() -> None:
+        engine = _engine(ledger, Telling(ledger, clock))
+        async with _running(engine):
+            await asyncio.sleep(0.2)
+            draft(ledger)
+            threading.Thread(target=engine.wake).start()
+            await asyncio.wait_for(done.wait(), POLL_SECONDS / 2)
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_that_does_not_run_may_be_woken(ledger: Ledger, clock: HandClock) -> None:
+    _engine(ledger, Steps(ledger, clock)).wake()
 
 
 def test_a_step_whose_worker_died_is_done_again_by_another(ledger: Ledger, clock: HandClock) -> None:
@@ -207,6 +232,24 @@ def test_what_never_works_ends_the_task_at_the_limit_with_whose_fault_it_was(
     assert task.state is TaskState.FAILED
     assert task.failure is not None
     assert (task.failure.blame, task.failure.code) == (error.blame, error.code)
+
+
+def test_a_step_that_keeps_killing_its_validator_ends_at_the_limit(ledger: Ledger, clock: HandClock) -> None:
+    draft(ledger)
+    for _ in range(MAX_ATTEMPTS):
+        claimed(ledger, TaskState.DRAFT)
+        clock.time += LEASE_SECONDS  # the process is gone, and its lease runs out
+    stage = Steps(ledger, clock)
+
+    async def scenario() -> None:
+        async with _running(_engine(ledger, stage)):
+            await until(lambda: found(ledger).state.ended)
+
+    asyncio.run(scenario())
+    task = found(ledger)
+    assert (stage.claims, task.state) == ([], TaskState.FAILED)
+    assert task.failure is not None
+    assert task.failure.blame is Blame.VALIDATOR
 
 
 def test_a_customers_failure_ends_the_task_at_once_with_the_reason(ledger: Ledger, clock: HandClock) -> None:

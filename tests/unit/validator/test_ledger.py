@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import event
 
 from gradients.domain.evaluation import Measurement, MetricName, Placing
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskRequest, TaskState, Window
-from gradients.errors import LeaseLost, LedgerConflict, SetupError
+from gradients.errors import DiskFull, LeaseLost, LedgerConflict, SetupError, ValidatorError
 from gradients.testing.clock import HandClock
+from tests.unit.validator.market import full_disk
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.outbox import OutboxState
@@ -205,12 +209,61 @@ def test_a_call_is_decided_once(ledger: Ledger) -> None:
 
 def test_a_sent_call_stays_open_until_the_chain_shows_it(ledger: Ledger, tmp_path: Path, clock: HandClock) -> None:
     ledger.outbox.decide("weights:12", {}, block=120)
-    ledger.outbox.mark_sent("weights:12", block=121)
+    [pending] = ledger.outbox.open()
+    sent = ledger.outbox.mark_sent(pending, block=121)
+    assert sent is not None
     reopened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock)
     assert [(call.state, call.sent_at_block) for call in reopened.outbox.open()] == [(OutboxState.SENT, 121)]
-    reopened.outbox.finish("weights:12", {"block": 122})
+    reopened.outbox.finish(sent, {"block": 122})
     assert ledger.outbox.open() == []
     reopened.engine.dispose()
+
+
+def test_of_two_processes_that_have_seen_the_same_call_one_sends_it(
+    ledger: Ledger, tmp_path: Path, clock: HandClock
+) -> None:
+    other = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock)
+    ledger.outbox.decide("weights:12", {}, block=120)
+    [ours], [theirs] = ledger.outbox.open(), other.outbox.open()
+    sent = other.outbox.mark_sent(theirs, block=121)
+    assert sent is not None
+    assert ledger.outbox.mark_sent(ours, block=121) is None
+    assert ledger.outbox.give_up(ours, "its epoch is over") is None  # what was seen before it was sent decides nothing
+    assert ledger.outbox.open() == [sent]
+    again = ledger.outbox.mark_sent(sent, block=400)  # whoever sees that it was never included may send it again, once
+    assert again is not None
+    assert other.outbox.mark_sent(sent, block=400) is None
+    other.engine.dispose()
+
+
+def test_a_refused_call_is_open_again_and_keeps_the_reason(ledger: Ledger) -> None:
+    ledger.outbox.decide("weights:12", {}, block=120)
+    [pending] = ledger.outbox.open()
+    sent = ledger.outbox.mark_sent(pending, block=121)
+    assert sent is not None
+    ledger.outbox.refused(sent, "rate_limited")
+    [call] = ledger.outbox.open()
+    assert (call.state, call.sent_at_block, call.problem) == (OutboxState.PENDING, 121, "rate_limited")
+
+
+def test_a_full_disk_is_a_failure_of_ours_with_a_name_and_leaves_the_ledger_as_it_was(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    _draft(ledger)
+    with full_disk(tmp_path), pytest.raises(DiskFull, match="no room left"):
+        _claim(ledger)
+    assert _claim(ledger).attempts == 1
+
+
+def test_a_ledger_that_somebody_else_has_locked_is_a_failure_of_ours(ledger: Ledger, tmp_path: Path) -> None:
+    _draft(ledger)
+    event.listen(ledger.engine, "checkout", lambda connection, *_: connection.execute("PRAGMA busy_timeout = 50"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ValidatorError, match="locked") as caught:
+            _claim(ledger)
+    assert caught.value.code == "ledger_unavailable"
+    assert _claim(ledger).attempts == 1
 
 
 def test_an_api_key_opens_until_it_is_revoked(ledger: Ledger) -> None:
@@ -223,7 +276,7 @@ def test_an_api_key_opens_until_it_is_revoked(ledger: Ledger) -> None:
 
 def test_every_change_of_a_task_leaves_an_event(ledger: Ledger) -> None:
     _assigned(ledger)
-    names = [event.name for event in ledger.events.of_task(TASK)]
+    names = [each.name for each in ledger.events.of_task(TASK)]
     assert names == ["task_created", "task_advanced"]
 
 

@@ -155,6 +155,15 @@ def test_a_task_that_nobody_takes_rests_and_ends_after_its_tries(
     assert "3 offers" in str(found(ledger).failure)
 
 
+def test_steps_that_a_crash_cut_off_are_no_offers(ledger: Ledger, subnet: Subnet, clock: HandClock) -> None:
+    opened(ledger)
+    for _ in range(5):
+        claimed(ledger, TaskState.OPEN)
+        clock.time += 15  # the validator is gone, and its lease runs out
+    _offer(ledger, _stage(ledger, subnet, tries=3), subnet, [StandIn("busy", accepts=False)])
+    assert found(ledger).state is TaskState.OPEN
+
+
 def test_without_a_permit_nobody_is_asked_and_no_try_is_used_up(
     ledger: Ledger, subnet: Subnet, clock: HandClock
 ) -> None:
