@@ -16,7 +16,7 @@ from gradients.errors import TaskInvalid
 from gradients.sandbox.bubblewrap import run
 from gradients.sandbox.limits import MEBIBYTE, Limits, ProgramStopped
 from gradients.tasks.grpo import sandboxed
-from gradients.tasks.grpo.rewards.asserts import expectations, holds
+from gradients.tasks.grpo.rewards.asserts import Expectation, expectations, holds
 from gradients.tasks.grpo.rewards.base import Case, Reward, Verdict
 from gradients.tasks.grpo.rewards.structure import unfenced
 
@@ -71,8 +71,11 @@ class Function(Reward):
 def python_tests(asked: PythonTests, cases: Sequence[Case]) -> list[Verdict]:
     """The share of passed tests, one run of the sandbox for each answer; code that breaks or takes too long passes none."""
     limits = Limits(cpu_seconds=asked.cpu_seconds, memory_bytes=asked.memory_mebibytes * MEBIBYTE)
+    # nothing is parsed in the threads: Python 3.11's parser keeps its depth in one place for all of them (python/cpython#106905)
+    expected = [expectations(case.row[asked.column]) for case in cases]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(lambda case: _passed(asked, case, limits), cases))
+        written = list(pool.map(lambda case, tests: _written(case, tests, limits), cases, expected))
+    return [_passed(tests, values) for tests, values in zip(expected, written, strict=True)]
 
 
 def function(asked: Function, cases: Sequence[Case]) -> list[Verdict]:
@@ -128,13 +131,16 @@ def _in_range(asked: Function, number: float) -> float:
     return min(1.0, max(0.0, (number - asked.low) / (asked.high - asked.low)))
 
 
-def _passed(asked: PythonTests, case: Case, limits: Limits) -> float:
-    expected = expectations(case.row[asked.column])
-    given = {"code": unfenced(case.completion, "python"), "expressions": [one.expression for one in expected]}
+def _written(case: Case, tests: Sequence[Expectation], limits: Limits) -> JsonValue:
+    """What the sandbox says of the tests' expressions; nothing when the answer's code broke it."""
+    given = {"code": unfenced(case.completion, "python"), "expressions": [test.expression for test in tests]}
     try:
-        values = run(_TESTS, cast(JsonValue, given), limits=limits)
+        return run(_TESTS, cast(JsonValue, given), limits=limits)
     except ProgramStopped:
+        return None
+
+
+def _passed(tests: Sequence[Expectation], values: JsonValue) -> float:
+    if not isinstance(values, list) or len(values) != len(tests):
         return 0.0
-    if not isinstance(values, list) or len(values) != len(expected):
-        return 0.0
-    return sum(holds(one, value) for one, value in zip(expected, values, strict=True)) / len(expected)
+    return sum(holds(test, value) for test, value in zip(tests, values, strict=True)) / len(tests)
