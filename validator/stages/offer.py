@@ -7,6 +7,7 @@ miners answer the same start twice and begin once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from gradients.domain.chain import Neuron
 from gradients.domain.failure import Failure
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Hotkey, Task, TaskState, Window
-from gradients.errors import Blame, GradientsError, LedgerConflict
+from gradients.errors import Blame, GradientsError, LedgerConflict, OutsideError
 from gradients.log import get_logger
 from gradients.scoring.draw import draw_pool
 from gradients.scoring.rules import rules_at
@@ -32,6 +33,9 @@ from validator.seeds import seed
 from validator.settings import CollectSettings, OfferSettings
 
 SECONDS_PER_DAY = 86_400.0
+START_TRIES = 3
+START_REST_SECONDS = 1.0
+LATE_SHARE = 0.1  # of the training time
 UNTAKEN = "no miner took the task"
 NO_PERMIT_SECONDS = 2.0  # until we look again whether we have a permit
 
@@ -175,9 +179,7 @@ class OfferStage:
             neuron = self.view.metagraph().by_hotkey(submission.hotkey)
             if neuron is None or neuron.axon is None:
                 raise LedgerConflict(f"{submission.hotkey} has left the subnet")
-            message = _start_of(task, seed(claim.salt, "start", submission.hotkey))
-            async with asyncio.timeout(self.settings.answer_seconds):
-                answer = await self.client.post(_peer(neuron), "/v1/tasks", message, answer=StartAnswer)
+            answer = await self._tell(neuron, _start_of(task, seed(claim.salt, "start", submission.hotkey)))
         except (GradientsError, TimeoutError) as error:
             problem = str(error) or "no answer in time"
             await self._not_started(claim, submission.hotkey, Failure(Blame.OUTSIDE, "not_started", problem))
@@ -185,8 +187,27 @@ class OfferStage:
         if answer.accepted:
             await asyncio.to_thread(self.ledger.submissions.started, claim.lease, submission.hotkey)
         else:
-            failure = Failure(Blame.MINER, "start_declined", answer.reason or "declined after accepting the offer")
+            blame = Blame.VALIDATOR if self._is_late(task) else Blame.MINER
+            failure = Failure(blame, "start_declined", answer.reason or "declined after accepting the offer")
             await self._not_started(claim, submission.hotkey, failure)
+
+    async def _tell(self, neuron: Neuron, message: Start) -> StartAnswer:
+        """The miner's answer. After silence it is told again: it may have begun, and then it says so without beginning anew."""
+        for _ in range(START_TRIES - 1):
+            with contextlib.suppress(OutsideError, TimeoutError):
+                return await self._tell_once(neuron, message)
+            await self.clock.sleep(START_REST_SECONDS)
+        return await self._tell_once(neuron, message)
+
+    async def _tell_once(self, neuron: Neuron, message: Start) -> StartAnswer:
+        async with asyncio.timeout(self.settings.answer_seconds):
+            return await self.client.post(_peer(neuron), "/v1/tasks", message, answer=StartAnswer)
+
+    def _is_late(self, task: Task) -> bool:
+        """Whether so much of the training time is gone that a miner has reason to decline: we were away after the draw."""
+        window = task.blocks
+        late = self.view.block - window.started_at_block
+        return late > LATE_SHARE * (window.deadline_block - window.started_at_block)
 
     async def _not_started(self, claim: Claim, hotkey: Hotkey, failure: Failure) -> None:
         log.warning("miner_not_started", task=claim.task.id, hotkey=hotkey, code=failure.code, problem=failure.message)

@@ -50,6 +50,7 @@ PREPARED = Prepared(
 WINDOW = Window(started_at_block=10, deadline_block=20, reveal_until_block=30)
 HOST = "127.0.0.2"
 PATIENCE_SECONDS = 30.0
+LOST_ANSWER_SECONDS = 1.0
 
 
 def request_for(base: str = "tiny", dataset: str = "rows.jsonl", *, hours: float = 0.01) -> TaskRequest:
@@ -192,6 +193,7 @@ class StandIn:
     accepts: bool = True
     begins: bool = True
     silent_seconds: float = 0.0
+    lost_starts: int = 0  # so many of the first answers come too late
     file_seconds: float = 0.0
     reveal: Reveal | None = None
     status: Status | None = None
@@ -217,6 +219,8 @@ class StandIn:
         @app.post("/v1/tasks", dependencies=[requires_caller])
         async def start(message: Start) -> StartAnswer:
             self.starts.append(message)
+            if len(self.starts) <= self.lost_starts:
+                await asyncio.sleep(LOST_ANSWER_SECONDS)
             return StartAnswer(accepted=self.begins, reason="" if self.begins else "changed my mind")
 
         @app.get("/v1/tasks/{task_id}", dependencies=[requires_caller])

@@ -12,6 +12,7 @@ from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import TaskState, Window
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import (
+    LOST_ANSWER_SECONDS,
     PREPARED,
     SALT,
     TASK,
@@ -122,6 +123,38 @@ def test_who_declines_after_accepting_has_failed_by_its_own_fault(ledger: Ledger
     _offer(ledger, _stage(ledger, subnet), subnet, [fickle, good])
     assert failures(ledger) == {fickle.hotkey: ("miner", "start_declined")}
     assert found(ledger).state is TaskState.ASSIGNED
+
+
+@pytest.mark.parametrize(("late_blocks", "blame"), [(4, "miner"), (5, "validator")])
+def test_who_declines_a_start_that_comes_late_has_not_failed_by_its_own_fault(
+    ledger: Ledger, subnet: Subnet, late_blocks: int, blame: str
+) -> None:
+    """The validator was away after the draw; more than a tenth of the 45 blocks of training is gone from the fifth on."""
+    opened(ledger)
+    fickle = StandIn("fickle", begins=False)
+    window = Window(10, 55, 80)
+    invited = [Submission(TASK, fickle.hotkey, 2, SubmissionState.INVITED)]
+    lease = claimed(ledger, TaskState.OPEN).lease
+    ledger.tasks.set_window(lease, window, also=lambda session: add_submissions(session, invited))
+
+    async def scenario() -> None:
+        await subnet.start(fickle)
+        async with subnet.serving(fickle):
+            await subnet.reach(window.started_at_block + late_blocks)
+            ledger.tasks.postpone(lease, seconds=0)
+            await _stage(ledger, subnet).run(claimed(ledger, TaskState.OPEN))
+
+    asyncio.run(scenario())
+    assert failures(ledger) == {fickle.hotkey: (blame, "start_declined")}
+
+
+def test_a_start_whose_answer_is_lost_is_told_again(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger)
+    slow = StandIn("slow", lost_starts=2)
+    _offer(ledger, _stage(ledger, subnet, answer_seconds=LOST_ANSWER_SECONDS / 2), subnet, [slow])
+    assert _states(ledger) == {slow.hotkey: SubmissionState.STARTED}
+    first, second, third = slow.starts
+    assert first == second == third
 
 
 def test_a_task_that_nobody_starts_ends_at_once_and_not_at_its_deadline(ledger: Ledger, subnet: Subnet) -> None:
