@@ -176,6 +176,11 @@ def environment_without(*prefixes: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
 
 
+def local_endpoint() -> str:
+    """What `local` means, to btcli and the SDK too: the chain in BT_CHAIN_ENDPOINT, or the one on this machine."""
+    return os.environ.get("BT_CHAIN_ENDPOINT") or "ws://127.0.0.1:9944"
+
+
 def device_environment() -> dict[str, str]:
     """The variables that say which accelerators are this process's, as they were given; workers get them too."""
     return {name: os.environ[name] for name in DEVICE_VARIABLES if name in os.environ}

@@ -47,6 +47,12 @@ AxonPort = Annotated[int | None, typer.Option("--axon-port", "--axon.port", help
 ExternalIp = Annotated[
     str | None, typer.Option("--external-ip", "--axon.external_ip", help="Public address to publish on chain.")
 ]
+ExternalPort = Annotated[
+    int | None,
+    typer.Option(
+        "--external-port", "--axon.external_port", help="Public port to publish on chain; by default the port."
+    ),
+]
 LogStyle = Annotated[str | None, typer.Option("--log-style", help="text for people, json for machines.")]
 
 

@@ -46,11 +46,13 @@ def register(
 
 
 async def _register(settings: DaemonSettings, *, ask: bool) -> dict[str, str | int | float]:
+    from gradients.chain.network import Network
     from gradients.chain.sdk import SdkGateway
     from gradients.chain.view import ChainView
     from gradients.chain.wallet import open_wallet
 
     chain, wallet = settings.chain, settings.wallet
+    Network.parse(chain.network).check(wallet=wallet.name)
     keys = open_wallet(wallet.name, wallet.hotkey, Path(wallet.path), with_coldkey=True)
     gateway = SdkGateway(chain.network, chain.netuid, keys, timeout_seconds=chain.call_timeout_seconds)
     view = ChainView(gateway, SystemClock(), start_seconds=chain.start_seconds)

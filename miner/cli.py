@@ -12,6 +12,7 @@ from gradients.flags import (
     AxonPort,
     Config,
     ExternalIp,
+    ExternalPort,
     Folder,
     LogStyle,
     Netuid,
@@ -45,6 +46,7 @@ def run(
     host: AxonHost = None,
     port: AxonPort = None,
     external_ip: ExternalIp = None,
+    external_port: ExternalPort = None,
     recipe: Annotated[Path | None, typer.Option(help="How to train: a file of configs/recipes/ or your own.")] = None,
     log_style: LogStyle = None,
 ) -> None:
@@ -64,6 +66,7 @@ def run(
         axon__host=host,
         axon__port=port,
         axon__external_ip=external_ip,
+        axon__external_port=external_port,
         log__style=log_style,
     )
     settings = MinerSettings.load(config, flags)

@@ -29,6 +29,7 @@ from miner.settings import MinerSettings
 def build(settings: MinerSettings) -> Daemon:
     """A miner by its settings; nothing runs yet. Raises SetupError for what is missing."""
     network = Network.parse(settings.chain.network)
+    network.check(wallet=settings.wallet.name, allow_local_paths=settings.allow_local_paths)
     recipe = read_recipe(settings.recipe)
     keys = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     gateway = SdkGateway(

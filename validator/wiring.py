@@ -52,6 +52,7 @@ def build(settings: ValidatorSettings) -> Daemon:
     network = Network.parse(settings.chain.network)
     if settings.seed is not None and not network.is_local:
         raise SetupError("A seed makes secret salts predictable", fix="Remove `seed` outside of a local network")
+    network.check(wallet=settings.wallet.name, allow_local_paths=settings.allow_local_paths)
     keys = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     gateway = SdkGateway(
         settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +26,32 @@ from gradients.errors import SetupError
 )
 def test_a_network_is_a_name_or_an_endpoint(given: str, endpoint: str, is_local: bool) -> None:
     assert Network.parse(given) == Network(endpoint, is_local)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_local"), [("ws://127.0.0.1:9000", True), ("wss://entrypoint.example:443", False)]
+)
+def test_local_is_the_endpoint_that_btcli_takes_for_it(
+    endpoint: str, is_local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BT_CHAIN_ENDPOINT", endpoint)
+    assert Network.parse("local") == Network(endpoint, is_local)
+    said = "import bittensor.settings; print(bittensor.settings.NETWORKS['local'])"
+    assert subprocess.check_output([sys.executable, "-c", said], text=True).strip() == endpoint
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "said"),
+    [
+        ("finney", {"wallet": "//Alice"}, "development key"),
+        ("wss://entrypoint.example:443", {"wallet": "mine", "allow_local_paths": True}, "allow_local_paths"),
+    ],
+)
+def test_what_is_for_local_networks_is_refused_on_others(given: str, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(SetupError, match=said):
+        Network.parse(given).check(**settings)
+    Network.parse("ws://127.0.0.1:9944").check(**settings)
+    Network.parse(given).check(wallet="mine")
 
 
 @pytest.mark.parametrize("given", ["", "fynney", "http://127.0.0.1:9944", "127.0.0.1:9944", "ws://"])

@@ -9,6 +9,7 @@ from gradients.domain.json import Json
 from gradients.flags import (
     AxonPort,
     ExternalIp,
+    ExternalPort,
     Netuid,
     Network,
     WalletHotkey,
@@ -29,6 +30,7 @@ def show(
     netuid: Netuid = None,
     port: AxonPort = None,
     external_ip: ExternalIp = None,
+    external_port: ExternalPort = None,
 ) -> dict[str, Json]:
     return settings_of(
         wallet__name=wallet,
@@ -38,6 +40,7 @@ def show(
         chain__netuid=netuid,
         axon__port=port,
         axon__external_ip=external_ip,
+        axon__external_port=external_port,
     )
 
 
@@ -52,6 +55,7 @@ def show(
         (("--netuid",), "56", {"chain": {"netuid": 56}}),
         (("--axon-port", "--axon.port"), "9000", {"axon": {"port": 9000}}),
         (("--external-ip", "--axon.external_ip"), "1.2.3.4", {"axon": {"external_ip": "1.2.3.4"}}),
+        (("--external-port", "--axon.external_port"), "80", {"axon": {"external_port": 80}}),
     ],
     ids=lambda each: each[0] if isinstance(each, tuple) else "",
 )
