@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from gradients import __version__
-from gradients.errors import DiskFull, GradientsError
+from gradients.errors import DiskFull, GradientsError, SetupError
 
 SUBCOMMANDS = {
     "localnet": ("gradients.localnet.cli:localnet", "Run the whole market on this machine."),
@@ -24,6 +24,11 @@ SUBCOMMANDS = {
     "doctor": ("gradients.doctor:app", "Check what this machine has and lacks."),
 }
 EXIT_FAILED, EXIT_USAGE = 1, 2
+EXTRA_OF = {
+    "websockets": "localnet",
+    "kyber_py": "localnet",
+    "Crypto": "localnet",
+}  # import name -> extra that brings it
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -74,6 +79,8 @@ def _named(error: BaseException) -> GradientsError | None:
         return error
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return DiskFull(f"There is no room for {error.filename or 'a file'}", fix="Free some space")
+    if isinstance(error, ModuleNotFoundError) and (extra := EXTRA_OF.get((error.name or "").partition(".")[0])):
+        return SetupError(f"{error.name} is not installed", fix=f"pip install 'gradients-subnet[{extra}]'")
     if isinstance(error, BaseExceptionGroup):  # of a daemon's loops: the first that is named, if all are
         names = [_named(each) for each in error.exceptions]
         return names[0] if all(names) else None

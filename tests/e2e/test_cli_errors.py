@@ -148,7 +148,7 @@ def rows(folder: Path, count: int) -> Path:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("miner", "run"), ("register", "--yes")],
+    [("miner", "run"), ("validator", "run"), ("register", "--yes")],
     ids=" ".join,
 )
 def test_a_wallet_that_is_not_there_is_named_with_the_command_that_makes_it(
@@ -187,13 +187,16 @@ def test_a_hotkey_that_is_not_registered_is_told_to_register(tmp_path: Path, mar
 
 
 @pytest.mark.parametrize(
-    ("daemon", "what", "host"), [("miner", "axon", HOST), ("validator", "api", "127.0.0.1")], ids=["miner", "validator"]
+    ("daemon", "what", "host"),
+    [("miner", "axon", HOST), ("validator", "axon", HOST), ("validator", "api", "127.0.0.1")],
 )
 def test_a_port_in_use_is_named(tmp_path: Path, market: Market, daemon: str, what: str, host: str) -> None:
-    port = market.axon_port if what == "axon" else market.api_port
-    ports = ("--axon-host=127.0.0.3", "--axon-port=0", f"--{what}-host={host}", f"--{what}-port={port}")
-    said = complaint(gradients(tmp_path, daemon, "run", *VALIDATOR, "-n", market.chain_url, *ports))
-    assert said.startswith(f"Port {port} of {host} cannot be used: Address already in use")
+    taken = {"axon": market.axon_port, "api": market.api_port}[what]
+    places = {"axon": ("127.0.0.3", 0), "api": ("127.0.0.3", 0), what: (host, taken)}
+    served = places if daemon == "validator" else {"axon": places["axon"]}
+    flags = [f"--{part}-{name}={value}" for part, place in served.items() for name, value in zip(("host", "port"), place)]
+    said = complaint(gradients(tmp_path, daemon, "run", *VALIDATOR, "-n", market.chain_url, *flags))
+    assert said.startswith(f"Port {taken} of {host} cannot be used: Address already in use")
     assert said.endswith("choose another port")
 
 
@@ -279,13 +282,20 @@ def test_an_api_that_is_down_is_named(tmp_path: Path) -> None:
         (("miner", "run", "--config", "none.toml"), "There is no settings file none.toml"),
         (("miner", "run", "--recipe", "none.toml"), "The recipe none.toml cannot be read"),
         (("miner", "run", "--axon-port", "70000"), "axon.port: Input should be less than or equal to 65535"),
+        (("miner", "run", "-w", "//Alice", "-n", "finney"), "//Alice is a development key"),
+        (("validator", "run", "-w", "//Alice", "-n", "test"), "//Alice is a development key"),
+        (("register", "-w", "//Alice", "-n", "wss://chain.example", "--yes"), "//Alice is a development key"),
+        (("miner", "run", "-n", "finney", "--config", "paths.toml"), "others can ask what lies on this machine"),
+        (("validator", "run", "-n", "finney", "--config", "paths.toml"), "others can ask what lies on this machine"),
         (("localnet", "--types", "knitting"), "Unknown task types: knitting. Choose from"),
         (("task", "submit", "--set", "columns.output", "--api-key", "x"), "--set columns.output has no value"),
     ],
     ids=lambda each: " ".join(each[:3]) if isinstance(each, tuple) else "",
 )
 def test_a_bad_setting_is_named(tmp_path: Path, arguments: tuple[str, ...], named: str) -> None:
-    assert named in complaint(gradients(tmp_path, *arguments))
+    (tmp_path / "paths.toml").write_text("allow_local_paths = true\n")
+    here = [str(tmp_path / word) if word == "paths.toml" else word for word in arguments]
+    assert named in complaint(gradients(tmp_path, *here))
 
 
 def test_an_unknown_option_is_usage_and_one_json_object(tmp_path: Path) -> None:
