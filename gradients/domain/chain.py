@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gradients.domain.task import Hotkey
@@ -72,6 +71,3 @@ class WeightsReceipt:
 
     block: int  # LastUpdate of our uid afterwards
     reveal_round: int | None  # set in the commit-reveal regime
-
-
-Shares = Mapping[Hotkey, float]  # share of all weight, 0..1, summing to 1
