@@ -1,17 +1,22 @@
 """Folders and zip archives of captioned images as rows: {"image": base64, "caption": text}, or the columns of their `metadata.jsonl`.
 
-Covers: nothing is unpacked onto the disk; names that lead out of the folder, links and encrypted members are refused; members are read
-within limits on their number and on what they unpack to. Does not cover: whether the bytes are an image (pictures.py).
+Covers: nothing is unpacked onto the disk; names that lead out of the folder, links and encrypted members are refused; an archive's size and
+number of members are looked at before it is opened, and members are read within limits on their number and on what they unpack to;
+whatever is broken in an archive is the customer's DatasetInvalid. Does not cover: whether the bytes are an image (pictures.py).
 """
 
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import cast
 
@@ -24,6 +29,14 @@ MOST_FILES = 1000
 MOST_FILE_BYTES = 16 * 1024**2
 MOST_BYTES = 96 * 1024**2
 MOST_CAPTION_BYTES = 64 * 1024
+MOST_MEMBERS = 10_000  # of an archive, with those that are not shown
+MOST_ARCHIVE_BYTES = MOST_BYTES + 16 * 1024**2
+_MEMBER = b"PK\x01\x02"  # begins each entry of an archive's table of contents
+# What zipfile, the decoders below it and names in no encoding raise.
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    ArithmeticError, EOFError, LookupError, RuntimeError, ValueError,
+)  # fmt: skip
 
 Members = Mapping[str, Callable[[int], bytes]]  # by name: what reads at most so many bytes of it
 
@@ -41,12 +54,31 @@ def folder_rows(folder: Path) -> Iterator[Row]:
 
 def zip_rows(path: Path) -> Iterator[Row]:
     """The captioned images in a zip archive."""
+    _check_archive(path)
+    with _blaming(f"{path.name} is no valid zip archive", fix="Was it copied whole?"), zipfile.ZipFile(path) as archive:
+        members = {info.filename: _member_reader(archive, info, path) for info in _members(archive, path)}
+        yield from _rows(members, where=path.name)
+
+
+def _check_archive(path: Path) -> None:
+    """Raises DatasetInvalid for more than a task needs; `zipfile` would read the whole table of contents first."""
+    if path.stat().st_size > MOST_ARCHIVE_BYTES:
+        raise DatasetInvalid(f"{path.name} has more than {MOST_ARCHIVE_BYTES:,} bytes", fix="Give a part of it")
+    if path.read_bytes().count(_MEMBER) > MOST_MEMBERS:
+        raise DatasetInvalid(f"{path.name} holds more than {MOST_MEMBERS:,} members", fix="Give the images of one task")
+
+
+@contextmanager
+def _blaming(what: str, *, fix: str) -> Iterator[None]:
+    """What a broken archive raises is the customer's; what a disk raises is not."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename: _member_reader(archive, info, path) for info in _members(archive, path)}
-            yield from _rows(members, where=path.name)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
-        raise DatasetInvalid(f"{path.name} is no valid zip archive: {error}", fix="Was it copied whole?") from error
+        yield
+    except _BROKEN as error:
+        raise DatasetInvalid(f"{what}: {error}", fix=fix) from error
+    except OSError as error:  # bzip2's without a number, and seeks to before the beginning
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise DatasetInvalid(f"{what}: {error}", fix=fix) from error
 
 
 def _rows(members: Members, *, where: str) -> Iterator[Row]:
@@ -114,11 +146,8 @@ def _members(archive: zipfile.ZipFile, path: Path) -> Iterator[zipfile.ZipInfo]:
 
 def _member_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Callable[[int], bytes]:
     def read(most: int) -> bytes:
-        try:
-            with archive.open(info) as member:
-                return member.read(most)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-            raise DatasetInvalid(f"{info.filename!r} in {path.name} is broken: {error}", fix="Pack it anew") from error
+        with _blaming(f"{info.filename!r} in {path.name} is broken", fix="Pack it anew"), archive.open(info) as member:
+            return member.read(most)
 
     return read
 

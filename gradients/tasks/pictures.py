@@ -45,8 +45,10 @@ def opened(content: bytes) -> Image.Image:
         raise NotAnImage(f"it has more than {MOST_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
         raise NotAnImage(f"it is none of {', '.join(FORMATS)}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what PIL's readers raise for broken files
-        raise error if isinstance(error, NotAnImage) else NotAnImage(f"it is broken: {error}") from error
+    except (NotAnImage, MemoryError):
+        raise
+    except Exception as error:  # PIL's readers raise whatever comes first in a broken file, struct.error for EXIF
+        raise NotAnImage(f"it is broken: {error}") from error
 
 
 def square(image: Image.Image, *, pixels: int) -> Image.Image:

@@ -52,6 +52,19 @@ def test_pictures_come_out_square_in_the_tasks_resolution_whatever_their_format(
         assert (image.format, image.size, image.mode) == ("PNG", (24, 24), "RGB")
 
 
+def test_broken_notes_of_a_camera_are_named_by_row() -> None:
+    """Text where a number belongs: what turns the picture raises struct.error."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x0131] = "maker"
+    content = base64.b64decode(encoded(spotted(0), format="JPEG", exif=exif))
+    content = content.replace(b"\x01\x31\x00\x02", b"\x01\x07\x00\x02")  # the maker's tag as one of a number
+    broken = base64.b64encode(content).decode()
+    with pytest.raises(DatasetInvalid, match="it is broken") as refused:
+        cleaned([row(encoded(spotted(1))), row(broken)])
+    assert refused.value.rows == (2,)
+
+
 def test_what_a_camera_notes_does_not_come_out_but_turns_the_picture() -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down

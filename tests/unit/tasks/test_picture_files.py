@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import random
 import stat
 import zipfile
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from gradients.errors import DatasetInvalid
 from gradients.tasks.base import Row
-from gradients.tasks.picture_files import MOST_FILE_BYTES, MOST_FILES
+from gradients.tasks.picture_files import MOST_ARCHIVE_BYTES, MOST_FILE_BYTES, MOST_FILES, MOST_MEMBERS
 from gradients.tasks.sources import Limits, parse_source, read_rows
 
 ROOMY = Limits(row_bytes=64 * 1024**2)
@@ -105,6 +107,37 @@ def test_many_members_unpack_to_no_more_than_a_task_needs(tmp_path: Path) -> Non
 def test_an_archive_holds_no_more_files_than_a_task_needs(tmp_path: Path) -> None:
     with pytest.raises(DatasetInvalid, match="more than 1000 files"):
         rows(packed(tmp_path / "images.zip", {f"{n}.png": b"A" for n in range(MOST_FILES + 1)}))
+
+
+def test_an_archive_is_not_opened_when_it_is_too_large_or_lists_too_much(tmp_path: Path) -> None:
+    """Its table of contents would be read as a whole, into objects of half a kilobyte for each member."""
+    with pytest.raises(DatasetInvalid, match="more than 10,000 members"):
+        rows(packed(tmp_path / "many.zip", {f"{n}.txt": b"" for n in range(MOST_MEMBERS + 1)}))
+    with (tmp_path / "large.zip").open("wb") as file:
+        file.truncate(MOST_ARCHIVE_BYTES + 1)
+    with pytest.raises(DatasetInvalid, match="has more than 117,440,512 bytes"):
+        rows(tmp_path / "large.zip")
+
+
+def test_a_members_name_in_no_encoding_is_the_customers(tmp_path: Path) -> None:
+    archive = packed(tmp_path / "images.zip", {"ü.png": b"A"})
+    archive.write_bytes(archive.read_bytes().replace("ü".encode(), b"\xc3("))
+    with pytest.raises(DatasetInvalid, match="no valid zip archive"):
+        rows(archive)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_whatever_is_changed_in_an_archive_the_failure_is_the_customers(compression: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "good.zip", "w", compression) as archive:
+        archive.writestr("ü.png", b"hello " * 20)
+    good, generator = (tmp_path / "good.zip").read_bytes(), random.Random(7)
+    for _ in range(1000):
+        content = bytearray(good)
+        for _ in range(generator.randint(1, 3)):
+            content[generator.randrange(len(content))] = generator.choice([0, 255, generator.randrange(256)])
+        (tmp_path / "images.zip").write_bytes(content)
+        with contextlib.suppress(DatasetInvalid):
+            rows(tmp_path / "images.zip")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more", b"hello"])
