@@ -23,6 +23,7 @@ from gradients.domain.json import Json
 from gradients.domain.task import Task, TaskId, TaskRequest
 from gradients.errors import CustomerError, LedgerConflict, OutsideError
 from gradients.log import get_logger
+from gradients.tasks.registry import task_type
 from gradients.tasks.sources import parse_source
 from validator.intake import Intake
 from validator.ledger import Ledger
@@ -105,12 +106,14 @@ def _draw_dataset(datasets: Sequence[PooledDataset], past: Sequence[TaskRequest]
     return datasets[draw(dict.fromkeys(times, 1.0), times, luck)]
 
 
-def _datasets(settings: ScheduleSettings, task_type: str) -> list[PooledDataset]:
-    return [dataset for dataset in settings.datasets if dataset.type == task_type]
+def _datasets(settings: ScheduleSettings, name: str) -> list[PooledDataset]:
+    return [dataset for dataset in settings.datasets if dataset.type == name]
 
 
-def _models(settings: ScheduleSettings, task_type: str) -> list[PooledModel]:
-    return [model for model in settings.models if not model.types or task_type in model.types]
+def _models(settings: ScheduleSettings, name: str) -> list[PooledModel]:
+    """The models for a type: those that name it, and of those that name none the ones of the family that it fine-tunes."""
+    family = task_type(name).base_family
+    return [model for model in settings.models if (name in model.types if model.types else model.family == family)]
 
 
 def _size(settings: ScheduleSettings, billions: float) -> float:

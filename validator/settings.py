@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, JsonValue, SecretStr, field_validator
+from pydantic import AfterValidator, Field, JsonValue, SecretStr
 
 from gradients.config import DaemonSettings, Section
+from gradients.repo.bases import Family
 from gradients.tasks.access import S3Access, Writer
 from gradients.tasks.hours import Reference
 from gradients.tasks.registry import TYPES
@@ -86,33 +88,36 @@ class SynthesisSettings(Section):
         return Writer(self.url, self.model, self.rows, key) if self.url else None
 
 
+def _known_type(name: str) -> str:
+    if name not in TYPES:
+        raise ValueError(f"there is no task type '{name}'; choose from {', '.join(TYPES)}")
+    return name
+
+
+TypeName = Annotated[str, AfterValidator(_known_type)]
+
+
 class PooledModel(Section):
     """A base for synthetic tasks."""
 
     base: str = Field(min_length=1, max_length=256, description="as customers name bases")
     billions: float = Field(gt=0, description="its weights")
-    types: tuple[str, ...] = Field(default=(), description="task types that it is for; empty: all")
+    family: Family = Field(default="language", description="what kind of model it is: language or image")
+    types: tuple[TypeName, ...] = Field(default=(), description="task types that it is for; empty: all of its family")
 
 
 class PooledDataset(Section):
     """Rows for synthetic tasks of one type."""
 
-    type: str = Field(description="a task type")
+    type: TypeName = Field(description="a task type")
     dataset: str = Field(description="as customers name data sets, or a file of this machine")
     parameters: dict[str, JsonValue] = Field(default_factory=dict, description="the task type's own part")
-
-    @field_validator("type")
-    @classmethod
-    def _known_type(cls, name: str) -> str:
-        if name not in TYPES:
-            raise ValueError(f"there is no task type '{name}'; choose from {', '.join(TYPES)}")
-        return name
 
 
 class TypeShare(Section):
     """How many of the synthetic tasks are of a type."""
 
-    type: str
+    type: TypeName
     share: float = Field(ge=0)
 
 
@@ -139,10 +144,11 @@ class ScheduleSettings(Section):
     at_once: int = Field(default=1, ge=1, description="none while so many tasks run, those of customers included")
     types: tuple[TypeShare, ...] = Field(
         default=(
-            TypeShare(type="instruct", share=0.32),
-            TypeShare(type="chat", share=0.32),
+            TypeShare(type="instruct", share=0.28),
+            TypeShare(type="chat", share=0.28),
             TypeShare(type="dpo", share=0.17),
             TypeShare(type="diffusion", share=0.15),
+            TypeShare(type="rag", share=0.08),
             TypeShare(type="grpo", share=0.04),
         ),
         description="shares by type; types without data sets are passed over",

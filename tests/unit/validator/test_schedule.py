@@ -14,7 +14,7 @@ from gradients.clock import SystemClock
 from gradients.domain.task import Task, TaskId, TaskRequest, TaskState
 from gradients.errors import LedgerConflict, SetupError
 from gradients.repo.bases import BaseModels
-from gradients.tasks.registry import validate_request
+from gradients.tasks.registry import TYPES, validate_request
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import claimed, request_for, tiny_bases
 from validator.intake import Intake
@@ -115,6 +115,27 @@ def test_a_model_is_taken_for_its_own_types_only() -> None:
     painter = PooledModel(base="acme/painter", billions=0.5, types=("diffusion",))
     past = _posted(POOL.model_copy(update={"models": (painter, POOL.models[2])}), 8)
     assert {request.base for request in past} == {"acme/large"}
+
+
+def test_a_model_that_names_no_types_is_taken_for_those_of_its_family() -> None:
+    """A text model for a picture task would fail only when its task is prepared, and waste the slot."""
+    types = (TypeShare(type="diffusion", share=0.5), TypeShare(type="chat", share=0.5))
+    models = (POOL.models[0], PooledModel(base="acme/painter", billions=0.5, family="image"))
+    pictures = PooledDataset(type="diffusion", dataset="hub:acme/pictures")
+    update = {"types": types, "models": models, "datasets": (*POOL.datasets, pictures)}
+    past = _posted(POOL.model_copy(update=update), 20)
+    assert {(request.type, request.base) for request in past} == {
+        ("diffusion", "acme/painter"),
+        ("chat", "acme/small"),
+    }
+    text_only = POOL.model_copy(update={**update, "models": models[:1]})
+    assert {request.type for request in _posted(text_only, 20)} == {"chat"}
+
+
+def test_every_task_type_has_its_share_by_default() -> None:
+    shares = {each.type: each.share for each in ScheduleSettings().types}
+    assert set(shares) == set(TYPES)
+    assert sum(shares.values()) == pytest.approx(1.0)
 
 
 def test_what_is_larger_than_every_size_counts_as_the_largest() -> None:
@@ -258,9 +279,17 @@ def test_the_pool_is_written_as_tables(tmp_path: Path) -> None:
     )
 
 
-def test_a_pool_of_an_unknown_type_is_a_mistake_in_the_settings(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("datasets", 'type = "chant"\ndataset = "hub:acme/rows"'),
+        ("models", 'base = "tiny"\nbillions = 1\ntypes = ["chant"]'),
+        ("types", 'type = "chant"\nshare = 1'),
+    ],
+)
+def test_a_pool_of_an_unknown_type_is_a_mistake_in_the_settings(tmp_path: Path, table: str, line: str) -> None:
     file = tmp_path / "validator.toml"
-    file.write_text('[[schedule.datasets]]\ntype = "chant"\ndataset = "hub:acme/rows"\n')
+    file.write_text(f"[[schedule.{table}]]\n{line}\n")
     with pytest.raises(SetupError, match="there is no task type 'chant'"):
         ValidatorSettings.load(file, {})
 
