@@ -10,6 +10,7 @@ from typing import Self, cast
 
 import httpx
 
+from gradients.client.folders import as_file
 from gradients.config import CustomerSettings
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskState
@@ -42,7 +43,7 @@ class MarketClient:
         self._http.close()
 
     def submit(self, wish: Mapping[str, Json]) -> JsonObject:
-        """Post a task; data that lies in files of this machine is uploaded first."""
+        """Post a task; data that lies on this machine is uploaded first."""
         return self._json("POST", "/v1/tasks", json=self.uploaded(wish))
 
     def estimate(self, wish: Mapping[str, Json]) -> JsonObject:
@@ -50,15 +51,13 @@ class MarketClient:
         return self._json("POST", "/v1/estimates", json=self.uploaded(wish), timeout=ESTIMATE_TIMEOUT)
 
     def uploaded(self, wish: Mapping[str, Json]) -> dict[str, Json]:
-        """The wish with data that lies in files of this machine uploaded; again, it stays as it is."""
+        """The wish with data that lies on this machine uploaded; again, it stays as it is."""
         return with_sources(wish, self._found)
 
     def upload(self, file: Path) -> str:
-        """Upload rows; the name to use as a task's data set."""
-        if not file.is_file():
-            raise SetupError(f"There is no file {file}", fix="Name a JSON, JSONL, CSV or Parquet file, or hub:org/name")
-        with file.open("rb") as stream:
-            answer = self._json("POST", "/v1/datasets", params={"name": file.name}, content=stream)
+        """Upload a file, or a folder as one; the name to use as a task's data set."""
+        with as_file(file) as whole, whole.open("rb") as stream:
+            answer = self._json("POST", "/v1/datasets", params={"name": whole.name}, content=stream)
         return str(answer["dataset"])
 
     def tasks(self, *, limit: int = 50) -> list[JsonObject]:

@@ -32,7 +32,8 @@ Base = Annotated[str | None, typer.Option(help="nano-lm, smollm2, a Hub id (org/
 Dataset = Annotated[
     str | None,
     typer.Option(
-        help="A JSON, JSONL, CSV or Parquet file, hub:org/name@revision#split, an https:// URL, or s3://bucket/key."
+        help="A JSON, JSONL, CSV, Parquet or zip file, a folder of images or one that `datasets` saved, "
+        "hub:org/name@revision#split, an https:// URL, or s3://bucket/key."
     ),
 ]
 Spec = Annotated[Path | None, typer.Option(help="The whole task as a TOML or JSON file; options given here win.")]
@@ -182,7 +183,16 @@ def _wish(spec: Path | None, parameters: Sequence[str] | None, **given: Json) ->
     """The wish of the spec's file, with what was given beside it."""
     wish: dict[str, Json] = {**(_read_spec(spec) if spec else {}), **{k: v for k, v in given.items() if v is not None}}
     for assignment in parameters or []:
-        wish["parameters"] = _assigned(cast(Mapping[str, Json], wish.get("parameters", {})), assignment)
+        known = wish.get("parameters", {})
+        if not isinstance(known, Mapping):
+            raise TaskInvalid(f"`parameters` in {spec} is no table", fix="Write the type's parameters there by name")
+        wish["parameters"] = _assigned(known, assignment)
+    try:
+        json.dumps(wish, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise TaskInvalid(
+            f"The task holds what JSON has no form for: {error}", fix="Use texts, numbers and lists"
+        ) from error
     return wish
 
 
@@ -228,11 +238,14 @@ def _side_by_side(answers: Mapping[str, str]) -> str:
 def _read_spec(file: Path) -> dict[str, Json]:
     try:
         text = file.read_text(encoding="utf-8")
-        return cast(dict[str, Json], tomllib.loads(text) if file.suffix == ".toml" else json.loads(text))
+        wish: object = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise SetupError(f"The task file {file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TaskInvalid(f"{file} is no valid {file.suffix.lstrip('.').upper()}: {error}") from error
+    if not isinstance(wish, dict):
+        raise TaskInvalid(f"{file} holds no task", fix='Write one object: {"type": …, "base": …, "dataset": …}')
+    return wish
 
 
 def _assigned(parameters: Mapping[str, Json], assignment: str) -> dict[str, Json]:

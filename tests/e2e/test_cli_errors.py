@@ -194,7 +194,11 @@ def test_a_port_in_use_is_named(tmp_path: Path, market: Market, daemon: str, wha
     taken = {"axon": market.axon_port, "api": market.api_port}[what]
     places = {"axon": ("127.0.0.3", 0), "api": ("127.0.0.3", 0), what: (host, taken)}
     served = places if daemon == "validator" else {"axon": places["axon"]}
-    flags = [f"--{part}-{name}={value}" for part, place in served.items() for name, value in zip(("host", "port"), place)]
+    flags = [
+        f"--{part}-{name}={value}"
+        for part, place in served.items()
+        for name, value in zip(("host", "port"), place, strict=True)
+    ]
     said = complaint(gradients(tmp_path, daemon, "run", *VALIDATOR, "-n", market.chain_url, *flags))
     assert said.startswith(f"Port {taken} of {host} cannot be used: Address already in use")
     assert said.endswith("choose another port")
@@ -252,7 +256,7 @@ def test_a_data_set_of_three_rows_is_said_to_be_too_small(market: Market, tmp_pa
 
 
 def test_a_data_set_that_is_not_there_is_named(market: Market, tmp_path: Path) -> None:
-    assert "There is no file" in complaint(market.submit(tmp_path / "none.jsonl"))
+    assert "There is no file or folder" in complaint(market.submit(tmp_path / "none.jsonl"))
 
 
 def test_a_wrong_api_key_is_refused(market: Market) -> None:
@@ -296,6 +300,30 @@ def test_a_bad_setting_is_named(tmp_path: Path, arguments: tuple[str, ...], name
     (tmp_path / "paths.toml").write_text("allow_local_paths = true\n")
     here = [str(tmp_path / word) if word == "paths.toml" else word for word in arguments]
     assert named in complaint(gradients(tmp_path, *here))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "arguments", "said"),
+    [
+        ("task.json", "[1]", (), "holds no task. Write one object"),
+        ("task.json", '"text"', (), "holds no task. Write one object"),
+        ("task.json", '{"parameters": 3}', ("--set", "a=1"), "`parameters` in {file} is no table"),
+        ("task.json", "{", (), "{file} is no valid JSON"),
+        ("task.json", "[" * 10**5, (), "{file} is no valid JSON"),
+        ("task.toml", "hours = ", (), "{file} is no valid TOML"),
+        ("task.toml", "dataset = 2026-01-01", (), "what JSON has no form for"),
+        ("task.toml", "hours = nan", (), "what JSON has no form for"),
+        ("task.json", "{}", ("--hours", "nan"), "what JSON has no form for"),
+    ],
+)
+def test_a_task_file_that_is_none_is_named(
+    tmp_path: Path, name: str, text: str, arguments: tuple[str, ...], said: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    run = gradients(tmp_path, "task", "submit", "--spec", str(file), *arguments, "--api-key", "x", "--json")
+    assert said.format(file=file) in complaint(run)
+    assert error_of(run)["code"] == "task_invalid"
 
 
 def test_an_unknown_option_is_usage_and_one_json_object(tmp_path: Path) -> None:

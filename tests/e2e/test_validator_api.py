@@ -11,7 +11,9 @@ from typing import cast
 
 import httpx
 import pytest
+from datasets import Dataset
 from fastapi import FastAPI
+from pydantic import JsonValue
 
 from gradients.axon.messages import Status
 from gradients.client.api import MarketClient
@@ -25,6 +27,7 @@ from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.tasks.access import Access
 from gradients.tasks.instruct.spec import INSTRUCT
+from gradients.tasks.sources import parse_source, read_rows
 from gradients.testing.axons import serving_in_thread
 from gradients.testing.tiny_models import write_tiny_llama
 from validator.api.app import api_app
@@ -364,6 +367,16 @@ def test_a_client_uploads_every_file_that_a_wish_names(market: Market, tmp_path:
     sources = created.request.dataset, cast(JsonObject, created.request.parameters["corpus"])
     assert [Path(str(source["path"])).read_bytes() for source in sources] == [ROWS, ROWS[::-1]]
     assert {Path(str(source["path"])).parent for source in sources} == {market.folders.uploads}
+
+
+def test_a_client_uploads_a_folder_that_datasets_saved_as_one_file(market: Market, tmp_path: Path) -> None:
+    rows = [{"instruction": f"Say {number}", "output": str(number)} for number in range(100)]
+    Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    with MarketClient(market.url, market.ledger.customers.issue("acme")) as client:
+        task = client.submit(cast(dict[str, Json], market.wish(dataset=str(tmp_path / "saved"))))
+    created = market.ledger.tasks.find(TaskId(str(task["id"])))
+    assert created is not None
+    assert read_rows(parse_source(cast(JsonValue, created.request.dataset))) == rows
 
 
 @pytest.mark.parametrize("form", ["{}", "{}/", "{}/../tiny", "./../{}"])
