@@ -7,7 +7,7 @@ COPY gradients gradients
 COPY validator validator
 COPY miner miner
 COPY configs configs
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[train,gpu,redis,s3]'
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[train,gpu,redis,postgres,s3]'
 
 FROM python:3.11.13-slim-bookworm
 RUN useradd --uid 10001 --create-home gradients

@@ -29,6 +29,11 @@ def open_engine(url: str) -> Engine:
             _harden_sqlite(engine)
         _migrate(engine)
         _name_failures(engine)
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"The ledger at {_without_password(url)} needs the Python module {error.name}",
+            fix="For PostgreSQL install the extra 'postgres': pip install 'gradients-subnet[postgres]'",
+        ) from error
     except (ArgumentError, OperationalError, OSError) as error:
         reason = error.orig if isinstance(error, OperationalError) else error
         raise SetupError(

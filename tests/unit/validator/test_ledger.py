@@ -1,22 +1,24 @@
-"""The ledger's promises: one claim at a time, fences hold, calls happen once, nothing is lost by reopening."""
+"""The ledger's promises, on every database: one claim at a time, fences hold, calls happen once, nothing is lost by reopening."""
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import event
 
 from gradients.domain.evaluation import Measurement, MetricName, Placing
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskRequest, TaskState, Window
-from gradients.errors import DiskFull, LeaseLost, LedgerConflict, SetupError, ValidatorError
+from gradients.errors import LeaseLost, LedgerConflict
 from gradients.testing.clock import HandClock
-from tests.unit.validator.market import full_disk
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.outbox import OutboxState
@@ -24,6 +26,7 @@ from validator.ledger.placings import add_placings
 from validator.ledger.rows import Base
 from validator.ledger.submissions import add_submissions
 
+POSTGRES = "postgresql://gradients@127.0.0.1:54320/postgres"  # of scripts/services
 TASK = TaskId("instruct-0123456789ab")
 REQUEST = TaskRequest(type="instruct", base="nano-lm", dataset={"path": "rows.jsonl"}, parameters={}, hours=0.5)
 PREPARED = Prepared(
@@ -38,6 +41,32 @@ PREPARED = Prepared(
 )
 METRIC = MetricName("completion cross-entropy", "nats/token", 1, "lower")
 ALICE = Hotkey("5Alice")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each kind that the ledger promises to work on."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger.db"
+        return
+    try:
+        server = psycopg.connect(POSTGRES, autocommit=True)
+    except psycopg.OperationalError:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip("scripts/services start")
+    name = f"ledger_{uuid4().hex}"
+    with contextlib.closing(server):
+        server.execute(f"CREATE DATABASE {name}".encode())
+        yield POSTGRES.replace("/postgres", f"/{name}")
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def ledger(url: str, clock: HandClock) -> Iterator[Ledger]:
+    opened = Ledger.open(url, clock)
+    yield opened
+    opened.engine.dispose()
 
 
 def _draft(ledger: Ledger) -> None:
@@ -207,22 +236,20 @@ def test_a_call_is_decided_once(ledger: Ledger) -> None:
     assert [call.payload for call in ledger.outbox.open()] == [{"5Alice": 1.0}]
 
 
-def test_a_sent_call_stays_open_until_the_chain_shows_it(ledger: Ledger, tmp_path: Path, clock: HandClock) -> None:
+def test_a_sent_call_stays_open_until_the_chain_shows_it(ledger: Ledger, url: str, clock: HandClock) -> None:
     ledger.outbox.decide("weights:12", {}, block=120)
     [pending] = ledger.outbox.open()
     sent = ledger.outbox.mark_sent(pending, block=121)
     assert sent is not None
-    reopened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock)
+    reopened = Ledger.open(url, clock)
     assert [(call.state, call.sent_at_block) for call in reopened.outbox.open()] == [(OutboxState.SENT, 121)]
     reopened.outbox.finish(sent, {"block": 122})
     assert ledger.outbox.open() == []
     reopened.engine.dispose()
 
 
-def test_of_two_processes_that_have_seen_the_same_call_one_sends_it(
-    ledger: Ledger, tmp_path: Path, clock: HandClock
-) -> None:
-    other = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock)
+def test_of_two_processes_that_have_seen_the_same_call_one_sends_it(ledger: Ledger, url: str, clock: HandClock) -> None:
+    other = Ledger.open(url, clock)
     ledger.outbox.decide("weights:12", {}, block=120)
     [ours], [theirs] = ledger.outbox.open(), other.outbox.open()
     sent = other.outbox.mark_sent(theirs, block=121)
@@ -246,26 +273,6 @@ def test_a_refused_call_is_open_again_and_keeps_the_reason(ledger: Ledger) -> No
     assert (call.state, call.sent_at_block, call.problem) == (OutboxState.PENDING, 121, "rate_limited")
 
 
-def test_a_full_disk_is_a_failure_of_ours_with_a_name_and_leaves_the_ledger_as_it_was(
-    ledger: Ledger, tmp_path: Path
-) -> None:
-    _draft(ledger)
-    with full_disk(tmp_path), pytest.raises(DiskFull, match="no room left"):
-        _claim(ledger)
-    assert _claim(ledger).attempts == 1
-
-
-def test_a_ledger_that_somebody_else_has_locked_is_a_failure_of_ours(ledger: Ledger, tmp_path: Path) -> None:
-    _draft(ledger)
-    event.listen(ledger.engine, "checkout", lambda connection, *_: connection.execute("PRAGMA busy_timeout = 50"))
-    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(ValidatorError, match="locked") as caught:
-            _claim(ledger)
-    assert caught.value.code == "ledger_unavailable"
-    assert _claim(ledger).attempts == 1
-
-
 def test_an_api_key_opens_until_it_is_revoked(ledger: Ledger) -> None:
     key = ledger.customers.issue("acme")
     assert ledger.customers.of_key(key) == "acme"
@@ -280,6 +287,12 @@ def test_every_change_of_a_task_leaves_an_event(ledger: Ledger) -> None:
     assert names == ["task_created", "task_advanced"]
 
 
-def test_a_ledger_that_cannot_be_opened_says_what_to_check(clock: HandClock) -> None:
-    with pytest.raises(SetupError, match="ledger_url"):
-        Ledger.open("sqlite:////proc/nowhere/ledger.db", clock)
+def test_two_processes_that_look_at_once_claim_different_tasks(ledger: Ledger, url: str, clock: HandClock) -> None:
+    names = [TaskId(f"instruct-{number:012x}") for number in range(8)]
+    for task_id in names:
+        ledger.tasks.create(task_id, REQUEST, customer="acme", salt=b"s" * 32)
+    other = Ledger.open(url, clock)
+    with ThreadPoolExecutor(4) as threads:
+        claims = list(threads.map(lambda number: _claim((ledger, other)[number % 2], owner=str(number)), range(8)))
+    assert sorted(claim.task.id for claim in claims) == names
+    other.engine.dispose()
