@@ -21,6 +21,7 @@ from gradients.localnet.supervisor import Supervisor
 pytestmark = pytest.mark.fault
 
 SECONDS_BETWEEN_KILLS = 7.0
+MOST_SHOTS_PER_KILL = 3
 LONGEST_RUN_SECONDS = 900.0
 
 
@@ -59,19 +60,21 @@ async def _run_under_fire(plan: Plan, kills: int) -> tuple[Snapshot, Counter[str
 
 
 async def _shoot(market: Market, kills: int) -> Counter[str]:
-    """Kill processes from the first task on; random ones, but chain, validator and a miner first."""
+    """Kill processes from the first task on: chain, validator and a miner first, then random ones. The dead don't count."""
     generator = random.Random(market.plan.options.seed)
     killed: Counter[str] = Counter()
     while not market.snapshot.tasks:  # noqa: ASYNC110 (the picture of a market has no event)
         await asyncio.sleep(0.2)
-    for number in range(kills):
+    for _ in range(MOST_SHOTS_PER_KILL * kills):
+        if killed.total() == kills:
+            break
         await asyncio.sleep(generator.uniform(0.3, 1.7) * SECONDS_BETWEEN_KILLS)
         children = {child.name: child for child in market.supervisor.children}
-        first = ("validator", "miner-1", "chain")
-        name = first[number] if number < len(first) else generator.choice(sorted(children))
+        first = [name for name in ("validator", "miner-1", "chain") if not killed[name]]
+        name = first[0] if first else generator.choice(sorted(children))
         if children[name].process.returncode is None:
             children[name].process.kill()
-        killed[name] += 1
+            killed[name] += 1
     return killed
 
 
