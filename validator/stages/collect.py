@@ -45,6 +45,7 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.settings import CollectSettings
 
+FINAL_AFTER_BLOCKS = 4  # as a rule; measuring needs the deadline block's hash, and would be refused it before
 COMMITMENT_UNKNOWN = Failure(
     Blame.VALIDATOR,
     "commitment_unknown",
@@ -87,7 +88,11 @@ class CollectStage:
                 return
             await self._nothing_came(claim, still, looked_at_block)
         await asyncio.to_thread(
-            self.ledger.tasks.advance, claim.lease, came_from=TaskState.ASSIGNED, to=TaskState.COLLECTED
+            self.ledger.tasks.advance,
+            claim.lease,
+            came_from=TaskState.ASSIGNED,
+            to=TaskState.COLLECTED,
+            due_at_block=task.blocks.deadline_block + FINAL_AFTER_BLOCKS,
         )
 
     async def _rest(self, claim: Claim, looked_at_block: int | None) -> None:

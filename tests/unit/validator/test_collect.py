@@ -35,7 +35,7 @@ from validator.engine import StepEngine
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.settings import CollectSettings
-from validator.stages.collect import CollectStage
+from validator.stages.collect import FINAL_AFTER_BLOCKS, CollectStage
 
 FIRST_BLOCK = WINDOW.deadline_block + 1
 LATE_BLOCK = WINDOW.reveal_until_block - 2
@@ -117,6 +117,9 @@ def test_a_committed_repo_is_fetched_and_its_commitment_kept(market: Market) -> 
     assert submission.committed_at_block is not None
     assert WINDOW.started_at_block < submission.committed_at_block <= WINDOW.deadline_block
     assert found(market.ledger).state is TaskState.COLLECTED
+    final_block = WINDOW.deadline_block + FINAL_AFTER_BLOCKS
+    assert market.ledger.tasks.claim([TaskState.COLLECTED], owner="o", block=final_block - 1, lease_seconds=1) is None
+    claimed(market.ledger, TaskState.COLLECTED, block=final_block)
     files = {path.name: path.read_bytes() for path in Folders(market.folder).submission(TASK, alice.hotkey).iterdir()}
     assert files == {name: path.read_bytes() for name, path in alice.files.items()}
 
