@@ -115,11 +115,14 @@ class DialogueFormat:
     def _fit(self, text: _Written, max_tokens: int) -> Example:
         answers = self._tokens(text.answers)
         later = self._tokens([gap + prompt for gap, prompt in zip(text.gaps, text.prompts[1:], strict=True)])
+        left = sum(map(len, [*answers, *later]))  # tokens behind the opening prompt
         for first, prompt in enumerate(text.prompts):
-            [opening] = self._tokens([text.head + prompt])
-            example = _joined([opening, *later[first:]], answers[first:])
-            if len(example.tokens) <= max_tokens:
-                return example
+            if left <= max_tokens or first == len(later):
+                [opening] = self._tokens([text.head + prompt])
+                if len(opening) + left <= max_tokens:
+                    return _joined([opening, *later[first:]], answers[first:])
+            if first < len(later):
+                left -= len(answers[first]) + len(later[first])
         return fit(opening, answers[-1], max_tokens)
 
     def _written(self, row: DialogueRow) -> _Written:
