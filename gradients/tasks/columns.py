@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 
 from pydantic import JsonValue
 
@@ -13,6 +15,8 @@ from gradients.tasks.base import Row
 from gradients.tasks.sources import numbers
 
 LONGEST_CELL = 200_000  # characters
+LONGEST_FORMAT = 20_000  # characters of what is written into every row
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 MOST_EMPTY_SHARE = 0.8
 
 
@@ -20,6 +24,19 @@ def cell(value: JsonValue) -> str:
     """A cell's text; nothing for an empty cell, which tables of numbers write as NaN. Zero is not nothing."""
     missing = value is None or (isinstance(value, float) and math.isnan(value))
     return "" if missing else str(value).strip()
+
+
+def check_format(text: str, *, must: Collection[str], may: Collection[str] = ()) -> str:
+    """A format that customers write, with each placeholder at most once; it is never formatted by Python itself. Raises ValueError."""
+    used = Counter(PLACEHOLDER.findall(text))
+    if unknown := sorted(used.keys() - {*must, *may}):
+        usable = ", ".join(f"{{{name}}}" for name in (*must, *may))
+        raise ValueError(f"there is no {{{unknown[0]}}}; it may hold {usable}")
+    if missing := sorted({*must} - used.keys()):
+        raise ValueError(f"it must contain {{{missing[0]}}}")
+    if twice := sorted(name for name, count in used.items() if count > 1):
+        raise ValueError(f"it may contain {{{twice[0]}}} once only")
+    return text
 
 
 def check_columns(rows: Sequence[Row], wanted: Iterable[str], *, parameter: str = "columns") -> None:

@@ -24,7 +24,7 @@ from gradients.tasks.chat.turns import (
     dialogue,
     read_turns,
 )
-from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
+from gradients.tasks.columns import LONGEST_FORMAT, cell, check_cells, check_columns, check_enough
 from gradients.tasks.sources import numbers
 
 LONGEST_TEMPLATE = 20_000  # characters; the longest of published models has about 10,000
@@ -83,7 +83,7 @@ class ChatParameters(BaseModel):
     keys: Keys = Field(default=Keys(), description="the keys of a turn")
     roles: Roles = Field(default=Roles(), description="what the data set calls the speakers")
     system_prompt: str | None = Field(
-        default=None, max_length=LONGEST_CELL, description="a system message for conversations that have none"
+        default=None, max_length=LONGEST_FORMAT, description="a system message for conversations that have none"
     )
     template: str | None = Field(
         default=None, max_length=LONGEST_TEMPLATE, description="a Jinja chat template instead of the base's own"

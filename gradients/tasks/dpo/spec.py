@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import cast
@@ -11,9 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gradients.domain.evaluation import MetricName
 from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
-from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
-
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+from gradients.tasks.columns import (
+    LONGEST_FORMAT,
+    PLACEHOLDER,
+    cell,
+    check_cells,
+    check_columns,
+    check_enough,
+    check_format,
+)
 
 
 class Columns(BaseModel):
@@ -37,11 +42,15 @@ class DpoParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     columns: Columns = Field(default=Columns(), description="which column of the data set is which")
-    prompt_format: str = Field(default="{prompt}", description="how a prompt is written")
-    chosen_format: str = Field(default="{chosen}", description="how a chosen answer is written; may use {prompt}")
-    rejected_format: str = Field(default="{rejected}", description="how a rejected answer is written; likewise")
+    prompt_format: str = Field(default="{prompt}", max_length=LONGEST_FORMAT, description="how a prompt is written")
+    chosen_format: str = Field(
+        default="{chosen}", max_length=LONGEST_FORMAT, description="how a chosen answer is written; may use {prompt}"
+    )
+    rejected_format: str = Field(
+        default="{rejected}", max_length=LONGEST_FORMAT, description="how a rejected answer is written; likewise"
+    )
     system_prompt: str | None = Field(
-        default=None, max_length=LONGEST_CELL, description="a system message for all rows"
+        default=None, max_length=LONGEST_FORMAT, description="a system message for all rows"
     )
     beta: float = Field(
         default=0.1, gt=0, le=10, description="how strictly the model is held to the base; of the DPO loss"
@@ -53,17 +62,17 @@ class DpoParameters(BaseModel):
     @field_validator("prompt_format")
     @classmethod
     def _prompt_only(cls, text: str) -> str:
-        return _checked(text, must="prompt", may=())
+        return check_format(text, must=["prompt"])
 
     @field_validator("chosen_format")
     @classmethod
     def _chosen_and_prompt(cls, text: str) -> str:
-        return _checked(text, must="chosen", may=("prompt",))
+        return check_format(text, must=["chosen"], may=["prompt"])
 
     @field_validator("rejected_format")
     @classmethod
     def _rejected_and_prompt(cls, text: str) -> str:
-        return _checked(text, must="rejected", may=("prompt",))
+        return check_format(text, must=["rejected"], may=["prompt"])
 
 
 def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
@@ -98,7 +107,7 @@ def group(row: Row) -> str:
 
 def _normal_form(cells: dict[str, str], asked: DpoParameters) -> Row:
     def written(template: str) -> str:
-        return _PLACEHOLDER.sub(lambda match: cells[match.group(1)], template).strip()
+        return PLACEHOLDER.sub(lambda match: cells[match.group(1)], template).strip()
 
     return {
         "system": cells.get("system") or asked.system_prompt,
@@ -106,17 +115,6 @@ def _normal_form(cells: dict[str, str], asked: DpoParameters) -> Row:
         "chosen": written(asked.chosen_format),
         "rejected": written(asked.rejected_format),
     }
-
-
-def _checked(text: str, *, must: str, may: Sequence[str]) -> str:
-    """A format whose placeholders are known; it is never formatted by Python itself. Raises ValueError."""
-    unknown = sorted(set(_PLACEHOLDER.findall(text)) - {must, *may})
-    if unknown:
-        usable = " and ".join(f"{{{name}}}" for name in (must, *may))
-        raise ValueError(f"only {usable} can be used, not {{{unknown[0]}}}")
-    if f"{{{must}}}" not in text:
-        raise ValueError(f"it must contain {{{must}}}")
-    return text
 
 
 DPO = TaskType(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Self, cast
@@ -11,9 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from gradients.domain.evaluation import MetricName
 from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
-from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
-
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+from gradients.tasks.columns import (
+    LONGEST_FORMAT,
+    PLACEHOLDER,
+    cell,
+    check_cells,
+    check_columns,
+    check_enough,
+    check_format,
+)
 
 
 class Columns(BaseModel):
@@ -37,23 +42,23 @@ class InstructParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     columns: Columns = Field(default=Columns(), description="which column of the data set is which")
-    format: str = Field(default="{instruction} {input}", description="the prompt of a row that has an input")
-    no_input_format: str = Field(default="{instruction}", description="the prompt of a row that has none")
+    format: str = Field(
+        default="{instruction} {input}",
+        max_length=LONGEST_FORMAT,
+        description="the prompt of a row that has an input",
+    )
+    no_input_format: str = Field(
+        default="{instruction}", max_length=LONGEST_FORMAT, description="the prompt of a row that has none"
+    )
     system_prompt: str | None = Field(
-        default=None, max_length=LONGEST_CELL, description="a system message for all rows"
+        default=None, max_length=LONGEST_FORMAT, description="a system message for all rows"
     )
     max_tokens: int = Field(default=512, ge=16, le=131_072, description="tokens of a row that are read")
 
     @field_validator("format", "no_input_format")
     @classmethod
     def _known_placeholders(cls, text: str) -> str:
-        """Only {instruction} and {input} stand for something; a template is never formatted by Python itself."""
-        unknown = sorted(set(_PLACEHOLDER.findall(text)) - {"instruction", "input"})
-        if unknown:
-            raise ValueError(f"only {{instruction}} and {{input}} can be used, not {{{unknown[0]}}}")
-        if "{instruction}" not in text:
-            raise ValueError("it must contain {instruction}")
-        return text
+        return check_format(text, must=["instruction"], may=["input"])
 
     @model_validator(mode="after")
     def _input_only_where_there_is_one(self) -> Self:
@@ -91,7 +96,7 @@ def group(row: Row) -> str:
 
 def _normal_form(cells: dict[str, str], asked: InstructParameters) -> Row:
     template = asked.format if cells.get("input") else asked.no_input_format
-    prompt = _PLACEHOLDER.sub(lambda match: cells.get(match.group(1), ""), template).strip()
+    prompt = PLACEHOLDER.sub(lambda match: cells.get(match.group(1), ""), template).strip()
     return {"system": cells.get("system") or asked.system_prompt, "prompt": prompt, "completion": cells["output"]}
 
 

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradients.errors import DatasetInvalid
 from gradients.tasks.base import Cleaned, Numbered, ReadSource, Row
+from gradients.tasks.columns import PLACEHOLDER
 from gradients.tasks.near_duplicates import normalised
 from gradients.tasks.rag.corpus import Corpus, Passage, read_corpus
 from gradients.tasks.rag.retrieval import best_first, bm25_scores, embedding_scores, shipped_encoder
-from gradients.tasks.rag.spec import PLACEHOLDER, RagParameters
+from gradients.tasks.rag.spec import RagParameters
 from gradients.tasks.sources import numbers
 
 if TYPE_CHECKING:
     from gradients.tasks.rag.retrieval import Scores
 
+MOST_COMPARED = 2_000_000_000  # questions times passages; about ten minutes on a core
 SEARCHED = 100  # best passages among which an answer is looked for when the row does not say where it stands
 
 Retriever = Callable[
@@ -45,6 +47,7 @@ def with_passages(rows: Sequence[Numbered], parameters: RagParameters, *, salt: 
     rows that name passages that it does not have.
     """
     corpus = read_corpus(read(parameters.corpus.model_dump(mode="json")), parameters)
+    _check_size(len(rows), len(corpus.passages))
     _check_passages(rows, corpus)
     found = _retrieved(rows, corpus, parameters, salt)
     kept = [rows[position] for position in found]
@@ -148,6 +151,16 @@ def _seed(salt: bytes, purpose: str, row: Row) -> int:
     """A number that only the salt, the purpose and the row's own text decide."""
     content = "\x00".join((purpose, str(row["question"]), str(row["answer"])))
     return int.from_bytes(hmac.new(salt, content.encode(), hashlib.sha256).digest())
+
+
+def _check_size(rows: int, passages: int) -> None:
+    """Each question is compared with every passage."""
+    if rows * passages > MOST_COMPARED:
+        raise DatasetInvalid(
+            f"{rows:,} rows and {passages:,} passages are too many together: {MOST_COMPARED:,} pairs of them can be compared",
+            code="too_many_rows",
+            fix=f"Give at most {MOST_COMPARED // passages:,} rows with this corpus, a part of it, or longer passages",
+        )
 
 
 def _check_passages(rows: Sequence[Numbered], corpus: Corpus) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, Self, cast
@@ -11,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from gradients.domain.evaluation import MetricName
 from gradients.tasks.base import Cleaned, Numbered, ReadSource, Row, TaskType
-from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
+from gradients.tasks.columns import LONGEST_FORMAT, cell, check_cells, check_columns, check_enough, check_format
 from gradients.tasks.sources import DatasetSource
 
-PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _MOST_CHARACTERS_A_TOKEN = 6  # of any tokenizer on prose; more text than that is certain to be cut
 
 
@@ -63,9 +61,9 @@ class RagParameters(BaseModel):
     abstention: str = Field(
         default="The passages do not answer this.", min_length=1, max_length=500, description="what to say then"
     )
-    format: str = Field(default="{passages}\n\n{question}", description="the prompt")
-    passage_format: str = Field(default="[{number}] {text}", description="one passage in it")
-    system_prompt: str | None = Field(default=None, max_length=LONGEST_CELL, description="a system message for all")
+    format: str = Field(default="{passages}\n\n{question}", max_length=LONGEST_FORMAT, description="the prompt")
+    passage_format: str = Field(default="[{number}] {text}", max_length=1000, description="one passage in it")
+    system_prompt: str | None = Field(default=None, max_length=LONGEST_FORMAT, description="a system message for all")
     max_tokens: int = Field(default=512, ge=16, le=131_072, description="tokens of a row that are read")
 
     @field_validator("abstention")
@@ -78,12 +76,12 @@ class RagParameters(BaseModel):
     @field_validator("format")
     @classmethod
     def _prompt_placeholders(cls, text: str) -> str:
-        return _with_placeholders(text, must={"passages", "question"}, may=set())
+        return check_format(text, must=["passages", "question"])
 
     @field_validator("passage_format")
     @classmethod
     def _passage_placeholders(cls, text: str) -> str:
-        return _with_placeholders(text, must={"text"}, may={"number", "title"})
+        return check_format(text, must=["text"], may=["number", "title"])
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
@@ -126,16 +124,6 @@ def text(row: Row) -> str:
 def group(row: Row) -> str:
     """Several answers to one question belong together."""
     return str(row["question"])
-
-
-def _with_placeholders(text: str, *, must: set[str], may: set[str]) -> str:
-    """The template, when it is one; a template is never formatted by Python itself."""
-    used = set(PLACEHOLDER.findall(text))
-    if unknown := sorted(used - must - may):
-        raise ValueError(f"there is no {{{unknown[0]}}}; it may hold {', '.join(sorted(must | may))}")
-    if missing := sorted(must - used):
-        raise ValueError(f"it must contain {{{missing[0]}}}")
-    return text
 
 
 RAG = TaskType(

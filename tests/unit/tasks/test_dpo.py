@@ -9,6 +9,7 @@ from pydantic import JsonValue, ValidationError
 
 from gradients.errors import DatasetInvalid
 from gradients.tasks.base import Row
+from gradients.tasks.columns import LONGEST_FORMAT
 from gradients.tasks.dpo.spec import DPO, DpoParameters, clean, group, text
 from gradients.tasks.splits import split
 
@@ -34,6 +35,10 @@ def _row(prompt: JsonValue, chosen: JsonValue = "yes", rejected: JsonValue = "no
         {"prompt_format": "Q:"},
         {"prompt_format": "{prompt} {chosen}"},
         {"chosen_format": "{prompt}"},
+        {"chosen_format": "{chosen} {chosen}"},
+        {"chosen_format": "{chosen}" + "x" * LONGEST_FORMAT},
+        {"rejected_format": "{rejected}" + "x" * LONGEST_FORMAT},
+        {"prompt_format": "{prompt}" + "x" * LONGEST_FORMAT},
         {"chosen_format": "{chosen} {rejected}"},
         {"rejected_format": "{chosen}"},
         {"rejected_format": "{rejected.__class__}"},

@@ -11,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 
 from gradients.errors import DatasetInvalid
 from gradients.tasks.base import Row
-from gradients.tasks.columns import LONGEST_CELL
+from gradients.tasks.columns import LONGEST_CELL, LONGEST_FORMAT
 from gradients.tasks.instruct.spec import INSTRUCT, InstructParameters, clean, text
 
 
@@ -50,13 +50,16 @@ def test_parameters_survive_their_json_form(parameters: InstructParameters) -> N
         {"columns": {"answer": "a"}},
         {"columns": {"instruction": ""}},
         {"format": "{input}"},
+        {"format": "{instruction} {instruction}"},
+        {"format": "{instruction}" + "x" * LONGEST_FORMAT},
+        {"no_input_format": "{instruction}" + "x" * LONGEST_FORMAT},
         {"format": "{instruction} {0}"},
         {"format": "{instruction.__class__}"},
         {"no_input_format": "{instruction} {input}"},
         {"max_tokens": 15},
         {"max_tokens": 131_073},
         {"max_tokens": "many"},
-        {"system_prompt": "x" * (LONGEST_CELL + 1)},
+        {"system_prompt": "x" * (LONGEST_FORMAT + 1)},
     ],
 )
 def test_parameters_that_break_the_schema_are_refused(parameters: dict[str, JsonValue]) -> None:

@@ -14,6 +14,7 @@ from pydantic import JsonValue, ValidationError
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import DatasetInvalid, TaskInvalid
 from gradients.tasks.base import Numbered, ReadSource, Row
+from gradients.tasks.columns import LONGEST_FORMAT
 from gradients.tasks.rag.answers import exact_match, f1
 from gradients.tasks.rag.corpus import read_corpus, sentences
 from gradients.tasks.rag.prompts import with_passages
@@ -93,6 +94,10 @@ def test_parameters_survive_their_json_form(given_parameters: dict[str, JsonValu
         {"abstention": "  "},
         {"format": "{question}"},
         {"format": "{passages} {question} {answer}"},
+        {"format": "{passages} {passages} {question}"},
+        {"format": "{passages} {question}" + "x" * LONGEST_FORMAT},
+        {"passage_format": "{text} {text}"},
+        {"passage_format": "{text}" + "x" * 1000},
         {"passage_format": "{number}"},
         {"passage_format": "{title}: {text}"},
         {"passages": 32, "passage_characters": 1000},
@@ -106,6 +111,15 @@ def test_parameters_that_make_no_task_are_refused(given_parameters: dict[str, Js
 def test_a_task_needs_a_corpus() -> None:
     with pytest.raises(TaskInvalid, match=r"parameters\.corpus"):
         validate_request(WISH)
+
+
+def test_more_questions_and_passages_than_can_be_compared_are_refused() -> None:
+    """100,001 times 20,000 is more than 2 thousand million."""
+    corpus: list[Row] = [{"text": f"passage {number}"} for number in range(20_000)]
+    rows = [Numbered(1, {"question": "Which?", "answer": "passage 1", "passage": ""})] * 100_001
+    with pytest.raises(DatasetInvalid, match="too many together") as refused:
+        with_passages(rows, _parameters(), salt=SALT, read=_reads(corpus))
+    assert "at most 100,000 rows" in str(refused.value)
 
 
 @given(st.text(alphabet="ab. !?\n", max_size=300), st.integers(5, 60))
