@@ -16,7 +16,7 @@ from gradients.errors import DiskFull, GradientsError, SetupError
 
 SUBCOMMANDS = {
     "localnet": ("gradients.localnet.cli:localnet", "Run the whole market on this machine."),
-    "localchain": ("gradients.localchain.cli:localchain", "Run a loopback chain for the SDK and btcli."),
+    "localchain": ("gradients.localchain.cli:app", "Run a loopback chain for the SDK and btcli; fund accounts on it."),
     "register": ("gradients.registration:app", "Register a hotkey on the subnet by burn."),
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
     "miner": ("miner.cli:app", "Run the reference miner."),

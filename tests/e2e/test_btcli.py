@@ -76,6 +76,54 @@ def test_the_first_subnet_is_listed_and_its_metagraph_shown(btcli: Btcli) -> Non
     assert metagraph["hotkeys"] == [metagraph["owner_hotkey"]]
 
 
+def _fund(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gradients.cli", "localchain", "fund", *words]
+    return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_new_wallet_is_funded_by_a_command_and_registers(btcli: Btcli, chain: ChainProcess) -> None:
+    made = btcli("wallet", "create", "--no-password")
+    assert isinstance(made, dict)
+    funded = _fund(f"{made['coldkey_ss58']}=2.5", "--network", chain.url, "--json")
+    assert json.loads(funded.stdout) == [{"address": made["coldkey_ss58"], "rao": 2_500_000_000}], funded.stderr
+    balance = btcli("wallet", "balance")
+    assert isinstance(balance, dict)
+    assert balance["free_tao"] == pytest.approx(2.5)
+
+    btcli("subnets", "register", "--netuid", "1", "--yes")
+    metagraph = btcli("query", "metagraph", "--netuid", "1")
+    assert isinstance(metagraph, dict)
+    assert open_wallet("cold", "hot", btcli.wallets).hotkey.ss58_address in metagraph["hotkeys"]
+
+    more = _fund(str(made["coldkey_ss58"]), BT_NETWORK="local", BT_CHAIN_ENDPOINT=chain.url)
+    assert more.stdout == f"{made['coldkey_ss58']} was given 1,000 TAO\n", more.stderr
+    balance = btcli("wallet", "balance")
+    assert isinstance(balance, dict)
+    assert balance["free_tao"] == pytest.approx(1002.4)  # registering burns a tenth of a TAO
+
+
+ALICE = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("5Nobody",), "'5Nobody' is no address, or no sum. Write 5F"),
+        ((f"{ALICE}=much",), "is no address, or no sum"),
+        ((f"{ALICE}=nan",), "is no address, or no sum"),
+        ((f"{ALICE}=-1",), "asks for nothing"),
+        ((ALICE, "-n", "finney"), "finney gives nothing away. Name a local chain"),
+        (
+            (ALICE, "-n", "ws://127.0.0.1:1"),
+            "No local chain answers at ws://127.0.0.1:1. Start one: gradients localchain",
+        ),
+    ],
+)
+def test_what_cannot_be_given_is_named(words: tuple[str, ...], said: str) -> None:
+    run = _fund(*words)
+    assert (run.returncode, said in run.stderr, "Traceback" in run.stderr) == (1, True, False), run.stderr
+
+
 async def test_a_new_wallet_registers_sets_weights_and_pays_a_miner(btcli: Btcli, chain: ChainProcess) -> None:
     made = btcli("wallet", "create", "--no-password")
     keys = open_wallet("cold", "hot", btcli.wallets)
