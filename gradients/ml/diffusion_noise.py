@@ -10,8 +10,11 @@ from typing import Protocol
 
 import torch
 
+from gradients.errors import ModelUnknown
 from gradients.ml.pipeline_families import Captions
 from gradients.ml.pipelines import ImageBase
+
+PREDICTIONS = ("epsilon", "v_prediction")
 
 
 class Noise(Protocol):
@@ -46,7 +49,7 @@ class VarianceNoise:
     """
 
     alphas: torch.Tensor
-    prediction: str  # "epsilon" or "v_prediction"
+    prediction: str  # of PREDICTIONS
 
     def draw(self, rows: int, generator: torch.Generator) -> torch.Tensor:
         return torch.rand(rows, generator=generator)
@@ -68,7 +71,9 @@ class VarianceNoise:
         """min(SNR, limit) over what the error is measured in (Hang et al. 2023, arXiv 2303.09556)."""
         alphas = self.alphas[self.timesteps(levels)]
         snr = alphas / (1 - alphas)
-        return snr.clamp(max=snr_limit) / (snr if self.prediction == "epsilon" else snr + 1)
+        if self.prediction == "epsilon":
+            return (snr_limit / snr).clamp(max=1)  # the same, and 1 where nothing of the image is left
+        return snr.clamp(max=snr_limit) / (snr + 1)
 
     def _factors(self, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         alphas = self.alphas[self.timesteps(levels)].view(-1, 1, 1, 1)
@@ -97,10 +102,15 @@ class FlowNoise:
 
 
 def noise_of(base: ImageBase) -> Noise:
-    """The base's own way to noise."""
+    """The base's own way to noise. Raises ModelUnknown for one that is none of ours."""
     if base.family.noise == "flow":
         return FlowNoise()
     scheduler = base.pipeline.scheduler
+    if scheduler.config.prediction_type not in PREDICTIONS:
+        raise ModelUnknown(
+            f"{base.folder} predicts '{scheduler.config.prediction_type}'",
+            fix=f"Use a base that predicts one of {', '.join(PREDICTIONS)}",
+        )
     return VarianceNoise(scheduler.alphas_cumprod.float().cpu(), str(scheduler.config.prediction_type))
 
 

@@ -80,13 +80,14 @@ def _quiet() -> None:
 def _index(folder: Path) -> Mapping[str, Any]:  # Any: JSON
     try:
         index = json.loads((folder / INDEX).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelUnknown(f"{folder} holds no pipeline: {error}", fix=f"It needs {INDEX} and its folders") from error
     if not isinstance(index, dict):
         raise ModelUnknown(f"{folder / INDEX} is no JSON object")
     for name, value in index.items():
-        if isinstance(value, list) and value[0] not in {*_LIBRARIES, None} and name not in _NOT_LOADED:
-            raise ModelUnknown(f"{folder}: {name} comes from {value[0]}", fix="Use a pipeline of diffusers' own parts")
+        library = value[0] if isinstance(value, list) and value else "nowhere"
+        if isinstance(value, list) and library not in (*_LIBRARIES, None) and name not in _NOT_LOADED:
+            raise ModelUnknown(f"{folder}: {name} comes from {library}", fix="Use a pipeline of diffusers' own parts")
     return index
 
 
@@ -101,5 +102,5 @@ def _pipeline(folder: Path, family: Family, index: Mapping[str, object], device:
             use_safetensors=True,
             **left_out,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelUnknown(f"The pipeline in {folder} cannot be loaded: {error}") from error

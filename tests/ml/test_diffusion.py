@@ -17,7 +17,7 @@ from gradients.ml.adapters import LoraShape
 from gradients.ml.device import Device
 from gradients.ml.diffusion_errors import Redrawing, redraw, row_seed
 from gradients.ml.diffusion_lora import WEIGHTS, add_lora, lora_applied, write_lora
-from gradients.ml.diffusion_noise import FlowNoise, VarianceNoise
+from gradients.ml.diffusion_noise import FlowNoise, VarianceNoise, noise_of
 from gradients.ml.diffusion_objective import DenoisingObjective, DenoisingSettings
 from gradients.ml.images import Captioned, contact_sheet, picture
 from gradients.ml.pipelines import ImageBase, load_image_base
@@ -147,6 +147,21 @@ def test_a_pipeline_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
         load_image_base(tmp_path, CPU)
 
 
+@pytest.mark.parametrize("part", ["[]", '[["a"], "b"]', '[[], "b"]'])
+def test_a_part_from_nowhere_is_refused(part: str, tmp_path: Path) -> None:
+    index = f'{{"_class_name": "StableDiffusionPipeline", "unet": {part}}}'
+    (tmp_path / "model_index.json").write_text(index)
+    with pytest.raises(ModelUnknown, match="unet comes from"):
+        load_image_base(tmp_path, CPU)
+
+
+def test_a_base_that_predicts_the_image_itself_is_refused(folders: Mapping[str, Path]) -> None:
+    base = load_image_base(folders["sd"], CPU)
+    base.pipeline.scheduler.register_to_config(prediction_type="sample")
+    with pytest.raises(ModelUnknown, match="predicts 'sample'"):
+        noise_of(base)
+
+
 # ---- what strangers hand in
 
 Tensors = dict[str, torch.Tensor]
@@ -213,6 +228,13 @@ def test_min_snr_weighs_an_error_as_if_the_clean_image_were_predicted_with_a_lim
     levels = torch.tensor([0.0, 0.4, 0.9])
     expected = [5 / 9, 1.0, 1.0] if prediction == "epsilon" else [5 / 10, 1 / 2, (1 / 9) / (10 / 9)]
     assert noise.weights(levels, 5.0).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("prediction", "expected"), [("epsilon", [0.0, 1.0]), ("v_prediction", [0.0, 0.0])])
+def test_a_level_with_nothing_but_noise_or_image_has_a_weight(prediction: str, expected: list[float]) -> None:
+    """A schedule with zero terminal signal-to-noise ratio: the limit of what nearby levels weigh."""
+    noise = VarianceNoise(torch.tensor([1.0, 0.0]), prediction)
+    assert noise.weights(torch.tensor([0.0, 0.5]), 5.0).tolist() == expected
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
