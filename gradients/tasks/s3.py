@@ -7,7 +7,8 @@ have our keys read for them. The store's address is the operator's setting, neve
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,28 +20,38 @@ from gradients.tasks.downloads import check_size, safe_stem, save
 from gradients.tasks.formats import READERS
 from gradients.tasks.sources import FileSource, Limits, read_rows
 
+FETCH_SECONDS = 1800.0
 SILENCE_SECONDS = 60.0
 TRIES = 3
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16
 OUR_KEYS_ARE_WRONG = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "RequestTimeTooSkewed"})
 PASSING = frozenset({"SlowDown", "RequestTimeout", "429"})
 
 
-def fetch_rows(bucket: str, key: str, *, limits: Limits, access: Access) -> list[Row]:
+def fetch_rows(bucket: str, key: str, *, limits: Limits, access: Access, seconds: float = FETCH_SECONDS) -> list[Row]:
     """All rows of the object. Raises DatasetInvalid when it cannot be had, SetupError for our keys, OutsideError when the store is away."""
     ending = PurePosixPath(key).suffix.lower()
     if ending not in READERS:
         raise DatasetInvalid(
             f"s3://{bucket}/{key} has no ending that says its format", fix=f"Use one of {', '.join(READERS)}"
         )
+    deadline = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="gradients-s3-") as folder:
         file = Path(folder) / f"{safe_stem(key)}{ending}"
         with _blaming(bucket, key):
             found = _client(access.s3, bucket).get_object(Bucket=bucket, Key=key)
             with closing(found["Body"]) as body:
                 check_size(found.get("ContentLength", 0), file.name, max_bytes=limits.bytes)
-                save(body.iter_chunks(CHUNK_BYTES), file, max_bytes=limits.bytes)
+                save(_until(deadline, body.iter_chunks(CHUNK_BYTES), file.name), file, max_bytes=limits.bytes)
         return read_rows(FileSource(path=file), limits=limits)
+
+
+def _until(deadline: float, chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """The chunks, as long as the time goes. Raises OutsideError."""
+    for chunk in chunks:
+        if time.monotonic() > deadline:
+            raise OutsideError(f"{name} took too long as a whole", fix="Is the store slow?")
+        yield chunk
 
 
 def _client(access: S3Access, bucket: str) -> Any:  # noqa: ANN401 (boto3 makes its clients' classes at run time)

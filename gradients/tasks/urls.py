@@ -41,6 +41,8 @@ ENDING_OF_TYPE = {
     "application/x-ndjson": ".jsonl",
     "text/csv": ".csv",
     "application/vnd.apache.parquet": ".parquet",
+    "application/zip": ".zip",
+    "application/x-zip-compressed": ".zip",
 }
 PAGES = frozenset({"text/html", "application/xhtml+xml"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from gradients.errors import DatasetInvalid, OutsideError, SetupError, TaskInvalid
 from gradients.tasks.access import Access, S3Access
 from gradients.tasks.base import Row
+from gradients.tasks.s3 import CHUNK_BYTES, fetch_rows
 from gradients.tasks.sources import Limits, S3Source, parse_source, read_rows
 from gradients.testing.loopback_site import Page, Site, loopback_site
 
@@ -129,6 +131,19 @@ def test_an_object_that_is_cut_off_is_no_object() -> None:
     page = Page([LINES[:-10]], headers={"Content-Length": str(len(LINES)), "Content-Type": "binary/octet-stream"})
     with loopback_site(lambda _: page) as site, pytest.raises(OutsideError):
         _at(site).reads("listed", "rows.jsonl")
+
+
+def test_an_object_that_takes_too_long_as_a_whole_is_given_up() -> None:
+    """Each chunk comes long before the 60 s of silence that end a connection."""
+
+    def dripping() -> Iterator[bytes]:
+        for _ in range(100):
+            time.sleep(0.05)
+            yield b"x" * CHUNK_BYTES
+
+    page = Page(dripping(), headers={"Content-Length": str(100 * CHUNK_BYTES)})
+    with loopback_site(lambda _: page) as site, pytest.raises(OutsideError, match="took too long"):
+        fetch_rows("listed", "rows.jsonl", limits=Limits(), access=_at(site).access, seconds=0.3)
 
 
 def test_keys_are_shown_to_nobody() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import socket
 import ssl
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,15 @@ def test_the_format_is_told_by_the_ending_or_else_by_the_content_type(path: str,
 def test_what_is_no_data_is_the_customers_fault(page: Page, said: str) -> None:
     with loopback_site(pages({"/x": page})) as site:
         assert said in _refused(f"{site.url}/x").message
+
+
+def test_an_archive_of_images_is_known_by_its_content_type() -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.png", b"A")
+    page = Page([file.getvalue()], headers={"Content-Type": "application/zip"})
+    with loopback_site(pages({"/download": page})) as site:
+        assert _read(f"{site.url}/download") == [{"image": "QQ==", "caption": ""}]
 
 
 def test_a_page_behind_a_name_of_data_is_still_a_page() -> None:
