@@ -95,6 +95,20 @@ class MarketClient:
             self._fetch(f"/v1/tasks/{task_id}/models/{listing['hotkey']}/{name}", folder / name, file["sha256"])
         return folder
 
+    def contact_sheet(self, task_id: str, target: Path) -> Path:
+        """The picture of what everybody made of the held-out images, in `target`. Raises ApiRefused for a task without one."""
+        response = self._answered("GET", f"/v1/tasks/{task_id}/contact-sheet")
+        if not response.is_success:
+            raise _refused(response)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        try:
+            part.write_bytes(response.content)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return target
+
     def _found(self, source: Json) -> Json:
         """What the validator finds the source by."""
         local = isinstance(source, str) and not source.startswith(ELSEWHERE)
@@ -120,18 +134,27 @@ class MarketClient:
         part.replace(target)
 
     def _json(self, method: str, path: str, **options: object) -> JsonObject:
+        response = self._answered(method, path, **options)
+        body = _object(response)
+        if response.is_success and body:
+            return body
+        raise _refused(response)
+
+    def _answered(self, method: str, path: str, **options: object) -> httpx.Response:
         try:
-            response = self._http.request(method, path, **options)  # type: ignore[arg-type]  # httpx names them one by one
+            return self._http.request(method, path, **options)  # type: ignore[arg-type]  # httpx names them one by one
         except httpx.HTTPError as error:
             raise PeerUnreachable(
                 f"The validator's API at {self._http.base_url} does not answer: {error}",
                 fix="Is `gradients validator run` up?",
             ) from error
-        body = _object(response)
-        if response.is_success and body:
-            return body
-        message = str(body.get("message") or f"{method} {path} was answered with {response.status_code}")
-        raise ApiRefused(message, code=str(body.get("code") or "api_refused"), fix=str(body.get("fix") or "") or None)
+
+
+def _refused(response: httpx.Response) -> ApiRefused:
+    """The API's own words, where it has any."""
+    asked, body = response.request, _object(response)
+    message = str(body.get("message") or f"{asked.method} {asked.url.path} was answered with {response.status_code}")
+    return ApiRefused(message, code=str(body.get("code") or "api_refused"), fix=str(body.get("fix") or "") or None)
 
 
 def _object(response: httpx.Response) -> JsonObject:

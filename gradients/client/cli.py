@@ -148,6 +148,22 @@ def download(
 
 
 @app.command()
+def sheet(
+    task_id: TaskArgument,
+    file: Annotated[
+        Path | None, typer.Option("--to", help="Where to put it; by default contact-sheet-<task>.png here.")
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download the picture of what base and miners made of a scored task's held-out images."""
+    with connect(CustomerSettings().given(url=url, key=key)) as client:
+        target = client.contact_sheet(task_id, (file or Path(f"contact-sheet-{task_id}.png")).expanduser())
+    typer.echo(json.dumps({"file": str(target)}) if as_json else f"The sheet lies in {target}")
+
+
+@app.command()
 def chat(
     task_id: TaskArgument,
     prompt: Annotated[

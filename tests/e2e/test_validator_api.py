@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -284,6 +286,26 @@ def test_a_scored_tasks_contact_sheet_is_a_picture(market: Market) -> None:
     answer = market.acme.get(f"/v1/tasks/{task_id}/contact-sheet")
     assert (answer.content, answer.headers["content-type"]) == (b"\x89PNG of all", "image/png")
     assert market.client("other").get(f"/v1/tasks/{task_id}/contact-sheet").status_code == 404
+
+
+def test_the_command_line_brings_a_sheet_or_says_that_there_is_none(market: Market, tmp_path: Path) -> None:
+    task_id = market.scored_task()
+    key = market.ledger.customers.issue("acme")
+    target = tmp_path / "pictures" / "sheet.png"
+    command = [sys.executable, "-m", "gradients.cli", "task", "sheet", task_id, "--to", str(target), "--json"]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        flags = ["--api-url", market.url, "--api-key", key]
+        return subprocess.run([*command, *flags], capture_output=True, text=True, timeout=60, check=False)
+
+    assert "has no contact sheet" in run().stdout + run().stderr
+    assert not target.exists()
+    sheet = market.folders.contact_sheet(task_id)
+    sheet.parent.mkdir(parents=True)
+    sheet.write_bytes(b"\x89PNG")
+    brought = run()
+    assert (brought.returncode, json.loads(brought.stdout)) == (0, {"file": str(target)})
+    assert target.read_bytes() == b"\x89PNG"
 
 
 def test_the_same_upload_twice_is_one_file(market: Market) -> None:

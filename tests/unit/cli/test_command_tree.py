@@ -77,6 +77,7 @@ OPTIONS = {
     ("task", "show"): ("--api-url", "--api-key", "--json"),
     ("task", "watch"): ("--api-url", "--api-key", "--json"),
     ("task", "download"): ("--to", "--miner", "--json"),
+    ("task", "sheet"): ("--to", "--json"),
     ("task", "chat"): ("--prompt", "--max-new-tokens", "--temperature", "--json"),
 }
 
