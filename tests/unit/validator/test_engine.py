@@ -117,8 +117,24 @@ def test_a_thread_may_wake_the_engine(ledger: Ledger, clock: HandClock) -> None:
         async with _running(engine):
             await asyncio.sleep(0.2)
             draft(ledger)
-            threading.Thread(target=engine.wake).start()
+            threading.Timer(0.1, engine.wake).start()  # by then the loop sleeps
             await asyncio.wait_for(done.wait(), POLL_SECONDS / 2)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_an_engine_that_is_woken_while_it_is_stopped_stops(ledger: Ledger, clock: HandClock, turns: int) -> None:
+    async def scenario() -> None:
+        engine = _engine(ledger, Steps(ledger, clock))
+        running = asyncio.create_task(engine.run())
+        await asyncio.sleep(0.1)
+        engine.wake()
+        for _ in range(turns):  # of the event loop: at one of them the wait has ended and nobody has heard of it yet
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running}, timeout=1.0)
+        assert running.cancelled()
 
     asyncio.run(scenario())
 
