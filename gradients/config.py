@@ -193,7 +193,7 @@ def _existing(file: Path | None) -> Path | None:
 
 
 def _bittensor_environment(environment: Mapping[str, str]) -> dict[str, Json]:
-    """The BT_* variables that btcli honours, as nested settings."""
+    """The BT_* variables as nested settings: those of btcli, and BT_NETUID in their manner."""
     found: dict[str, dict[str, str]] = {}
     for variable, (section, field) in BT_VARIABLES.items():
         if value := environment.get(variable):
