@@ -21,6 +21,7 @@ class Situation:
     base_problem: str = ""  # why it is not
     needed_bytes: int = 0  # memory that training this base takes
     memory_bytes: int = 0  # memory that one task may take
+    has_sandbox: bool = True
 
 
 def choose(offer: Offer, situation: Situation, settings: MinerSettings, *, recipe: str) -> OfferAnswer:
@@ -58,6 +59,8 @@ def _against(offer: Offer, situation: Situation, settings: MinerSettings) -> str
     """The first reason to decline, or nothing."""
     if not settings.accepts(offer.type):
         return f"{offer.type} tasks are not taken here"
+    if offer.needs_sandbox and not situation.has_sandbox:
+        return f"this {offer.type} task runs programs, and there is no bubblewrap here"
     if offer.hours > settings.max_hours:
         return f"{offer.hours:g} hours are more than the {settings.max_hours:g} that are taken here"
     if situation.running >= settings.concurrent_tasks:

@@ -21,6 +21,7 @@ from gradients.domain.json import JsonObject
 from gradients.errors import GradientsError, PeerRefused
 from gradients.log import get_logger
 from gradients.repo.manifest import Manifest, parse_manifest
+from gradients.sandbox.bubblewrap import is_installed
 from gradients.tasks.jobs import TrainProgress
 from miner.attempt import REPO
 from miner.bases import KnownBases
@@ -155,6 +156,7 @@ class Endpoints:
             base_digest,
             needed_bytes=bytes_to_train(base_parameters, method=method, memory=self.memory),
             memory_bytes=self.memory.bytes // self.settings.concurrent_tasks,
+            has_sandbox=is_installed(),
         )
 
 

@@ -36,6 +36,7 @@ class Offer(Message):
     base_parameters: int = Field(ge=1)
     train_rows: int = Field(ge=1)
     hours: float = Field(gt=0, le=240)
+    needs_sandbox: bool = Field(default=False, description="training runs programs that strangers wrote")
 
 
 class OfferAnswer(Message):

@@ -44,6 +44,11 @@ class _Ending(NamedTuple):
     complaint: str
 
 
+def is_installed() -> bool:
+    """Whether there is a bubblewrap at all; only a run shows whether it may work."""
+    return shutil.which("bwrap") is not None
+
+
 def run(program: Path, given: JsonValue, *, limits: Limits = Limits()) -> JsonValue:  # noqa: B008 (frozen)
     """What `main(given)` of the Python file `program` returns, computed inside a sandbox.
 

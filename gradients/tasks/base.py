@@ -56,6 +56,8 @@ class TaskType:
 
     A type with data beside the data set names the parameters that say where it is in `sources`; whoever uploads data sets uploads these
     too. `enrich` then brings it into the cleaned rows, before they are split; its bytes are the salt that its random choices come from.
+
+    `needs_sandbox` says of checked parameters whether workers run programs that strangers wrote; miners without a sandbox decline these.
     """
 
     name: str
@@ -72,4 +74,5 @@ class TaskType:
     row_bytes: int = 1_000_000  # characters of one row in its source
     sources: tuple[str, ...] = ()
     group: Callable[[Row], str] | None = None
+    needs_sandbox: Callable[[BaseModel], bool] = lambda _: False
     enrich: Callable[[Sequence[Numbered], BaseModel, bytes, ReadSource], Cleaned] | None = None

@@ -75,6 +75,12 @@ def with_sources(wish: Mapping[str, Json], change: Callable[[Json], Json]) -> di
     return changed
 
 
+def needs_sandbox(request: TaskRequest) -> bool:
+    """Whether a machine without a sandbox can neither train nor measure the task."""
+    kind = task_type(request.type)
+    return kind.needs_sandbox(kind.schema.model_validate(request.parameters))
+
+
 def told_parameters(request: TaskRequest) -> dict[str, Json]:
     """The parameters as miners are told them: not where data is that only preparation reads, a folder of ours or a URL with a key in it."""
     wish: dict[str, Json] = {"type": request.type, "parameters": request.parameters}

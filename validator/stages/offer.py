@@ -25,7 +25,7 @@ from gradients.errors import Blame, GradientsError, LedgerConflict, OutsideError
 from gradients.log import get_logger
 from gradients.scoring.draw import draw_pool
 from gradients.scoring.rules import rules_at
-from gradients.tasks.registry import told_parameters
+from gradients.tasks.registry import needs_sandbox, told_parameters
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.submissions import add_submissions
@@ -224,6 +224,7 @@ def _offer_of(task: Task) -> Offer:
         base_parameters=prepared.base_parameters,
         train_rows=prepared.train_rows,
         hours=task.request.hours,
+        needs_sandbox=needs_sandbox(task.request),
     )
 
 

@@ -137,6 +137,11 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     return Cleaned(rows=tuple(kept), removed=removed)
 
 
+def needs_sandbox(parameters: BaseModel) -> bool:
+    """Whether some reward runs a program."""
+    return any(isinstance(reward, PythonTests | Function) for reward in cast(GrpoParameters, parameters).rewards)
+
+
 def text(row: Row) -> str:
     """What rows are compared by: the same prompt asks the same, whatever the right answer is said to be."""
     return str(row["prompt"])
@@ -233,4 +238,5 @@ GRPO = TaskType(
     measure="gradients.tasks.grpo.metric:measure",
     train="gradients.tasks.grpo.trainer:train",
     generate="gradients.tasks.generation:generate",
+    needs_sandbox=needs_sandbox,
 )

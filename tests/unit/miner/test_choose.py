@@ -27,6 +27,11 @@ def test_a_task_that_fits_is_taken_with_the_recipes_name() -> None:
     ("changes", "situation", "reason"),
     [
         ({"type": "diffusion"}, FREE, "diffusion tasks are not taken here"),
+        (
+            {"needs_sandbox": True},
+            replace(FREE, has_sandbox=False),
+            "this instruct task runs programs, and there is no bubblewrap here",
+        ),
         ({"hours": 2.5}, FREE, "2.5 hours are more than the 2 that are taken here"),
         ({}, replace(FREE, running=2), "2 tasks are being trained already"),
         (
@@ -41,7 +46,7 @@ def test_a_task_that_fits_is_taken_with_the_recipes_name() -> None:
             "training tiny takes about 9.0 GiB of memory, and a task may take 8.0 here",
         ),
     ],
-    ids=["type", "hours", "too many", "base unknown", "other base", "memory"],
+    ids=["type", "sandbox", "hours", "too many", "base unknown", "other base", "memory"],
 )
 def test_a_task_that_does_not_fit_is_declined_with_the_reason(
     changes: dict[str, object], situation: Situation, reason: str
@@ -49,6 +54,12 @@ def test_a_task_that_does_not_fit_is_declined_with_the_reason(
     message = Offer.model_validate({**offer().model_dump(), **changes})
     answer = choose(message, situation, SETTINGS, recipe="lora-tuned")
     assert (answer.accepted, answer.reason, answer.recipe) == (False, reason, "")
+
+
+def test_a_sandbox_is_asked_for_only_by_tasks_that_need_one() -> None:
+    needs = offer().model_copy(update={"needs_sandbox": True})
+    assert choose(needs, FREE, SETTINGS, recipe="x").accepted
+    assert choose(offer(), replace(FREE, has_sandbox=False), SETTINGS, recipe="x").accepted
 
 
 @given(problem=st.text(max_size=2000))

@@ -193,6 +193,20 @@ def test_a_base_that_is_too_large_for_the_memory_is_declined(tmp_path: Path) -> 
     play(tmp_path, scene)
 
 
+def test_a_task_that_runs_programs_is_declined_where_there_is_no_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(s: Setting) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        wanted = offer(base_digest=s.base_digest)
+        assert (await s.validator.post(s.peer, "/v1/offers", wanted, answer=OfferAnswer)).accepted
+        needs = wanted.model_copy(update={"needs_sandbox": True})
+        answer = await s.validator.post(s.peer, "/v1/offers", needs, answer=OfferAnswer)
+        assert answer.reason == "this instruct task runs programs, and there is no bubblewrap here"
+
+    play(tmp_path, scene)
+
+
 def test_the_same_start_twice_is_answered_twice_and_begun_once(tmp_path: Path) -> None:
     async def scene(s: Setting) -> None:
         answers = [await s.begin(s.start()) for _ in range(2)]

@@ -20,6 +20,7 @@ from gradients.domain.task import Hotkey
 from gradients.errors import Blame, DatasetInvalid, TaskInvalid
 from gradients.scoring.placing import Entry, place
 from gradients.scoring.rules import SCHEDULE
+from gradients.tasks import registry
 from gradients.tasks.base import Row
 from gradients.tasks.grpo.rewards.asserts import Expectation, expectations, holds
 from gradients.tasks.grpo.rewards.base import Case
@@ -532,6 +533,23 @@ def test_what_could_not_be_measured_in_time_is_refused_with_what_to_turn_down(
 )
 def test_what_can_be_measured_in_time_is_taken(asked: dict[str, JsonValue]) -> None:
     assert GrpoParameters.model_validate({"rewards": [SHORT], **asked}).samples == asked["samples"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "needs"),
+    [(SHORT, False), ({"kind": "python_tests"}, True), ({"kind": "function", "source": COUNTS_E}, True)],
+)
+def test_a_task_whose_rewards_run_programs_says_so(wanted: JsonValue, needs: bool) -> None:
+    request = registry.validate_request(
+        {
+            "type": "grpo",
+            "base": "b",
+            "dataset": "d.jsonl",
+            "hours": 1,
+            "parameters": {"rewards": [SHORT, wanted], "columns": {"prompt": "q"}},
+        }
+    )
+    assert registry.needs_sandbox(request) == needs
 
 
 def test_reading_a_customers_function_does_not_run_it() -> None:

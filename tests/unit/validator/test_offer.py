@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -80,6 +81,15 @@ def test_whoever_accepts_is_started_with_the_same_terms_and_its_own_seed(ledger:
     assert of_alice.model_copy(update={"seed": 0}) == of_bob.model_copy(update={"seed": 0})
     assert (of_alice.train.sha256, of_alice.heldout_commitment) == (PREPARED.train.sha256, PREPARED.heldout_commitment)
     assert PREPARED.heldout.sha256 not in of_alice.model_dump_json()
+
+
+@pytest.mark.parametrize(("kind", "needs"), [("python_tests", True), ("exact_answer", False)])
+def test_an_offer_says_whether_the_task_runs_programs(ledger: Ledger, subnet: Subnet, kind: str, needs: bool) -> None:
+    opened(ledger, replace(request_for(), type="grpo", parameters={"rewards": [{"kind": kind}]}))
+    miner = StandIn("alice")
+    _offer(ledger, _stage(ledger, subnet), subnet, [miner])
+    assert [offer.needs_sandbox for offer in miner.offers] == [needs]
+    assert [start.offer.needs_sandbox for start in miner.starts] == [needs]
 
 
 def test_the_blocks_follow_from_hours_and_reveal(ledger: Ledger, subnet: Subnet) -> None:
