@@ -71,7 +71,7 @@ class Status(Message):
     """Miner to validator, GET /v1/tasks/{task_id}: how far the training is. For people to see; nothing depends on it."""
 
     task_id: str
-    phase: Literal["queued", "loading", "probing", "training", "saving", "committed", "serving", "failed"]
+    phase: Literal["queued", "loading", "probing", "training", "saving", "committed", "failed"]
     recipe: str = Field(max_length=64)
     fraction: float = Field(ge=0, le=1)
     step: int = Field(default=0, ge=0)
