@@ -7,10 +7,11 @@ COPY gradients gradients
 COPY validator validator
 COPY miner miner
 COPY configs configs
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[train,gpu,redis,postgres,s3]'
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[train,image,gpu,redis,postgres,s3]'
 
 FROM python:3.11.13-slim-bookworm
-RUN useradd --uid 10001 --create-home gradients
+RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --create-home gradients
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
 USER 10001

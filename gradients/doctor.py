@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import shutil
@@ -19,12 +18,12 @@ import typer
 from gradients.config import DaemonSettings
 from gradients.errors import GradientsError
 from gradients.flags import Config, Netuid, Network, WalletHotkey, WalletName, WalletPath, settings_of
+from gradients.tasks.registry import PACKAGES, missing_packages
 
 app = typer.Typer(rich_markup_mode=None)
 
 GIB = 1024**3
 LEAST_FREE_GIB, LEAST_MEMORY_GIB = 20, 8
-TRAINING = ("torch", "transformers", "peft", "safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,7 @@ def doctor(
     checks: tuple[Callable[[DaemonSettings], Finding], ...] = (
         _python,
         _packages,
+        _images,
         _accelerator,
         _memory,
         _disk,
@@ -89,11 +89,18 @@ def _python(_: DaemonSettings) -> Finding:
 
 def _packages(_: DaemonSettings) -> Finding:
     """Found without importing them: torch alone takes seconds."""
-    absent = [name for name in TRAINING if importlib.util.find_spec(name) is None]
-    if absent:
+    if absent := missing_packages("instruct"):
         advice = "pip install 'gradients-subnet[train]' where models are trained or measured"
         return Finding("training", "note", f"not installed: {', '.join(absent)}", advice)
-    return Finding("training", "ok", ", ".join(f"{name} {importlib.metadata.version(name)}" for name in TRAINING))
+    shown = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES["language"]]
+    return Finding("training", "ok", ", ".join(shown))
+
+
+def _images(_: DaemonSettings) -> Finding:
+    if absent := missing_packages("diffusion"):
+        advice = "pip install 'gradients-subnet[train,image]' for diffusion tasks; miners decline them otherwise"
+        return Finding("images", "note", f"not installed: {', '.join(absent)}", advice)
+    return Finding("images", "ok", f"diffusers {importlib.metadata.version('diffusers')}")
 
 
 def _accelerator(_: DaemonSettings) -> Finding:

@@ -22,6 +22,7 @@ class Situation:
     needed_bytes: int = 0  # memory that training this base takes
     memory_bytes: int = 0  # memory that one task may take
     has_sandbox: bool = True
+    missing_packages: tuple[str, ...] = ()  # that tasks of the type need
 
 
 def choose(offer: Offer, situation: Situation, settings: MinerSettings, *, recipe: str) -> OfferAnswer:
@@ -59,6 +60,8 @@ def _against(offer: Offer, situation: Situation, settings: MinerSettings) -> str
     """The first reason to decline, or nothing."""
     if not settings.accepts(offer.type):
         return f"{offer.type} tasks are not taken here"
+    if situation.missing_packages:
+        return f"{offer.type} tasks need {', '.join(situation.missing_packages)}, not installed here"
     if offer.needs_sandbox and not situation.has_sandbox:
         return f"this {offer.type} task runs programs, and there is no bubblewrap here"
     if offer.hours > settings.max_hours:

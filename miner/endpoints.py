@@ -23,6 +23,7 @@ from gradients.log import get_logger
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.sandbox.bubblewrap import is_installed
 from gradients.tasks.jobs import TrainProgress
+from gradients.tasks.registry import missing_packages
 from miner.attempt import REPO
 from miner.bases import KnownBases
 from miner.choose import Situation, against_start, choose
@@ -157,6 +158,7 @@ class Endpoints:
             needed_bytes=bytes_to_train(base_parameters, method=method, memory=self.memory),
             memory_bytes=self.memory.bytes // self.settings.concurrent_tasks,
             has_sandbox=is_installed(),
+            missing_packages=missing_packages(offer.type),
         )
 
 

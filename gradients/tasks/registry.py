@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
@@ -21,6 +22,11 @@ TYPES = {
     "grpo": "gradients.tasks.grpo.spec:GRPO",
     "rag": "gradients.tasks.rag.spec:RAG",
     "diffusion": "gradients.tasks.diffusion.spec:DIFFUSION",
+}
+# What workers import, by the family of the base; found without importing it. The extras `train` and `image` bring it.
+PACKAGES = {
+    "language": ("torch", "transformers", "peft", "safetensors"),
+    "image": ("torch", "transformers", "peft", "safetensors", "diffusers", "PIL"),
 }
 LONGEST_HOURS = 48.0
 _KEPT = "kept-by-the-validator"
@@ -47,6 +53,12 @@ def task_type(name: str) -> TaskType:
     module, attribute = TYPES[name].split(":")
     found: TaskType = getattr(importlib.import_module(module), attribute)
     return found
+
+
+def missing_packages(name: str) -> tuple[str, ...]:
+    """What a machine lacks to train or measure tasks of a type; nothing for a type that nobody knows."""
+    needed = PACKAGES[task_type(name).base_family] if name in TYPES else ()
+    return tuple(package for package in needed if importlib.util.find_spec(package) is None)
 
 
 def validate_request(wish: Mapping[str, Json]) -> TaskRequest:

@@ -32,6 +32,11 @@ def test_a_task_that_fits_is_taken_with_the_recipes_name() -> None:
             replace(FREE, has_sandbox=False),
             "this instruct task runs programs, and there is no bubblewrap here",
         ),
+        (
+            {},
+            replace(FREE, missing_packages=("diffusers", "PIL")),
+            "instruct tasks need diffusers, PIL, not installed here",
+        ),
         ({"hours": 2.5}, FREE, "2.5 hours are more than the 2 that are taken here"),
         ({}, replace(FREE, running=2), "2 tasks are being trained already"),
         (
@@ -46,7 +51,7 @@ def test_a_task_that_fits_is_taken_with_the_recipes_name() -> None:
             "training tiny takes about 9.0 GiB of memory, and a task may take 8.0 here",
         ),
     ],
-    ids=["type", "sandbox", "hours", "too many", "base unknown", "other base", "memory"],
+    ids=["type", "sandbox", "packages", "hours", "too many", "base unknown", "other base", "memory"],
 )
 def test_a_task_that_does_not_fit_is_declined_with_the_reason(
     changes: dict[str, object], situation: Situation, reason: str
