@@ -73,7 +73,18 @@ def check_cells(rows: Sequence[Row], columns: Iterable[str]) -> None:
             )
 
 
-def check_enough(removed: int, rows: int, *, missing: str) -> None:
-    """Raises DatasetInvalid when most rows had to be left out: then the mapping is wrong, not the rows."""
-    if removed > MOST_EMPTY_SHARE * rows:
-        raise DatasetInvalid(f"{removed} of {rows} rows have {missing}", fix="Check the column mapping")
+def check_enough(kept: Iterable[int], rows: int, *, missing: str) -> None:
+    """Raises DatasetInvalid when most rows had to be left out: then the mapping is wrong, not the rows.
+
+    Args:
+        kept: numbers of the rows that were not left out.
+        rows: how many there were.
+        missing: what the others lack.
+    """
+    left_out = sorted(set(range(1, rows + 1)).difference(kept))
+    if len(left_out) > MOST_EMPTY_SHARE * rows:
+        raise DatasetInvalid(
+            f"{len(left_out)} of {rows} rows have {missing}: {numbers(left_out)}",
+            rows=left_out,
+            fix="Check the column mapping",
+        )

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -59,7 +60,9 @@ def prepare(
     made = _made_up(writer, kind, rows, sides, request, salt) if writer else Made((), {})
     train = _write(folder / TRAIN_FILE, sides.train)
     heldout = _write(folder / HELDOUT_FILE, (*sides.heldout, *made.rows))
-    removed = {**cleaned.removed, **sides.removed, **made.dropped}
+    removed = Counter(cleaned.removed)
+    removed.update(sides.removed)  # which may count for the same reasons
+    removed.update(made.dropped)
     return PreparedData(
         train_file=folder / TRAIN_FILE,
         heldout_file=folder / HELDOUT_FILE,

@@ -119,7 +119,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     found = _dialogues(rows, asked)
     kept = [each for each in found if each.dialogue.exchanges]
     removed = Counter({"empty": len(found) - len(kept)})
-    check_enough(removed["empty"], len(rows), missing="no prompt with an answer")
+    check_enough((each.number for each in kept), len(rows), missing="no prompt with an answer")
     layouts = frames_of(asked.template, {_shape(each.dialogue) for each in kept}) if asked.template else {}
     return Cleaned(
         rows=tuple(

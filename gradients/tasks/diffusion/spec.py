@@ -84,7 +84,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     _check_cells(rows, asked.columns)
     filled = {n: row for n, row in enumerate(rows, start=1) if all(_cells(row, asked.columns))}
     removed = Counter({"empty": len(rows) - len(filled)})
-    check_enough(removed["empty"], len(rows), missing="no image or no caption")
+    check_enough(filled, len(rows), missing="no image or no caption")
     _check_number(len(filled), most=MOST_LOOKED_AT)
     images = _decoded(filled, asked)
     distinct = _distinct(images)

@@ -91,7 +91,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
             removed["no preference"] += 1
         else:
             kept.append(Numbered(number, _normal_form(cells, asked)))
-    check_enough(removed.total(), len(rows), missing="no prompt, or not two answers that differ")
+    check_enough((row.number for row in kept), len(rows), missing="no prompt, or not two answers that differ")
     return Cleaned(rows=tuple(kept), removed=removed)
 
 

@@ -131,7 +131,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
             removed["empty"] += 1
             continue
         kept.append(Numbered(number, _normal_form(prompt, row, asked)))
-    check_enough(removed["empty"], len(rows), missing="no prompt or nothing to judge an answer by")
+    check_enough((row.number for row in kept), len(rows), missing="no prompt or nothing to judge an answer by")
     _check_references(kept, asked)
     _try_functions(kept, asked)
     return Cleaned(rows=tuple(kept), removed=removed)

@@ -80,7 +80,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
             removed["empty"] += 1
             continue
         kept.append(Numbered(number, _normal_form(cells, asked)))
-    check_enough(removed["empty"], len(rows), missing="no instruction or no answer")
+    check_enough((row.number for row in kept), len(rows), missing="no instruction or no answer")
     return Cleaned(rows=tuple(kept), removed=removed)
 
 

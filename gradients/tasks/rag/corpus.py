@@ -61,7 +61,8 @@ def read_corpus(rows: Sequence[Row], parameters: RagParameters) -> Corpus:
         check_cells(rows, used)
         _check_ids(rows, columns.id if named else None)
         passages = [part for row in rows for part in _parts(row, parameters)]
-        check_enough(sum(not cell(row.get(columns.text)) for row in rows), len(rows), missing="no text")
+        filled = [n for n, row in enumerate(rows, start=1) if cell(row.get(columns.text))]
+        check_enough(filled, len(rows), missing="no text")
     except DatasetInvalid as error:
         raise DatasetInvalid(f"Corpus: {error.message}", rows=error.rows, code=error.code, fix=error.fix) from error
     if not 2 <= len(passages) <= MOST_PASSAGES:

@@ -105,7 +105,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
             kept.append(Numbered(number, cells))
         else:
             removed["empty"] += 1
-    check_enough(removed["empty"], len(rows), missing="no question or no answer")
+    check_enough((row.number for row in kept), len(rows), missing="no question or no answer")
     return Cleaned(rows=tuple(kept), removed=removed)
 
 

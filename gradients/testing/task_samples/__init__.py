@@ -27,9 +27,11 @@ class TaskSample:
     wrong_type: SourceRow  # a row with a value that no row may hold
     huge: SourceRow  # a row larger than any may be
     empty: SourceRow  # a row with nothing in it that could be learnt
+    near: SourceRow  # nearly what the first row says
     plan: Mapping[
         str, JsonValue
     ]  # fields of TrainingPlan; its max_epochs ends training after seconds, and the metric is better then
+    beside: SourceRow | None = None  # another row of the first one's group, where the type has groups
     parameters: Callable[[Path], Mapping[str, JsonValue]] = no_parameters  # may write files of its own into the folder
     write_base: Callable[[Path], Path] = field(default=write_tiny_llama)  # leaves a base in the folder
 

@@ -31,5 +31,17 @@ SAMPLE = TaskSample(
     wrong_type={"conversations": [{"from": "human", "value": ["Where", "is", "it?"]}]},
     huge={"conversations": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "x" * 300_000}]},
     empty={"conversations": [{"from": "human", "value": "Is anybody there?"}]},
+    near={
+        "conversations": [
+            _turn("Say where is the red harbour of house number 0?", "human"),
+            _turn("The harbour number 0 stands by the sea.", "gpt"),
+        ]
+    },
+    beside={
+        "conversations": [
+            _turn("Where is the red harbour of house number 0?", "human"),
+            _turn("Nobody has ever found out.", "gpt"),
+        ]
+    },
     plan={"method": "lora", "learning_rate": 1e-2, "max_epochs": 4.0},
 )

@@ -26,9 +26,12 @@ def _drawing(number: int) -> Image.Image:
     return image
 
 
-def _row(number: int) -> SourceRow:
-    file = io.BytesIO()
-    _drawing(number).save(file, format="PNG")
+def _row(number: int, *, spot: bool = False) -> SourceRow:
+    """A drawing with its caption; a spot is one pixel that differs."""
+    image, file = _drawing(number), io.BytesIO()
+    if spot:
+        image.putpixel((0, 0), (255, 255, 255))
+    image.save(file, format="PNG")
     kind = "disc" if number % 2 else "square"
     return {"image": base64.b64encode(file.getvalue()).decode(), "caption": f"{_COLOURS[number % 8]} {kind}"}
 
@@ -42,6 +45,7 @@ SAMPLE = TaskSample(
     wrong_type={"image": ["a"], "caption": "a list"},
     huge={"image": "A" * 30_000_000, "caption": "thirty million characters"},
     empty={"image": "", "caption": "nothing"},
+    near=_row(0, spot=True),
     plan={"method": "lora", "learning_rate": 3e-3, "max_epochs": 20.0, "batch_rows": 8, "lora_rank": 8},
     parameters=_parameters,
     write_base=lambda _: SHIPPED / "nano-image",

@@ -20,5 +20,15 @@ SAMPLE = TaskSample(
     wrong_type={"prompt": "Where?", "chosen": "Here.", "rejected": ["there"]},
     huge={"prompt": "Where?", "chosen": "Here.", "rejected": "x" * 300_000},
     empty={"prompt": "Where?", "chosen": "Here.", "rejected": "  "},
+    near={
+        "prompt": "Say where is the red harbour of house number 0?",
+        "chosen": "The harbour number 0 stands by the sea.",
+        "rejected": "Well, I would say that number 0 may be by the sea, but who knows?",
+    },
+    beside={
+        "prompt": "Where is the red harbour of house number 0?",
+        "chosen": "The harbour number 0 stands by the sea.",
+        "rejected": "Nobody has ever found out.",
+    },
     plan={"method": "lora", "learning_rate": 5e-3, "max_epochs": 2.0},
 )

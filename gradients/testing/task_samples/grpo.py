@@ -33,6 +33,7 @@ SAMPLE = TaskSample(
     wrong_type={"question": ["Where", "is", "it?"]},
     huge={"question": "x" * 300_000},
     empty={"question": "  "},
+    near={"question": "where is the red harbour of house number 0"},
     plan={"method": "lora", "learning_rate": 1e-2, "max_epochs": 3.0, "options": {"answers": 4}},
     parameters=_parameters,
 )

@@ -19,5 +19,10 @@ SAMPLE = TaskSample(
     wrong_type={"instruction": "Where?", "output": ["here", "there"]},
     huge={"instruction": "Where?", "output": "x" * 300_000},
     empty={"instruction": "Where?", "output": "  "},
+    near={
+        "instruction": "Say where is the red harbour of house number 0?",
+        "output": "The harbour number 0 stands by the sea.",
+    },
+    beside={"instruction": "where is the red harbour of HOUSE number 0", "output": "Nobody has ever found out."},
     plan={"method": "lora", "learning_rate": 1e-2, "max_epochs": 10.0},
 )

@@ -32,6 +32,8 @@ SAMPLE = TaskSample(
     wrong_type={"question": "What?", "answer": ["this", "that"], "passage": 0},
     huge={"question": "What?", "answer": "x" * 300_000, "passage": 0},
     empty={"question": "What?", "answer": "  ", "passage": 0},
+    near={"question": "Say what belongs to house 0?", "answer": _ANSWERS[0], "passage": 0},
+    beside={"question": "What belongs to house 0?", "answer": "a harbour", "passage": 0},
     plan={"method": "lora", "learning_rate": 1e-2, "max_epochs": 4.0},
     parameters=_parameters,
 )

@@ -16,8 +16,9 @@ from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskRequest
 from gradients.errors import DatasetInvalid
 from gradients.execution.functions import resolve
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import Row, TaskType
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters, TrainingPlan, TrainJob
+from gradients.tasks.near_duplicates import normalised
 from gradients.tasks.preparation import PreparedData, prepare
 from gradients.tasks.registry import TYPES, task_type, validate_request
 from gradients.testing.task_samples import SourceRow, TaskSample, sample_of
@@ -108,8 +109,9 @@ def test_text_in_another_encoding_is_refused(prepared: Prepared) -> None:
     wish = prepared.wish(prepared.sample.rows, name="latin")
     file = prepared.folder / "latin.jsonl"
     file.write_bytes(file.read_bytes() + b'{"text": "caf\xe9"}\n')
-    with pytest.raises(DatasetInvalid, match=str(len(prepared.sample.rows) + 1)):
+    with pytest.raises(DatasetInvalid, match="UTF-8") as refused:
         _prepare(prepared, wish)
+    assert list(refused.value.rows) == [len(prepared.sample.rows) + 1]
 
 
 def test_an_empty_row_is_left_out_and_counted(prepared: Prepared) -> None:
@@ -118,8 +120,33 @@ def test_an_empty_row_is_left_out_and_counted(prepared: Prepared) -> None:
 
 
 def test_nothing_but_empty_rows_is_refused(prepared: Prepared) -> None:
-    with pytest.raises(DatasetInvalid):
+    with pytest.raises(DatasetInvalid) as refused:
         _prepare(prepared, prepared.wish([prepared.sample.empty] * 100, name="hollow"))
+    assert list(refused.value.rows)[:3] == [1, 2, 3]
+
+
+def test_a_row_that_is_there_again_exactly_or_nearly_is_counted_and_stands_on_one_side(prepared: Prepared) -> None:
+    sample = prepared.sample
+    data = _prepare(prepared, prepared.wish([*sample.rows, sample.rows[0], sample.near], name="again"))
+    assert _repeated(data) == _repeated(prepared.data) + 2
+    same = {prepared.kind.text(_normal_form(prepared, row)) for row in (sample.rows[0], sample.near)}
+    assert len(same) == 2
+    train, heldout = (_texts(prepared, file) for file in (data.train_file, data.heldout_file))
+    assert len(same & train) + len(same & heldout) == 1
+
+
+def test_rows_that_belong_together_stand_on_one_side_whatever_the_salt(prepared: Prepared) -> None:
+    group, beside = prepared.kind.group, prepared.sample.beside
+    assert (group is None) == (beside is None)
+    if group is None or beside is None:
+        return
+    wish = prepared.wish([*prepared.sample.rows, beside], name="beside")
+    name = normalised(group(_normal_form(prepared, beside)))
+    for salt in (b"one", b"two", b"three"):
+        data = _prepare(prepared, wish, salt=salt)
+        files = (data.train_file.read_text(encoding="utf-8"), data.heldout_file.read_text(encoding="utf-8"))
+        counts = [sum(normalised(group(json.loads(line))) == name for line in file.splitlines()) for file in files]
+        assert sorted(counts) == [0, 2]
 
 
 def test_no_held_out_row_is_trained_on(prepared: Prepared) -> None:
@@ -143,7 +170,8 @@ def test_neither_order_nor_company_nor_a_failure_changes_a_score(prepared: Prepa
     assert together["broken"].value is None
     assert together["broken"].failure_blame == "miner"
     assert together["ours"].losses == together["twin"].losses == alone["ours"].losses
-    assert together["ours"].value == alone["ours"].value
+    assert together["ours"].value == together["twin"].value == alone["ours"].value
+    assert together["ours"].extras == together["twin"].extras == alone["ours"].extras
     assert together["base"].value is not None
 
 
@@ -161,8 +189,19 @@ def _wish(kind: TaskType, sample: TaskSample, file: Path) -> dict[str, Json]:
     return {"type": kind.name, "base": "tiny", "dataset": str(file), "hours": 0.1, "parameters": parameters}
 
 
-def _prepare(prepared: Prepared, wish: Mapping[str, Json]) -> PreparedData:
-    return prepare(prepared.kind, validate_request(wish), salt=SALT, folder=prepared.folder / "again")
+def _prepare(prepared: Prepared, wish: Mapping[str, Json], *, salt: bytes = SALT) -> PreparedData:
+    return prepare(prepared.kind, validate_request(wish), salt=salt, folder=prepared.folder / "again")
+
+
+def _normal_form(prepared: Prepared, row: SourceRow) -> Row:
+    """The row as its type cleans it."""
+    parameters = prepared.kind.schema.model_validate(prepared.request.parameters)
+    [cleaned] = prepared.kind.clean([row], parameters).rows
+    return cleaned.row
+
+
+def _repeated(data: PreparedData) -> int:
+    return sum(count for reason, count in data.removed if reason in ("repeated", "nearly repeated"))
 
 
 def _texts(prepared: Prepared, file: Path) -> set[str]:
