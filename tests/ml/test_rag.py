@@ -12,13 +12,17 @@ from torchmetrics.functional.text import squad
 from transformers import BertConfig, BertModel
 
 from gradients.domain.json import JsonObject
-from gradients.errors import JobFailed, SetupError
+from gradients.errors import JobFailed
 from gradients.ml.losses import RowLoss
 from gradients.ml.sentence_embeddings import embed
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.preparation import prepare
 from gradients.tasks.rag.answers import exact_match, f1
 from gradients.tasks.rag.metric import MOST_WRITTEN, RagRow, Written, as_people_count, by_kind, measure
 from gradients.tasks.rag.retrieval import embedding_scores, shipped_encoder
+from gradients.tasks.rag.spec import RAG
+from gradients.tasks.registry import validate_request
+from gradients.testing.task_samples import sample_of
 
 ABSTENTION = "Not here."
 WORDS = ("ferry", "lantern", "meadow", "anvil", "red", "blue", "the", "by", "sea", "night")
@@ -150,12 +154,27 @@ def test_an_encoder_that_cannot_be_loaded_is_our_failure(tmp_path: Path) -> None
 
 def test_the_shipped_encoder_knows_what_means_the_same() -> None:
     passages = ["The cat sat on the mat.", "Interest rates rose again.", "A kitten rested upon the rug."]
-    try:
-        encoder = shipped_encoder()
-    except SetupError as missing:
-        pytest.skip(str(missing))
-    [scores] = embedding_scores(passages[1:], passages[:1], encoder=encoder)
+    [scores] = embedding_scores(passages[1:], passages[:1], encoder=shipped_encoder())
     assert scores[1] > 0.4 > 0.2 > scores[0]
+
+
+def test_a_task_can_be_prepared_with_passages_found_by_their_meaning(tmp_path: Path) -> None:
+    """Every question has two passages, the one with the answer among them unless the row is to abstain."""
+    sample = sample_of("rag")
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in sample.rows), encoding="utf-8")
+    parameters: JsonObject = {**sample.parameters(tmp_path), "retriever": "embedding"}
+    request = validate_request(
+        {"type": "rag", "base": "tiny", "dataset": str(file), "hours": 1, "parameters": parameters}
+    )
+    data = prepare(RAG, request, salt=b"salt", folder=tmp_path / "data")
+    assert (data.train_rows, data.heldout_rows) == (84, 16)
+    for line in data.train_file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        house = row["question"].removeprefix("What belongs to house ").removesuffix("?")
+        passages = row["prompt"].partition("\n\n")[0].splitlines()
+        assert len(passages) == 2
+        assert any(f"House {house}:" in passage for passage in passages) == row["answerable"]
 
 
 def _ignore(_: JsonObject) -> None:
