@@ -56,7 +56,11 @@ def test_every_row_comes_out_once_in_its_normal_form(request_of_rows: TaskReques
 
 
 def test_what_was_left_out_is_counted_by_reason(request_of_rows: TaskRequest, tmp_path: Path) -> None:
-    assert dict(_prepare(request_of_rows, tmp_path / "prepared").removed) == {"empty": 1, "repeated": 1, "nearly repeated": 1}
+    assert dict(_prepare(request_of_rows, tmp_path / "prepared").removed) == {
+        "empty": 1,
+        "repeated": 1,
+        "nearly repeated": 1,
+    }
 
 
 def test_rows_that_were_made_up_are_held_out_last_and_counted(request_of_rows: TaskRequest, tmp_path: Path) -> None:

@@ -142,7 +142,9 @@ def test_a_row_that_the_task_as_such_cannot_take_is_dropped_too() -> None:
         )
         return CHAT.clean([{"conversations": row["turns"]} for row in rows], chat)
 
-    long: list[JsonValue] = [{"role": role, "content": f"word {number}"} for number in range(2) for role in ("user", "assistant")]
+    long: list[JsonValue] = [
+        {"role": role, "content": f"word {number}"} for number in range(2) for role in ("user", "assistant")
+    ]
     with loopback_site(_writing([{"turns": long}, {"turns": long[:2]}])) as site:
         made = make_up(Writer(site.url, "model", 8), TRAIN, clean=clean, text=CHAT.text, known=[], after=100, seed=5)
     assert (len(made.rows), made.dropped) == (1, {MALFORMED: 1})
