@@ -32,6 +32,8 @@ from gradients.tasks.jobs import (
 )
 from gradients.testing.tiny_pipelines import PIXELS, write_tiny_pipeline
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS: Parameters = {"resolution": PIXELS, "strengths": [0.5], "seeds": 1, "steps": 3}
 ROWS = 20  # of fewer none is kept to validate on
 SHOWN = 8  # on the sheet
