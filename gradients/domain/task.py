@@ -60,7 +60,7 @@ class Prepared:
     heldout: Blob  # rows that nobody else has seen, JSON lines
     train_rows: int
     heldout_rows: int
-    heldout_commitment: str  # sha256(salt | held-out sha256), published before the start, opened after scoring
+    heldout_commitment: str  # sha256(salt | held-out sha256), published before the start
     removed: tuple[tuple[str, int], ...]  # reason -> number of rows, in the order of the steps
     made_up_rows: int = 0  # of the held-out ones, the last so many; written by a language model
 
