@@ -140,6 +140,7 @@ def test_an_embedding_is_the_mean_over_the_texts_own_tokens(encoder: Path) -> No
     assert torch.allclose(padded, mean / mean.norm(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_closest_passage_by_embeddings_is_the_text_itself(encoder: Path) -> None:
     passages = ["red ferry by the sea", "lantern", "blue anvil by night"]
     scores = list(embedding_scores(passages, passages[::-1], encoder=encoder))
@@ -152,12 +153,14 @@ def test_an_encoder_that_cannot_be_loaded_is_our_failure(tmp_path: Path) -> None
         list(embedding_scores(["a"], ["b"], encoder=tmp_path))
 
 
+@pytest.mark.slow
 def test_the_shipped_encoder_knows_what_means_the_same() -> None:
     passages = ["The cat sat on the mat.", "Interest rates rose again.", "A kitten rested upon the rug."]
     [scores] = embedding_scores(passages[1:], passages[:1], encoder=shipped_encoder())
     assert scores[1] > 0.4 > 0.2 > scores[0]
 
 
+@pytest.mark.slow
 def test_a_task_can_be_prepared_with_passages_found_by_their_meaning(tmp_path: Path) -> None:
     """Every question has two passages, the one with the answer among them unless the row is to abstain."""
     sample = sample_of("rag")

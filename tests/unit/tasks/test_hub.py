@@ -79,6 +79,7 @@ def test_no_token_is_handed_to_a_process_that_reads_the_public_hub(monkeypatch: 
     assert environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] == "1"
 
 
+@pytest.mark.slow
 def test_images_come_as_their_files_whether_they_stand_in_cells_or_in_the_data_set(hub: Path) -> None:
     _table(hub / "cells" / "data" / "train.parquet", [{"bytes": PICTURE, "path": "a.png"}])
     folder = hub / "folder" / "train"
@@ -90,6 +91,7 @@ def test_images_come_as_their_files_whether_they_stand_in_cells_or_in_the_data_s
     assert read_rows(HubSource(repo="acme/folder")) == expected
 
 
+@pytest.mark.slow
 def test_paths_and_urls_in_cells_are_not_opened(hub: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(PICTURE)
     with loopback_site(pages({"/a.png": Page([PICTURE])})) as site:
@@ -110,6 +112,7 @@ def test_a_card_that_names_files_elsewhere_makes_no_request_to_them(hub: Path) -
         assert site.requests == []
 
 
+@pytest.mark.slow
 def test_media_other_than_images_are_refused(hub: Path) -> None:
     file = hub / "sounds" / "train.parquet"
     _table(file, [{"bytes": b"RIFF", "path": "a.wav"}])
