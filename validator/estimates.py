@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskRequest
-from gradients.errors import DatasetInvalid, JobFailed
+from gradients.errors import JobFailed
 from gradients.execution.job import Executor, Job
 from gradients.log import get_logger
 from gradients.repo.bases import BaseModel, BaseModels
@@ -25,6 +25,7 @@ from gradients.tasks.base import Row, TaskType
 from gradients.tasks.hours import Workload, budget, hours_by_rows, is_measured
 from gradients.tasks.preparation import rows_of
 from gradients.tasks.registry import LONGEST_HOURS, task_type, validate_request
+from gradients.tasks.splits import check_distinct
 from gradients.tasks.throughput_job import MEASURE, Throughput, ThroughputJob
 from validator.families import check_family
 from validator.settings import EstimateSettings
@@ -80,12 +81,7 @@ class Estimates:
         check_family(kind, request.base, self.bases.look(request.base))
         cleaned = rows_of(kind, request, salt=UNSALTED, access=self.access)
         rows = [numbered.row for numbered in cleaned.rows]
-        if len(rows) < (fewest := kind.split_sizes.fewest_rows):
-            raise DatasetInvalid(
-                f"Only {len(rows)} rows are usable and distinct; at least {fewest} are needed",
-                code="too_few_rows",
-                fix="Give a larger data set",
-            )
+        check_distinct(len(rows), kind.split_sizes)
         return self.bases.resolve(request.base), rows
 
     def _view(self, request: TaskRequest, work: Workload, speed: Throughput | None) -> JsonObject:

@@ -24,10 +24,8 @@ TYPES = {
     "diffusion": "gradients.tasks.diffusion.spec:DIFFUSION",
 }
 # What workers import, by the family of the base; found without importing it. The extras `train` and `image` bring it.
-PACKAGES = {
-    "language": ("torch", "transformers", "peft", "safetensors"),
-    "image": ("torch", "transformers", "peft", "safetensors", "diffusers", "PIL"),
-}
+_ALL_TYPES_NEED = ("torch", "transformers", "peft", "safetensors")
+PACKAGES = {"language": _ALL_TYPES_NEED, "image": (*_ALL_TYPES_NEED, "diffusers", "PIL")}
 LONGEST_HOURS = 48.0
 _KEPT = "kept-by-the-validator"
 

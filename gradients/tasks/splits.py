@@ -54,12 +54,7 @@ def split(
     texts = {i: normalised(whole[i]) for i in exact}
     groups = _groups({i: normalised(group(rows[i].row)) if group else whole[i] for i in exact}, whole, sizes)
     distinct = _one_group_of_each(texts, groups, whole)
-    if len(distinct) < sizes.fewest_rows:
-        raise DatasetInvalid(
-            f"Only {len(distinct)} of {len(rows)} rows are usable and distinct; at least {sizes.fewest_rows} are needed",
-            code="too_few_rows",
-            fix="Give a larger data set",
-        )
+    check_distinct(len(distinct), sizes, of=len(rows))
     size = sizes.held_out(len(distinct))
     drawn = _drawn({i: groups[i] for i in distinct}, whole, size=size, salt=salt)
     away = drawn.heldout | drawn.beside
@@ -67,10 +62,9 @@ def split(
     leaking = overlapping([texts[i] for i in rest], [texts[i] for i in drawn.heldout])
     train = [i for position, i in enumerate(rest) if position not in leaking]
     if len(train) < sizes.fewest_train:
-        raise DatasetInvalid(
-            f"{len(leaking)} of {len(rest)} rows share long passages with the {size} held-out ones; {len(train)} are left to train on",
-            code="too_few_rows",
-            fix="Give rows that differ more, or more of them",
+        shared = f"{len(leaking)} of {len(rest)} rows share long passages with the {size} held-out ones"
+        raise _too_few(
+            f"{shared}; {len(train)} are left to train on", fix="Give rows that differ more, or more of them"
         )
     removed = {
         "repeated": len(rows) - len(exact),
@@ -79,6 +73,18 @@ def split(
         "overlap with held-out rows": len(leaking),
     }
     return Split(tuple(rows[i] for i in train), tuple(rows[i] for i in sorted(drawn.heldout)), removed)
+
+
+def check_distinct(distinct: int, sizes: SplitSizes, *, of: int | None = None) -> None:
+    """Raises DatasetInvalid when so many distinct rows, `of` how many where that is known, are too few for a task."""
+    if distinct < sizes.fewest_rows:
+        found = f"{distinct} rows" if of is None else f"{distinct} of {of} rows"
+        problem = f"Only {found} are usable and distinct; at least {sizes.fewest_rows} are needed"
+        raise _too_few(problem, fix="Give a larger data set")
+
+
+def _too_few(problem: str, *, fix: str) -> DatasetInvalid:
+    return DatasetInvalid(problem, code="too_few_rows", fix=fix)
 
 
 def _first_of_each(texts: Sequence[str]) -> list[int]:
