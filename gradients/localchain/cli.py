@@ -18,13 +18,12 @@ from gradients.config import DaemonSettings, local_endpoint
 from gradients.errors import SetupError
 from gradients.flags import Network, settings_of
 from gradients.localchain.keys import from_address
-from gradients.localchain.operator import operating
+from gradients.localchain.operator import RAO_PER_TAO, operating
 from gradients.localchain.server import Running, running
 from gradients.localchain.settings import LocalChainSettings
 from gradients.log import configure_logging
 
 app = typer.Typer(rich_markup_mode=None)
-RAO_PER_TAO = 10**9
 GIVEN_TAO = 1000
 MOST_RAO = 21_000_000 * RAO_PER_TAO
 

@@ -13,6 +13,8 @@ from websockets.exceptions import WebSocketException
 from gradients.domain.json import Json
 from gradients.errors import ChainRefused, ChainUnreachable
 
+RAO_PER_TAO = 10**9
+
 
 class Operator:
     """One connection. Every change stands in a block when its method returns. Raises ChainRefused and ChainUnreachable."""

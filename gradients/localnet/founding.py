@@ -6,10 +6,9 @@ import asyncio
 
 from gradients.chain.sdk import SdkGateway
 from gradients.chain.wallet import open_wallet
-from gradients.localchain.operator import operating
+from gradients.localchain.operator import RAO_PER_TAO, operating
 from gradients.localnet.plan import Participant, Plan
 
-RAO_PER_TAO = 10**9
 PURSE_TAO = 1_000
 VALIDATOR_STAKE_TAO = 10_000
 
