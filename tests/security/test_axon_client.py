@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict
 
 from gradients.axon.auth import answer_target
 from gradients.axon.client import AxonClient, Peer
-from gradients.axon.limits import ClientLimits
+from gradients.axon.limits import ClientLimits, ServerLimits
 from gradients.axon.transport import ANSWER_METHOD, HEADER_FILE
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey
 from gradients.errors import Blame, GradientsError, PeerMisbehaved, PeerRefused, PeerUnreachable
-from gradients.testing.axons import HOST, RunningAxon, keypair_of
+from gradients.testing.axons import HOST, RunningAxon, StartAxon, keypair_of
 
 LIMITS = ClientLimits(answer_seconds=1.0, answer_bytes=10_000, connect_seconds=1.0, stall_seconds=0.5)
 PATIENCE = 10.0
@@ -138,6 +138,12 @@ def failure(peer: Peer, act: Callable[[Peer], object] = ask) -> GradientsError:
     with pytest.raises(GradientsError) as caught:
         act(peer)
     return caught.value
+
+
+@pytest.fixture(scope="module")
+def axon(start_axon: StartAxon) -> RunningAxon:
+    """A peer that means well, with the limits of one: it shares a processor with 150 requests in one of the tests."""
+    return start_axon(limits=ServerLimits())
 
 
 def test_a_signed_answer_is_believed(axon: RunningAxon) -> None:
