@@ -1,27 +1,39 @@
-"""Every failure of Gradients, and whose it is.
+"""Every failure of Gradients, and whose it is. A test holds this drawing against the classes; a class that lives elsewhere names its file.
 
     GradientsError
-    ├── MinerError          a miner's own submission or answer; the only kind that may cost a miner points
+    ├── MinerError              a miner's own submission or answer; the only kind that may cost a miner points
     │   ├── SubmissionRejected      the repo broke a rule of screening (carries a stable code)
     │   ├── CommitmentMissing       nothing on chain before the deadline that hashes to the submission
     │   ├── SubmissionLate          committed or revealed after its time
     │   └── PeerMisbehaved          an answer that the peer has signed and that is malformed or beside the question
-    ├── ValidatorError      the machine, settings or code of whoever runs this process
+    ├── OperatorError           the machine, settings or code of whoever runs this process, validator or miner
     │   ├── SetupError              wrong settings, no wallet, port in use: refuse to start
     │   ├── DiskFull                no room left
     │   ├── JobFailed               a worker process crashed, ran out of memory or time
     │   ├── LeaseLost               another owner took the step over; this one must stop
     │   └── LedgerConflict          a state that changed under our feet
-    ├── CustomerError       a task that cannot be run as it was asked for
+    ├── CustomerError           a task that cannot be run as it was asked for
     │   ├── TaskInvalid             the spec breaks its schema
     │   ├── DatasetInvalid          rows are missing, empty, too few or malformed (carries row numbers)
-    │   └── ModelUnknown            the base model cannot be found
-    └── OutsideError        the network, the chain or a hub; worth another try
+    │   │   └── UploadTooLarge          validator/api/uploads.py
+    │   ├── ModelUnknown            the base model cannot be found
+    │   ├── ProgramStopped          a customer's program broke a limit: gradients/sandbox/limits.py
+    │   ├── KeyRefused              the API key opens nothing: validator/api/dependencies.py
+    │   ├── NotFound                no such task of this customer: validator/api/dependencies.py
+    │   └── ApiRefused              the validator's API said no (carries its code): gradients/client/api.py
+    └── OutsideError            the network, the chain or a hub; worth another try
         ├── ChainUnreachable        no answer from the chain
         ├── ChainRefused            the chain answered no (carries the chain's error name)
         ├── ChainOutcomeUnknown     sent, and then silence: read the chain before sending again
         ├── PeerUnreachable         no answer from a miner or a validator, or none that it has signed
-        └── PeerRefused             a miner or a validator answered no (carries its code)
+        ├── PeerRefused             a miner or a validator answered no (carries its code)
+        │   ├── Unauthenticated         gradients/axon/auth.py
+        │   ├── Forbidden               gradients/axon/auth.py
+        │   ├── TooMany                 gradients/axon/transport.py
+        │   ├── TooLarge                gradients/axon/transport.py
+        │   ├── TooSlow                 gradients/axon/transport.py
+        │   └── RangeRefused            gradients/axon/transport.py
+        └── NoncesUnavailable       the shared store of nonces is away: gradients/axon/auth.py
 
 A message says what was being done, with what, and what to do about it. Nothing returns None, False or a string to mean failure.
 """
@@ -33,10 +45,10 @@ from enum import StrEnum
 
 
 class Blame(StrEnum):
-    """Whose failure it is. Only `MINER` may cost a miner points."""
+    """Whose failure it is. Only `MINER` may cost a miner points. `OPERATOR` is whoever runs the process that says so."""
 
     MINER = "miner"
-    VALIDATOR = "validator"
+    OPERATOR = "operator"
     CUSTOMER = "customer"
     OUTSIDE = "outside"
 
@@ -44,7 +56,7 @@ class Blame(StrEnum):
 class GradientsError(Exception):
     """Any failure that the project names. `code` is stable and machine-readable; `fix` says what to do."""
 
-    blame: Blame = Blame.VALIDATOR
+    blame: Blame = Blame.OPERATOR
     default_code = "error"
 
     def __init__(self, message: str, *, code: str | None = None, fix: str | None = None) -> None:
@@ -88,37 +100,38 @@ class PeerMisbehaved(MinerError):
     default_code = "peer_misbehaved"
 
 
-class ValidatorError(GradientsError):
-    """The machine, settings or code of whoever runs this process."""
+class OperatorError(GradientsError):
+    """The machine, settings or code of whoever runs this process, validator or miner."""
 
+    blame = Blame.OPERATOR
     default_code = "internal"
 
 
-class SetupError(ValidatorError):
+class SetupError(OperatorError):
     """Wrong settings, no wallet, a port in use: the process refuses to start."""
 
     default_code = "setup"
 
 
-class DiskFull(ValidatorError):
+class DiskFull(OperatorError):
     """No room left on the device."""
 
     default_code = "disk_full"
 
 
-class JobFailed(ValidatorError):
+class JobFailed(OperatorError):
     """A worker process crashed, ran out of memory or ran past its time."""
 
     default_code = "job_failed"
 
 
-class LeaseLost(ValidatorError):
+class LeaseLost(OperatorError):
     """Another owner took the step over; whoever sees this must stop and write nothing more."""
 
     default_code = "lease_lost"
 
 
-class LedgerConflict(ValidatorError):
+class LedgerConflict(OperatorError):
     """A ledger row was not in the state that the step expected."""
 
     default_code = "ledger_conflict"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradients.axon.client import AxonClient, Peer
+from gradients.bases.bases import BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
 from gradients.clock import Clock
@@ -25,14 +26,13 @@ from gradients.errors import (
     DiskFull,
     GradientsError,
     LedgerConflict,
+    OperatorError,
     OutsideError,
     PeerUnreachable,
     SubmissionLate,
-    ValidatorError,
 )
 from gradients.execution.job import Executor, Job
 from gradients.log import get_logger
-from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.tasks.jobs import TrainJob, TrainResult
 from gradients.tasks.registry import task_type
@@ -77,7 +77,7 @@ class Attempts:
                 return self._fail(task_id, error)
             except Exception as error:  # the outer loop: whatever it is, other tasks and the axon go on
                 log.exception("attempt_crashed", task=task_id)
-                return self._fail(task_id, ValidatorError(f"{type(error).__name__}: {error}"))
+                return self._fail(task_id, OperatorError(f"{type(error).__name__}: {error}"))
 
     async def _run(self, task_id: str) -> None:
         record = self._record(task_id)
@@ -92,7 +92,7 @@ class Attempts:
         log.warning("task_failed", task=task_id, code=error.code, problem=str(error))
         try:
             self.journal.change(task_id, failure=f"{error.code}: {error}"[:500])
-        except ValidatorError as unwritable:  # a restart will find the task as it was, and its time over
+        except OperatorError as unwritable:  # a restart will find the task as it was, and its time over
             log.error("failure_unwritten", task=task_id, problem=str(unwritable))  # noqa: TRY400 (its reason is known)
 
     async def _fetch(self, record: Record) -> Path:

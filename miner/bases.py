@@ -11,9 +11,9 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.errors import GradientsError, OutsideError
 from gradients.log import get_logger
-from gradients.repo.bases import BaseModel, BaseModels
 
 MOST_FETCHES = 2  # at a time; who offers more at once is told to come back
 ANSWER_SECONDS = 2.0  # that an offer waits: enough for a base that is here, and for a hub that refuses at once
@@ -27,11 +27,11 @@ class KnownBases:
 
     models: BaseModels
     answer_seconds: float = ANSWER_SECONDS
-    searches: dict[str, asyncio.Future[BaseModel]] = field(
+    searches: dict[str, asyncio.Future[BaseInfo]] = field(
         default_factory=dict
     )  # until somebody has heard how they ended
 
-    async def find(self, name: str) -> BaseModel:
+    async def find(self, name: str) -> BaseInfo:
         """The base. Raises OutsideError while it is being fetched, and as BaseModels.resolve does."""
         search = self.searches.get(name) or self._begin(name)
         await asyncio.wait([search], timeout=self.answer_seconds)
@@ -40,28 +40,28 @@ class KnownBases:
         self.searches.pop(name, None)
         return search.result()
 
-    def _begin(self, name: str) -> asyncio.Future[BaseModel]:
+    def _begin(self, name: str) -> asyncio.Future[BaseInfo]:
         """Look for the base in a thread. Raises OutsideError while too many others are being fetched."""
         fetched = [
             each for each, search in self.searches.items() if not search.done() and not self.models.is_here(each)
         ]
         if len(fetched) >= MOST_FETCHES and not self.models.is_here(name):
             raise OutsideError(f"others are being fetched: {', '.join(fetched)}", code="being_fetched")
-        found: Future[BaseModel] = Future()
+        found: Future[BaseInfo] = Future()
         threading.Thread(target=_resolve, args=(self.models, name, found), name=f"base {name}", daemon=True).start()
         search = self.searches[name] = asyncio.wrap_future(found)
         search.add_done_callback(lambda ended: _tell(name, ended))
         return search
 
 
-def _resolve(models: BaseModels, name: str, found: Future[BaseModel]) -> None:
+def _resolve(models: BaseModels, name: str, found: Future[BaseInfo]) -> None:
     try:
         found.set_result(models.resolve(name))
     except Exception as error:  # whoever asks for the base gets it
         found.set_exception(error)
 
 
-def _tell(name: str, search: asyncio.Future[BaseModel]) -> None:
+def _tell(name: str, search: asyncio.Future[BaseInfo]) -> None:
     """Log how a search ended; the next offer may come much later, or never."""
     if search.cancelled():
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradients.flags import (
+from gradients.cli.flags import (
     AxonHost,
     AxonPort,
     Config,
@@ -51,7 +51,7 @@ def run(
     log_style: LogStyle = None,
 ) -> None:
     """Run a miner until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
-    from gradients.exclusive import only_one
+    from gradients.files.locks import only_one
     from gradients.log import configure_logging
     from miner.settings import MinerSettings
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gradients.axon.messages import Start
 from gradients.domain.commitment import Opening
-from gradients.errors import DiskFull, SetupError, ValidatorError
+from gradients.errors import DiskFull, OperatorError, SetupError
 
 RECORD = "record.json"
 
@@ -109,11 +109,11 @@ class Journal:
         return [task_id for task_id in over if _empty(self._folder / task_id)]
 
 
-def unwritten(error: OSError, file: Path) -> ValidatorError:
+def unwritten(error: OSError, file: Path) -> OperatorError:
     """What to raise when `file` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFull(f"There is no room for {file.name} in {file.parent}", fix="Free some space")
-    return ValidatorError(f"{file} cannot be written: {error.strerror}")
+    return OperatorError(f"{file} cannot be written: {error.strerror}")
 
 
 def openings(records: Iterable[Record], *, netuid: int, hotkey: str, block: int) -> dict[str, Opening]:

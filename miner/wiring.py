@@ -8,6 +8,7 @@ from gradients.axon.auth import MetagraphPolicy, nonces_at
 from gradients.axon.client import AxonClient
 from gradients.axon.limits import ServerLimits
 from gradients.axon.server import signed_app
+from gradients.bases.bases import BaseModels
 from gradients.chain.network import Network
 from gradients.chain.sdk import SdkGateway
 from gradients.chain.view import ChainView
@@ -15,7 +16,6 @@ from gradients.chain.wallet import open_wallet
 from gradients.clock import SystemClock
 from gradients.config import device_environment
 from gradients.execution.process import ProcessExecutor
-from gradients.repo.bases import BaseModels
 from miner.attempt import Attempts
 from miner.bases import KnownBases
 from miner.daemon import Daemon

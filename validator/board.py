@@ -63,7 +63,7 @@ class Board:
             "created_at": task.created_at,
             "metric": {"name": metric.name, "unit": metric.unit},
             "better": metric.better,
-            "rows": task.prepared.heldout_rows if task.prepared else None,
+            "rows": task.prepared.held_out_rows if task.prepared else None,
             "failure": _failure(task.failure),
         }
 
@@ -113,11 +113,11 @@ def _data(task: Task) -> JsonObject | None:
         return None
     return {
         "train_rows": data.train_rows,
-        "heldout_rows": data.heldout_rows,
+        "held_out_rows": data.held_out_rows,
         "made_up_rows": data.made_up_rows,
         "removed": dict(data.removed),
         "train_sha256": data.train.sha256,
-        "heldout_commitment": data.heldout_commitment,
+        "held_out_commitment": data.held_out_commitment,
         "base_digest": data.base_digest,
         "base_parameters": data.base_parameters,
     }

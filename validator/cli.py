@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradients.flags import (
+from gradients.cli.flags import (
     AxonHost,
     AxonPort,
     Config,
@@ -52,7 +52,7 @@ def run(
     log_style: LogStyle = None,
 ) -> None:
     """Run a validator until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
-    from gradients.exclusive import only_one
+    from gradients.files.locks import only_one
     from gradients.log import configure_logging
     from validator.settings import ValidatorSettings
 

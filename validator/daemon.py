@@ -18,7 +18,7 @@ from gradients.errors import SetupError
 from gradients.log import get_logger
 from validator.emission import Emission
 from validator.engine import StepEngine
-from validator.loops import for_ever
+from validator.loops import run_forever
 from validator.progress import Progress
 from validator.schedule import Schedule
 from validator.settings import ApiSettings
@@ -63,7 +63,7 @@ class Daemon:
             await self._work(stop)
 
     async def _follow(self) -> None:
-        await for_ever(self.view.follow, name="chain")
+        await run_forever(self.view.follow, name="chain")
 
     async def _work(self, stop: asyncio.Event) -> None:
         """Every loop, until `stop`."""

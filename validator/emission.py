@@ -23,7 +23,7 @@ from gradients.scoring.standings import SECONDS_PER_DAY, shares
 from gradients.scoring.weights import weights_by_uid
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
-from validator.loops import for_ever
+from validator.loops import run_forever
 
 ERA_BLOCKS = 128  # a transaction that was sent can be included for this long (the SDK's default mortality)
 REFUSED_REST_BLOCKS = 3  # before a refused call is made again
@@ -58,7 +58,7 @@ class Emission:
 
     async def run(self) -> None:
         """Decide and send with every block, until cancelled."""
-        await for_ever(self._step_with_next_block, name="emission", rest_seconds=0.0)  # until the next block
+        await run_forever(self._step_with_next_block, name="emission", rest_seconds=0.0)  # until the next block
 
     async def _step_with_next_block(self) -> None:
         await self.view.wait_for_block(self.view.block + 1)

@@ -14,11 +14,11 @@ from typing import Protocol
 from gradients.chain.view import ChainView
 from gradients.domain.failure import Failure
 from gradients.domain.task import TaskState
-from gradients.errors import Blame, GradientsError, LeaseLost, ValidatorError
+from gradients.errors import Blame, GradientsError, LeaseLost, OperatorError
 from gradients.log import get_logger
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim, Lease
-from validator.loops import for_ever
+from validator.loops import run_forever
 
 LEASE_SECONDS = 15.0
 POLL_SECONDS = 2.0  # only the safety net: stages wake one another, and new blocks wake them all
@@ -74,7 +74,7 @@ class StepEngine:
                 group.create_task(self._wake_with_blocks())
                 for state, stage in self._stages.items():
                     group.create_task(
-                        for_ever(partial(self._turn, state, stage), name=f"stage-{state}", rest_seconds=POLL_SECONDS)
+                        run_forever(partial(self._turn, state, stage), name=f"stage-{state}", rest_seconds=POLL_SECONDS)
                     )
         finally:
             self._loop = None
@@ -105,7 +105,7 @@ class StepEngine:
     async def _work(self, stage: Stage, claim: Claim) -> None:
         task = claim.task
         if claim.attempts > MAX_ATTEMPTS:  # no error has ended the step: the process did not live to see any
-            await self._on_error(claim, ValidatorError(f"The step was begun {MAX_ATTEMPTS} times and never ended"))
+            await self._on_error(claim, OperatorError(f"The step was begun {MAX_ATTEMPTS} times and never ended"))
             return
         log.info("step_started", task=task.id, state=task.state, attempt=claim.attempts)
         try:
@@ -116,7 +116,7 @@ class StepEngine:
             await self._on_error(claim, error)
         except Exception as error:  # the daemon's outer loop: whatever it is, it is ours and must not stop other tasks
             log.exception("step_crashed", task=task.id, state=task.state)
-            await self._on_error(claim, ValidatorError(f"{type(error).__name__}: {error}"))
+            await self._on_error(claim, OperatorError(f"{type(error).__name__}: {error}"))
 
     async def _on_error(self, claim: Claim, error: GradientsError) -> None:
         """A customer's fault ends the task; anything else is tried again with growing rests, and then ends it."""

@@ -14,20 +14,20 @@ from typing import cast
 
 from pydantic import JsonValue
 
+from gradients.bases.bases import BaseInfo, BaseModels
+from gradients.datasets.access import Access
+from gradients.datasets.rows import Row
+from gradients.datasets.splits import check_distinct
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskRequest
 from gradients.errors import JobFailed
 from gradients.execution.job import Executor, Job
 from gradients.log import get_logger
-from gradients.repo.bases import BaseModel, BaseModels
-from gradients.tasks.access import Access
-from gradients.tasks.base import Row, TaskType
+from gradients.tasks.base import TaskType
 from gradients.tasks.hours import Workload, budget, hours_by_rows, is_measured
+from gradients.tasks.jobs import MEASURE_THROUGHPUT, Throughput, ThroughputJob
 from gradients.tasks.preparation import rows_of
-from gradients.tasks.registry import LONGEST_HOURS, task_type, validate_request
-from gradients.tasks.splits import check_distinct
-from gradients.tasks.throughput_job import MEASURE, Throughput, ThroughputJob
-from validator.families import check_family
+from gradients.tasks.registry import LONGEST_HOURS, check_family, task_type, validate_request
 from validator.settings import EstimateSettings
 
 SAMPLE_ROWS = 256
@@ -76,7 +76,7 @@ class Estimates:
         )
         return self._view(request, work, speed)
 
-    def _read(self, kind: TaskType, request: TaskRequest) -> tuple[BaseModel, Sequence[Row]]:
+    def _read(self, kind: TaskType, request: TaskRequest) -> tuple[BaseInfo, Sequence[Row]]:
         """The base and the rows; what costs least is checked first. Blocking, for as long as the sources take."""
         check_family(kind, request.base, self.bases.look(request.base))
         cleaned = rows_of(kind, request, salt=UNSALTED, access=self.access)
@@ -99,7 +99,7 @@ class Estimates:
             "hours_by_rows": hours_by_rows(work.rows, draws_images=work.draws_images)._asdict(),
         }
 
-    async def _throughput(self, request: TaskRequest, base: BaseModel, rows: Sequence[Row]) -> Throughput | None:
+    async def _throughput(self, request: TaskRequest, base: BaseInfo, rows: Sequence[Row]) -> Throughput | None:
         """What a worker measures, or None when it cannot: then the hours come from the rule alone."""
         with tempfile.TemporaryDirectory(prefix="gradients-estimate-") as folder:
             texts = Path(folder) / "texts.jsonl"
@@ -110,7 +110,7 @@ class Estimates:
                 max_tokens=cast(int, request.parameters.get("max_tokens", 512)),
             )
             job = Job(
-                MEASURE,
+                MEASURE_THROUGHPUT,
                 asked.model_dump(mode="json"),
                 Path(folder) / "job",
                 deadline_seconds=self.settings.deadline_seconds,

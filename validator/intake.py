@@ -10,12 +10,11 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from gradients.bases.bases import BaseModels
 from gradients.domain.json import Json
 from gradients.domain.task import Task, TaskId
 from gradients.log import get_logger
-from gradients.repo.bases import BaseModels
-from gradients.tasks.registry import task_type, validate_request
-from validator.families import check_family
+from gradients.tasks.registry import check_family, task_type, validate_request
 from validator.ledger import Ledger
 from validator.ledger.tasks import Also
 

@@ -14,7 +14,9 @@ REST_SECONDS = 5.0
 log = get_logger("loops")
 
 
-async def for_ever(turn: Callable[[], Awaitable[object]], *, name: str, rest_seconds: float = REST_SECONDS) -> NoReturn:
+async def run_forever(
+    turn: Callable[[], Awaitable[object]], *, name: str, rest_seconds: float = REST_SECONDS
+) -> NoReturn:
     """Take turn after turn until cancelled."""
     while True:
         try:

@@ -11,7 +11,7 @@ from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import TaskState
 from gradients.errors import GradientsError
 from validator.ledger import Ledger
-from validator.loops import for_ever
+from validator.loops import run_forever
 
 ASK_EVERY_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
@@ -35,7 +35,7 @@ class Progress:
 
     async def run(self) -> None:
         """Ask for ever."""
-        await for_ever(self._ask_all, name="progress")
+        await run_forever(self._ask_all, name="progress")
 
     async def _ask_all(self) -> None:
         running = await asyncio.to_thread(self._running)

@@ -19,17 +19,17 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
+from gradients.datasets.sources import parse_source
 from gradients.domain.json import Json
 from gradients.domain.task import Task, TaskId, TaskRequest
 from gradients.errors import CustomerError, LedgerConflict, OutsideError
 from gradients.log import get_logger
 from gradients.tasks.registry import task_type
-from gradients.tasks.sources import parse_source
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
 from validator.ledger.tasks import Also
-from validator.loops import for_ever
+from validator.loops import run_forever
 from validator.settings import PooledDataset, PooledModel, ScheduleSettings
 
 CUSTOMER = "schedule"  # `gradients validator key schedule` makes a key that sees these tasks
@@ -137,7 +137,7 @@ class Schedule:
 
     async def run(self) -> None:
         """Look whether something is due, for ever."""
-        await for_ever(self._look, name="schedule", rest_seconds=LOOK_SECONDS)
+        await run_forever(self._look, name="schedule", rest_seconds=LOOK_SECONDS)
 
     async def _look(self) -> None:
         await asyncio.to_thread(self.post_if_due)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue, SecretStr
 
+from gradients.bases.bases import Family
 from gradients.config import DaemonSettings, Section
-from gradients.repo.bases import Family
-from gradients.tasks.access import S3Access, Writer
+from gradients.datasets.access import S3Access, SynthesisEndpoint
 from gradients.tasks.hours import Reference
 from gradients.tasks.registry import TYPES
 
@@ -82,10 +82,10 @@ class SynthesisSettings(Section):
     key: SecretStr | None = Field(default=None, description="the endpoint's key, where it wants one")
     rows: int = Field(default=32, ge=1, le=400, description="rows to ask for, in addition to the held-out ones")
 
-    def writer(self) -> Writer | None:
+    def endpoint(self) -> SynthesisEndpoint | None:
         """What makes rows up, or None."""
         key = self.key.get_secret_value() if self.key else None
-        return Writer(self.url, self.model, self.rows, key) if self.url else None
+        return SynthesisEndpoint(self.url, self.model, self.rows, key) if self.url else None
 
 
 def _known_type(name: str) -> str:

@@ -12,20 +12,20 @@ from gradients.axon.auth import MetagraphPolicy, nonces_at
 from gradients.axon.client import AxonClient
 from gradients.axon.limits import ServerLimits
 from gradients.axon.server import signed_app
+from gradients.bases.bases import BaseModels
 from gradients.chain.network import Network
 from gradients.chain.sdk import SdkGateway
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import Keys, open_wallet
 from gradients.clock import SystemClock
 from gradients.config import device_environment
+from gradients.datasets.access import Access
 from gradients.domain.task import TaskState
 from gradients.errors import SetupError
 from gradients.execution.process import ProcessExecutor
-from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
-from gradients.tasks.access import Access
 from validator.api.app import api_app
-from validator.api.parts import ApiParts
+from validator.api.dependencies import Dependencies
 from validator.api.uploads import Uploads
 from validator.axon_app import add_data_route
 from validator.board import Board
@@ -36,7 +36,7 @@ from validator.estimates import Estimates
 from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
-from validator.local_key import keep_local_key
+from validator.ledger.customers import keep_local_key
 from validator.progress import Progress
 from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
@@ -85,7 +85,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=luck),
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=api_app(
-            ApiParts(
+            Dependencies(
                 ledger=ledger,
                 board=Board(ledger, progress),
                 intake=intake,
@@ -114,7 +114,7 @@ def _stages(
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
     return {
-        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, access, settings.synthesis.writer()),
+        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, access, settings.synthesis.endpoint()),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
         TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, _workers(), folders, settings.measure),

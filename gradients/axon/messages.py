@@ -53,7 +53,7 @@ class Start(Message):
     offer: Offer
     parameters: dict[str, JsonValue]
     train: BlobName
-    heldout_commitment: str = Field(pattern=r"^[0-9a-f]{64}$", description="binds the validator to its held-out rows")
+    held_out_commitment: str = Field(pattern=r"^[0-9a-f]{64}$", description="binds the validator to its held-out rows")
     started_at_block: int = Field(ge=0)
     deadline_block: int = Field(ge=0, description="the last block in which a commitment counts")
     reveal_until_block: int = Field(ge=0)

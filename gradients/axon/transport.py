@@ -74,7 +74,7 @@ _STATUS_OF: Mapping[type[GradientsError], int] = {
 
 def status_of(error: GradientsError) -> int:
     """The HTTP status of a refusal."""
-    return _STATUS_OF.get(type(error), 500 if error.blame is Blame.VALIDATOR else 409)
+    return _STATUS_OF.get(type(error), 500 if error.blame is Blame.OPERATOR else 409)
 
 
 @dataclass

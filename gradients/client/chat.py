@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
 
+from gradients.bases.bases import BaseModels
 from gradients.client.shelf import ShelvedModel
 from gradients.config import device_environment
 from gradients.domain.json import JsonObject
 from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
-from gradients.repo.bases import BaseModels
 from gradients.tasks.registry import task_type
 
 ANSWER_SECONDS = 600.0

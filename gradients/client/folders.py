@@ -8,8 +8,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from gradients.datasets.image_folders import IMAGE_ENDINGS, METADATA, folder_rows, has_images
 from gradients.errors import DatasetInvalid, SetupError
-from gradients.tasks.picture_files import IMAGE_ENDINGS, METADATA, folder_rows, has_images
 
 FORMS = "Name a JSON, JSONL, CSV, Parquet or zip file, a folder of images or one that `datasets` saved, or hub:org/name"
 ARROW, DATASETS_STATE, SPLITS = "data-*.arrow", "state.json", "dataset_dict.json"

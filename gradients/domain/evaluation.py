@@ -11,7 +11,7 @@ Better = Literal["lower", "higher"]
 
 
 @dataclass(frozen=True, slots=True)
-class MetricName:
+class Metric:
     """Which number was measured. A change of the number's meaning is a new version."""
 
     name: str
@@ -25,10 +25,10 @@ class Measurement:
     """One entrant on the held-out rows."""
 
     entrant: str  # a hotkey, or BASE_ENTRANT
-    metric: MetricName
+    metric: Metric
     value: float  # mean over rows
     stderr: float  # standard error of that mean
-    losses: tuple[float, ...]  # one per held-out row, in the file's order
+    per_row: tuple[float, ...]  # the metric of each row, one per held-out row, in the file's order
     extras: tuple[tuple[str, float], ...] = ()  # numbers beside the metric, such as the token-weighted mean
 
 

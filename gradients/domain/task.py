@@ -45,7 +45,7 @@ class TaskRequest:
 
     type: str  # name of a task type, such as "instruct"
     base: str  # a shipped base ("nano-lm"), a local folder, or a Hub id with optional "@revision"
-    dataset: JsonObject  # where the rows come from; see gradients/tasks/sources.py
+    dataset: JsonObject  # where the rows come from; see gradients/datasets/sources.py
     parameters: JsonObject  # the task type's own part, in its normal form
     hours: float  # training budget of each miner
 
@@ -57,10 +57,10 @@ class Prepared:
     base_digest: str  # sha256 over the base model's files
     base_parameters: int  # number of weights of the base
     train: Blob  # rows that miners get, JSON lines
-    heldout: Blob  # rows that nobody else has seen, JSON lines
+    held_out: Blob  # rows that nobody else has seen, JSON lines
     train_rows: int
-    heldout_rows: int
-    heldout_commitment: str  # sha256(salt | held-out sha256), published before the start
+    held_out_rows: int
+    held_out_commitment: str  # sha256(salt | held-out sha256), published before the start
     removed: tuple[tuple[str, int], ...]  # reason -> number of rows, in the order of the steps
     made_up_rows: int = 0  # of the held-out ones, the last so many; written by a language model
 

@@ -9,7 +9,6 @@ stdout.log, stderr.log
 from __future__ import annotations
 
 import hashlib
-import os
 from enum import IntEnum
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from gradients.domain.json import JsonObject, canonical
 from gradients.errors import DatasetInvalid, GradientsError, JobFailed
 from gradients.execution.job import Job
+from gradients.files.whole import write_bytes
 
 JOB, RESULT, ERROR = "job.json", "result.json", "error.json"
 
@@ -99,7 +99,7 @@ def prepare_folder(job: Job) -> None:
         "deadline_seconds": job.deadline_seconds,
         "digest": digest(job),
     }
-    write_whole(job.folder / JOB, canonical(record))
+    write_bytes(job.folder / JOB, canonical(record))
 
 
 def read_job(folder: Path) -> JobRecord:
@@ -109,12 +109,12 @@ def read_job(folder: Path) -> JobRecord:
 
 def write_result(folder: Path, *, job_digest: str, result: JsonObject) -> None:
     """Leave the function's result. Raises ValueError when it holds NaN or infinity."""
-    write_whole(folder / RESULT, canonical({"digest": job_digest, "result": result}))
+    write_bytes(folder / RESULT, canonical({"digest": job_digest, "result": result}))
 
 
 def write_error(folder: Path, error: GradientsError) -> None:
     """Leave the failure that the function named."""
-    write_whole(folder / ERROR, ErrorRecord.of(error).model_dump_json().encode())
+    write_bytes(folder / ERROR, ErrorRecord.of(error).model_dump_json().encode())
 
 
 def read_error(folder: Path) -> GradientsError | None:
@@ -123,16 +123,6 @@ def read_error(folder: Path) -> GradientsError | None:
         return ErrorRecord.model_validate_json((folder / ERROR).read_bytes()).error()
     except FileNotFoundError:
         return None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all, power cuts included."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _kinds(root: type[GradientsError]) -> dict[str, type[GradientsError]]:

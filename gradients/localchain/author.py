@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gradients.localchain import accounts, blocks
-from gradients.localchain.calls.dispatch import Dispatch, RefusedError
 from gradients.localchain.calls.shield import submit_encrypted
+from gradients.localchain.catalogue import Runtime
+from gradients.localchain.dispatch import Dispatch, RefusedError
 from gradients.localchain.epoch import step
 from gradients.localchain.extrinsics import Extrinsic, bare
 from gradients.localchain.hashing import item_prefix
 from gradients.localchain.pallets import events, storage
-from gradients.localchain.pallets.catalogue import Runtime
 from gradients.localchain.pallets.substrate_types import FREE_OF_CHARGE
 from gradients.localchain.scale.compact import encode_compact
 from gradients.localchain.shield import Shield

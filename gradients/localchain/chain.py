@@ -12,10 +12,10 @@ from gradients.clock import Clock
 from gradients.localchain import accounts, blocks, genesis
 from gradients.localchain.author import Author, Built, event_log_key
 from gradients.localchain.blocks import Block, Header
+from gradients.localchain.catalogue import TRANSACTION_VERSION, Runtime
 from gradients.localchain.extrinsics import Extrinsic, SigningContext, is_signed_by_its_signer, parse
 from gradients.localchain.hashing import blake2_256
 from gradients.localchain.pallets import storage
-from gradients.localchain.pallets.catalogue import TRANSACTION_VERSION, Runtime
 from gradients.localchain.pool import Pool, PoolRefusal, RefusedByPoolError
 from gradients.localchain.settings import LocalChainSettings
 from gradients.localchain.shield import Shield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeVar
 
-from gradients.localchain.calls.dispatch import RefusedError
+from gradients.localchain.dispatch import RefusedError
 from gradients.localchain.pallets import errors
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.declare import Storage

@@ -9,7 +9,7 @@ from gradients.domain.json import Json
 from gradients.errors import TaskInvalid
 from gradients.tasks.registry import task_type
 
-ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parent.parent / "assets"
 DEFAULT_BASE, IMAGE_BASE = "nano-lm", "nano-image"
 IMAGE_METRIC: Mapping[str, Json] = {"resolution": 32, "seeds": 2, "steps": 10, "guidance": 1.0}
 

@@ -89,7 +89,7 @@ class Market:
             f"--block-seconds={options.block_seconds}",
             f"--tempo={options.tempo_blocks}",
         ]
-        arguments = ["gradients.localchain", *flags, f"--data={options.folder / 'chain'}"]
+        arguments = ["gradients.cli", "localchain", "--json", *flags, f"--data={options.folder / 'chain'}"]
         await self.supervisor.start("chain", arguments, log_file=options.folder / "chain.log")
         await _until_open("127.0.0.1", plan.chain_port)
 

@@ -123,7 +123,7 @@ def _data_line(task: JsonObject) -> Text:
     blocks = cast(JsonObject | None, task.get("blocks"))
     deadline = f", deadline at block {blocks['deadline']}" if blocks else ""
     return Text(
-        f"base {task['base']}: {data['train_rows']} train rows, {data['heldout_rows']} held out{deadline}", style="dim"
+        f"base {task['base']}: {data['train_rows']} train rows, {data['held_out_rows']} held out{deadline}", style="dim"
     )
 
 

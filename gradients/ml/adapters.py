@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-from gradients.ml.files import write_tensors
+from gradients.ml.tensor_files import write_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,7 +10,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from gradients.ml.files import write_file, write_tensors
+from gradients.files.whole import write_file
+from gradients.ml.tensor_files import write_tensors
 
 _WEIGHT, _BEST, _OPTIMISER = "weight/", "best/", "optimiser/"
 _FILE = "checkpoint.safetensors"

@@ -20,9 +20,9 @@ from torch import nn
 
 from gradients.errors import SubmissionRejected
 from gradients.ml.adapters import LoraShape
-from gradients.ml.files import write_tensors
 from gradients.ml.pipelines import ImageBase
 from gradients.ml.submission import MAX_RANK, NewWeight, changed, check_shape, read_tensors
+from gradients.ml.tensor_files import write_tensors
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 _FACTOR = re.compile(
@@ -38,7 +38,7 @@ Targets = Literal["attention", "all"]
 def lora_applied(base: ImageBase, folder: Path | None) -> Iterator[None]:
     """The context in which `base` is the submission in `folder`, or itself when there is none.
 
-    Raises SubmissionRejected when the submission cannot be applied, and ValidatorError when the base did not come back bit by bit.
+    Raises SubmissionRejected when the submission cannot be applied, and OperatorError when the base did not come back bit by bit.
     """
     parts = base.parts()
     with changed(parts, _merged(parts, folder / WEIGHTS) if folder else ()):

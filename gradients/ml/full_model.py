@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from gradients.ml.base_model import Base
-from gradients.ml.files import write_tensors
+from gradients.ml.tensor_files import write_tensors
 
 
 def write_full_model(base: Base, folder: Path) -> None:

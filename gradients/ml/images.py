@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gradients.errors import DatasetInvalid
-from gradients.ml.files import write_file
+from gradients.files.whole import write_file
 
 _CELL = 128  # pixels of a picture on the sheet, at least
 _HEADING = 14

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from gradients.errors import SubmissionRejected, ValidatorError
+from gradients.errors import OperatorError, SubmissionRejected
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,7 +71,7 @@ class NewWeight(NamedTuple):
 def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[None]:
     """The context in which `model` is the submission in `folder`, or itself when there is none.
 
-    Raises SubmissionRejected when the submission cannot be applied, and ValidatorError when the base did not come back bit by bit.
+    Raises SubmissionRejected when the submission cannot be applied, and OperatorError when the base did not come back bit by bit.
     """
     with changed(model, _new_weights(model, folder) if folder else ()):
         yield
@@ -81,7 +81,7 @@ def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[None]:
 def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[None]:
     """The context in which `model` has these weights instead of its own.
 
-    Raises SubmissionRejected for weights that are not finite, and ValidatorError when the model did not come back bit by bit.
+    Raises SubmissionRejected for weights that are not finite, and OperatorError when the model did not come back bit by bit.
     """
     before = fingerprint(model)
     parameters = dict(model.named_parameters())
@@ -97,7 +97,7 @@ def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[None]:
             for name, value in clean.items():
                 parameters[name].copy_(value)
     if fingerprint(model) != before:
-        raise ValidatorError("The base model changed while a submission was measured", code="base_changed")
+        raise OperatorError("The base model changed while a submission was measured", code="base_changed")
 
 
 def fingerprint(model: nn.Module) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,13 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from gradients.domain.json import canonical
 from gradients.errors import SubmissionRejected
-from gradients.repo.strict_json import strict_json
+from gradients.files.digest import file_sha256
+from gradients.files.strict_json import strict_json
 
 FORMAT: Literal["gradients-repo/1"] = "gradients-repo/1"
 MANIFEST_FILE = "manifest.json"
 MAX_MANIFEST_BYTES = 1_000_000
 MAX_FILES = 64
-_CHUNK_BYTES = 1 << 20
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,95}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -100,15 +99,6 @@ def describe_folder(
         files={path.name: RepoFile(sha256=file_sha256(path), size_bytes=path.stat().st_size) for path in files},
         training=training,
     )
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, as hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def is_file_name(name: str) -> bool:

@@ -13,7 +13,7 @@ from gradients.repo.store import ContentStore, unwritable
 def materialise(store: ContentStore, manifest: Manifest, folder: Path) -> None:
     """Replace `folder` by the files of `manifest`, linked where the file system can, copied elsewhere; read-only either way.
 
-    Raises ValidatorError for bytes that are missing or no longer what they were: a miner does not answer for our disk.
+    Raises OperatorError for bytes that are missing or no longer what they were: a miner does not answer for our disk.
     """
     fresh = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(fresh, ignore_errors=True)

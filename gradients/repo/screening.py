@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from gradients.bases.bases import BaseInfo
 from gradients.errors import SubmissionRejected
-from gradients.repo.bases import BaseModel
+from gradients.files.safetensors_header import read_header
+from gradients.files.strict_json import strict_json
 from gradients.repo.manifest import Manifest
-from gradients.repo.safetensors_header import read_header
-from gradients.repo.strict_json import strict_json
 
 MAX_JSON_BYTES = 1_000_000
 MAX_ADAPTER_SHARE = 0.5  # of the base's bytes in float32; rank 256 of a small base comes near it
@@ -31,7 +31,7 @@ FULL_FILE = re.compile(
 COSMETIC = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"})
 
 
-def screen_manifest(manifest: Manifest, base: BaseModel) -> None:
+def screen_manifest(manifest: Manifest, base: BaseInfo) -> None:
     """Raises SubmissionRejected for a repo that is not worth fetching."""
     for name, file in manifest.files.items():
         if not _is_allowed(name, manifest, base):
@@ -46,14 +46,14 @@ def screen_manifest(manifest: Manifest, base: BaseModel) -> None:
         )
 
 
-def byte_budget(manifest: Manifest, base: BaseModel) -> int:
+def byte_budget(manifest: Manifest, base: BaseInfo) -> int:
     """How large the repo may be: in float32, whatever the precision of the base on disk."""
     whole = 4 * base.parameters
     share = MAX_FULL_SHARE if manifest.kind == "full" else MAX_ADAPTER_SHARE
     return max(SMALL_REPO_BYTES, round(whole * share)) + MAX_JSON_BYTES * len(manifest.files)
 
 
-def screen_folder(folder: Path, manifest: Manifest, base: BaseModel) -> None:
+def screen_folder(folder: Path, manifest: Manifest, base: BaseInfo) -> None:
     """Raises SubmissionRejected for files that a worker should not even open."""
     for name in manifest.files:
         if name.endswith(".safetensors"):
@@ -64,16 +64,16 @@ def screen_folder(folder: Path, manifest: Manifest, base: BaseModel) -> None:
         _same_architecture(_read_json(folder / "config.json"), _read_json(base.folder / "config.json"))
 
 
-def _adapter_files(base: BaseModel) -> frozenset[str]:
+def _adapter_files(base: BaseInfo) -> frozenset[str]:
     return IMAGE_ADAPTER_FILES if base.family == "image" else ADAPTER_FILES
 
 
-def _is_allowed(name: str, manifest: Manifest, base: BaseModel) -> bool:
+def _is_allowed(name: str, manifest: Manifest, base: BaseInfo) -> bool:
     own = name in _adapter_files(base) if manifest.kind == "adapter" else FULL_FILE.fullmatch(name) is not None
     return own or name in ALWAYS_ALLOWED
 
 
-def _check_complete(manifest: Manifest, base: BaseModel) -> None:
+def _check_complete(manifest: Manifest, base: BaseInfo) -> None:
     """Raises SubmissionRejected for a repo that cannot be a model, so that it is not even fetched."""
     names = manifest.files.keys()
     if manifest.kind == "full" and base.family == "image":

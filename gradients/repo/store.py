@@ -11,8 +11,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradients.errors import DiskFull, SubmissionRejected, ValidatorError
-from gradients.repo.manifest import file_sha256
+from gradients.errors import DiskFull, OperatorError, SubmissionRejected
+from gradients.files.digest import file_sha256
 
 FREE_BYTES_KEPT = 256 * 1024 * 1024
 STALE_PART_SECONDS = 24 * 3600.0
@@ -64,7 +64,7 @@ class ContentStore:
         except OSError as error:
             raise unwritable(error, part) from error
         except SubmissionRejected as error:  # our own file, so nobody else's fault
-            raise ValidatorError(f"{file} changed while it was copied", code="file_changed") from error
+            raise OperatorError(f"{file} changed while it was copied", code="file_changed") from error
         finally:
             with contextlib.suppress(OSError):
                 part.unlink()
@@ -86,15 +86,15 @@ class ContentStore:
     def check(self, sha256: str) -> Path:
         """Where the bytes lie, after reading them once more.
 
-        Raises ValidatorError when they are missing (blob_missing) or have changed (blob_corrupted); they are dropped then, so that the
+        Raises OperatorError when they are missing (blob_missing) or have changed (blob_corrupted); they are dropped then, so that the
         next try fetches them again.
         """
         path = self.path(sha256)
         if not path.is_file():
-            raise ValidatorError(f"{sha256[:12]}… is not in the store", code="blob_missing")
+            raise OperatorError(f"{sha256[:12]}… is not in the store", code="blob_missing")
         if file_sha256(path) != sha256:
             path.unlink(missing_ok=True)
-            raise ValidatorError(
+            raise OperatorError(
                 f"{path} had changed and is dropped",
                 code="blob_corrupted",
                 fix="It is fetched again; is the disk failing?",
@@ -110,11 +110,11 @@ class ContentStore:
         return len(stale)
 
 
-def unwritable(error: OSError, path: Path) -> ValidatorError:
+def unwritable(error: OSError, path: Path) -> OperatorError:
     """What to raise when `path` could not be written."""
     if error.errno in _NO_ROOM:
         return DiskFull(f"There is no room for {path.name} in {path.parent}", fix="Free some space")
-    return ValidatorError(f"{path} cannot be written: {error.strerror or error}")
+    return OperatorError(f"{path} cannot be written: {error.strerror or error}")
 
 
 def _modified(part: Path) -> float:

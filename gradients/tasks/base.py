@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel
 
-from gradients.domain.evaluation import MetricName
-
-Row = Mapping[str, JsonValue]  # one row as its source gave it, or in the type's normal form
-ReadSource = Callable[[JsonValue], list[Row]]  # the rows of a source in its JSON form, within the limits of the task
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    """A row in the type's normal form and where it stood in the source, so that people find it again."""
-
-    number: int  # 1-based
-    row: Row
-
-
-@dataclass(frozen=True, slots=True)
-class Cleaned:
-    """Rows that are fit for the task, and how many were left out for which reason."""
-
-    rows: tuple[Numbered, ...]
-    removed: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class SplitSizes:
-    """How many rows a type needs, and how many of them are held out."""
-
-    fewest_rows: int = 64
-    fewest_train: int = 32
-    fewest_held_out: int = 16
-    most_held_out: int = 400
-    held_out_share: float = 0.1
-
-    def held_out(self, rows: int) -> int:
-        """How many of so many usable rows are held out."""
-        return min(self.most_held_out, max(self.fewest_held_out, round(rows * self.held_out_share)))
+from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row, SplitSizes
+from gradients.domain.evaluation import Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +32,13 @@ class TaskType:
     schema: type[BaseModel]
     clean: Callable[[Sequence[Row], BaseModel], Cleaned]
     text: Callable[[Row], str]
-    metric: MetricName
+    metric: Metric
     measure: str  # "module:function", MeasureJob in, {} out, one EntrantResult file per entrant
     train: str  # "module:function", TrainJob in, TrainResult out
     generate: str  # "module:function", answers a prompt with base and winner for people to look at
     base_family: Literal["language", "image"] = "language"  # of the models that it fine-tunes
-    split_sizes: SplitSizes = SplitSizes()
-    row_bytes: int = 1_000_000  # characters of one row in its source
+    split_sizes: SplitSizes = field(default_factory=SplitSizes)
+    row_characters: int = 1_000_000  # of one row in its source
     sources: tuple[str, ...] = ()
     group: Callable[[Row], str] | None = None
     needs_sandbox: Callable[[BaseModel], bool] = lambda _: False

@@ -7,49 +7,52 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from gradients.errors import Blame
+
 Parameters = dict[str, JsonValue]
+MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
 CONTACT_SHEET = "contact-sheet.png"  # what a metric of images leaves beside its results, for people
 
 
-class Wire(BaseModel):
+class WorkerMessage(BaseModel):
     """Base of everything that is read from bytes: unknown keys are refused, values don't change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Entrant(Wire):
+class Entrant(WorkerMessage):
     """One model to measure."""
 
     id: str = Field(description="a hotkey, or 'base'")
     folder: Path | None = Field(default=None, description="screened repo folder; None measures the untouched base")
 
 
-class MeasureJob(Wire):
+class MeasureJob(WorkerMessage):
     """Arguments of a metric function: all entrants on the same rows, the base loaded once."""
 
     base_folder: Path
-    heldout_file: Path = Field(description="held-out rows, JSON lines, in the order of the losses")
+    held_out_file: Path = Field(description="held-out rows, JSON lines, one a line")
     parameters: Parameters = Field(description="the task type's parameters in normal form")
     entrants: tuple[Entrant, ...]
     results_folder: Path = Field(description="one file <entrant id>.json each, written as soon as it is known")
     seed: int = Field(description="for metrics that sample; drawn after the deadline")
 
 
-class EntrantResult(Wire):
+class EntrantResult(WorkerMessage):
     """One file that a metric function writes: a measurement, or a failure with whose fault it was."""
 
     entrant: str
     value: float | None = None
     stderr: float | None = None
-    losses: tuple[float, ...] = ()
+    per_row: tuple[float, ...] = Field(default=(), description="the value of each held-out row, in the file's order")
     extras: dict[str, float] = Field(default_factory=dict)
-    failure_blame: Literal["miner", "validator", "customer", "outside"] | None = None
+    failure_blame: Blame | None = None
     failure_code: str = ""
     failure_message: str = ""
     seconds: float = 0.0
 
 
-class TrainingPlan(Wire):
+class TrainingPlan(WorkerMessage):
     """Hyper-parameters of one training run, whatever the task type. Made by the miner's planning from a recipe, the base and the budget."""
 
     recipe: str = Field(description="name of the recipe it came from")
@@ -77,7 +80,7 @@ class TrainingPlan(Wire):
     options: Parameters = Field(default_factory=dict, description="knobs of the task type's own trainer")
 
 
-class TrainJob(Wire):
+class TrainJob(WorkerMessage):
     """Arguments of a trainer: leave a repo's model files in `output_folder` before `deadline_unix`."""
 
     base_folder: Path
@@ -92,7 +95,7 @@ class TrainJob(Wire):
     output_folder: Path = Field(description="written as a whole (temporary name, then rename)")
 
 
-class TrainResult(Wire):
+class TrainResult(WorkerMessage):
     """What a trainer says at the end."""
 
     kind: Literal["adapter", "full"]
@@ -104,10 +107,29 @@ class TrainResult(Wire):
     seconds: float
 
 
-class TrainProgress(Wire):
+class TrainProgress(WorkerMessage):
     """One progress report of a trainer."""
 
     phase: Literal["loading", "probing", "training", "saving"]
     fraction: float = Field(ge=0, le=1, description="of the whole budget")
     step: int = 0
     loss: float | None = None
+
+
+class ThroughputJob(WorkerMessage):
+    """Arguments of MEASURE_THROUGHPUT: how fast a base is trained on here."""
+
+    base_folder: Path
+    texts_file: Path = Field(description="one row's text a line, as JSON strings")
+    max_tokens: int = Field(ge=1, description="longer rows are cut")
+    batch_rows: int = Field(default=8, ge=1)
+    seconds: float = Field(default=2.0, gt=0, description="how long to look, but for three steps at least")
+
+
+class Throughput(WorkerMessage):
+    """What MEASURE_THROUGHPUT returns."""
+
+    tokens_per_row: float = Field(gt=0, description="mean over the rows, as they were read")
+    tokens_per_second: float = Field(gt=0, description="of rows, without padding")
+    steps: int
+    device: str

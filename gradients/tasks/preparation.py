@@ -13,28 +13,30 @@ from typing import NamedTuple, cast
 
 from pydantic import JsonValue
 
+from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
+from gradients.datasets.reading import read_rows
+from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row
+from gradients.datasets.sources import Limits, parse_source
+from gradients.datasets.splits import Split, split
+from gradients.datasets.synthesis import Made, make_up
 from gradients.domain.json import canonical
 from gradients.domain.task import Blob, TaskRequest
 from gradients.errors import DiskFull
-from gradients.tasks.access import OUTSIDERS, Access, Writer
-from gradients.tasks.base import Cleaned, Numbered, ReadSource, Row, TaskType
-from gradients.tasks.sources import Limits, parse_source, read_rows
-from gradients.tasks.splits import Split, split
-from gradients.tasks.synthesis import Made, make_up
+from gradients.tasks.base import TaskType
 
-TRAIN_FILE, HELDOUT_FILE = "train.jsonl", "heldout.jsonl"
+TRAIN_FILE, HELDOUT_FILE = "train.jsonl", "held_out.jsonl"
 
 
 class PreparedData(NamedTuple):
     """What preparation leaves in its folder."""
 
     train_file: Path
-    heldout_file: Path
+    held_out_file: Path
     train: Blob
-    heldout: Blob
+    held_out: Blob
     train_rows: int
-    heldout_rows: int
-    heldout_commitment: str  # sha256(salt | held-out sha256)
+    held_out_rows: int
+    held_out_commitment: str  # sha256(salt | held-out sha256)
     removed: tuple[tuple[str, int], ...]
     made_up_rows: int  # of the held-out ones, the last so many
 
@@ -47,9 +49,9 @@ def prepare(
     folder: Path,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     access: Access = OUTSIDERS,
-    writer: Writer | None = None,
+    endpoint: SynthesisEndpoint | None = None,
 ) -> PreparedData:
-    """Read, clean, deduplicate and split; the same request and salt leave the same bytes, but for held-out rows that `writer` makes up.
+    """Read, clean, deduplicate and split; the same request and salt leave the same bytes, but for held-out rows that `endpoint` makes up.
 
     Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and DiskFull.
     """
@@ -57,20 +59,20 @@ def prepare(
     rows = read(cast(JsonValue, request.dataset))
     cleaned = _clean(kind, rows, request, salt, read)
     sides = split(cleaned.rows, text=kind.text, group=kind.group, salt=salt, sizes=kind.split_sizes)
-    made = _made_up(writer, kind, rows, sides, request, salt) if writer else Made((), {})
+    made = _made_up(endpoint, kind, rows, sides, request, salt) if endpoint else Made((), {})
     train = _write(folder / TRAIN_FILE, sides.train)
-    heldout = _write(folder / HELDOUT_FILE, (*sides.heldout, *made.rows))
+    held_out = _write(folder / HELDOUT_FILE, (*sides.held_out, *made.rows))
     removed = Counter(cleaned.removed)
     removed.update(sides.removed)  # which may count for the same reasons
     removed.update(made.dropped)
     return PreparedData(
         train_file=folder / TRAIN_FILE,
-        heldout_file=folder / HELDOUT_FILE,
+        held_out_file=folder / HELDOUT_FILE,
         train=train,
-        heldout=heldout,
+        held_out=held_out,
         train_rows=len(sides.train),
-        heldout_rows=len(sides.heldout) + len(made.rows),
-        heldout_commitment=heldout_commitment(salt, heldout.sha256),
+        held_out_rows=len(sides.held_out) + len(made.rows),
+        held_out_commitment=held_out_commitment(salt, held_out.sha256),
         removed=tuple((reason, count) for reason, count in removed.items() if count),
         made_up_rows=len(made.rows),
     )
@@ -82,14 +84,14 @@ def rows_of(kind: TaskType, request: TaskRequest, *, salt: bytes, access: Access
     return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt, read)
 
 
-def heldout_commitment(salt: bytes, sha256: str) -> str:
+def held_out_commitment(salt: bytes, sha256: str) -> str:
     """What binds the validator to its held-out rows before the start: sha256 over the salt and their digest, as hex."""
     return hashlib.sha256(salt + bytes.fromhex(sha256)).hexdigest()
 
 
 def _reader(kind: TaskType, limits: Limits, access: Access) -> ReadSource:
     """Reads sources within the limits, of which a type may have a wider one for rows."""
-    within = dataclasses.replace(limits, row_bytes=max(limits.row_bytes, kind.row_bytes))
+    within = dataclasses.replace(limits, row_characters=max(limits.row_characters, kind.row_characters))
 
     def read(source: JsonValue) -> list[Row]:
         return read_rows(parse_source(source), limits=within, access=access)
@@ -108,19 +110,19 @@ def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, salt: byte
 
 
 def _made_up(
-    writer: Writer, kind: TaskType, rows: Sequence[Row], sides: Split, request: TaskRequest, salt: bytes
+    endpoint: SynthesisEndpoint, kind: TaskType, rows: Sequence[Row], sides: Split, request: TaskRequest, salt: bytes
 ) -> Made:
     """Held-out rows in the style of the train rows. Types that draw, and those with data beside the data set, need more than a text."""
     if kind.enrich is not None or kind.base_family == "image":
         return Made((), {})
     parameters = kind.schema.model_validate(request.parameters)
     return make_up(
-        writer,
+        endpoint,
         [rows[row.number - 1] for row in sides.train],
         clean=lambda made: kind.clean(made, parameters),
         text=kind.text,
         group=kind.group,
-        known=[row.row for row in (*sides.train, *sides.heldout)],
+        known=[row.row for row in (*sides.train, *sides.held_out)],
         after=len(rows),
         seed=int.from_bytes(hashlib.sha256(salt + b"made up").digest()[:8], "big"),
     )

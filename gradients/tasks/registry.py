@@ -9,11 +9,11 @@ from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from gradients.datasets.sources import parse_source
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskRequest
 from gradients.errors import TaskInvalid
 from gradients.tasks.base import TaskType
-from gradients.tasks.sources import parse_source
 
 TYPES = {
     "instruct": "gradients.tasks.instruct.spec:INSTRUCT",
@@ -73,6 +73,13 @@ def validate_request(wish: Mapping[str, Json]) -> TaskRequest:
     )
 
 
+def check_family(kind: TaskType, base: str, family: str) -> None:
+    """Raises TaskInvalid when tasks of this type fine-tune other models than the base."""
+    if family != kind.base_family:
+        a_model = {"language": "a language", "image": "an image"}[kind.base_family]
+        raise TaskInvalid(f"{base} is not {a_model} model", fix=f"Tasks of type {kind.name} fine-tune one")
+
+
 def with_sources(wish: Mapping[str, Json], change: Callable[[Json], Json]) -> dict[str, Json]:
     """The wish with everything in it that says where data is put through `change`: the data set, and parameters of its type that do so."""
     kind, parameters = wish.get("type"), wish.get("parameters")
@@ -91,7 +98,7 @@ def needs_sandbox(request: TaskRequest) -> bool:
     return kind.needs_sandbox(kind.schema.model_validate(request.parameters))
 
 
-def told_parameters(request: TaskRequest) -> dict[str, Json]:
+def public_parameters(request: TaskRequest) -> dict[str, Json]:
     """The parameters as miners are told them: not where data is that only preparation reads, a folder of ours or a URL with a key in it."""
     wish: dict[str, Json] = {"type": request.type, "parameters": request.parameters}
     told = with_sources(wish, lambda _: {"kind": "file", "path": _KEPT})

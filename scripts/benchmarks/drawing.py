@@ -61,7 +61,7 @@ def _ranks(wish: Mapping[str, Json]) -> Iterator[Figure]:
         request = validate_request({**wish, "hours": 0.1})
         data = prepare(task_type("diffusion"), request, salt=b"bench", folder=Path(folder) / "data")
         submissions = _submissions(read_captioned(data.train_file), Path(folder))
-        first, second = (_seen(read_captioned(data.heldout_file), submissions, seed) for seed in SEEDS)
+        first, second = (_seen(read_captioned(data.held_out_file), submissions, seed) for seed in SEEDS)
     across = [alike(first.errors, first.losses), alike(second.errors, second.losses)]
     yield figure(f"{name}: ranks of error and denoising loss", "rho", across)
     yield figure(f"{name}: ranks of error by two seeds", "rho", [alike(first.errors, second.errors)])

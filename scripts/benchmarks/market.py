@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gradients.datasets.near_duplicates import near_duplicate_groups, normalised
 from gradients.domain.json import JsonObject
 from gradients.localchain.epoch import yuma
 from gradients.localnet.demo import ASSETS
 from gradients.tasks.jobs import Entrant, MeasureJob, TrainingPlan, TrainJob
-from gradients.tasks.near_duplicates import near_duplicate_groups, normalised
 from scripts.benchmarks.timing import Figure, figure, seconds_of
 
 BASE = ASSETS / "models" / "nano-lm"
@@ -73,7 +73,7 @@ def _measure(entrants: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         job = MeasureJob(
             base_folder=BASE,
-            heldout_file=_normal_rows(Path(folder), 300),
+            held_out_file=_normal_rows(Path(folder), 300),
             parameters={},
             entrants=tuple(Entrant(id=f"base-{number}") for number in range(entrants)),
             results_folder=Path(folder) / "results",

@@ -29,7 +29,7 @@ fine-tune to show. It writes locally fluent English in the manner of its sources
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-folder = "gradients/localnet/assets/models/nano-lm"
+folder = "gradients/assets/models/nano-lm"
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
 chat = [{{"role": "user", "content": "Give me a quote about work."}}]

@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("runs/pretrain"),
         help="packages, tokens and checkpoints; a run goes on from here",
     )
-    add("--assets", type=Path, default=ROOT / "gradients/localnet/assets", help="where models/ and data/ are written")
+    add("--assets", type=Path, default=ROOT / "gradients/assets", help="where models/ and data/ are written")
     add(
         "--held-out",
         type=Path,

@@ -27,7 +27,7 @@ machine: small enough for a LoRA to be trained on a CPU core in a minute, and tr
 ```python
 from diffusers import StableDiffusionPipeline
 
-pipeline = StableDiffusionPipeline.from_pretrained("gradients/localnet/assets/models/nano-image", dtype="float32")
+pipeline = StableDiffusionPipeline.from_pretrained("gradients/assets/models/nano-image", dtype="float32")
 pipeline("red apple", height=32, width=32, num_inference_steps=20, guidance_scale=2.0).images[0]
 ```
 

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("command", choices=["all", "draw", "train", "export", "rows"], nargs="?", default="all")
     add("--work", type=Path, default=Path("runs/pretrain-images"), help="packages, drawings and weights")
-    add("--assets", type=Path, default=ROOT / "gradients/localnet/assets", help="where models/ and data/ are written")
+    add("--assets", type=Path, default=ROOT / "gradients/assets", help="where models/ and data/ are written")
     add("--autoencoder-minutes", type=float, default=4.0, help="CPU time of the first phase")
     add("--denoising-minutes", type=float, default=20.0, help="CPU time of the second phase")
     add("--batch", type=int, default=24, help="images in a step")

@@ -227,7 +227,7 @@ def test_a_port_in_use_is_named_with_what_to_do() -> None:
     assert run.returncode == 1
     assert json.loads(run.stdout)["error"] == {
         "code": "setup",
-        "blame": "validator",
+        "blame": "operator",
         "message": f"127.0.0.1:{port} is in use",
         "fix": "Stop what listens there or choose another --port",
     }

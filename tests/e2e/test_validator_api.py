@@ -18,23 +18,24 @@ from fastapi import FastAPI
 from pydantic import JsonValue
 
 from gradients.axon.messages import Status
+from gradients.bases.bases import BaseModels
 from gradients.client.api import MarketClient
 from gradients.clock import SystemClock
+from gradients.datasets.access import Access
+from gradients.datasets.reading import read_rows
+from gradients.datasets.sources import parse_source
 from gradients.domain.evaluation import Measurement, Placing
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskState, Window
 from gradients.execution.inline import InlineExecutor
-from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import TrainingSummary, describe_folder
-from gradients.tasks.access import Access
 from gradients.tasks.instruct.spec import INSTRUCT
-from gradients.tasks.sources import parse_source, read_rows
 from gradients.testing.axons import serving_in_thread
 from gradients.testing.tiny_models import write_tiny_llama
 from validator.api.app import api_app
 from validator.api.bodies import MOST_BYTES
-from validator.api.parts import ApiParts
+from validator.api.dependencies import Dependencies
 from validator.api.uploads import Uploads
 from validator.board import Board
 from validator.estimates import Estimates
@@ -172,8 +173,10 @@ def market(tmp_path: Path, bases: BaseModels, served: Served) -> Iterator[Market
     ledger.engine.dispose()
 
 
-def _parts(ledger: Ledger, folder: Path, bases: BaseModels, posted: list[str], ready: Callable[[], bool]) -> ApiParts:
-    return ApiParts(
+def _parts(
+    ledger: Ledger, folder: Path, bases: BaseModels, posted: list[str], ready: Callable[[], bool]
+) -> Dependencies:
+    return Dependencies(
         ledger=ledger,
         board=Board(ledger, Words()),
         intake=Intake(ledger, bases, lambda: posted.append("task")),
@@ -262,7 +265,7 @@ def test_a_wish_without_hours_is_estimated_and_not_posted(market: Market) -> Non
         ({"type": "chant"}, "no task type"),
         ({"dataset": "/etc/hosts.csv"}, "cannot name files"),
         ({"base": "nix"}, "nix"),
-        ({"type": "diffusion"}, "tiny is no image model"),
+        ({"type": "diffusion"}, "tiny is not an image model"),
     ],
 )
 def test_a_wish_that_cannot_be_run_has_no_estimate(market: Market, changes: dict[str, object], said: str) -> None:
@@ -338,7 +341,7 @@ def test_an_upload_stays_in_its_folder_whatever_it_is_called(market: Market) -> 
         ({"hours": 0}, "hours"),
         ({"hours": "soon"}, "hours"),
         ({"base": "no-such-model"}, "no-such-model"),
-        ({"type": "diffusion"}, "tiny is no image model"),
+        ({"type": "diffusion"}, "tiny is not an image model"),
         ({"dataset": None}, "dataset"),
         ({"dataset": "hub:nothing"}, "dataset"),
         ({"dataset": "upload:" + "0" * 64 + ".jsonl"}, "There is no upload"),
@@ -512,7 +515,7 @@ def test_a_scored_task_shows_losses_places_and_what_was_removed(market: Market) 
 
 
 def test_no_digest_of_the_held_out_rows_is_shown(market: Market) -> None:
-    assert PREPARED.heldout.sha256 not in market.acme.get(f"/v1/tasks/{market.scored_task()}").text
+    assert PREPARED.held_out.sha256 not in market.acme.get(f"/v1/tasks/{market.scored_task()}").text
 
 
 def test_the_best_model_is_downloaded_byte_by_byte(market: Market) -> None:

@@ -59,8 +59,8 @@ def examples(base: Base) -> list[Example]:
 
 
 @pytest.fixture(scope="session")
-def heldout_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_rows(tmp_path_factory.mktemp("rows") / "heldout.jsonl", make_rows(24))
+def held_out_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("rows") / "held_out.jsonl", make_rows(24))
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from gradients.domain.json import JsonObject
 from gradients.execution.functions import resolve
 from gradients.ml.images import picture
 from gradients.tasks.diffusion.spec import DIFFUSION
-from gradients.tasks.generation import GenerateJob
 from gradients.tasks.jobs import (
     CONTACT_SHEET,
     Entrant,
@@ -30,6 +29,7 @@ from gradients.tasks.jobs import (
     TrainJob,
     TrainResult,
 )
+from gradients.tasks.workers.generation import GenerateJob
 from gradients.testing.tiny_pipelines import PIXELS, write_tiny_pipeline
 
 pytestmark = pytest.mark.slow
@@ -97,7 +97,7 @@ def test_a_run_validates_and_hands_in_one_file_of_tensors(jobs: Jobs) -> None:
 def test_base_and_submission_are_measured_and_shown_on_a_sheet(jobs: Jobs, tmp_path: Path) -> None:
     job = MeasureJob(
         base_folder=jobs.base,
-        heldout_file=jobs.rows,
+        held_out_file=jobs.rows,
         parameters=PARAMETERS,
         entrants=(Entrant(id="base"), Entrant(id="ours", folder=jobs.trained)),
         results_folder=tmp_path,
@@ -106,8 +106,8 @@ def test_base_and_submission_are_measured_and_shown_on_a_sheet(jobs: Jobs, tmp_p
     resolve(DIFFUSION.measure)(job.model_dump(mode="json"), _ignore)
     read = {n: EntrantResult.model_validate_json((tmp_path / f"{n}.json").read_bytes()) for n in ("base", "ours")}
     assert [result.failure_message for result in read.values()] == ["", ""]
-    assert [len(result.losses) for result in read.values()] == [ROWS, ROWS]
-    assert read["base"].losses != read["ours"].losses
+    assert [len(result.per_row) for result in read.values()] == [ROWS, ROWS]
+    assert read["base"].per_row != read["ours"].per_row
     assert all(result.extras["denoising_loss"] > 0 for result in read.values())
     with Image.open(tmp_path / CONTACT_SHEET) as sheet:  # a cell is 128 pixels and a gap of 4, below headings
         assert sheet.size == ((1 + ENTRANTS) * 132 + 4, 14 + SHOWN * 132 + 4)

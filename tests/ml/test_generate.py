@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from gradients.domain.json import JsonObject
 from gradients.ml.base_model import Base
 from gradients.ml.sampling import Sampling, answer
-from gradients.tasks.generation import generate
+from gradients.tasks.workers.generation import generate
 
 
 @pytest.fixture

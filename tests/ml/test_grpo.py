@@ -70,7 +70,7 @@ class Market:
         results = self.root / str(next(self.runs))
         job = MeasureJob(
             base_folder=self.base,
-            heldout_file=self.rows,
+            held_out_file=self.rows,
             parameters=dict(asked or parameters()),
             entrants=tuple(Entrant(id=name, folder=self.folders.get(name.partition(":")[0])) for name in names),
             results_folder=results,
@@ -92,8 +92,8 @@ def test_the_value_is_the_weighted_reward_less_beta_times_the_divergence(market:
     assert extras["reward"] == pytest.approx(reward)
     assert result.value == pytest.approx(reward - 0.1 * extras["kl"])
     assert extras["kl"] > 0.01
-    assert len(result.losses) == 12
-    assert result.value == pytest.approx(statistics.fmean(result.losses))
+    assert len(result.per_row) == 12
+    assert result.value == pytest.approx(statistics.fmean(result.per_row))
 
 
 def test_the_base_has_no_divergence_and_a_value_on_the_same_footing(market: Market) -> None:
@@ -103,10 +103,10 @@ def test_the_base_has_no_divergence_and_a_value_on_the_same_footing(market: Mark
 
 
 def test_r1_a_failed_entrant_moves_nobody_elses_score(market: Market) -> None:
-    alone = {name: market.measure(name)[name].losses for name in ("far", "near", "base")}
+    alone = {name: market.measure(name)[name].per_row for name in ("far", "near", "base")}
     for order in (("nan", "far", "near", "base"), ("base", "nan", "near", "endless", "far")):
         together = market.measure(*order)
-        assert {name: together[name].losses for name in alone} == alone
+        assert {name: together[name].per_row for name in alone} == alone
         assert together["nan"].value is None
 
 
@@ -114,7 +114,7 @@ def test_r2_equal_submissions_have_equal_scores_below_zero_too(market: Market) -
     asked = parameters({"kind": "regular_expression", "pattern": "no answer says this"}, beta=10.0)
     for names in (("far", "far:again"), ("far:again", "far")):
         results = market.measure(*names, asked=asked)
-        assert results["far"].losses == results["far:again"].losses
+        assert results["far"].per_row == results["far:again"].per_row
         assert (results["far"].value or 0) < 0
 
 
@@ -132,7 +132,7 @@ def test_r4_worse_below_zero_is_lower(market: Market) -> None:
 
 
 def test_the_seed_decides_the_answers(market: Market) -> None:
-    first, second = (market.measure("far", seed=seed)["far"].losses for seed in (1, 2))
+    first, second = (market.measure("far", seed=seed)["far"].per_row for seed in (1, 2))
     assert first != second
 
 
@@ -155,7 +155,7 @@ def test_a_function_that_fails_on_some_answers_gives_these_nothing_and_voids_nob
     has_e = market.measure("base", "far", asked=parameters({**HAS_E, "negated": True}))
     fails = market.measure("base", "far", asked=parameters(FAILS_ON_E))
     for name in ("base", "far"):
-        assert fails[name].losses == has_e[name].losses
+        assert fails[name].per_row == has_e[name].per_row
         assert fails[name].extras["reward_1_function"] == has_e[name].extras["reward_1_regular_expression"]
         assert fails[name].extras["reward_failures"] == pytest.approx(36 * (1 - fails[name].extras["reward"]))
         assert 0 < fails[name].extras["reward_failures"] < 36

@@ -12,12 +12,12 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from peft import LoraConfig, get_peft_model
 
+from gradients.bases.bases import SHIPPED
 from gradients.ml.base_model import load_base
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, PromptRow
-from gradients.repo.bases import SHIPPED
 
 MODEL = SHIPPED / "nano-lm"
 DEFINITIONS = SHIPPED.parent / "data" / "wordnet-definitions" / "rows.jsonl"

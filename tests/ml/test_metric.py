@@ -16,12 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gradients.domain.json import JsonObject
+from gradients.errors import Blame
 from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
 from gradients.tasks.instruct.metric import measure
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
-from gradients.tasks.measuring import Measured, measure_entrants
+from gradients.tasks.workers.measuring import Measured, measure_entrants
 
 
 def make_full_model(base_folder: Path, folder: Path, *, factor: float) -> Path:
@@ -48,14 +49,14 @@ def entrants(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 class Market:
     """Measures entrants and reads what was left."""
 
-    def __init__(self, base_folder: Path, heldout_file: Path, results: Path) -> None:
-        self.base_folder, self.heldout_file, self.results = base_folder, heldout_file, results
+    def __init__(self, base_folder: Path, held_out_file: Path, results: Path) -> None:
+        self.base_folder, self.held_out_file, self.results = base_folder, held_out_file, results
         self.told: list[JsonObject] = []
 
     def job(self, entrants: Sequence[Entrant]) -> JsonObject:
         return MeasureJob(
             base_folder=self.base_folder,
-            heldout_file=self.heldout_file,
+            held_out_file=self.held_out_file,
             parameters={"max_tokens": 256},
             entrants=tuple(entrants),
             results_folder=self.results,
@@ -72,15 +73,15 @@ class Market:
 
 
 @pytest.fixture
-def market(base_folder: Path, heldout_file: Path, tmp_path: Path) -> Market:
-    return Market(base_folder, heldout_file, tmp_path / "results")
+def market(base_folder: Path, held_out_file: Path, tmp_path: Path) -> Market:
+    return Market(base_folder, held_out_file, tmp_path / "results")
 
 
 def test_the_value_is_the_mean_over_rows_of_the_rows_mean(market: Market, entrants: dict[str, Entrant]) -> None:
     result = market.measure([entrants["base"]])["base"]
-    assert len(result.losses) == 24
-    assert result.value == pytest.approx(sum(result.losses) / 24)
-    assert result.stderr == pytest.approx(statistics.stdev(result.losses) / math.sqrt(24))
+    assert len(result.per_row) == 24
+    assert result.value == pytest.approx(sum(result.per_row) / 24)
+    assert result.stderr == pytest.approx(statistics.stdev(result.per_row) / math.sqrt(24))
     assert result.value == pytest.approx(math.log(320), rel=0.3)  # a random model knows nothing of 320 tokens
     assert result.extras["perplexity"] == pytest.approx(math.exp(result.extras["token_weighted_loss"]))
     assert result.extras["tokens"] == int(result.extras["tokens"]) > 24
@@ -90,19 +91,19 @@ def test_the_value_is_the_mean_over_rows_of_the_rows_mean(market: Market, entran
 def test_the_base_measured_first_and_last_gives_the_same_bits(market: Market, entrants: dict[str, Entrant]) -> None:
     order = ["base", "good", "nan", "mad", "empty", "better", "base-again"]
     results = market.measure([entrants[name] for name in order])
-    assert results["base"].losses == results["base-again"].losses
-    assert results["good"].losses != results["base"].losses
+    assert results["base"].per_row == results["base-again"].per_row
+    assert results["good"].per_row != results["base"].per_row
 
 
 def test_neither_order_nor_company_changes_anybodys_score(
-    base_folder: Path, heldout_file: Path, tmp_path: Path, entrants: dict[str, Entrant]
+    base_folder: Path, held_out_file: Path, tmp_path: Path, entrants: dict[str, Entrant]
 ) -> None:
     seen: dict[str, set[tuple[float, ...]]] = {"base": set(), "good": set(), "better": set()}
     companies = [*itertools.permutations(["base", "good", "better"]), ("nan", "good", "mad", "better", "base")]
     for number, company in enumerate(companies):
-        results = Market(base_folder, heldout_file, tmp_path / str(number)).measure([entrants[n] for n in company])
+        results = Market(base_folder, held_out_file, tmp_path / str(number)).measure([entrants[n] for n in company])
         for name, losses in seen.items():
-            losses.add(results[name].losses)
+            losses.add(results[name].per_row)
     assert {name: len(losses) for name, losses in seen.items()} == {"base": 1, "good": 1, "better": 1}
 
 
@@ -116,18 +117,18 @@ def test_a_bad_submission_is_its_miners_failure(
     assert (result.failure_blame, result.failure_code) == ("miner", code)
     assert result.failure_message
     assert result.value is None
-    assert result.losses == ()
+    assert result.per_row == ()
 
 
 def test_a_base_that_cannot_be_measured_is_not_a_miners_failure(
-    base_folder: Path, heldout_file: Path, tmp_path: Path
+    base_folder: Path, held_out_file: Path, tmp_path: Path
 ) -> None:
     broken = shutil.copytree(base_folder, tmp_path / "broken")
     tensors = load_file(broken / "model.safetensors")
     tensors["model.norm.weight"] = torch.full((48,), 300.0)
     save_file(tensors, broken / "model.safetensors")
-    result = Market(broken, heldout_file, tmp_path / "results").measure([Entrant(id="base")])["base"]
-    assert (result.failure_blame, result.failure_code) == ("validator", "loss_out_of_bounds")
+    result = Market(broken, held_out_file, tmp_path / "results").measure([Entrant(id="base")])["base"]
+    assert (result.failure_blame, result.failure_code) == ("operator", "loss_out_of_bounds")
 
 
 @pytest.mark.parametrize("problem", [OverflowError("too large"), MemoryError(), KeyError("x"), RecursionError("deep")])
@@ -143,13 +144,13 @@ def test_what_nobody_foresaw_is_not_the_miners_fault_and_stops_nobody_else(marke
     results = market.left()
     assert results["good"].value == 1.5
     for name in ("odd", "empty"):
-        assert (results[name].failure_blame, results[name].failure_code) == ("validator", "measuring_failed")
+        assert (results[name].failure_blame, results[name].failure_code) == ("operator", "measuring_failed")
     assert f"{type(problem).__name__}: {problem}" in results["odd"].failure_message
 
 
 def test_what_is_known_is_not_measured_again(market: Market, entrants: dict[str, Entrant]) -> None:
-    known = EntrantResult(entrant="good", value=1.25, losses=(1.25,), stderr=0.0)
-    failed = EntrantResult(entrant="better", failure_blame="miner", failure_code="tensor_shape")
+    known = EntrantResult(entrant="good", value=1.25, per_row=(1.25,), stderr=0.0)
+    failed = EntrantResult(entrant="better", failure_blame=Blame.MINER, failure_code="tensor_shape")
     market.results.mkdir()
     for result in (known, failed):
         (market.results / f"{result.entrant}.json").write_text(result.model_dump_json())
@@ -161,7 +162,7 @@ def test_what_is_known_is_not_measured_again(market: Market, entrants: dict[str,
 
 @pytest.mark.parametrize(
     "left",
-    ['{"entrant": "good", "val', EntrantResult(entrant="good", failure_blame="validator").model_dump_json()],
+    ['{"entrant": "good", "val', EntrantResult(entrant="good", failure_blame=Blame.OPERATOR).model_dump_json()],
     ids=["a torn file", "a failure of ours"],
 )
 def test_what_failed_by_our_fault_is_measured_again(market: Market, entrants: dict[str, Entrant], left: str) -> None:
@@ -182,7 +183,7 @@ def test_a_worker_measures_with_one_thread_in_float32_the_same_numbers(
     market: Market, entrants: dict[str, Entrant], tmp_path: Path
 ) -> None:
     here = market.measure([entrants["base"], entrants["good"]])
-    there = Market(market.base_folder, market.heldout_file, tmp_path / "by-worker")
+    there = Market(market.base_folder, market.held_out_file, tmp_path / "by-worker")
     job = Job(
         function=INSTRUCT.measure,
         arguments=there.job([entrants["base"], entrants["good"]]),
@@ -191,8 +192,8 @@ def test_a_worker_measures_with_one_thread_in_float32_the_same_numbers(
     )
     where = asyncio.run(ProcessExecutor().run(job, report=there.told.append))
     assert where == {"device": "cpu", "precision": "float32", "threads": 1}
-    assert {name: result.losses for name, result in there.left().items()} == {
-        name: result.losses for name, result in here.items()
+    assert {name: result.per_row for name, result in there.left().items()} == {
+        name: result.per_row for name, result in here.items()
     }
     assert there.told
     assert json.loads((tmp_path / "job" / "result.json").read_text())["result"] == where

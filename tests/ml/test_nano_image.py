@@ -13,7 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from gradients.repo.bases import SHIPPED, BaseModels
+from gradients.bases.bases import SHIPPED, BaseModels
 
 FOLDER = SHIPPED / "nano-image"
 DATA = FOLDER.parents[1] / "data"

@@ -22,7 +22,7 @@ from scripts.pretraining.texts import Document
 from scripts.pretraining.training import Budget, Corpus, Recipe, held_out_loss, train
 
 ROOT = Path(__file__).parents[2]
-MODEL = ROOT / "gradients/localnet/assets/models/nano-lm"
+MODEL = ROOT / "gradients/assets/models/nano-lm"
 HELD_OUT = Path(__file__).with_name("nano_lm_held_out.jsonl")
 CHAT = [
     {"role": "system", "content": "You are terse."},

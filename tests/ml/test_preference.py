@@ -228,17 +228,17 @@ def in_trls_form(pair: Pair) -> dict[str, list[int]]:
 
 
 @pytest.fixture
-def heldout_file(tmp_path: Path) -> Path:
-    file = tmp_path / "heldout.jsonl"
+def held_out_file(tmp_path: Path) -> Path:
+    file = tmp_path / "held_out.jsonl"
     file.write_text("".join(row.model_dump_json() + "\n" for row in ROWS))
     return file
 
 
-def measured(base_folder: Path, heldout_file: Path, **folders: Path | None) -> dict[str, EntrantResult]:
-    results = heldout_file.parent / "results"
+def measured(base_folder: Path, held_out_file: Path, **folders: Path | None) -> dict[str, EntrantResult]:
+    results = held_out_file.parent / "results"
     job = MeasureJob(
         base_folder=base_folder,
-        heldout_file=heldout_file,
+        held_out_file=held_out_file,
         parameters={"beta": 0.1},
         entrants=tuple(Entrant(id=name, folder=folder) for name, folder in folders.items()),
         results_folder=results,
@@ -248,22 +248,22 @@ def measured(base_folder: Path, heldout_file: Path, **folders: Path | None) -> d
     return {name: EntrantResult.model_validate_json((results / f"{name}.json").read_bytes()) for name in folders}
 
 
-def test_the_base_and_a_copy_of_it_have_exactly_ln_2_on_every_row(base_folder: Path, heldout_file: Path) -> None:
-    other = write_tiny_llama(heldout_file.parent / "other", seed=9)
-    results = measured(base_folder, heldout_file, other=other, copy=base_folder, base=None)
+def test_the_base_and_a_copy_of_it_have_exactly_ln_2_on_every_row(base_folder: Path, held_out_file: Path) -> None:
+    other = write_tiny_llama(held_out_file.parent / "other", seed=9)
+    results = measured(base_folder, held_out_file, other=other, copy=base_folder, base=None)
     for name in ("copy", "base"):
-        assert set(results[name].losses) == {math.log(2)}
+        assert set(results[name].per_row) == {math.log(2)}
         assert results[name].extras == {"accuracy": 0.5, "margin": 0.0, "chosen_reward": 0.0, "rejected_reward": 0.0}
-    assert math.log(2) not in results["other"].losses
+    assert math.log(2) not in results["other"].per_row
 
 
-def test_a_model_without_numbers_is_its_miners_failure(base_folder: Path, heldout_file: Path) -> None:
-    mad = heldout_file.parent / "mad"
+def test_a_model_without_numbers_is_its_miners_failure(base_folder: Path, held_out_file: Path) -> None:
+    mad = held_out_file.parent / "mad"
     mad.mkdir()
     tensors = {name: tensor.float() for name, tensor in load_file(base_folder / "model.safetensors").items()}
     tensors["model.norm.weight"][:] = 3e38  # every weight is a number, but no logit is
     save_file(tensors, mad / "model.safetensors")
-    result = measured(base_folder, heldout_file, mad=mad)["mad"]
+    result = measured(base_folder, held_out_file, mad=mad)["mad"]
     assert (result.failure_blame, result.failure_code) == ("miner", "loss_out_of_bounds")
 
 
@@ -281,26 +281,26 @@ def train_job(base_folder: Path, rows_file: Path, **plan: object) -> TrainJob:
     )
 
 
-def test_training_prefers_what_was_chosen(base_folder: Path, heldout_file: Path) -> None:
-    job = train_job(base_folder, heldout_file, max_epochs=20.0)
+def test_training_prefers_what_was_chosen(base_folder: Path, held_out_file: Path) -> None:
+    job = train_job(base_folder, held_out_file, max_epochs=20.0)
     train(job.model_dump(mode="json"), lambda _: None)
-    result = measured(base_folder, heldout_file, ours=job.output_folder)["ours"]
+    result = measured(base_folder, held_out_file, ours=job.output_folder)["ours"]
     assert result.value is not None
     assert result.value < 0.4
     assert result.extras["accuracy"] == 1.0
 
 
-def test_cross_entropy_mixed_in_keeps_the_chosen_answer_likely(base_folder: Path, heldout_file: Path) -> None:
+def test_cross_entropy_mixed_in_keeps_the_chosen_answer_likely(base_folder: Path, held_out_file: Path) -> None:
     rewards_of_chosen = []
     for weight in (0.0, 2.0):
-        job = train_job(base_folder, heldout_file, options={"sft_weight": weight})
+        job = train_job(base_folder, held_out_file, options={"sft_weight": weight})
         train(job.model_dump(mode="json"), lambda _: None)
-        result = measured(base_folder, heldout_file, **{f"weight-{weight:g}": job.output_folder})
+        result = measured(base_folder, held_out_file, **{f"weight-{weight:g}": job.output_folder})
         rewards_of_chosen.append(result[f"weight-{weight:g}"].extras["chosen_reward"])
     assert rewards_of_chosen[1] > rewards_of_chosen[0]
 
 
-def test_an_option_that_the_trainer_does_not_have_is_refused(base_folder: Path, heldout_file: Path) -> None:
-    job = train_job(base_folder, heldout_file, options={"sftweight": 1.0})
+def test_an_option_that_the_trainer_does_not_have_is_refused(base_folder: Path, held_out_file: Path) -> None:
+    job = train_job(base_folder, held_out_file, options={"sftweight": 1.0})
     with pytest.raises(ValidationError, match="sftweight"):
         train(job.model_dump(mode="json"), lambda _: None)

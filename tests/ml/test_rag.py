@@ -48,12 +48,12 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _measured(base_folder: Path, folder: Path, *, rows: int, seed: int) -> EntrantResult:
     folder.mkdir()
-    heldout = folder / "heldout.jsonl"
+    held_out = folder / "held_out.jsonl"
     made = (_row(f"{WORDS[n % 10]} number {n}", answerable=n % 4 > 0) for n in range(rows))
-    heldout.write_text("".join(row.model_dump_json() + "\n" for row in made))
+    held_out.write_text("".join(row.model_dump_json() + "\n" for row in made))
     job = MeasureJob(
         base_folder=base_folder,
-        heldout_file=heldout,
+        held_out_file=held_out,
         parameters={"corpus": "elsewhere.jsonl", "abstention": ABSTENTION},
         entrants=(Entrant(id="base"),),
         results_folder=folder / "results",
@@ -65,17 +65,17 @@ def _measured(base_folder: Path, folder: Path, *, rows: int, seed: int) -> Entra
 
 def test_the_score_is_the_mean_loss_of_all_rows_whatever_is_written(base_folder: Path, tmp_path: Path) -> None:
     one, other = (_measured(base_folder, tmp_path / str(seed), rows=60, seed=seed) for seed in (1, 2))
-    assert one.value == pytest.approx(fmean(one.losses))
-    assert len(one.losses) == 60
-    assert one.losses == other.losses
+    assert one.value == pytest.approx(fmean(one.per_row))
+    assert len(one.per_row) == 60
+    assert one.per_row == other.per_row
     assert one.extras["rows_written"] == MOST_WRITTEN == 48
-    answerable = [loss for n, loss in enumerate(one.losses) if n % 4 > 0]
+    answerable = [loss for n, loss in enumerate(one.per_row) if n % 4 > 0]
     assert one.extras["answerable_loss"] == pytest.approx(fmean(answerable))
 
 
 def test_measuring_twice_leaves_the_same_numbers(base_folder: Path, tmp_path: Path) -> None:
     once, twice = (_measured(base_folder, tmp_path / name, rows=6, seed=3) for name in ("once", "twice"))
-    assert once.losses == twice.losses
+    assert once.per_row == twice.per_row
     assert once.extras == twice.extras
 
 
@@ -171,7 +171,7 @@ def test_a_task_can_be_prepared_with_passages_found_by_their_meaning(tmp_path: P
         {"type": "rag", "base": "tiny", "dataset": str(file), "hours": 1, "parameters": parameters}
     )
     data = prepare(RAG, request, salt=b"salt", folder=tmp_path / "data")
-    assert (data.train_rows, data.heldout_rows) == (84, 16)
+    assert (data.train_rows, data.held_out_rows) == (84, 16)
     for line in data.train_file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         house = row["question"].removeprefix("What belongs to house ").removesuffix("?")

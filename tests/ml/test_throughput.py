@@ -9,9 +9,9 @@ import pytest
 
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid
-from gradients.repo.manifest import file_sha256
-from gradients.tasks.throughput import measure
-from gradients.tasks.throughput_job import Throughput, ThroughputJob
+from gradients.files.digest import file_sha256
+from gradients.tasks.jobs import Throughput, ThroughputJob
+from gradients.tasks.workers.throughput import measure
 from gradients.testing.tiny_models import write_tiny_llama
 
 

@@ -45,7 +45,7 @@ def loss(base: Base, rows: Path, folder: Path | None) -> float:
 
 
 def test_a_lora_learns_and_genuine_peft_reads_it(
-    base: Base, base_folder: Path, heldout_file: Path, train_job: MakeJob
+    base: Base, base_folder: Path, held_out_file: Path, train_job: MakeJob
 ) -> None:
     job = train_job(seconds=6, probe_learning_rates=(1e-2, 3e-2), lora_rank_stabilised=True, lora_plus_ratio=4.0)
     result = run(job)
@@ -58,24 +58,24 @@ def test_a_lora_learns_and_genuine_peft_reads_it(
     ]
     config = json.loads((job.output_folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "tiny-base"
-    ours = loss(base, heldout_file, job.output_folder)
-    assert ours < 0.85 * loss(base, heldout_file, None)
+    ours = loss(base, held_out_file, job.output_folder)
+    assert ours < 0.85 * loss(base, held_out_file, None)
 
     model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
     genuine = PeftModel.from_pretrained(model, job.output_folder).eval()
-    examples = ChatFormat(base.tokenizer).encode(read_rows(heldout_file), max_tokens=256)
+    examples = ChatFormat(base.tokenizer).encode(read_rows(held_out_file), max_tokens=256)
     theirs = [row.mean for row in measure_rows(genuine, examples, device=CPU, max_tokens=2048)]
     assert sum(theirs) / len(theirs) == pytest.approx(ours, abs=1e-5)
 
 
 def test_a_full_fine_tune_learns_and_is_as_large_as_the_base(
-    base: Base, base_folder: Path, heldout_file: Path, train_job: MakeJob
+    base: Base, base_folder: Path, held_out_file: Path, train_job: MakeJob
 ) -> None:
     job = train_job(seconds=5, method="full")
     result = run(job)
     assert time.time() < job.deadline_unix
     assert result.kind == "full"
-    assert loss(base, heldout_file, job.output_folder) < 0.85 * loss(base, heldout_file, None)
+    assert loss(base, held_out_file, job.output_folder) < 0.85 * loss(base, held_out_file, None)
     ours, theirs = job.output_folder / "model.safetensors", base_folder / "model.safetensors"
     assert ours.stat().st_size < 1.05 * theirs.stat().st_size
     assert {n: (t.shape, t.dtype) for n, t in load_file(ours).items()} == {

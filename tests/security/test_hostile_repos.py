@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradients.bases.bases import BaseInfo
 from gradients.errors import SubmissionRejected
-from gradients.repo.bases import BaseModel
+from gradients.files.safetensors_header import MAX_TENSORS
 from gradients.repo.manifest import MAX_FILES, Manifest, is_file_name, parse_manifest
-from gradients.repo.safetensors_header import MAX_TENSORS
 from gradients.repo.screening import MAX_JSON_BYTES, screen_folder, screen_manifest
 from gradients.testing.rejections import check_rejection, rejection_of
 
@@ -143,12 +143,12 @@ def test_a_manifest_in_order_is_read_and_has_one_text() -> None:
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> BaseModel:
+def base(tmp_path: Path) -> BaseInfo:
     """A base of a million weights."""
     folder = tmp_path / "base"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    return BaseModel("base", folder, DIGEST, 1_000_000)
+    return BaseInfo("base", folder, DIGEST, 1_000_000)
 
 
 CONFIG = {"model_type": "llama", "hidden_size": 64, "rope_theta": 1e4, "vocab_size": 100, "dtype": "float32"}
@@ -173,14 +173,14 @@ CODE = [
 
 @pytest.mark.parametrize("kind", ["adapter", "full"])
 @pytest.mark.parametrize("name", CODE)
-def test_a_file_that_is_on_no_list_is_refused_before_it_is_fetched(name: str, kind: str, base: BaseModel) -> None:
+def test_a_file_that_is_on_no_list_is_refused_before_it_is_fetched(name: str, kind: str, base: BaseInfo) -> None:
     own = ADAPTER if kind == "adapter" else FULL
 
     assert rejection_of(lambda: screen_manifest(manifest_of(kind, *own, name), base)).code == "file_not_allowed"
 
 
 @pytest.mark.parametrize(("kind", "names"), [("adapter", FULL), ("full", ADAPTER)])
-def test_a_repo_of_one_kind_holds_no_files_of_the_other(kind: str, names: tuple[str, ...], base: BaseModel) -> None:
+def test_a_repo_of_one_kind_holds_no_files_of_the_other(kind: str, names: tuple[str, ...], base: BaseInfo) -> None:
     assert rejection_of(lambda: screen_manifest(manifest_of(kind, *names), base)).code == "file_not_allowed"
 
 
@@ -195,11 +195,11 @@ def test_a_repo_of_one_kind_holds_no_files_of_the_other(kind: str, names: tuple[
         ("full", ("config.json", "model.safetensors.index.json")),
     ],
 )
-def test_half_a_model_is_not_fetched(kind: str, names: tuple[str, ...], base: BaseModel) -> None:
+def test_half_a_model_is_not_fetched(kind: str, names: tuple[str, ...], base: BaseInfo) -> None:
     assert rejection_of(lambda: screen_manifest(manifest_of(kind, *names), base)).code == "file_missing"
 
 
-def test_a_repo_in_order_is_fetched(base: BaseModel) -> None:
+def test_a_repo_in_order_is_fetched(base: BaseInfo) -> None:
     screen_manifest(manifest_of("adapter", *ADAPTER, "README.md", "training.json"), base)
     screen_manifest(manifest_of("full", *FULL, "README.md"), base)
     screen_manifest(manifest_of("full", "config.json", "model-00001-of-00002.safetensors"), base)
@@ -220,7 +220,7 @@ IMAGE_ADAPTER = ("pytorch_lora_weights.safetensors",)
     ],
 )
 def test_of_an_image_model_only_the_one_file_of_a_lora_is_fetched(
-    kind: str, names: tuple[str, ...], code: str, base: BaseModel
+    kind: str, names: tuple[str, ...], code: str, base: BaseInfo
 ) -> None:
     pipeline = dataclasses.replace(base, family="image")
     screen_manifest(manifest_of("adapter", *IMAGE_ADAPTER, "README.md"), pipeline)
@@ -228,14 +228,14 @@ def test_of_an_image_model_only_the_one_file_of_a_lora_is_fetched(
     assert rejection_of(lambda: screen_manifest(manifest_of(kind, *names), pipeline)).code == code
 
 
-def test_a_language_model_takes_no_lora_of_an_image_model(base: BaseModel) -> None:
+def test_a_language_model_takes_no_lora_of_an_image_model(base: BaseInfo) -> None:
     assert (
         rejection_of(lambda: screen_manifest(manifest_of("adapter", *IMAGE_ADAPTER), base)).code == "file_not_allowed"
     )
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "README.md", "training.json"])
-def test_a_text_is_no_larger_than_texts_are(name: str, base: BaseModel) -> None:
+def test_a_text_is_no_larger_than_texts_are(name: str, base: BaseInfo) -> None:
     large = files(*ADAPTER) | files(name, size_bytes=MAX_JSON_BYTES + 1)
     manifest = parse_manifest(manifest_text(files=large))
 
@@ -245,7 +245,7 @@ def test_a_text_is_no_larger_than_texts_are(name: str, base: BaseModel) -> None:
 @pytest.mark.parametrize("kind", ["adapter", "full"])
 def test_a_repo_is_no_larger_than_its_kind_can_be(kind: str, tmp_path: Path) -> None:
     own = ADAPTER if kind == "adapter" else FULL
-    base = BaseModel("base", tmp_path, DIGEST, 100_000_000)
+    base = BaseInfo("base", tmp_path, DIGEST, 100_000_000)
     share = 0.5 if kind == "adapter" else 1.05
     most = round(4 * 100_000_000 * share) + 2 * MAX_JSON_BYTES
 
@@ -288,7 +288,7 @@ CONFIGS: dict[str, object] = {
 
 
 @pytest.mark.parametrize("what", CONFIGS)
-def test_a_model_of_another_architecture_is_refused(what: str, base: BaseModel, tmp_path: Path) -> None:
+def test_a_model_of_another_architecture_is_refused(what: str, base: BaseInfo, tmp_path: Path) -> None:
     manifest = full_repo(tmp_path / "repo", json.dumps(CONFIGS[what]).encode())
 
     assert rejection_of(lambda: screen_folder(tmp_path / "repo", manifest, base)).code == "config_mismatch"
@@ -299,19 +299,19 @@ def test_a_model_of_another_architecture_is_refused(what: str, base: BaseModel, 
     [b"", b"[]", b"null", b"\xff\xfe", b"{", b'{"a":NaN}', b'{"a":1,"a":2}', b"[" * 100_000, b'{"a":' * 100_000],
     ids=lambda raw: repr(raw[:20]),
 )  # fmt: skip
-def test_a_config_that_is_no_json_object_is_refused(raw: bytes, base: BaseModel, tmp_path: Path) -> None:
+def test_a_config_that_is_no_json_object_is_refused(raw: bytes, base: BaseInfo, tmp_path: Path) -> None:
     manifest = full_repo(tmp_path / "repo", raw)
 
     assert rejection_of(lambda: screen_folder(tmp_path / "repo", manifest, base)).code == "json_invalid"
 
 
-def test_weights_are_screened_by_their_header(base: BaseModel, tmp_path: Path) -> None:
+def test_weights_are_screened_by_their_header(base: BaseInfo, tmp_path: Path) -> None:
     manifest = full_repo(tmp_path / "repo", json.dumps(CONFIG).encode(), VALID + b"\0")
 
     assert rejection_of(lambda: screen_folder(tmp_path / "repo", manifest, base)).code == "header_invalid"
 
 
-def test_the_bases_own_config_passes_with_cosmetic_changes(base: BaseModel, tmp_path: Path) -> None:
+def test_the_bases_own_config_passes_with_cosmetic_changes(base: BaseInfo, tmp_path: Path) -> None:
     changed = CONFIG | {"dtype": "bfloat16", "_name_or_path": "/home/me/model", "transformers_version": "9"}
     manifest = full_repo(tmp_path / "repo", json.dumps(changed).encode())
 
@@ -325,7 +325,7 @@ import json, re, sys, time
 from pathlib import Path
 from gradients.errors import GradientsError
 from gradients.repo.manifest import parse_manifest
-from gradients.repo.safetensors_header import read_header
+from gradients.files.safetensors_header import read_header
 
 def code(file):
     try:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
 from gradients.errors import SubmissionRejected
-from gradients.repo.safetensors_header import MAX_HEADER_BYTES, read_header
+from gradients.files.safetensors_header import MAX_HEADER_BYTES, read_header
 from gradients.testing.rejections import check_rejection, rejection_of
 
 

@@ -221,7 +221,7 @@ def test_without_bubblewrap_nothing_is_run(write: Write, tmp_path: Path, monkeyp
     mark = tmp_path / "ran"
     with pytest.raises(SetupError, match="apt-get install bubblewrap") as refused:
         run(write(f"open({str(mark)!r}, 'w')"), None)
-    assert (refused.value.code, refused.value.blame) == ("sandbox_missing", Blame.VALIDATOR)
+    assert (refused.value.code, refused.value.blame) == ("sandbox_missing", Blame.OPERATOR)
     assert not mark.exists()
 
 
@@ -234,7 +234,7 @@ def test_where_bubblewrap_may_not_work_nothing_is_run(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SetupError, match="No permissions to create new namespace") as refused:
         run(write("def main(given): return 1"), None)
-    assert (refused.value.code, refused.value.blame) == ("sandbox_refused", Blame.VALIDATOR)
+    assert (refused.value.code, refused.value.blame) == ("sandbox_refused", Blame.OPERATOR)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])

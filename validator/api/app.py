@@ -13,15 +13,15 @@ from starlette.exceptions import HTTPException
 from gradients import __version__
 from gradients.errors import Blame, GradientsError, TaskInvalid
 from validator.api.bodies import SmallBodies
-from validator.api.parts import ApiParts, KeyRefused, NotFound, Parts
+from validator.api.dependencies import Dependencies, KeyRefused, NotFound, Parts
 from validator.api.routes import UPLOAD_PATH, router
 from validator.api.uploads import UploadTooLarge
 
-STATUS_OF_BLAME = {Blame.CUSTOMER: 422, Blame.OUTSIDE: 503, Blame.VALIDATOR: 500, Blame.MINER: 502}
+STATUS_OF_BLAME = {Blame.CUSTOMER: 422, Blame.OUTSIDE: 503, Blame.OPERATOR: 500, Blame.MINER: 502}
 STATUS_OF_ERROR: Mapping[type[GradientsError], int] = {NotFound: 404, KeyRefused: 401, UploadTooLarge: 413}
 
 
-def api_app(parts: ApiParts) -> FastAPI:
+def api_app(parts: Dependencies) -> FastAPI:
     """The application."""
     app = FastAPI(title="Gradients", version=__version__, docs_url=None, redoc_url=None)
     app.state.parts = parts

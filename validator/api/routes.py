@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Task, TaskState
 from gradients.repo.manifest import parse_manifest
-from validator.api.parts import ApiParts, Customer, NotFound, OwnTask, Parts
+from validator.api.dependencies import Customer, Dependencies, NotFound, OwnTask, Parts
 
 BEST = "best"
 MOST_LISTED = 1000
@@ -82,7 +82,7 @@ async def upload(name: str, request: Request, parts: Parts, customer: Customer) 
     return {"dataset": await parts.uploads.receive(Path(name).name, request.stream()), "customer": customer}
 
 
-def _owner(parts: ApiParts, task: Task, hotkey: str) -> str:
+def _owner(parts: Dependencies, task: Task, hotkey: str) -> str:
     """The hotkey whose model is meant. Raises NotFound before the task is scored, and when there is no such model."""
     if task.state is not TaskState.SCORED:
         raise NotFound(f"Task {task.id} is {task.state}; models can be had once it is scored")
@@ -92,7 +92,7 @@ def _owner(parts: ApiParts, task: Task, hotkey: str) -> str:
     return owner
 
 
-def _files(parts: ApiParts, task: Task, hotkey: str) -> dict[str, JsonValue]:
+def _files(parts: Dependencies, task: Task, hotkey: str) -> dict[str, JsonValue]:
     """name -> size and digest of a collected model's files."""
     text = parts.ledger.submissions.manifest(task.id, hotkey)
     if text is None:

@@ -1,17 +1,20 @@
-"""API keys: shown once when made, kept as digests."""
+"""API keys: shown once when made, kept as digests; and the one that commands on the validator's own machine use."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
+from gradients.files.whole import write_text
 from validator.ledger.rows import ApiKeyRow
 
 PREFIX = "gr_"
+LOCAL_CUSTOMER = "local"
 
 
 class Customers:
@@ -41,6 +44,14 @@ class Customers:
             if row is not None:
                 row.revoked_at = self._clock.now()
             return row is not None
+
+
+def keep_local_key(customers: Customers, file: Path) -> None:
+    """Make a key for this machine unless `file` holds one that works; only the owner may read it."""
+    if file.is_file() and customers.of_key(file.read_text(encoding="utf-8").strip()):
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, customers.issue(LOCAL_CUSTOMER), mode=0o600)
 
 
 def _digest(key: str) -> str:

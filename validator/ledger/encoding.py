@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
-from gradients.domain.evaluation import Measurement, MetricName, Placing
+from gradients.domain.evaluation import Measurement, Metric, Placing
 from gradients.domain.failure import Failure
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, Task, TaskId, TaskRequest, TaskState, Window
@@ -50,10 +50,10 @@ def measurement_of(row: MeasurementRow) -> Measurement:
     better = cast(Literal["lower", "higher"], row.better)
     return Measurement(
         entrant=row.entrant,
-        metric=MetricName(name=row.metric, unit=row.unit, version=row.metric_version, better=better),
+        metric=Metric(name=row.metric, unit=row.unit, version=row.metric_version, better=better),
         value=row.value,
         stderr=row.stderr,
-        losses=tuple(row.losses),
+        per_row=tuple(row.per_row),
         extras=tuple((name, float(number)) for name, number in row.extras.items()),
     )
 
@@ -76,5 +76,5 @@ def failure_of(column: JsonColumn | None) -> Failure | None:
 
 def _prepared_of(column: dict[str, Any]) -> Prepared:
     removed = tuple((str(reason), int(count)) for reason, count in column["removed"])
-    blobs = {"train": Blob(**column["train"]), "heldout": Blob(**column["heldout"])}
+    blobs = {"train": Blob(**column["train"]), "held_out": Blob(**column["held_out"])}
     return Prepared(**{**column, **blobs, "removed": removed})

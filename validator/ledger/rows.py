@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Float, Index, Integer, LargeBinary, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-JsonColumn = dict[str, Any]  # Any: SQLAlchemy's JSON type has no narrower one; decoding.py checks what comes out
+JsonColumn = dict[str, Any]  # Any: SQLAlchemy's JSON type has no narrower one; encoding.py checks what comes out
 
 
 class Base(DeclarativeBase):
@@ -70,7 +70,7 @@ class MeasurementRow(Base):
     better: Mapped[str] = mapped_column(String(8))
     value: Mapped[float] = mapped_column(Float)
     stderr: Mapped[float] = mapped_column(Float)
-    losses: Mapped[list[float]] = mapped_column(JSON)
+    per_row: Mapped[list[float]] = mapped_column(JSON)
     extras: Mapped[JsonColumn]
     measured_at: Mapped[float] = mapped_column(Float)
 

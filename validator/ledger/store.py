@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import ArgumentError, OperationalError
 
-from gradients.errors import DiskFull, SetupError, ValidatorError
+from gradients.errors import DiskFull, OperatorError, SetupError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 10_000
@@ -78,11 +78,11 @@ def _name_failures(engine: Engine) -> None:
             raise _failure(error) from error
 
 
-def _failure(error: BaseException) -> ValidatorError:
+def _failure(error: BaseException) -> OperatorError:
     code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
     if code in FULL_CODES:
         return DiskFull(f"The ledger has no room left: {error}", fix="Make room on its disk")
-    return ValidatorError(f"The ledger does not answer: {error}", code="ledger_unavailable")
+    return OperatorError(f"The ledger does not answer: {error}", code="ledger_unavailable")
 
 
 def _migrate(engine: Engine) -> None:

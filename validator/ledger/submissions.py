@@ -102,7 +102,7 @@ def _row(task_id: str, measurement: Measurement, now: float) -> MeasurementRow:
         better=measurement.metric.better,
         value=measurement.value,
         stderr=measurement.stderr,
-        losses=list(measurement.losses),
+        per_row=list(measurement.per_row),
         extras=dict(measurement.extras),
         measured_at=now,
     )

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from gradients.axon.client import AxonClient, Peer
 from gradients.axon.messages import Reveal
+from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
 from gradients.domain.chain import Commitment
@@ -34,7 +35,6 @@ from gradients.errors import (
     SubmissionRejected,
 )
 from gradients.log import get_logger
-from gradients.repo.bases import BaseModel, BaseModels
 from gradients.repo.fetch import Budget, fetch_repo
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.repo.materialise import materialise
@@ -47,7 +47,7 @@ from validator.settings import CollectSettings
 
 FINAL_AFTER_BLOCKS = 4  # as a rule; measuring needs the deadline block's hash, and would be refused it before
 COMMITMENT_UNKNOWN = Failure(
-    Blame.VALIDATOR,
+    Blame.OPERATOR,
     "commitment_unknown",
     "The validator came when its node had forgotten the deadline block, and the miner had committed to something newer",
 )
@@ -125,7 +125,7 @@ class CollectStage:
         claim: Claim,
         waiting: Sequence[Submission],
         standing: Standing,
-        base: BaseModel,
+        base: BaseInfo,
     ) -> None:
         """One try for each. A failure of our own ends all of them before it is raised, so that the next try finds nobody at work."""
         gate = asyncio.Semaphore(self.settings.concurrent)
@@ -141,7 +141,7 @@ class CollectStage:
         claim: Claim,
         submission: Submission,
         standing: Standing,
-        base: BaseModel,
+        base: BaseInfo,
         gate: asyncio.Semaphore,
     ) -> None:
         """One try; a miner's own error ends its submission, anything outside is tried again until the reveal ends."""
@@ -156,9 +156,7 @@ class CollectStage:
             except OutsideError as error:
                 log.info("submission_unreached", task=claim.task.id, uid=submission.uid, problem=str(error))
 
-    async def _fetch(
-        self, claim: Claim, submission: Submission, commitment: Commitment | None, base: BaseModel
-    ) -> None:
+    async def _fetch(self, claim: Claim, submission: Submission, commitment: Commitment | None, base: BaseInfo) -> None:
         """Reveal, check, fetch, screen; raises MinerError with the reason when any of it is wrong."""
         task = claim.task
         if commitment is None:
@@ -218,7 +216,7 @@ class CollectStage:
         failure = Failure(Blame.OUTSIDE, "not_revealed", "No miner at all could be reached before the reveal ended")
         if looked_at_block is None or 2 * looked_at_block < window.deadline_block + window.reveal_until_block:
             failure = Failure(
-                Blame.VALIDATOR, "not_revealed", "The validator did not look in the second half of the reveal"
+                Blame.OPERATOR, "not_revealed", "The validator did not look in the second half of the reveal"
             )
         elif any(_was_reached(submission) for submission in submissions):
             failure = Failure(Blame.MINER, "not_revealed", "Nothing could be fetched before the reveal ended")

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from gradients.bases.bases import BaseModels
 from gradients.chain.gateway import ChainGateway
-from gradients.domain.evaluation import Measurement, MetricName
+from gradients.domain.evaluation import Measurement, Metric
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
@@ -23,7 +24,6 @@ from gradients.errors import Blame, JobFailed
 from gradients.execution.job import Executor, Job
 from gradients.execution.records import RESULT
 from gradients.log import get_logger
-from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters
 from gradients.tasks.registry import task_type
@@ -77,7 +77,7 @@ class MeasureStage:
         if still_missing and entrant.id == BASE_ENTRANT:
             raise JobFailed(f"The base could not be measured: {problem}")
         if still_missing:
-            failure = Failure(Blame.VALIDATOR, "evaluation_failed", f"The evaluation broke off: {problem}")
+            failure = Failure(Blame.OPERATOR, "evaluation_failed", f"The evaluation broke off: {problem}")
             await asyncio.to_thread(self.ledger.submissions.failed, claim.lease, entrant.id, failure)
 
     async def _run_job(self, claim: Claim, entrants: Sequence[Entrant]) -> None:
@@ -105,7 +105,7 @@ class MeasureStage:
     def _arguments(self, claim: Claim, entrants: Sequence[Entrant], base: Path, *, metric_seed: int) -> JsonObject:
         job = MeasureJob(
             base_folder=base,
-            heldout_file=self.store.path(claim.task.data.heldout.sha256),
+            held_out_file=self.store.path(claim.task.data.held_out.sha256),
             parameters=cast(Parameters, claim.task.request.parameters),
             entrants=tuple(entrants),
             results_folder=self.folders.results(claim.task.id),
@@ -132,12 +132,12 @@ class MeasureStage:
             else EntrantResult(entrant=entrant.id)
         )
 
-    def _record(self, claim: Claim, entrant: Entrant, metric: MetricName) -> bool:
+    def _record(self, claim: Claim, entrant: Entrant, metric: Metric) -> bool:
         """Write down a measurement or a submission's own failure; whether there was one. What is our fault is tried again."""
         result = self._result(claim.task, entrant)
         if result.value is not None and result.stderr is not None and math.isfinite(result.value):
             self.ledger.submissions.measured(claim.lease, _measurement(result, metric))
-        elif result.failure_blame == Blame.MINER.value and entrant.id != BASE_ENTRANT:
+        elif result.failure_blame is Blame.MINER and entrant.id != BASE_ENTRANT:
             failure = Failure(Blame.MINER, result.failure_code, result.failure_message)
             self.ledger.submissions.failed(claim.lease, entrant.id, failure)
         else:
@@ -145,7 +145,7 @@ class MeasureStage:
         return True
 
 
-def _measurement(result: EntrantResult, metric: MetricName) -> Measurement:
+def _measurement(result: EntrantResult, metric: Metric) -> Measurement:
     assert result.value is not None  # noqa: S101 (for the type checker: results with a value come here)
     assert result.stderr is not None  # noqa: S101 (as above)
     return Measurement(
@@ -153,7 +153,7 @@ def _measurement(result: EntrantResult, metric: MetricName) -> Measurement:
         metric=metric,
         value=result.value,
         stderr=result.stderr,
-        losses=result.losses,
+        per_row=result.per_row,
         extras=tuple(result.extras.items()),
     )
 

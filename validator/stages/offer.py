@@ -25,7 +25,7 @@ from gradients.errors import Blame, GradientsError, LedgerConflict, OutsideError
 from gradients.log import get_logger
 from gradients.scoring.draw import draw_pool
 from gradients.scoring.rules import rules_at
-from gradients.tasks.registry import needs_sandbox, told_parameters
+from gradients.tasks.registry import needs_sandbox, public_parameters
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.submissions import add_submissions
@@ -187,7 +187,7 @@ class OfferStage:
         if answer.accepted:
             await asyncio.to_thread(self.ledger.submissions.started, claim.lease, submission.hotkey)
         else:
-            blame = Blame.VALIDATOR if self._is_late(task) else Blame.MINER
+            blame = Blame.OPERATOR if self._is_late(task) else Blame.MINER
             failure = Failure(blame, "start_declined", answer.reason or "declined after accepting the offer")
             await self._not_started(claim, submission.hotkey, failure)
 
@@ -233,9 +233,9 @@ def _start_of(task: Task, miner_seed: int) -> Start:
     return Start.model_validate(
         {
             "offer": _offer_of(task),
-            "parameters": told_parameters(task.request),
+            "parameters": public_parameters(task.request),
             "train": BlobName(sha256=prepared.train.sha256, size_bytes=prepared.train.size_bytes),
-            "heldout_commitment": prepared.heldout_commitment,
+            "held_out_commitment": prepared.held_out_commitment,
             "started_at_block": window.started_at_block,
             "deadline_block": window.deadline_block,
             "reveal_until_block": window.reveal_until_block,

@@ -6,14 +6,13 @@ import asyncio
 import shutil
 from dataclasses import dataclass
 
+from gradients.bases.bases import BaseModels
+from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
 from gradients.domain.task import Prepared, TaskState
 from gradients.log import get_logger
-from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
-from gradients.tasks.access import OUTSIDERS, Access, Writer
 from gradients.tasks.preparation import prepare
-from gradients.tasks.registry import task_type
-from validator.families import check_family
+from gradients.tasks.registry import check_family, task_type
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
@@ -30,7 +29,7 @@ class PrepareStage:
     store: ContentStore
     folders: Folders
     access: Access = OUTSIDERS
-    writer: Writer | None = None  # of held-out rows in addition
+    endpoint: SynthesisEndpoint | None = None  # of held-out rows in addition
 
     async def run(self, claim: Claim) -> None:
         """Prepare the task's data in a thread. Raises CustomerError for data or a base that cannot be used."""
@@ -38,24 +37,24 @@ class PrepareStage:
         await asyncio.to_thread(
             self.ledger.tasks.advance, claim.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=prepared
         )
-        log.info("task_opened", task=claim.task.id, train=prepared.train_rows, heldout=prepared.heldout_rows)
+        log.info("task_opened", task=claim.task.id, train=prepared.train_rows, held_out=prepared.held_out_rows)
 
     def _prepare(self, claim: Claim) -> Prepared:
         request, folder = claim.task.request, self.folders.prepared(claim.task.id)
         base, kind = self.bases.resolve(request.base), task_type(request.type)
         check_family(kind, request.base, base.family)
-        data = prepare(kind, request, salt=claim.salt, folder=folder, access=self.access, writer=self.writer)
-        for file in (data.train_file, data.heldout_file):
+        data = prepare(kind, request, salt=claim.salt, folder=folder, access=self.access, endpoint=self.endpoint)
+        for file in (data.train_file, data.held_out_file):
             self.store.add_file(file)
         shutil.rmtree(folder)
         return Prepared(
             base_digest=base.digest,
             base_parameters=base.parameters,
             train=data.train,
-            heldout=data.heldout,
+            held_out=data.held_out,
             train_rows=data.train_rows,
-            heldout_rows=data.heldout_rows,
-            heldout_commitment=data.heldout_commitment,
+            held_out_rows=data.held_out_rows,
+            held_out_commitment=data.held_out_commitment,
             removed=data.removed,
             made_up_rows=data.made_up_rows,
         )

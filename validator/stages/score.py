@@ -20,7 +20,7 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.placings import add_placings
 
-NOT_MEASURED = Failure(Blame.VALIDATOR, "not_measured", "The validator could not measure this submission")
+NOT_MEASURED = Failure(Blame.OPERATOR, "not_measured", "The validator could not measure this submission")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from gradients.localchain import subnets
+from gradients.localchain import schedule, subnets
 from gradients.localchain.answers import metagraph, stakes
 from gradients.localchain.answers.hyperparameters import hyperparameters
-from gradients.localchain.epoch import schedule
 from gradients.localchain.pallets import apis
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.apis import SubnetPrice, SwapQuote

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradients.localchain import accounts
-from gradients.localchain.calls.dispatch import BELOW_MINIMUM, FUNDS_UNAVAILABLE, NOT_EXPENDABLE, Dispatch, require
+from gradients.localchain.dispatch import BELOW_MINIMUM, FUNDS_UNAVAILABLE, NOT_EXPENDABLE, Dispatch, require
 from gradients.localchain.pallets import events
 from gradients.localchain.pallets.substrate_types import Address
 from gradients.localchain.scale.hints import CompactU64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from gradients.localchain.calls.dispatch import Dispatch, require
+from gradients.localchain.dispatch import Dispatch, require
 from gradients.localchain.pallets import errors, events, storage
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.subtensor_types import CommitmentInfo, Registration, UsageTracker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from gradients.localchain.calls.dispatch import BAD_ORIGIN, Dispatch, require
+from gradients.localchain.dispatch import BAD_ORIGIN, Dispatch, require
 from gradients.localchain.pallets import errors
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.declare import Call, Storage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradients.localchain import accounts, neurons, stake, subnets
-from gradients.localchain.calls.dispatch import BAD_ORIGIN, Dispatch, require
+from gradients.localchain.dispatch import BAD_ORIGIN, Dispatch, require
 from gradients.localchain.pallets import errors, events
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.scale.hints import U16, Account

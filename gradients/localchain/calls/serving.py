@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradients.localchain.calls.dispatch import Dispatch, require
+from gradients.localchain.dispatch import Dispatch, require
 from gradients.localchain.pallets import errors, events
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.subtensor_types import AxonInfo, NeuronCertificate

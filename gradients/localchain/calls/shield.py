@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradients.localchain.calls.dispatch import Dispatch
+from gradients.localchain.dispatch import Dispatch
 from gradients.localchain.hashing import blake2_256
 from gradients.localchain.pallets import events
 from gradients.localchain.scale.hints import BoundedBytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradients.localchain import accounts, stake
-from gradients.localchain.calls.dispatch import Dispatch, require
+from gradients.localchain.dispatch import Dispatch, require
 from gradients.localchain.pallets import errors, events
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.scale.hints import U16, U64, Account

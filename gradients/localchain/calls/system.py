@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradients.localchain.calls.dispatch import BAD_ORIGIN, Dispatch, RefusedError
+from gradients.localchain.dispatch import BAD_ORIGIN, Dispatch, RefusedError
 from gradients.localchain.scale.hints import CompactU64
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gradients.localchain import neurons, stake
-from gradients.localchain.calls.dispatch import Dispatch, require
-from gradients.localchain.epoch import schedule
+from gradients.localchain import neurons, schedule, stake
+from gradients.localchain.dispatch import Dispatch, require
 from gradients.localchain.hashing import blake2_256
 from gradients.localchain.pallets import errors, events, storage
 from gradients.localchain.pallets import subtensor as st

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from gradients.localchain import schedule
 from gradients.localchain.calls.commitments import SEALED
-from gradients.localchain.calls.dispatch import Dispatch, RefusedError
 from gradients.localchain.calls.weights import apply_weights
-from gradients.localchain.epoch import drand, schedule
+from gradients.localchain.dispatch import Dispatch, RefusedError
+from gradients.localchain.epoch import drand
 from gradients.localchain.pallets import events, storage
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.subtensor_types import CommitmentInfo, Registration

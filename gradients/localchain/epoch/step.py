@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gradients.localchain import stake, subnets
-from gradients.localchain.epoch import reveal, schedule, subnet
+from gradients.localchain import schedule, stake, subnets
+from gradients.localchain.epoch import reveal, subnet
 from gradients.localchain.epoch.reveal import Deposit
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.declare import Storage

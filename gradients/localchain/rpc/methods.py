@@ -8,8 +8,8 @@ from gradients.domain.json import Json, JsonObject
 from gradients.localchain import keys
 from gradients.localchain.answers import table
 from gradients.localchain.blocks import Header
+from gradients.localchain.catalogue import SPEC_NAME, SS58_PREFIX, TRANSACTION_VERSION
 from gradients.localchain.chain import Chain, UnknownBlockError
-from gradients.localchain.pallets.catalogue import SPEC_NAME, SS58_PREFIX, TRANSACTION_VERSION
 from gradients.localchain.pool import RefusedByPoolError
 from gradients.localchain.rpc.protocol import INVALID_PARAMS, RUNTIME_FAILED, UNKNOWN_BLOCK, Params, RpcError
 from gradients.localchain.scale.compact import encode_compact

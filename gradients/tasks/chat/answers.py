@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from gradients.domain.json import JsonObject
 from gradients.ml.dialogue import family_template
 from gradients.ml.text import ChatFormat
-from gradients.tasks.generation import generate_in
+from gradients.tasks.workers.generation import generate_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 def generate(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
-    """As gradients.tasks.generation does; a base without a template is asked as its family is."""
+    """As gradients.tasks.workers.generation does; a base without a template is asked as its family is."""
     return generate_in(_format, arguments, report)
 
 

@@ -15,14 +15,14 @@ from gradients.ml.dialogue import DialogueFormat, DialogueRow
 from gradients.ml.text import Example, read_rows_of
 from gradients.tasks.chat.spec import ChatParameters
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
-from gradients.tasks.measuring import Measured, Progress, measure_completions, measure_entrants, of_row_losses
+from gradients.tasks.workers.measuring import Measured, Progress, measure_completions, measure_entrants, of_row_losses
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
-    examples = read_examples(base, job.heldout_file, job.parameters)
+    examples = read_examples(base, job.held_out_file, job.parameters)
 
     def measured(entrant: Entrant, progress: Progress) -> Measured:
         return of_row_losses(measure_completions(base, examples, entrant, progress))

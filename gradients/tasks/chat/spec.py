@@ -8,10 +8,12 @@ from typing import NamedTuple, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from gradients.datasets.columns import LONGEST_FORMAT, cell, check_cells, check_columns, check_enough
+from gradients.datasets.rows import Cleaned, Numbered, Row, numbers
 from gradients.domain.dialogue import Shape
-from gradients.domain.evaluation import MetricName
+from gradients.domain.evaluation import Metric
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
+from gradients.tasks.base import TaskType
 from gradients.tasks.chat.template import frames_of
 from gradients.tasks.chat.turns import (
     CONTENT_KEYS,
@@ -24,8 +26,6 @@ from gradients.tasks.chat.turns import (
     dialogue,
     read_turns,
 )
-from gradients.tasks.columns import LONGEST_FORMAT, cell, check_cells, check_columns, check_enough
-from gradients.tasks.sources import numbers
 
 LONGEST_TEMPLATE = 20_000  # characters; the longest of published models has about 10,000
 
@@ -183,7 +183,7 @@ CHAT = TaskType(
     clean=clean,
     text=text,
     group=group,
-    metric=MetricName("assistant cross-entropy", "nats/token", 1, "lower"),
+    metric=Metric("assistant cross-entropy", "nats/token", 1, "lower"),
     measure="gradients.tasks.chat.metric:measure",
     train="gradients.tasks.chat.trainer:train",
     generate="gradients.tasks.chat.answers:generate",

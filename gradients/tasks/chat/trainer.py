@@ -10,7 +10,7 @@ from gradients.ml.objective import CompletionObjective
 from gradients.ml.training import TrainingSettings
 from gradients.tasks.chat.metric import read_examples
 from gradients.tasks.jobs import TrainJob
-from gradients.tasks.training import Trainable, completion_objective, language_model, run_job
+from gradients.tasks.workers.training import Trainable, completion_objective, language_model, run_job
 
 
 def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:

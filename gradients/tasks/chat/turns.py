@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, cast
 
 from pydantic import JsonValue
 
-from gradients.tasks.columns import LONGEST_CELL, cell
+from gradients.datasets.columns import LONGEST_CELL, cell
 
 Role = Literal["system", "user", "assistant"]
 # What data sets call the speakers, and the keys of a turn: ShareGPT's spelling and OpenAI's.

@@ -13,7 +13,7 @@ from gradients.ml.device import choose_device
 from gradients.ml.diffusion_lora import lora_applied
 from gradients.ml.images import picture, write_picture
 from gradients.ml.pipelines import ImageBase, load_image_base
-from gradients.tasks.generation import GenerateJob
+from gradients.tasks.workers.generation import GenerateJob
 
 _STEPS = 30
 

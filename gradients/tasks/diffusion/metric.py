@@ -23,7 +23,7 @@ from gradients.ml.images import Captioned, contact_sheet, picture, read_captione
 from gradients.ml.pipelines import ImageBase, load_image_base
 from gradients.tasks.diffusion.spec import DiffusionParameters
 from gradients.tasks.jobs import CONTACT_SHEET, Entrant, MeasureJob
-from gradients.tasks.measuring import Measured, Progress, blamed, measure_entrants
+from gradients.tasks.workers.measuring import Measured, Progress, blamed, measure_entrants
 
 _SHOWN = 8  # rows of the sheet
 
@@ -32,7 +32,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
     base = load_image_base(job.base_folder, choose_device())
-    rows = read_captioned(job.heldout_file)
+    rows = read_captioned(job.held_out_file)
     how = redrawing(base, DiffusionParameters.model_validate(job.parameters))
 
     def measured(entrant: Entrant, progress: Progress) -> Measured:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from gradients.domain.evaluation import MetricName
+from gradients.datasets.columns import cell, check_columns, check_enough
+from gradients.datasets.rows import Cleaned, Numbered, Row, SplitSizes, numbers
+from gradients.domain.evaluation import Metric
 from gradients.errors import DatasetInvalid, SetupError
-from gradients.tasks.base import Cleaned, Numbered, Row, SplitSizes, TaskType
-from gradients.tasks.columns import cell, check_columns, check_enough
-from gradients.tasks.sources import numbers
+from gradients.tasks.base import TaskType
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -125,15 +125,15 @@ def _check_number(images: int, *, most: int) -> None:
 def _decoded(rows: dict[int, Row], asked: DiffusionParameters) -> dict[int, Image.Image]:
     """The images by row number, in the task's resolution."""
     try:
-        from gradients.tasks import pictures
+        from gradients.datasets.images import NotAnImage, decoded, square
     except ImportError as error:
         raise SetupError("Images need the package pillow", fix="Install the extra 'image'") from error
     images, problems = {}, dict[int, str]()
     for number, row in rows.items():
         try:
-            image = pictures.decoded(_cells(row, asked.columns)[0])
-            images[number] = pictures.square(image, pixels=asked.resolution)
-        except pictures.NotAnImage as problem:
+            image = decoded(_cells(row, asked.columns)[0])
+            images[number] = square(image, pixels=asked.resolution)
+        except NotAnImage as problem:
             problems[number] = str(problem)
     if problems:
         first = next(iter(problems.values()))
@@ -145,7 +145,7 @@ def _decoded(rows: dict[int, Row], asked: DiffusionParameters) -> dict[int, Imag
 
 def _distinct(images: dict[int, Image.Image]) -> list[int]:
     """The rows whose images look like none before them."""
-    from gradients.tasks.pictures import distance
+    from gradients.datasets.images import distance
 
     kept: list[int] = []
     for number, image in images.items():
@@ -155,7 +155,7 @@ def _distinct(images: dict[int, Image.Image]) -> list[int]:
 
 
 def _normal_form(image: Image.Image, caption: str) -> dict[str, JsonValue]:
-    from gradients.tasks.pictures import as_row
+    from gradients.datasets.images import as_row
 
     return {"image": as_row(image), "caption": caption}
 
@@ -171,11 +171,11 @@ DIFFUSION = TaskType(
     schema=DiffusionParameters,
     clean=clean,
     text=text,
-    metric=MetricName("image-to-image error", "squared difference, 0..1", 1, "lower"),
+    metric=Metric("image-to-image error", "squared difference, 0..1", 1, "lower"),
     measure="gradients.tasks.diffusion.metric:measure",
     train="gradients.tasks.diffusion.trainer:train",
     generate="gradients.tasks.diffusion.drawing:generate",
     base_family="image",
     split_sizes=SplitSizes(fewest_rows=10, fewest_train=6, fewest_held_out=3, most_held_out=10, held_out_share=0.2),
-    row_bytes=24 * 1024**2,
+    row_characters=24 * 1024**2,
 )

@@ -19,7 +19,7 @@ from gradients.ml.pipelines import load_image_base
 from gradients.ml.training import TrainingSettings
 from gradients.tasks.diffusion.spec import DiffusionParameters
 from gradients.tasks.jobs import TrainJob
-from gradients.tasks.training import Trainable, run_job
+from gradients.tasks.workers.training import Trainable, run_job
 
 
 class DiffusionOptions(BaseModel):

@@ -28,14 +28,14 @@ from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, read_rows_of
 from gradients.tasks.dpo.spec import DpoParameters
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
-from gradients.tasks.measuring import Measured, Progress, blamed, measure_entrants
+from gradients.tasks.workers.measuring import Measured, Progress, blamed, measure_entrants
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
-    pairs = read_pairs(base, job.heldout_file, job.parameters)
+    pairs = read_pairs(base, job.held_out_file, job.parameters)
     reference = log_probabilities(base, pairs)
     beta = DpoParameters.model_validate(job.parameters).beta
 

@@ -15,7 +15,7 @@ from gradients.ml.training import TrainingSettings
 from gradients.tasks.dpo.metric import log_probabilities, read_pairs
 from gradients.tasks.dpo.spec import DpoParameters
 from gradients.tasks.jobs import TrainJob
-from gradients.tasks.training import Trainable, language_model, run_job
+from gradients.tasks.workers.training import Trainable, language_model, run_job
 
 
 class DpoOptions(BaseModel):

@@ -25,7 +25,7 @@ from gradients.tasks.grpo.rewards.catalogue import Judged, check_works, judge, w
 from gradients.tasks.grpo.rows import read_rows
 from gradients.tasks.grpo.spec import TRIED_ROWS, GrpoParameters, GrpoRow
 from gradients.tasks.jobs import Entrant, MeasureJob
-from gradients.tasks.measuring import Measured, Progress, blamed, measure_entrants
+from gradients.tasks.workers.measuring import Measured, Progress, blamed, measure_entrants
 
 
 class Answers(NamedTuple):
@@ -41,7 +41,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     asked = GrpoParameters.model_validate(job.parameters)
     base = load_base(job.base_folder, choose_device())
     reference = copied(base.model)
-    rows = read_rows(job.heldout_file)
+    rows = read_rows(job.held_out_file)
     prompts = prompt_tokens(base, rows, asked)
     settings = drawing(base, asked, samples=asked.samples)
 

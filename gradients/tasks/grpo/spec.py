@@ -8,18 +8,18 @@ from typing import Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
 
-from gradients.domain.evaluation import MetricName
+from gradients.datasets.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
+from gradients.datasets.rows import Cleaned, Numbered, Row, numbers
+from gradients.domain.evaluation import Metric
 from gradients.domain.json import canonical
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
-from gradients.tasks.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
+from gradients.tasks.base import TaskType
 from gradients.tasks.grpo.rewards.answers import ExactAnswer, NumericAnswer, last_number
 from gradients.tasks.grpo.rewards.asserts import expectations
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import AnyReward
 from gradients.tasks.grpo.rewards.patterns import LONGEST_SECONDS, RegularExpression
 from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_function
-from gradients.tasks.sources import numbers
 
 TRIED_ROWS = 5
 MOST_WRITTEN = 8192  # tokens of all answers to a prompt: some 3 million for a model
@@ -234,9 +234,9 @@ GRPO = TaskType(
     schema=GrpoParameters,
     clean=clean,
     text=text,
-    metric=MetricName("reward less KL", "reward, at most 1", 2, "higher"),
+    metric=Metric("reward less KL", "reward, at most 1", 2, "higher"),
     measure="gradients.tasks.grpo.metric:measure",
     train="gradients.tasks.grpo.trainer:train",
-    generate="gradients.tasks.generation:generate",
+    generate="gradients.tasks.workers.generation:generate",
     needs_sandbox=needs_sandbox,
 )

@@ -19,7 +19,7 @@ from gradients.tasks.grpo.rewards.catalogue import judge, weighted
 from gradients.tasks.grpo.rows import read_rows
 from gradients.tasks.grpo.spec import GrpoParameters, GrpoRow
 from gradients.tasks.jobs import TrainJob
-from gradients.tasks.training import Trainable, language_model, run_job
+from gradients.tasks.workers.training import Trainable, language_model, run_job
 
 
 class GrpoOptions(BaseModel):

@@ -8,9 +8,7 @@ from typing import Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from gradients.domain.evaluation import MetricName
-from gradients.tasks.base import Cleaned, Numbered, Row, TaskType
-from gradients.tasks.columns import (
+from gradients.datasets.columns import (
     LONGEST_FORMAT,
     PLACEHOLDER,
     cell,
@@ -19,6 +17,9 @@ from gradients.tasks.columns import (
     check_enough,
     check_format,
 )
+from gradients.datasets.rows import Cleaned, Numbered, Row
+from gradients.domain.evaluation import Metric
+from gradients.tasks.base import TaskType
 
 
 class Columns(BaseModel):
@@ -107,8 +108,8 @@ INSTRUCT = TaskType(
     clean=clean,
     text=text,
     group=group,
-    metric=MetricName("completion cross-entropy", "nats/token", 1, "lower"),
+    metric=Metric("completion cross-entropy", "nats/token", 1, "lower"),
     measure="gradients.tasks.instruct.metric:measure",
     train="gradients.tasks.instruct.trainer:train",
-    generate="gradients.tasks.generation:generate",
+    generate="gradients.tasks.workers.generation:generate",
 )

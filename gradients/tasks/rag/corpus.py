@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from gradients.datasets.columns import cell, check_cells, check_columns, check_enough
+from gradients.datasets.near_duplicates import normalised
+from gradients.datasets.rows import Row, numbers
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import Row
-from gradients.tasks.columns import cell, check_cells, check_columns, check_enough
-from gradients.tasks.near_duplicates import normalised
-from gradients.tasks.rag.spec import RagParameters
-from gradients.tasks.sources import numbers
+from gradients.tasks.rag.parameters import RagParameters
 
 MOST_PASSAGES = 200_000  # each question is compared with every one
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")  # noqa: RUF001 (ends of sentences in Chinese and Japanese)

@@ -22,9 +22,9 @@ from gradients.ml.sampling import Sampling, answer
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, Example, PromptRow, read_rows_of
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
-from gradients.tasks.measuring import Measured, Progress, check_losses, measure_entrants, of_row_losses
 from gradients.tasks.rag.answers import exact_match, f1
-from gradients.tasks.rag.spec import RagParameters
+from gradients.tasks.rag.parameters import RagParameters
+from gradients.tasks.workers.measuring import Measured, Progress, check_losses, measure_entrants, of_row_losses
 
 MOST_WRITTEN = 48
 MOST_NEW_TOKENS = 128
@@ -49,7 +49,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     job = MeasureJob.model_validate(arguments)
     parameters = RagParameters.model_validate(job.parameters)
     base = load_base(job.base_folder, choose_device())
-    rows = read_rows_of(RagRow, job.heldout_file)
+    rows = read_rows_of(RagRow, job.held_out_file)
     examples = ChatFormat(base.tokenizer).encode(rows, max_tokens=row_tokens(base, job.parameters))
     drawn = sorted(random.Random(job.seed).sample(range(len(rows)), min(MOST_WRITTEN, len(rows))))
 

@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from gradients.datasets.columns import PLACEHOLDER
+from gradients.datasets.near_duplicates import normalised
+from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row, numbers
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import Cleaned, Numbered, ReadSource, Row
-from gradients.tasks.columns import PLACEHOLDER
-from gradients.tasks.near_duplicates import normalised
 from gradients.tasks.rag.corpus import Corpus, Passage, read_corpus
+from gradients.tasks.rag.parameters import RagParameters
 from gradients.tasks.rag.retrieval import best_first, bm25_scores, embedding_scores, shipped_encoder
-from gradients.tasks.rag.spec import RagParameters
-from gradients.tasks.sources import numbers
 
 if TYPE_CHECKING:
     from gradients.tasks.rag.retrieval import Scores

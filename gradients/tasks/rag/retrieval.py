@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import gradients
 from gradients.config import environment_without
+from gradients.datasets.near_duplicates import TEMPLATE_ROWS, normalised
 from gradients.errors import JobFailed, SetupError
-from gradients.tasks.near_duplicates import TEMPLATE_ROWS, normalised
 
 if TYPE_CHECKING:
     import numpy as np

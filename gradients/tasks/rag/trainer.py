@@ -11,7 +11,7 @@ from gradients.ml.text import ChatFormat, read_rows
 from gradients.ml.training import TrainingSettings
 from gradients.tasks.jobs import TrainJob
 from gradients.tasks.rag.metric import row_tokens
-from gradients.tasks.training import Trainable, completion_objective, language_model, run_job
+from gradients.tasks.workers.training import Trainable, completion_objective, language_model, run_job
 
 
 def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:

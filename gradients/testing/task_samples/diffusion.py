@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from pydantic import JsonValue
 
-from gradients.repo.bases import SHIPPED
+from gradients.bases.bases import SHIPPED
 from gradients.testing.task_samples import SourceRow, TaskSample
 
 PIXELS = 32

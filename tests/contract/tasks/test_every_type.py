@@ -12,13 +12,14 @@ from typing import cast
 
 import pytest
 
+from gradients.datasets.near_duplicates import normalised
+from gradients.datasets.rows import Row
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskRequest
 from gradients.errors import DatasetInvalid
 from gradients.execution.functions import resolve
-from gradients.tasks.base import Row, TaskType
+from gradients.tasks.base import TaskType
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters, TrainingPlan, TrainJob
-from gradients.tasks.near_duplicates import normalised
 from gradients.tasks.preparation import PreparedData, prepare
 from gradients.tasks.registry import TYPES, task_type, validate_request
 from gradients.testing.task_samples import SourceRow, TaskSample, sample_of
@@ -45,11 +46,11 @@ class Prepared:
         return _wish(self.kind, self.sample, file)
 
     def measure(
-        self, entrants: Mapping[str, Path | None], *, results: Path, heldout_file: Path | None = None
+        self, entrants: Mapping[str, Path | None], *, results: Path, held_out_file: Path | None = None
     ) -> dict[str, EntrantResult]:
         job = MeasureJob(
             base_folder=self.base,
-            heldout_file=heldout_file or self.data.heldout_file,
+            held_out_file=held_out_file or self.data.held_out_file,
             parameters=cast(Parameters, self.request.parameters),
             entrants=tuple(Entrant(id=name, folder=folder) for name, folder in entrants.items()),
             results_folder=results,
@@ -131,8 +132,8 @@ def test_a_row_that_is_there_again_exactly_or_nearly_is_counted_and_stands_on_on
     assert _repeated(data) == _repeated(prepared.data) + 2
     same = {prepared.kind.text(_normal_form(prepared, row)) for row in (sample.rows[0], sample.near)}
     assert len(same) == 2
-    train, heldout = (_texts(prepared, file) for file in (data.train_file, data.heldout_file))
-    assert len(same & train) + len(same & heldout) == 1
+    train, held_out = (_texts(prepared, file) for file in (data.train_file, data.held_out_file))
+    assert len(same & train) + len(same & held_out) == 1
 
 
 def test_rows_that_belong_together_stand_on_one_side_whatever_the_salt(prepared: Prepared) -> None:
@@ -144,16 +145,16 @@ def test_rows_that_belong_together_stand_on_one_side_whatever_the_salt(prepared:
     name = normalised(group(_normal_form(prepared, beside)))
     for salt in (b"one", b"two", b"three"):
         data = _prepare(prepared, wish, salt=salt)
-        files = (data.train_file.read_text(encoding="utf-8"), data.heldout_file.read_text(encoding="utf-8"))
+        files = (data.train_file.read_text(encoding="utf-8"), data.held_out_file.read_text(encoding="utf-8"))
         counts = [sum(normalised(group(json.loads(line))) == name for line in file.splitlines()) for file in files]
         assert sorted(counts) == [0, 2]
 
 
 def test_no_held_out_row_is_trained_on(prepared: Prepared) -> None:
-    train, heldout = (_texts(prepared, file) for file in (prepared.data.train_file, prepared.data.heldout_file))
+    train, held_out = (_texts(prepared, file) for file in (prepared.data.train_file, prepared.data.held_out_file))
     assert train
-    assert heldout
-    assert not train & heldout
+    assert held_out
+    assert not train & held_out
 
 
 def test_training_improves_the_metric(prepared: Prepared, tmp_path: Path) -> None:
@@ -169,18 +170,18 @@ def test_neither_order_nor_company_nor_a_failure_changes_a_score(prepared: Prepa
     together = prepared.measure(entrants, results=tmp_path / "together")
     assert together["broken"].value is None
     assert together["broken"].failure_blame == "miner"
-    assert together["ours"].losses == together["twin"].losses == alone["ours"].losses
+    assert together["ours"].per_row == together["twin"].per_row == alone["ours"].per_row
     assert together["ours"].value == together["twin"].value == alone["ours"].value
     assert together["ours"].extras == together["twin"].extras == alone["ours"].extras
     assert together["base"].value is not None
 
 
 def test_a_rows_score_depends_on_no_other_row(prepared: Prepared, tmp_path: Path) -> None:
-    lines = prepared.data.heldout_file.read_bytes().splitlines(keepends=True)
+    lines = prepared.data.held_out_file.read_bytes().splitlines(keepends=True)
     half = tmp_path / "half.jsonl"
     half.write_bytes(b"".join(lines[: len(lines) // 2]))
-    whole = prepared.measure({"ours": prepared.trained}, results=tmp_path / "whole")["ours"].losses
-    part = prepared.measure({"ours": prepared.trained}, results=tmp_path / "part", heldout_file=half)["ours"].losses
+    whole = prepared.measure({"ours": prepared.trained}, results=tmp_path / "whole")["ours"].per_row
+    part = prepared.measure({"ours": prepared.trained}, results=tmp_path / "part", held_out_file=half)["ours"].per_row
     assert part == pytest.approx(whole[: len(part)], abs=1e-6)
 
 

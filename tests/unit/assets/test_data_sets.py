@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-DATA = Path(__file__).parents[3] / "gradients/localnet/assets/data"
+DATA = Path(__file__).parents[3] / "gradients/assets/data"
 FOLDERS = sorted(path for path in DATA.iterdir() if path.is_dir())
 MAX_BYTES = {"wordnet-definitions": 1_500_000}
 

@@ -11,24 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from gradients.cli import SUBCOMMANDS
+from gradients.cli.main import SUBCOMMANDS
 from gradients.tasks.registry import TYPES
 
 HEAVY = ("torch", "transformers", "diffusers", "datasets", "peft", "trl", "accelerate")
 CONTROL_PLANE = (
     *(target.partition(":")[0] for target in TYPES.values()),  # these are imported when they are needed first
     "gradients.tasks.preparation",
-    "gradients.tasks.near_duplicates",
+    "gradients.datasets.near_duplicates",
     "gradients.tasks.rag.retrieval",
-    "gradients.repo.bases",
+    "gradients.bases.bases",
     "gradients.execution.process",
-    "gradients.cli",
-    "gradients.localnet.cli",
-    "gradients.localchain.cli",
-    "gradients.registration",
-    "gradients.client.cli",
+    "gradients.cli.main",
+    "gradients.cli.localnet",
+    "gradients.cli.localchain",
+    "gradients.cli.register",
+    "gradients.cli.task",
     "gradients.client.chat",
-    "gradients.doctor",
+    "gradients.cli.doctor",
     "validator.cli",
     "validator.daemon",
     "validator.wiring",
@@ -133,7 +133,7 @@ def test_the_control_plane_runs_without_torch(module: str) -> None:
 
 def test_help_imports_no_subcommand() -> None:
     script = (
-        "import sys, gradients.cli as c\n"
+        "import sys, gradients.cli.main as c\n"
         "try: c.build(['--help'])(args=['--help'], prog_name='gradients')\n"
         "except SystemExit: pass\n"
         "print([name for name in ('bittensor', 'fastapi', 'pydantic', 'rich', 'httpx', 'numpy') if name in sys.modules])"
@@ -148,7 +148,7 @@ def test_help_imports_no_subcommand() -> None:
 )
 def test_a_command_without_its_extra_names_the_extra(command: str, absent: str, tmp_path: Path) -> None:
     """None in sys.modules is how Python says that a module cannot be imported."""
-    script = f"import sys; sys.modules[{absent!r}] = None; from gradients.cli import main; main()"
+    script = f"import sys; sys.modules[{absent!r}] = None; from gradients.cli.main import main; main()"
     run = subprocess.run(
         [sys.executable, "-c", script, command],
         env=os.environ | {"HOME": str(tmp_path)},

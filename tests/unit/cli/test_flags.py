@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from gradients.domain.json import Json
-from gradients.flags import (
+from gradients.cli.flags import (
     AxonPort,
     ExternalIp,
     ExternalPort,
@@ -17,6 +16,7 @@ from gradients.flags import (
     WalletPath,
     settings_of,
 )
+from gradients.domain.json import Json
 
 app = typer.Typer()
 

@@ -9,9 +9,10 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from gradients.client.folders import as_file
+from gradients.datasets.reading import read_rows
+from gradients.datasets.rows import Row
+from gradients.datasets.sources import FileSource
 from gradients.errors import DatasetInvalid, SetupError
-from gradients.tasks.base import Row
-from gradients.tasks.sources import FileSource, read_rows
 
 ROWS = [{"prompt": f"How much is {n}?", "answer": n, "tags": ["a", str(n)], "ratio": n / 3} for n in range(100)]
 PNG = b"\x89PNG of "

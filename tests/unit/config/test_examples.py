@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic_settings import BaseSettings
 
+from gradients.cli.settings_example import example
 from gradients.config import DaemonSettings, shipped_configs
-from gradients.example import example
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
 from validator.settings import ValidatorSettings
@@ -32,7 +32,7 @@ def test_every_file_is_read_by_whom_it_is_for(file: Path) -> None:
 def test_an_example_is_what_the_settings_say_of_themselves(name: str) -> None:
     shipped = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     target = f"{EXAMPLES[name].__module__}:{EXAMPLES[name].__name__}"
-    assert shipped == example(EXAMPLES[name], command=name), f"run python -m gradients.example {target}"
+    assert shipped == example(EXAMPLES[name], command=name), f"run python -m gradients.cli.settings_example {target}"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

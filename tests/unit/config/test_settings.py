@@ -12,9 +12,9 @@ from types import MappingProxyType
 
 import pytest
 
+from gradients.cli.flags import settings_of
 from gradients.config import BT_VARIABLES, CustomerSettings
 from gradients.errors import SetupError
-from gradients.flags import settings_of
 from miner.settings import MinerSettings
 from validator.settings import ValidatorSettings
 

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradients.localchain.answers import table
+from gradients.localchain.catalogue import SPEC_NAME, TRANSACTION_VERSION, Runtime
 from gradients.localchain.hashing import storage_key, xxhash64
 from gradients.localchain.keys import address, public_key
 from gradients.localchain.pallets import storage, subtensor
-from gradients.localchain.pallets.catalogue import SPEC_NAME, TRANSACTION_VERSION, Runtime
 from gradients.localchain.pallets.declare import Storage
 from gradients.localchain.pallets.subtensor_types import AxonInfo, CommitmentInfo, Registration
 from gradients.localchain.scale.choices import Choice

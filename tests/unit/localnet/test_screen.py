@@ -17,7 +17,7 @@ TRAINING: JsonObject = {
     "state": "assigned",
     "base": "nano-lm",
     "failure": None,
-    "data": {"train_rows": 90, "heldout_rows": 10},
+    "data": {"train_rows": 90, "held_out_rows": 10},
     "blocks": {"deadline": 84},
     "metric": {"name": "loss", "unit": "nats"},
     "better": "lower",

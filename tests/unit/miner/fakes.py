@@ -201,7 +201,7 @@ def start(task_id: str = TASK, *, base_digest: str = BASE_DIGEST, **changes: obj
         "offer": offer(task_id, base_digest=base_digest),
         "parameters": {},
         "train": BlobName(sha256=hashlib.sha256(ROWS).hexdigest(), size_bytes=len(ROWS)),
-        "heldout_commitment": "c" * 64,
+        "held_out_commitment": "c" * 64,
         "started_at_block": 10,
         "deadline_block": 110,
         "reveal_until_block": 160,

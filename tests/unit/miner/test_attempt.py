@@ -16,12 +16,12 @@ from gradients.axon.auth import MetagraphPolicy, Nonces
 from gradients.axon.client import AxonClient
 from gradients.axon.serve import serving
 from gradients.axon.server import file_response, signed_app
+from gradients.bases.bases import BaseModels
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import open_wallet
 from gradients.domain.commitment import payload
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable, DiskFull, JobFailed
-from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import parse_manifest
 from miner.attempt import Attempts
 from miner.journal import Journal, Record, openings

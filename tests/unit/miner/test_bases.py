@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from gradients.bases.bases import BaseModels
 from gradients.errors import ModelUnknown, OutsideError
-from gradients.repo.bases import BaseModels
 from gradients.testing.loopback_hub import loopback_hub
 from gradients.testing.loopback_site import Page, Request, Site, loopback_site
 from miner.bases import MOST_FETCHES, KnownBases

@@ -12,13 +12,13 @@ import pytest
 from gradients.axon.auth import MetagraphPolicy
 from gradients.axon.client import AxonClient
 from gradients.axon.server import signed_app
+from gradients.bases.bases import BaseModels
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import open_wallet
 from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainUnreachable, SetupError
-from gradients.repo.bases import BaseModels
 from miner.attempt import Attempts
 from miner.daemon import Daemon
 from miner.journal import Journal, Record

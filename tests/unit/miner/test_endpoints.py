@@ -16,12 +16,12 @@ from gradients.axon.client import AxonClient, Peer
 from gradients.axon.messages import OfferAnswer, Reveal, Start, StartAnswer, Status
 from gradients.axon.serve import serving
 from gradients.axon.server import signed_app
+from gradients.bases.bases import BaseModels
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import open_wallet
 from gradients.domain.commitment import Opening, ProofStep, opens, payload
 from gradients.domain.task import Hotkey
 from gradients.errors import PeerRefused
-from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import TrainingSummary, describe_folder, parse_manifest
 from miner.attempt import REPO
 from miner.bases import KnownBases

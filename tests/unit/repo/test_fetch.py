@@ -239,5 +239,5 @@ def test_a_repo_that_finds_no_room_is_not_begun_and_is_ours_to_solve(store: Cont
     with pytest.raises(DiskFull) as caught:
         asyncio.run(fetch_repo(source, manifest_of(FILES, announced=huge), store))
 
-    assert caught.value.blame is Blame.VALIDATOR
+    assert caught.value.blame is Blame.OPERATOR
     assert source.asked == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gradients.errors import Blame, ValidatorError
+from gradients.errors import Blame, OperatorError
 from gradients.repo.fetch import fetch_repo
 from gradients.repo.manifest import Manifest
 from gradients.repo.materialise import materialise
@@ -82,10 +82,10 @@ def test_bytes_that_changed_in_the_store_reach_no_worker(
     blob.chmod(0o644)
     blob.write_bytes(b"WEIGHTS")
 
-    with pytest.raises(ValidatorError) as caught:
+    with pytest.raises(OperatorError) as caught:
         materialise(store, manifest, tmp_path / "another")
 
-    assert (caught.value.code, caught.value.blame) == ("blob_corrupted", Blame.VALIDATOR)
+    assert (caught.value.code, caught.value.blame) == ("blob_corrupted", Blame.OPERATOR)
     assert not (tmp_path / "another").exists()
 
 
@@ -95,7 +95,7 @@ def test_after_bytes_had_changed_they_are_fetched_again(
     blob = store.path(manifest.files["model.safetensors"].sha256)
     blob.chmod(0o644)
     blob.write_bytes(b"WEIGHTS")
-    with pytest.raises(ValidatorError):
+    with pytest.raises(OperatorError):
         materialise(store, manifest, tmp_path / "repo")
     source = Source(FILES)
 

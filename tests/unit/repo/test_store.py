@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gradients.errors import DiskFull, SubmissionRejected, ValidatorError
+from gradients.errors import DiskFull, OperatorError, SubmissionRejected
 from gradients.repo.store import STALE_PART_SECONDS, ContentStore
 from gradients.testing.repo_sources import sha256_of
 
@@ -72,7 +72,7 @@ def test_content_that_has_changed_is_found_dropped_and_ours(store: ContentStore,
     path.chmod(0o644)
     path.write_bytes(b"W" + CONTENT[1:])
 
-    with pytest.raises(ValidatorError) as caught:
+    with pytest.raises(OperatorError) as caught:
         store.check(DIGEST)
 
     assert caught.value.code == "blob_corrupted"
@@ -80,7 +80,7 @@ def test_content_that_has_changed_is_found_dropped_and_ours(store: ContentStore,
 
 
 def test_content_that_is_missing_is_ours(store: ContentStore) -> None:
-    with pytest.raises(ValidatorError) as caught:
+    with pytest.raises(OperatorError) as caught:
         store.check(DIGEST)
 
     assert caught.value.code == "blob_missing"
@@ -119,7 +119,7 @@ def test_a_folder_where_files_should_go_is_our_problem(store: ContentStore, file
     store.root.mkdir()
     (store.root / "sha256").write_text("in the way")
 
-    with pytest.raises(ValidatorError):
+    with pytest.raises(OperatorError):
         store.add_file(file)
 
 
@@ -144,7 +144,7 @@ except GradientsError as error:
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written(store: ContentStore, file: Path) -> None:
-    assert run(SMALL_FILES_ONLY, store.root, file) == "validator disk_full"
+    assert run(SMALL_FILES_ONLY, store.root, file) == "operator disk_full"
 
     assert everything(store) == []
     assert store.add_file(file) == DIGEST
@@ -168,7 +168,7 @@ except GradientsError as error:
 
 
 def test_a_disk_that_fills_up_while_fetching_is_ours_to_solve(store: ContentStore, file: Path) -> None:
-    assert run(FETCH_ONTO_A_FULL_DISK, store.root, file) == "validator disk_full"
+    assert run(FETCH_ONTO_A_FULL_DISK, store.root, file) == "operator disk_full"
 
     assert not store.has(DIGEST)
     (part,) = store.root.glob("sha256/*/*.part")

@@ -67,7 +67,7 @@ def test_the_base_handed_in_again_is_no_fine_tune() -> None:
     assert _place(_measured("idle", BASE_VALUE))["idle"].points == 0.0  # nobody delivered: nobody loses
 
 
-@pytest.mark.parametrize("blame", [Blame.VALIDATOR, Blame.OUTSIDE, Blame.CUSTOMER])
+@pytest.mark.parametrize("blame", [Blame.OPERATOR, Blame.OUTSIDE, Blame.CUSTOMER])
 def test_a_failure_that_is_not_the_miners_costs_nothing(blame: Blame) -> None:
     assert _place(_failed("unlucky", blame), _measured("other", 3.0))["unlucky"].points == 0.0
 

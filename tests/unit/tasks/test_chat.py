@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
+from gradients.datasets.rows import Cleaned, Row
 from gradients.domain.dialogue import BEGIN_OF_TEXT, END_OF_TEXT, Shape
 from gradients.errors import DatasetInvalid, TaskInvalid
-from gradients.tasks.base import Cleaned, Row
 from gradients.tasks.chat.spec import CHAT, ChatParameters, clean, text
 from gradients.tasks.chat.template import frames_of
 from gradients.tasks.chat.turns import Turn, dialogue

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 from pydantic import JsonValue, ValidationError
 
+from gradients.datasets.images import decoded
+from gradients.datasets.rows import Cleaned
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import Cleaned
 from gradients.tasks.diffusion.spec import DIFFUSION, DiffusionParameters, clean, text
-from gradients.tasks.pictures import decoded
 
 SIZE = 32
-ASSETS = Path(__file__).parents[3] / "gradients/localnet/assets/data"
+ASSETS = Path(__file__).parents[3] / "gradients/assets/data"
 
 
 def encoded(image: Image.Image, *, format: str = "PNG", **settings: object) -> str:  # noqa: A002 (PIL's own name)

@@ -7,11 +7,11 @@ import itertools
 import pytest
 from pydantic import JsonValue, ValidationError
 
+from gradients.datasets.columns import LONGEST_FORMAT
+from gradients.datasets.rows import Row
+from gradients.datasets.splits import split
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import Row
-from gradients.tasks.columns import LONGEST_FORMAT
 from gradients.tasks.dpo.spec import DPO, DpoParameters, clean, group, text
-from gradients.tasks.splits import split
 
 
 def _parameters(**given: JsonValue) -> DpoParameters:
@@ -114,9 +114,9 @@ def _ranked(prompts: int) -> list[Row]:
 def test_a_held_out_prompt_is_in_no_train_pair_and_no_pair_is_lost() -> None:
     """Of 60 prompts with six pairs each a tenth is held out: six whole prompts."""
     sides = split(clean(_ranked(60), _parameters()).rows, text=text, group=group, salt=b"s" * 32)
-    train, heldout = ({str(row.row["prompt"]) for row in side} for side in (sides.train, sides.heldout))
-    assert not train & heldout
-    assert (len(heldout), len(sides.heldout), len(sides.train)) == (6, 36, 324)
+    train, held_out = ({str(row.row["prompt"]) for row in side} for side in (sides.train, sides.held_out))
+    assert not train & held_out
+    assert (len(held_out), len(sides.held_out), len(sides.train)) == (6, 36, 324)
     assert sum(sides.removed.values()) == 0
 
 

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from gradients.datasets.rows import Row
 from gradients.domain.task import Hotkey
 from gradients.errors import Blame, DatasetInvalid, TaskInvalid
 from gradients.scoring.placing import Entry, place
 from gradients.scoring.rules import SCHEDULE
 from gradients.tasks import registry
-from gradients.tasks.base import Row
 from gradients.tasks.grpo.rewards.asserts import Expectation, expectations, holds
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import AnyReward, check_works, judge, weighted

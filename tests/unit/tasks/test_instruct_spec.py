@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
+from gradients.datasets.columns import LONGEST_CELL, LONGEST_FORMAT
+from gradients.datasets.rows import Row
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import Row
-from gradients.tasks.columns import LONGEST_CELL, LONGEST_FORMAT
 from gradients.tasks.instruct.spec import INSTRUCT, InstructParameters, clean, text
 
 

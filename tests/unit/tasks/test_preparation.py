@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from gradients.datasets.access import Access, SynthesisEndpoint
+from gradients.datasets.sources import Limits
 from gradients.domain.task import TaskRequest
 from gradients.errors import DatasetInvalid, TaskInvalid
-from gradients.tasks.access import Access, Writer
 from gradients.tasks.instruct.spec import INSTRUCT
-from gradients.tasks.preparation import PreparedData, heldout_commitment, prepare
+from gradients.tasks.preparation import PreparedData, held_out_commitment, prepare
 from gradients.tasks.registry import validate_request
-from gradients.tasks.sources import Limits
 from gradients.testing.loopback_site import Page, loopback_site, pages
 
 SALT = bytes(range(32))
@@ -48,11 +48,11 @@ def _rows(file: Path) -> list[dict[str, str]]:
 def test_every_row_comes_out_once_in_its_normal_form(request_of_rows: TaskRequest, tmp_path: Path) -> None:
     made = _prepare(request_of_rows, tmp_path / "prepared")
     expected = {json.loads(line)["q"]: json.loads(line)["a"] for line in LINES}
-    both = _rows(made.train_file) + _rows(made.heldout_file)
+    both = _rows(made.train_file) + _rows(made.held_out_file)
     assert {row["prompt"]: row["completion"] for row in both} == expected
     assert len(both) == 100
-    assert (made.train_rows, made.heldout_rows) == (84, 16)
-    assert (len(_rows(made.train_file)), len(_rows(made.heldout_file))) == (84, 16)
+    assert (made.train_rows, made.held_out_rows) == (84, 16)
+    assert (len(_rows(made.train_file)), len(_rows(made.held_out_file))) == (84, 16)
 
 
 def test_what_was_left_out_is_counted_by_reason(request_of_rows: TaskRequest, tmp_path: Path) -> None:
@@ -69,12 +69,16 @@ def test_rows_that_were_made_up_are_held_out_last_and_counted(request_of_rows: T
     said = json.dumps({"choices": [{"message": {"content": json.dumps(written)}}]}).encode()
     with loopback_site(lambda _: Page([said])) as site:
         made = prepare(
-            INSTRUCT, request_of_rows, salt=SALT, folder=tmp_path / "more", writer=Writer(site.url, "model", rows=5)
+            INSTRUCT,
+            request_of_rows,
+            salt=SALT,
+            folder=tmp_path / "more",
+            endpoint=SynthesisEndpoint(site.url, "model", rows=5),
         )
     without = _prepare(request_of_rows, tmp_path / "prepared")
     assert made.train == without.train
-    assert (made.heldout_rows, made.made_up_rows, without.made_up_rows) == (19, 3, 0)
-    assert [row["prompt"] for row in _rows(made.heldout_file)[16:]] == [row["q"] for row in fresh]
+    assert (made.held_out_rows, made.made_up_rows, without.made_up_rows) == (19, 3, 0)
+    assert [row["prompt"] for row in _rows(made.held_out_file)[16:]] == [row["q"] for row in fresh]
     assert dict(made.removed) == {
         "empty": 1,
         "repeated": 1,
@@ -83,8 +87,8 @@ def test_rows_that_were_made_up_are_held_out_last_and_counted(request_of_rows: T
         "made up, near another row": 1,
     }
     shown = json.loads(site.requests[0].body)["messages"][1]["content"].splitlines()
-    heldout = {row["prompt"] for row in _rows(without.heldout_file)}
-    assert not heldout & {json.loads(line)["q"] for line in shown}
+    held_out = {row["prompt"] for row in _rows(without.held_out_file)}
+    assert not held_out & {json.loads(line)["q"] for line in shown}
 
 
 def test_rows_of_a_private_address_are_for_local_networks(request_of_rows: TaskRequest, tmp_path: Path) -> None:
@@ -98,24 +102,28 @@ def test_rows_of_a_private_address_are_for_local_networks(request_of_rows: TaskR
 
 def test_the_digests_are_those_of_the_files(request_of_rows: TaskRequest, tmp_path: Path) -> None:
     made = _prepare(request_of_rows, tmp_path / "prepared")
-    for file, blob in ((made.train_file, made.train), (made.heldout_file, made.heldout)):
+    for file, blob in ((made.train_file, made.train), (made.held_out_file, made.held_out)):
         assert blob.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
         assert blob.size_bytes == file.stat().st_size
-    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["heldout.jsonl", "train.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["held_out.jsonl", "train.jsonl"]
 
 
 def test_the_same_request_and_salt_leave_the_same_bytes(request_of_rows: TaskRequest, tmp_path: Path) -> None:
     once, again = (_prepare(request_of_rows, tmp_path / name) for name in ("once", "again"))
-    assert (once.train, once.heldout, once.heldout_commitment) == (again.train, again.heldout, again.heldout_commitment)
+    assert (once.train, once.held_out, once.held_out_commitment) == (
+        again.train,
+        again.held_out,
+        again.held_out_commitment,
+    )
     other = _prepare(request_of_rows, tmp_path / "other", salt=b"x" * 32)
-    assert other.heldout != once.heldout
+    assert other.held_out != once.held_out
 
 
 def test_the_commitment_binds_salt_and_held_out_rows(request_of_rows: TaskRequest, tmp_path: Path) -> None:
     made = _prepare(request_of_rows, tmp_path / "prepared")
-    expected = hashlib.sha256(SALT + hashlib.sha256(made.heldout_file.read_bytes()).digest()).hexdigest()
-    assert made.heldout_commitment == expected
-    assert heldout_commitment(b"x" * 32, made.heldout.sha256) != expected
+    expected = hashlib.sha256(SALT + hashlib.sha256(made.held_out_file.read_bytes()).digest()).hexdigest()
+    assert made.held_out_commitment == expected
+    assert held_out_commitment(b"x" * 32, made.held_out.sha256) != expected
 
 
 def test_limits_reach_the_source(request_of_rows: TaskRequest, tmp_path: Path) -> None:

@@ -11,16 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue, ValidationError
 
+from gradients.datasets.columns import LONGEST_FORMAT
+from gradients.datasets.rows import Numbered, ReadSource, Row
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import DatasetInvalid, TaskInvalid
-from gradients.tasks.base import Numbered, ReadSource, Row
-from gradients.tasks.columns import LONGEST_FORMAT
 from gradients.tasks.rag.answers import exact_match, f1
 from gradients.tasks.rag.corpus import read_corpus, sentences
+from gradients.tasks.rag.parameters import RagParameters
 from gradients.tasks.rag.prompts import with_passages
 from gradients.tasks.rag.retrieval import best_first, bm25_scores
-from gradients.tasks.rag.spec import RAG, RagParameters, clean, text
-from gradients.tasks.registry import told_parameters, validate_request, with_sources
+from gradients.tasks.rag.spec import RAG, clean, text
+from gradients.tasks.registry import public_parameters, validate_request, with_sources
 
 SALT = b"salt"
 WISH: JsonObject = {"type": "rag", "base": "nano-lm", "dataset": "rows.jsonl", "hours": 1}
@@ -315,7 +316,7 @@ def test_a_type_without_sources_of_its_own_keeps_its_parameters(kind: Json) -> N
 
 def test_miners_are_not_told_where_the_corpus_lies() -> None:
     request = validate_request({**WISH, "parameters": {"corpus": "/srv/c.jsonl"}})
-    told = told_parameters(request)
+    told = public_parameters(request)
     assert "/srv" not in json.dumps(told)
     assert {**told, "corpus": None} == {**request.parameters, "corpus": None}
     assert RAG.schema.model_validate(told)  # a miner's worker can still read them

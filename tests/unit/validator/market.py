@@ -20,13 +20,13 @@ from gradients.axon.auth import MetagraphPolicy
 from gradients.axon.messages import Offer, OfferAnswer, Reveal, Start, StartAnswer, Status
 from gradients.axon.serve import serving
 from gradients.axon.server import file_response, requires_caller, signed_app
+from gradients.bases.bases import BaseModels
 from gradients.chain.view import ChainView
 from gradients.clock import Clock
 from gradients.domain.commitment import Opening, payload
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, Task, TaskId, TaskRequest, TaskState, Window
 from gradients.errors import PeerRefused
-from gradients.repo.bases import BaseModels
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.testing.axons import keypair_of, warm_nonces
 from gradients.testing.fake_chain import FakeChain, FakeGateway
@@ -41,10 +41,10 @@ PREPARED = Prepared(
     base_digest="b" * 64,
     base_parameters=1_500_000,
     train=Blob("c" * 64, 10),
-    heldout=Blob("d" * 64, 5),
+    held_out=Blob("d" * 64, 5),
     train_rows=90,
-    heldout_rows=10,
-    heldout_commitment="e" * 64,
+    held_out_rows=10,
+    held_out_commitment="e" * 64,
     removed=(),
 )
 WINDOW = Window(started_at_block=10, deadline_block=20, reveal_until_block=30)

@@ -35,7 +35,7 @@ def store(tmp_path: Path, ledger: Ledger) -> ContentStore:
         file = tmp_path / "file"
         file.write_bytes(content)
         store.add_file(file)
-    opened(ledger, prepared=replace(PREPARED, train=_blob(TRAIN), heldout=_blob(HELD_OUT)))
+    opened(ledger, prepared=replace(PREPARED, train=_blob(TRAIN), held_out=_blob(HELD_OUT)))
     return store
 
 

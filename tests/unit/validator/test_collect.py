@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from gradients.axon.client import AxonClient
+from gradients.bases.bases import BaseModels
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import TaskId, TaskState
 from gradients.errors import DiskFull
-from gradients.repo.bases import BaseModels
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import (
@@ -221,7 +221,7 @@ def test_a_validator_that_was_away_at_the_end_of_the_reveal_takes_what_it_gets_a
 
     asyncio.run(scenario())
     assert market.states()[here.hotkey] is SubmissionState.COLLECTED
-    assert failures(market.ledger) == {gone.hotkey: ("validator", "not_revealed")}
+    assert failures(market.ledger) == {gone.hotkey: ("operator", "not_revealed")}
 
 
 def test_a_miner_that_never_shows_anything_does_not_hold_up_another_task(market: Market) -> None:
@@ -287,8 +287,8 @@ def test_a_commitment_that_the_node_has_forgotten_costs_the_miner_nothing(market
     asyncio.run(scenario())
     assert market.states()[steady.hotkey] is SubmissionState.COLLECTED
     assert failures(market.ledger) == {
-        busy.hotkey: ("validator", "commitment_unknown"),
-        late.hotkey: ("validator", "commitment_unknown"),
+        busy.hotkey: ("operator", "commitment_unknown"),
+        late.hotkey: ("operator", "commitment_unknown"),
         idle.hotkey: ("miner", "commitment_missing"),
     }
 

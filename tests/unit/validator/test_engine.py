@@ -265,7 +265,7 @@ def test_a_step_that_keeps_killing_its_validator_ends_at_the_limit(ledger: Ledge
     task = found(ledger)
     assert (stage.claims, task.state) == ([], TaskState.FAILED)
     assert task.failure is not None
-    assert task.failure.blame is Blame.VALIDATOR
+    assert task.failure.blame is Blame.OPERATOR
 
 
 def test_a_customers_failure_ends_the_task_at_once_with_the_reason(ledger: Ledger, clock: HandClock) -> None:

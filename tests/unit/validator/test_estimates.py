@@ -12,11 +12,11 @@ from typing import cast
 
 import pytest
 
+from gradients.datasets.access import Access
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown, TaskInvalid
 from gradients.execution.job import Job, Report
-from gradients.tasks.access import Access
-from gradients.tasks.throughput_job import MEASURE, ThroughputJob
+from gradients.tasks.jobs import MEASURE_THROUGHPUT, ThroughputJob
 from gradients.testing.loopback_site import Page, Request, loopback_site
 from tests.unit.validator.market import tiny_bases
 from validator.estimates import SAMPLE_ROWS, Estimates
@@ -70,7 +70,7 @@ def test_hours_come_from_what_is_counted_and_measured(wish: dict[str, Json], tmp
     found = asyncio.run(_estimates(tmp_path, bench, reference="here").of(wish))
     assert (found["rows"], found["tokens"], found["tokens_per_second"], found["hours"]) == (400, 40_000, 20.0, 2.0)
     assert cast(JsonObject, found["measured"])["device"] == "bench"
-    assert [job.function for job in bench.jobs] == [MEASURE]
+    assert [job.function for job in bench.jobs] == [MEASURE_THROUGHPUT]
 
 
 def test_a_worker_sees_a_sample_of_what_models_read_and_write(wish: dict[str, Json], tmp_path: Path) -> None:

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
 from gradients.domain.json import Json
 from gradients.domain.task import TaskState
 from gradients.errors import ModelUnknown, OutsideError, SetupError, TaskInvalid
-from gradients.repo.bases import BaseModels
 from gradients.testing.loopback_hub import loopback_hub
 from gradients.testing.tiny_models import write_tiny_llama
 from tests.unit.validator.market import claimed, tiny_bases
 from validator.intake import Intake
 from validator.ledger import Ledger
-from validator.local_key import keep_local_key
+from validator.ledger.customers import keep_local_key
 from validator.seeds import seed
 from validator.settings import ValidatorSettings
 from validator.wiring import build
@@ -71,7 +71,7 @@ def test_a_base_of_a_hub_is_looked_up_and_not_fetched(
         intake.submit(_wish(base="org/tiny"), customer="acme")
         with pytest.raises(ModelUnknown):
             intake.submit(_wish(base="org/none"), customer="acme")
-        with pytest.raises(TaskInvalid, match="org/tiny is no image model"):
+        with pytest.raises(TaskInvalid, match="org/tiny is not an image model"):
             intake.submit(_wish(base="org/tiny", type="diffusion"), customer="acme")
     with pytest.raises(OutsideError, match="does not answer"):
         intake.submit(_wish(base="org/tiny"), customer="acme")

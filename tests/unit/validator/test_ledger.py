@@ -14,7 +14,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from gradients.domain.evaluation import Measurement, MetricName, Placing
+from gradients.domain.evaluation import Measurement, Metric, Placing
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskRequest, TaskState, Window
 from gradients.errors import LeaseLost, LedgerConflict
@@ -33,13 +33,13 @@ PREPARED = Prepared(
     base_digest="b" * 64,
     base_parameters=1_500_000,
     train=Blob("c" * 64, 10),
-    heldout=Blob("d" * 64, 5),
+    held_out=Blob("d" * 64, 5),
     train_rows=90,
-    heldout_rows=10,
-    heldout_commitment="e" * 64,
+    held_out_rows=10,
+    held_out_commitment="e" * 64,
     removed=(("empty", 2), ("repeated", 1)),
 )
-METRIC = MetricName("completion cross-entropy", "nats/token", 1, "lower")
+METRIC = Metric("completion cross-entropy", "nats/token", 1, "lower")
 ALICE = Hotkey("5Alice")
 
 
@@ -198,10 +198,10 @@ def test_migrations_make_the_tables_that_the_rows_describe(ledger: Ledger) -> No
 
 def test_a_measurement_is_written_once(ledger: Ledger) -> None:
     lease = _assigned(ledger).lease
-    first = Measurement(ALICE, METRIC, value=2.0, stderr=0.1, losses=(1.9, 2.1), extras=(("perplexity", 7.4),))
+    first = Measurement(ALICE, METRIC, value=2.0, stderr=0.1, per_row=(1.9, 2.1), extras=(("perplexity", 7.4),))
     ledger.submissions.measured(lease, first)
-    ledger.submissions.measured(lease, Measurement(ALICE, METRIC, value=9.0, stderr=0.1, losses=(9.0, 9.0)))
-    ledger.submissions.measured(lease, Measurement(BASE_ENTRANT, METRIC, value=3.0, stderr=0.1, losses=(3.0, 3.0)))
+    ledger.submissions.measured(lease, Measurement(ALICE, METRIC, value=9.0, stderr=0.1, per_row=(9.0, 9.0)))
+    ledger.submissions.measured(lease, Measurement(BASE_ENTRANT, METRIC, value=3.0, stderr=0.1, per_row=(3.0, 3.0)))
     assert ledger.submissions.measurements(TASK)[ALICE] == first
     assert ledger.submissions.of_task(TASK)[0].state is SubmissionState.MEASURED
 
@@ -211,7 +211,7 @@ def test_a_fenced_worker_measures_nothing(ledger: Ledger, clock: HandClock) -> N
     clock.time += 16
     _claim(ledger, TaskState.ASSIGNED)
     with pytest.raises(LeaseLost):
-        ledger.submissions.measured(lease, Measurement(ALICE, METRIC, value=2.0, stderr=0.1, losses=(2.0,)))
+        ledger.submissions.measured(lease, Measurement(ALICE, METRIC, value=2.0, stderr=0.1, per_row=(2.0,)))
     assert ledger.submissions.measurements(TASK) == {}
 
 

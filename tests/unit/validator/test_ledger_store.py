@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event
 
 from gradients.domain.task import TaskState
-from gradients.errors import DiskFull, SetupError, ValidatorError
+from gradients.errors import DiskFull, OperatorError, SetupError
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import claimed, draft, full_disk
 from validator.ledger import Ledger
@@ -32,7 +32,7 @@ def test_a_ledger_that_somebody_else_has_locked_is_a_failure_of_ours(ledger: Led
     event.listen(ledger.engine, "checkout", lambda connection, *_: connection.execute("PRAGMA busy_timeout = 50"))
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(ValidatorError, match="locked") as caught:
+        with pytest.raises(OperatorError, match="locked") as caught:
             claimed(ledger, TaskState.DRAFT)
     assert caught.value.code == "ledger_unavailable"
     assert claimed(ledger, TaskState.DRAFT).attempts == 1

@@ -11,11 +11,11 @@ from fastapi import FastAPI
 
 from gradients.axon.client import AxonClient, Peer
 from gradients.axon.messages import Status
+from gradients.bases.bases import BaseModels
 from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey, TaskState
 from gradients.errors import DiskFull, SetupError
-from gradients.repo.bases import BaseModels
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import Subnet, draft, full_disk, until
 from validator.daemon import Daemon
@@ -25,7 +25,7 @@ from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.rows import Base
-from validator.loops import for_ever
+from validator.loops import run_forever
 from validator.progress import Progress
 from validator.schedule import Schedule
 from validator.settings import ApiSettings, ScheduleSettings
@@ -42,7 +42,7 @@ def test_what_goes_wrong_in_one_turn_costs_a_rest_and_no_more() -> None:
             raise errors.pop()
 
     async def scenario() -> None:
-        loop = asyncio.create_task(for_ever(turn, name="test", rest_seconds=0.01))
+        loop = asyncio.create_task(run_forever(turn, name="test", rest_seconds=0.01))
         await until(lambda: len(turns) >= 6)
         loop.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -32,11 +32,13 @@ from validator.stages.measure import MeasureStage
 
 CRASH = "crash"
 GOOD, BETTER = (
-    EntrantResult(entrant="", value=2.5, stderr=0.1, losses=(2.4, 2.6)),
-    EntrantResult(entrant="", value=1.5, stderr=0.1, losses=(1.4, 1.6), extras={"perplexity": 4.5}),
+    EntrantResult(entrant="", value=2.5, stderr=0.1, per_row=(2.4, 2.6)),
+    EntrantResult(entrant="", value=1.5, stderr=0.1, per_row=(1.4, 1.6), extras={"perplexity": 4.5}),
 )
-REJECTED = EntrantResult(entrant="", failure_blame="miner", failure_code="tensor_not_finite", failure_message="NaN")
-NO_MEMORY = EntrantResult(entrant="", failure_blame="validator", failure_code="measuring_failed", failure_message="OOM")
+REJECTED = EntrantResult(entrant="", failure_blame=Blame.MINER, failure_code="tensor_not_finite", failure_message="NaN")
+NO_MEMORY = EntrantResult(
+    entrant="", failure_blame=Blame.OPERATOR, failure_code="measuring_failed", failure_message="OOM"
+)
 NO_WORD = EntrantResult(entrant="")
 NOT_FINITE = EntrantResult(entrant="", value=float("inf"), stderr=0.0)
 
@@ -140,7 +142,7 @@ def test_the_job_names_the_held_out_rows_the_base_and_the_repos(market: Market) 
     evaluator = Evaluator(_all_good())
     market.measure(evaluator)
     [job] = evaluator.jobs
-    assert job.heldout_file == ContentStore(market.folder / "blobs").path(PREPARED.heldout.sha256)
+    assert job.held_out_file == ContentStore(market.folder / "blobs").path(PREPARED.held_out.sha256)
     assert job.base_folder == market.bases.resolve("tiny").folder
     base, alice, *_ = job.entrants
     assert (base.folder, alice.folder) == (None, Folders(market.folder).submission(TASK, "alice"))
@@ -219,7 +221,7 @@ def test_a_submission_that_brings_the_worker_down_costs_nobody_anything(market: 
     evaluator = Evaluator(_all_good(bob=[CRASH]))
     market.measure(evaluator)
     assert evaluator.ran() == [[BASE_ENTRANT, "alice", "bob", "carol"], ["bob"], ["carol"]]
-    assert failures(market.ledger) == {"bob": ("validator", "evaluation_failed")}
+    assert failures(market.ledger) == {"bob": ("operator", "evaluation_failed")}
     assert set(market.values()) == {BASE_ENTRANT, "alice", "carol"}
     assert found(market.ledger).state is TaskState.MEASURED
 
@@ -236,7 +238,7 @@ def test_what_fails_by_our_fault_is_measured_again_alone(market: Market, first: 
 @pytest.mark.parametrize("always", [NO_MEMORY, NO_WORD, NOT_FINITE])
 def test_what_keeps_failing_by_our_fault_never_blames_the_miner(market: Market, always: EntrantResult) -> None:
     market.measure(Evaluator(_all_good(bob=[always])))
-    assert failures(market.ledger) == {"bob": ("validator", "evaluation_failed")}
+    assert failures(market.ledger) == {"bob": ("operator", "evaluation_failed")}
 
 
 @pytest.mark.parametrize("failure", [NO_MEMORY, CRASH, REJECTED])

@@ -79,8 +79,11 @@ def test_whoever_accepts_is_started_with_the_same_terms_and_its_own_seed(ledger:
     [of_alice], [of_bob] = alice.starts, bob.starts
     assert of_alice.seed == seed(SALT, "start", alice.hotkey) != of_bob.seed
     assert of_alice.model_copy(update={"seed": 0}) == of_bob.model_copy(update={"seed": 0})
-    assert (of_alice.train.sha256, of_alice.heldout_commitment) == (PREPARED.train.sha256, PREPARED.heldout_commitment)
-    assert PREPARED.heldout.sha256 not in of_alice.model_dump_json()
+    assert (of_alice.train.sha256, of_alice.held_out_commitment) == (
+        PREPARED.train.sha256,
+        PREPARED.held_out_commitment,
+    )
+    assert PREPARED.held_out.sha256 not in of_alice.model_dump_json()
 
 
 @pytest.mark.parametrize(("kind", "needs"), [("python_tests", True), ("exact_answer", False)])
@@ -135,7 +138,7 @@ def test_who_declines_after_accepting_has_failed_by_its_own_fault(ledger: Ledger
     assert found(ledger).state is TaskState.ASSIGNED
 
 
-@pytest.mark.parametrize(("late_blocks", "blame"), [(4, "miner"), (5, "validator")])
+@pytest.mark.parametrize(("late_blocks", "blame"), [(4, "miner"), (5, "operator")])
 def test_who_declines_a_start_that_comes_late_has_not_failed_by_its_own_fault(
     ledger: Ledger, subnet: Subnet, late_blocks: int, blame: str
 ) -> None:

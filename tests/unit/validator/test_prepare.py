@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from gradients.domain.task import TaskState
 from gradients.errors import DatasetInvalid, ModelUnknown, TaskInvalid
 from gradients.repo.store import ContentStore
-from gradients.tasks.preparation import heldout_commitment
+from gradients.tasks.preparation import held_out_commitment
 from gradients.tasks.registry import validate_request
 from tests.unit.validator.market import SALT, TASK, claimed, draft, found, tiny_bases
 from validator.folders import Folders
@@ -44,16 +44,16 @@ def test_both_sides_lie_in_the_store_by_digest(stage: PrepareStage, ledger: Ledg
     task = found(ledger)
     assert task.state is TaskState.OPEN
     train = stage.store.path(task.data.train.sha256).read_text().splitlines()
-    heldout = stage.store.path(task.data.heldout.sha256).read_text().splitlines()
-    assert (len(train), len(heldout)) == (task.data.train_rows, task.data.heldout_rows) == (64, 16)
-    assert not set(train) & set(heldout)
+    held_out = stage.store.path(task.data.held_out.sha256).read_text().splitlines()
+    assert (len(train), len(held_out)) == (task.data.train_rows, task.data.held_out_rows) == (64, 16)
+    assert not set(train) & set(held_out)
 
 
 def test_the_held_out_rows_are_bound_by_the_tasks_own_salt(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
     _post(ledger, tmp_path)
     _run(stage, ledger)
     data = found(ledger).data
-    assert data.heldout_commitment == heldout_commitment(SALT, data.heldout.sha256)
+    assert data.held_out_commitment == held_out_commitment(SALT, data.held_out.sha256)
 
 
 def test_only_train_rows_are_published(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
@@ -103,5 +103,5 @@ def test_a_task_about_text_takes_no_model_that_draws(stage: PrepareStage, ledger
     save_file({"weight": np.ones(4, dtype=np.float32)}, pipeline / "unet" / "model.safetensors")
     (pipeline / "model_index.json").write_text("{}")
     _post(ledger, tmp_path, base=str(pipeline))
-    with pytest.raises(TaskInvalid, match="no language model"):
+    with pytest.raises(TaskInvalid, match="not a language model"):
         _run(stage, ledger)

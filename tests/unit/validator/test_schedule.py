@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
 from gradients.domain.task import Task, TaskId, TaskRequest, TaskState
 from gradients.errors import LedgerConflict, SetupError
-from gradients.repo.bases import BaseModels
 from gradients.tasks.registry import TYPES, validate_request
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import claimed, request_for, tiny_bases

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from gradients.domain.evaluation import Measurement, MetricName, Placing
+from gradients.domain.evaluation import Measurement, Metric, Placing
 from gradients.domain.failure import Failure
 from gradients.domain.submission import BASE_ENTRANT
 from gradients.domain.task import TaskState
@@ -19,7 +19,7 @@ from tests.unit.validator.market import PREPARED, TASK, WINDOW, claimed, collect
 from validator.ledger import Ledger
 from validator.stages.score import ScoreStage
 
-METRIC = MetricName("completion cross-entropy", "nats/token", 1, "lower")
+METRIC = Metric("completion cross-entropy", "nats/token", 1, "lower")
 RULES = rules_at(WINDOW.started_at_block)
 ROWS = 50
 
@@ -33,7 +33,7 @@ def _measured(ledger: Ledger, values: Mapping[str, float | Failure], *, base: fl
             ledger.submissions.failed(lease, entrant, value)
         else:
             ledger.submissions.measured(
-                lease, Measurement(entrant, METRIC, value=value, stderr=0.0, losses=(value,) * ROWS)
+                lease, Measurement(entrant, METRIC, value=value, stderr=0.0, per_row=(value,) * ROWS)
             )
     ledger.tasks.advance(lease, came_from=TaskState.COLLECTED, to=TaskState.MEASURED)
 
@@ -75,7 +75,7 @@ def test_the_untouched_base_wins_nothing(ledger: Ledger, clock: HandClock) -> No
 
 
 def test_when_everything_failed_nobody_has_a_place(ledger: Ledger, clock: HandClock) -> None:
-    ours, theirs = Failure(Blame.VALIDATOR, "evaluation_failed", "OOM"), Failure(Blame.MINER, "not_revealed", "gone")
+    ours, theirs = Failure(Blame.OPERATOR, "evaluation_failed", "OOM"), Failure(Blame.MINER, "not_revealed", "gone")
     _measured(ledger, {"alice": ours, "bob": theirs})
     placed = _score(ledger, clock)
     assert {placing.rank for placing in placed.values()} == {None}
@@ -83,7 +83,7 @@ def test_when_everything_failed_nobody_has_a_place(ledger: Ledger, clock: HandCl
     assert placed["bob"].points <= 0
 
 
-@pytest.mark.parametrize("blame", [Blame.VALIDATOR, Blame.OUTSIDE, Blame.CUSTOMER])
+@pytest.mark.parametrize("blame", [Blame.OPERATOR, Blame.OUTSIDE, Blame.CUSTOMER])
 def test_only_a_miners_own_failure_costs_points(ledger: Ledger, clock: HandClock, blame: Blame) -> None:
     _measured(
         ledger,
@@ -105,7 +105,7 @@ def test_a_submission_that_was_never_measured_costs_its_miner_nothing(ledger: Le
     lease = claimed(ledger, TaskState.COLLECTED).lease
     for entrant, value in ((BASE_ENTRANT, 3.0), ("good", 2.0)):
         ledger.submissions.measured(
-            lease, Measurement(entrant, METRIC, value=value, stderr=0.0, losses=(value,) * ROWS)
+            lease, Measurement(entrant, METRIC, value=value, stderr=0.0, per_row=(value,) * ROWS)
         )
     ledger.tasks.advance(lease, came_from=TaskState.COLLECTED, to=TaskState.MEASURED)
     placing = _score(ledger, clock)["forgotten"]

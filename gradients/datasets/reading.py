@@ -1,0 +1,96 @@
+"""From a source to its rows: fetched if need be, read by format, counted and measured as they come.
+
+Covers: size, row and encoding limits, one clear error with row numbers for whatever cannot be used. Does not cover: how files are read
+(formats.py), how they are fetched (hub.py, urls.py, s3.py), and what the rows mean (each task type's `clean`).
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from gradients.datasets.access import OUTSIDERS, Access
+from gradients.datasets.formats import reader_of
+from gradients.datasets.rows import Row, numbers
+from gradients.datasets.sources import DEFAULT_LIMITS, FileSource, HubSource, Limits, S3Source, Source, UrlSource
+from gradients.errors import DatasetInvalid
+
+_NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+
+def read_rows(source: Source, *, limits: Limits = DEFAULT_LIMITS, access: Access = OUTSIDERS) -> list[Row]:
+    """All rows in their own order. Raises DatasetInvalid with row numbers, and OutsideError when a server does not answer."""
+    if isinstance(source, FileSource):
+        return _read_file(source.path, limits)
+    with tempfile.TemporaryDirectory(prefix="gradients-rows-") as folder:
+        return _read_file(_fetched(source, Path(folder), limits, access), limits)
+
+
+def _fetched(source: HubSource | UrlSource | S3Source, folder: Path, limits: Limits, access: Access) -> Path:
+    """The source's file, in `folder`. What fetches is imported only when it is needed."""
+    if isinstance(source, HubSource):
+        from gradients.datasets import hub
+
+        return hub.fetch(source.repo, source.revision, source.split, folder, limits=limits)
+    if isinstance(source, UrlSource):
+        from gradients.datasets import urls
+
+        return urls.fetch(source.url, folder, max_bytes=limits.bytes, allow_private=access.private_addresses)
+    from gradients.datasets import s3
+
+    return s3.fetch(source.bucket, source.key, folder, max_bytes=limits.bytes, access=access.s3)
+
+
+def _read_file(path: Path, limits: Limits) -> list[Row]:
+    if not path.exists():
+        raise DatasetInvalid(f"There is no data set {path}", fix="Check the path")
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    if (size := sum(file.stat().st_size for file in files)) > limits.bytes:
+        raise DatasetInvalid(
+            f"{path.name} has {size:,} bytes; at most {limits.bytes:,} are read", fix="Give a part of it"
+        )
+    if not (rows := list(_within(reader_of(path)(path), path, limits))):
+        raise DatasetInvalid(f"{path.name} has no rows", fix="Give a data set with at least a few dozen rows")
+    return rows
+
+
+def _within(rows: Iterable[Row], path: Path, limits: Limits) -> Iterator[Row]:
+    """The rows, counted and measured as they come: a small file can hold rows that fill the memory.
+
+    Rows are measured by their text, which is what makes them large.
+    """
+    size = 0
+    huge: list[int] = []
+    broken: list[int] = []
+    for number, row in enumerate(rows, start=1):
+        length = sum(len(str(value)) for value in row.values())
+        size += length
+        if number > limits.rows or size > limits.bytes:
+            most = f"{limits.rows:,} rows or {limits.bytes:,} characters"
+            raise DatasetInvalid(f"{path.name} has more than {most}", fix="Give a part of it")
+        if length > limits.row_characters:
+            huge.append(number)
+        elif not is_text(row):
+            broken.append(number)
+        else:
+            yield row
+    _refuse(huge, f"of {path.name} are larger than {limits.row_characters:,} characters", fix="Split or remove them")
+    _refuse(
+        broken, f"of {path.name} hold a NUL or half of a character", fix="Texts may be cut inside an emoji; mend them"
+    )
+
+
+def _refuse(rows: Sequence[int], what: str, *, fix: str) -> None:
+    if rows:
+        raise DatasetInvalid(f"Rows {numbers(rows)} {what}", rows=rows, fix=fix)
+
+
+def is_text(value: object) -> bool:
+    """Whether every text in a cell can be written as UTF-8 and holds no NUL."""
+    if isinstance(value, str):
+        return _NO_TEXT.search(value) is None
+    if isinstance(value, Mapping):
+        return all(is_text(key) and is_text(inner) for key, inner in value.items())
+    return all(map(is_text, value)) if isinstance(value, list) else True

@@ -1,0 +1,33 @@
+"""What a disk refuses, in the project's words: a full one is told from every other fault, everywhere by the same list."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+from gradients.errors import DiskFull, OperatorError
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no space, no quota, larger than a file may be
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the disk, a quota or a limit on file sizes is what is in the way."""
+    return isinstance(error, OSError) and error.errno in NO_ROOM
+
+
+def write_failure(error: OSError, path: Path) -> OperatorError:
+    """What to raise when `path` could not be written."""
+    if is_full(error):
+        return DiskFull(f"There is no room for {path.name} in {path.parent}", fix="Free some space")
+    return OperatorError(f"{path} cannot be written: {error.strerror or error}", code="unwritable")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Any OSError of the body is about writing `path`: raises DiskFull or OperatorError (unwritable) for it."""
+    try:
+        yield
+    except OSError as error:
+        raise write_failure(error, path) from error

@@ -1,0 +1,137 @@
+"""What the metrics of all task types share: one entrant after the other, each leaving a result file as soon as it is known.
+
+A metric says how one entrant is measured; here is decided whose fault a failure is, what need not be done again, and what is reported.
+Only worker processes import this module.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from gradients.domain.json import JsonObject
+from gradients.errors import Blame, GradientsError, OperatorError, SubmissionRejected
+from gradients.files.whole import write_text
+from gradients.ml.base_model import Base
+from gradients.ml.batching import batch_tokens
+from gradients.ml.losses import RowLoss, measure_rows
+from gradients.ml.schedule import Every
+from gradients.ml.submission import applied
+from gradients.ml.text import Example
+from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+
+_REPORT_SECONDS = 0.5
+
+Progress = Callable[[int], None]  # told how many rows are done
+
+
+class Measured(NamedTuple):
+    """One entrant's measurement; its value is the mean over rows."""
+
+    by_row: Sequence[float]  # in the order of the held-out rows
+    extras: Mapping[str, float]
+
+
+def measure_entrants(
+    job: MeasureJob,
+    measure: Callable[[Entrant, Progress], Measured],
+    *,
+    rows: int,
+    report: Callable[[JsonObject], None],
+) -> None:
+    """Leave one EntrantResult file per entrant.
+
+    Entrants with a measurement or a failure of their own are left as they are; those that failed by our fault are tried again.
+    """
+    job.results_folder.mkdir(parents=True, exist_ok=True)
+    for entrant in job.entrants:
+        file = job.results_folder / f"{entrant.id}.json"
+        if not _is_known(file):
+            result = _result(entrant, measure, _progress(entrant, rows, report))
+            write_text(file, result.model_dump_json())
+
+
+def measure_completions(base: Base, examples: Sequence[Example], entrant: Entrant, progress: Progress) -> list[RowLoss]:
+    """The entrant's loss of every row. Raises SubmissionRejected when it cannot be applied or has losses that no honest model has."""
+    with applied(base.model, entrant.folder):
+        most = batch_tokens(base.device, base.vocabulary)
+        rows = measure_rows(base.model, examples, device=base.device, max_tokens=most, progress=progress)
+    check_losses(entrant, [row.mean for row in rows], vocabulary=base.vocabulary)
+    return rows
+
+
+def check_losses(entrant: Entrant, losses: Sequence[float], *, vocabulary: int) -> None:
+    """Refuse losses that no honest model has, in nats a token. A base that has them is not the miner's fault."""
+    highest = 4 * math.log(vocabulary)
+    if all(0 <= loss <= highest for loss in losses):  # NaN is in no interval
+        return
+    raise blamed(entrant, f"A row's loss is not between 0 and {highest:.1f} nats a token", code="loss_out_of_bounds")
+
+
+def blamed(entrant: Entrant, problem: str, *, code: str) -> GradientsError:
+    """The error for numbers that cannot be: the miner's when the model is a miner's, ours when it is the base."""
+    return (OperatorError if entrant.folder is None else SubmissionRejected)(problem, code=code)
+
+
+def of_row_losses(rows: Sequence[RowLoss]) -> Measured:
+    """The losses of completions, with the mean over tokens and its perplexity beside them."""
+    tokens = sum(row.tokens for row in rows)
+    by_token = math.fsum(row.mean * row.tokens for row in rows) / tokens
+    extras = {"token_weighted_loss": by_token, "perplexity": math.exp(min(by_token, 700.0)), "tokens": float(tokens)}
+    return Measured([row.mean for row in rows], extras)
+
+
+def _result(entrant: Entrant, measure: Callable[[Entrant, Progress], Measured], progress: Progress) -> EntrantResult:
+    """The measurement, or the failure with whose fault it was: a bad submission's is the miner's, anything unforeseen is ours."""
+    started = time.monotonic()
+    try:
+        by_row, extras = measure(entrant, progress)
+        return EntrantResult(
+            entrant=entrant.id,
+            value=statistics.fmean(by_row),
+            stderr=statistics.stdev(by_row) / math.sqrt(len(by_row)) if len(by_row) > 1 else 0.0,
+            per_row=tuple(by_row),
+            extras=dict(extras),
+            seconds=time.monotonic() - started,
+        )
+    except GradientsError as error:
+        return _failed(entrant, error, started)
+    except Exception as error:  # whatever it is: out of memory, a flaw of ours; the other entrants go on
+        problem = f"Measuring failed: {type(error).__name__}: {error}"
+        return _failed(entrant, OperatorError(problem, code="measuring_failed"), started)
+
+
+def _failed(entrant: Entrant, error: GradientsError, started: float) -> EntrantResult:
+    return EntrantResult(
+        entrant=entrant.id,
+        failure_blame=error.blame,
+        failure_code=error.code,
+        failure_message=str(error),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _is_known(file: Path) -> bool:
+    """Whether the file holds a result that another run would not change."""
+    try:
+        result = EntrantResult.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return False
+    return result.value is not None or result.failure_blame is Blame.MINER
+
+
+def _progress(entrant: Entrant, rows: int, report: Callable[[JsonObject], None]) -> Progress:
+    """Tells {entrant, rows_done, rows}, at most twice a second and at the end."""
+    reports = Every(_REPORT_SECONDS, time.monotonic)
+
+    def tell(done: int) -> None:
+        if reports.due() or done == rows:
+            report({"entrant": entrant.id, "rows_done": done, "rows": rows})
+
+    return tell

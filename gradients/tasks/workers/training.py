@@ -1,0 +1,164 @@
+"""What the trainers of all task types share: one job, done once, resumed where it was killed, handed in as a whole.
+
+A trainer says what trains, on which objective, and how the result is written. Only worker processes import this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
+
+from gradients.domain.json import JsonObject, canonical
+from gradients.files.whole import whole_folder, write_text
+from gradients.ml.base_model import Base, load_base
+from gradients.ml.batching import batch_tokens
+from gradients.ml.checkpoint import CheckpointFile
+from gradients.ml.device import choose_device
+from gradients.ml.full_model import write_full_model
+from gradients.ml.objective import CompletionObjective, Objective, split_validation
+from gradients.ml.text import Example
+from gradients.ml.training import Progress, TrainingRun, TrainingSettings
+from gradients.tasks.jobs import TrainJob, TrainProgress, TrainResult
+
+
+class Trainable(NamedTuple):
+    """What a trainer hands over to the training loop."""
+
+    model: nn.Module  # the weights that train require gradients
+    objective: Objective
+    write: Callable[[Path], None]  # leaves the repo's model files in a folder
+    average_decay: float = 0.0  # of the running average of weights that is handed in; 0 hands in weights as they are
+
+
+class _Finished(BaseModel):
+    """What a run that left its model files says when it is asked again."""
+
+    model_config = ConfigDict(frozen=True)
+
+    digest: str
+    result: TrainResult
+
+
+def run_job(
+    arguments: JsonObject,
+    report: Callable[[JsonObject], None],
+    make: Callable[[TrainJob, TrainingSettings], Trainable],
+) -> JsonObject:
+    """Do a TrainJob and return a TrainResult.
+
+    The model files lie in the output folder as a whole or not at all. A call with the same arguments goes on where the last one was
+    killed, or returns its result when that was done; the deadline may have moved. Raises JobFailed when the budget is too short.
+    """
+    job = TrainJob.model_validate(arguments)
+    digest = _digest(job)
+    finished = _finished_result(job, digest)
+    if finished is not None:
+        return finished.model_dump(mode="json")
+
+    def tell(progress: Progress) -> None:
+        report(TrainProgress(**progress._asdict()).model_dump(mode="json"))
+
+    tell(Progress("loading", 0.0, 0, None))
+    result = _train(job, make, CheckpointFile(job.checkpoint_folder, digest), tell)
+    return result.model_dump(mode="json")
+
+
+def language_model(job: TrainJob, settings: TrainingSettings, objective: Callable[[Base], Objective]) -> Trainable:
+    """The job's base with the plan's weights trainable. The objective is made from the untouched base."""
+    base = load_base(job.base_folder, choose_device())
+    made = objective(base)
+    return Trainable(base.model, made, _make_trainable(base, settings))
+
+
+def completion_objective(
+    base: Base, examples: Sequence[Example], settings: TrainingSettings, *, seed: int
+) -> CompletionObjective:
+    """Cross-entropy of the examples' answers, with some rows kept to choose the best weights by."""
+    train, validation = split_validation(len(examples), fraction=settings.validation_fraction, seed=seed)
+    return CompletionObjective(
+        train=[examples[i] for i in train],
+        validation=[examples[i] for i in validation],
+        weighting=settings.row_weighting,
+        device=base.device,
+        batch_tokens=batch_tokens(base.device, base.vocabulary),
+    )
+
+
+def _train(
+    job: TrainJob,
+    make: Callable[[TrainJob, TrainingSettings], Trainable],
+    checkpoints: CheckpointFile,
+    tell: Callable[[Progress], None],
+) -> TrainResult:
+    started = time.monotonic()
+    torch.manual_seed(job.seed)
+    settings = TrainingSettings(**job.plan.model_dump(exclude={"recipe", "options"}))
+    model, objective, write, average_decay = make(job, settings)
+    run = TrainingRun(
+        model,
+        objective,
+        settings,
+        seed=job.seed,
+        deadline=job.deadline_unix,
+        checkpoints=checkpoints,
+        report=tell,
+        average_decay=average_decay,
+    )
+    outcome = run.run()
+    tell(Progress("saving", 1.0, outcome.steps, outcome.train_loss))
+    result = TrainResult(
+        kind="adapter" if settings.method == "lora" else "full",
+        seconds=time.monotonic() - started,
+        **outcome._asdict(),
+    )
+    _leave(job, checkpoints.digest, result, write)
+    return result
+
+
+def _make_trainable(base: Base, settings: TrainingSettings) -> Callable[[Path], None]:
+    """Let the plan's weights train, in place, and return what writes them into a folder."""
+    if settings.method == "full":
+        base.model.requires_grad_(True)
+        return lambda folder: write_full_model(base, folder)
+    from gradients.ml.adapters import LoraShape, add_adapter, write_adapter  # peft; a full fine-tune does without
+
+    shape = LoraShape(
+        rank=settings.lora_rank,
+        alpha=settings.lora_alpha,
+        dropout=settings.lora_dropout,
+        rank_stabilised=settings.lora_rank_stabilised,
+    )
+    adapted = add_adapter(base.model, shape)
+    return lambda folder: write_adapter(adapted, folder, base_name=base.folder.name)
+
+
+def _digest(job: TrainJob) -> str:
+    """What ties a checkpoint to a job: all but the deadline, which a restarted miner reckons anew from blocks."""
+    return hashlib.sha256(canonical(job.model_dump(mode="json", exclude={"deadline_unix"}))).hexdigest()
+
+
+def _finished_result(job: TrainJob, digest: str) -> TrainResult | None:
+    """The result of an earlier run of the same job whose model files lie there, or None."""
+    try:
+        finished = _Finished.model_validate_json(_result_file(job).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return finished.result if finished.digest == digest and job.output_folder.is_dir() else None
+
+
+def _leave(job: TrainJob, digest: str, result: TrainResult, write: Callable[[Path], None]) -> None:
+    """Write the result, then the model files: the files appear last, so whoever sees them sees all."""
+    write_text(_result_file(job), _Finished(digest=digest, result=result).model_dump_json())
+    with whole_folder(job.output_folder) as folder:
+        write(folder)
+
+
+def _result_file(job: TrainJob) -> Path:
+    return job.checkpoint_folder / "result.json"

@@ -1,0 +1,75 @@
+"""What the routes work with, and who may use them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from gradients.domain.task import Task
+from gradients.errors import CustomerError
+from validator.api.uploads import Uploads
+from validator.board import Board
+from validator.estimates import Estimates
+from validator.folders import Folders
+from validator.intake import Intake
+from validator.ledger import Ledger
+
+
+class NotFound(CustomerError):
+    """There is no such thing, or it is not this customer's."""
+
+    default_code = "not_found"
+
+
+class KeyRefused(CustomerError):
+    """No API key, or one that opens nothing."""
+
+    default_code = "key_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """Everything behind the API."""
+
+    ledger: Ledger
+    board: Board
+    intake: Intake
+    uploads: Uploads
+    estimates: Estimates
+    folders: Folders
+    ready: Callable[[], bool]  # whether the daemon can do its work now
+
+
+def _parts(request: Request) -> Dependencies:
+    return cast(Dependencies, request.app.state.parts)
+
+
+Parts = Annotated[Dependencies, Depends(_parts)]
+Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
+
+
+async def _customer(parts: Parts, given: Bearer) -> str:
+    """The customer whose key was sent."""
+    found = await asyncio.to_thread(parts.ledger.customers.of_key, given.credentials) if given else None
+    if found is None:
+        raise KeyRefused("The API key is missing or opens nothing", fix="Send `Authorization: Bearer gr_…`")
+    return found
+
+
+Customer = Annotated[str, Depends(_customer)]
+
+
+async def _own_task(task_id: str, parts: Parts, customer: Customer) -> Task:
+    """The task, when it is the customer's own."""
+    task = await asyncio.to_thread(parts.ledger.tasks.find, task_id)
+    if task is None or await asyncio.to_thread(parts.ledger.tasks.customer_of, task_id) != customer:
+        raise NotFound(f"There is no task {task_id}", fix="`gradients task list` shows yours")
+    return task
+
+
+OwnTask = Annotated[Task, Depends(_own_task)]
