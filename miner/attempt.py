@@ -32,12 +32,13 @@ from gradients.errors import (
     SubmissionLate,
 )
 from gradients.execution.job import Executor, Job
+from gradients.files.disk import write_failure
 from gradients.log import get_logger
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.tasks.jobs import TrainJob, TrainResult
 from gradients.tasks.registry import task_type
-from miner.journal import Journal, Record, openings, unwritten
-from miner.plan import Recipe, make_plan, seconds_to_train
+from miner.journal import Journal, Record, openings
+from miner.plan import Recipe, plan_training, seconds_to_train
 from miner.settings import MinerSettings
 
 REST_SECONDS = 2.0
@@ -128,7 +129,7 @@ class Attempts:
                     os.fsync(stream.fileno())
             except OSError as error:
                 part.unlink(missing_ok=True)
-                raise unwritten(error, part) from error
+                raise write_failure(error, part) from error
         if got != size_bytes or digest.hexdigest() != sha256:
             raise PeerUnreachable(f"The train rows arrived as {got:,} bytes that are not the announced ones")
         part.replace(file)
@@ -144,7 +145,7 @@ class Attempts:
             base_folder=base.folder,
             train_file=train_file,
             parameters=start.parameters,
-            plan=make_plan(self.recipe, task_type=start.offer.type, base_parameters=base.parameters),
+            plan=plan_training(self.recipe, task_type=start.offer.type, base_parameters=base.parameters),
             seed=start.seed,
             deadline_unix=until,
             checkpoint_folder=folder / "checkpoint",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fastapi import FastAPI, Request, Response
 
 from gradients.axon.auth import Caller
-from gradients.axon.messages import Offer, OfferAnswer, ProofStepMessage, Reveal, Start, StartAnswer, Status
+from gradients.axon.messages import AttemptStatus, Offer, OfferAnswer, ProofStepMessage, Reveal, Start, StartAnswer
 from gradients.axon.server import file_response, requires_caller
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -29,7 +29,7 @@ from miner.bases import KnownBases
 from miner.choose import Situation, against_start, choose
 from miner.journal import Journal, Record, openings
 from miner.memory import Memory, bytes_to_train
-from miner.plan import Recipe, make_plan
+from miner.plan import Recipe, plan_training
 from miner.settings import MinerSettings
 
 MOST_TOLD = 200  # characters of a problem
@@ -84,12 +84,12 @@ class Endpoints:
                 await self._begin(start, caller)
             return StartAnswer(accepted=not reason, reason=reason)
 
-    def status(self, task_id: str) -> Status:
+    def status(self, task_id: str) -> AttemptStatus:
         """How far the task is."""
         record = self._record(task_id)
         last = self.progress.get(task_id)
         phase: str = {"training": last.phase if last else "queued", "trained": "saving"}.get(record.phase, record.phase)
-        return Status.model_validate(
+        return AttemptStatus.model_validate(
             {
                 "task_id": task_id,
                 "phase": phase,
@@ -151,7 +151,7 @@ class Endpoints:
             record.phase in ("training", "trained") and self.view.block <= record.start.deadline_block
             for record in self.journal.all()
         )
-        method = make_plan(self.recipe, task_type=offer.type, base_parameters=base_parameters).method
+        method = plan_training(self.recipe, task_type=offer.type, base_parameters=base_parameters).method
         return Situation(
             running,
             base_digest,
@@ -179,7 +179,7 @@ def add_routes(app: FastAPI, endpoints: Endpoints) -> None:
         return await endpoints.start(message, caller)
 
     @app.get("/v1/tasks/{task_id}")
-    async def status(task_id: str, caller: Caller = requires_caller) -> Status:
+    async def status(task_id: str, caller: Caller = requires_caller) -> AttemptStatus:
         return endpoints.status(task_id)
 
     @app.get("/v1/tasks/{task_id}/submission")

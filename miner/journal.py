@@ -5,7 +5,6 @@ A record says what is true; nothing in it says what is being done.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -17,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gradients.axon.messages import Start
 from gradients.domain.commitment import Opening
-from gradients.errors import DiskFull, OperatorError, SetupError
+from gradients.errors import SetupError
+from gradients.files.disk import write_failure
 
 RECORD = "record.json"
 
@@ -91,7 +91,7 @@ class Journal:
             part.replace(folder / RECORD)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise unwritten(error, part) from error
+            raise write_failure(error, part) from error
         self._records[record.task_id] = record
         return record
 
@@ -107,13 +107,6 @@ class Journal:
         ended = [record for record in self.all() if record.phase in ("committed", "failed")]
         over = [record.task_id for record in ended if record.start.reveal_until_block < block]
         return [task_id for task_id in over if _empty(self._folder / task_id)]
-
-
-def unwritten(error: OSError, file: Path) -> OperatorError:
-    """What to raise when `file` could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskFull(f"There is no room for {file.name} in {file.parent}", fix="Free some space")
-    return OperatorError(f"{file} cannot be written: {error.strerror}")
 
 
 def openings(records: Iterable[Record], *, netuid: int, hotkey: str, block: int) -> dict[str, Opening]:

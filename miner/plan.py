@@ -67,7 +67,7 @@ def read_recipe(file: Path) -> Recipe:
     try:
         recipe = Recipe.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
         for task_type in TYPES:
-            make_plan(recipe, task_type=task_type, base_parameters=1)
+            plan_training(recipe, task_type=task_type, base_parameters=1)
     except OSError as error:
         raise SetupError(f"The recipe {file} cannot be read: {error.strerror}", fix="See configs/recipes/") from error
     except (tomllib.TOMLDecodeError, ValidationError) as error:
@@ -75,7 +75,7 @@ def read_recipe(file: Path) -> Recipe:
     return recipe
 
 
-def make_plan(recipe: Recipe, *, task_type: str, base_parameters: int) -> TrainingPlan:
+def plan_training(recipe: Recipe, *, task_type: str, base_parameters: int) -> TrainingPlan:
     """The recipe's hyper-parameters for a task of this type on a base of this size."""
     changes = recipe.types.get(task_type, TypeChanges())
     row = _for_size(recipe.learning_rate, base_parameters)

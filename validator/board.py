@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from gradients.axon.messages import Status
+from gradients.axon.messages import AttemptStatus
 from gradients.domain.evaluation import Measurement, Placing
 from gradients.domain.failure import Failure
 from gradients.domain.json import Json, JsonObject
@@ -19,7 +19,7 @@ from validator.ledger import Ledger
 class LastWords(Protocol):
     """How far miners are, by their own word."""
 
-    def of(self, task_id: str, hotkey: str) -> Status | None:
+    def of(self, task_id: str, hotkey: str) -> AttemptStatus | None:
         """What the miner said last, or None."""
         ...
 
@@ -79,7 +79,7 @@ def repo_path(task_id: str, hotkey: str) -> str:
 
 
 def _miner(
-    submission: Submission, measurement: Measurement | None, placing: Placing | None, status: Status | None
+    submission: Submission, measurement: Measurement | None, placing: Placing | None, status: AttemptStatus | None
 ) -> dict[str, Json]:
     has_repo = submission.state in (SubmissionState.COLLECTED, SubmissionState.MEASURED)
     reason = placing.reason if placing else submission.failure.message if submission.failure else ""
@@ -99,7 +99,7 @@ def _miner(
     }
 
 
-def _progress(status: Status | None) -> JsonObject | None:
+def _progress(status: AttemptStatus | None) -> JsonObject | None:
     return status.model_dump(mode="json", exclude={"version", "task_id"}) if status else None
 
 

@@ -19,7 +19,7 @@ from gradients.log import get_logger
 from validator.emission import Emission
 from validator.engine import StepEngine
 from validator.loops import run_forever
-from validator.progress import Progress
+from validator.progress import ProgressBoard
 from validator.schedule import Schedule
 from validator.settings import ApiSettings
 
@@ -35,7 +35,7 @@ class Daemon:
     client: AxonClient
     engine: StepEngine
     emission: Emission
-    progress: Progress
+    progress: ProgressBoard
     schedule: Schedule
     axon_app: FastAPI
     api_app: FastAPI

@@ -1,4 +1,4 @@
-"""What a wish will take, before it is posted: its rows and tokens counted, a few steps of its base measured, the hours reckoned."""
+"""What a spec will take, before it is posted: its rows and tokens counted, a few steps of its base measured, the hours reckoned."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gradients.tasks.registry import LONGEST_HOURS, check_family, task_type, val
 from validator.settings import EstimateSettings
 
 SAMPLE_ROWS = 256
-MOST_READERS = 8  # wishes whose sources are read at the same time
+MOST_READERS = 8  # specs whose sources are read at the same time
 LONGEST_TEXT = 100_000  # characters of one row in the sample
 UNSALTED = bytes(32)  # for choices that an estimate need not keep secret
 
@@ -44,7 +44,7 @@ def _readers() -> ThreadPoolExecutor:
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """Reads the rows of several wishes side by side, and measures one at a time: each measurement has a model in memory."""
+    """Reads the rows of several specs side by side, and measures one at a time: each measurement has a model in memory."""
 
     bases: BaseModels
     executor: Executor
@@ -53,12 +53,12 @@ class Estimates:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     readers: ThreadPoolExecutor = field(default_factory=_readers)  # its own: a slow source must not hold up the daemon
 
-    async def of(self, wish: Mapping[str, Json]) -> JsonObject:
-        """Rows, tokens, weights, speed and hours of a wish; its own hours play no part. Raises CustomerError when it cannot be run.
+    async def of(self, spec: Mapping[str, Json]) -> JsonObject:
+        """Rows, tokens, weights, speed and hours of a spec; its own hours play no part. Raises CustomerError when it cannot be run.
 
         Rows that nearly repeat each other are found when the task is prepared only.
         """
-        request = validate_request({**wish, "hours": LONGEST_HOURS})
+        request = validate_request({**spec, "hours": LONGEST_HOURS})
         kind = task_type(request.type)
         base, rows = await asyncio.get_running_loop().run_in_executor(self.readers, self._read, kind, request)
         draws_images = kind.base_family == "image"

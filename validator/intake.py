@@ -1,4 +1,4 @@
-"""From a customer's wish to a task: checked against the type's schema, its base looked up, then written down.
+"""From a customer's spec to a task: checked against the type's schema, its base looked up, then written down.
 
 Only what is known in seconds is checked here. The base is fetched, and the data read, when the task is prepared.
 """
@@ -30,12 +30,12 @@ class Intake:
     posted: Callable[[], None]  # called when there is a new task
     seed: int | None = None  # set on local networks only, for runs that can be repeated
 
-    def submit(self, wish: Mapping[str, Json], *, customer: str, also: Callable[[TaskId], Also] | None = None) -> Task:
+    def submit(self, spec: Mapping[str, Json], *, customer: str, also: Callable[[TaskId], Also] | None = None) -> Task:
         """The new task in DRAFT, written in one transaction with `also`.
 
         Raises CustomerError when it cannot be run as asked for, and OutsideError when the base's hub does not answer.
         """
-        request = validate_request(wish)
+        request = validate_request(spec)
         check_family(task_type(request.type), request.base, self.bases.look(request.base))
         task_id = TaskId(f"{request.type}-{secrets.token_hex(6)}")
         task = self.ledger.tasks.create(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gradients.axon.client import AxonClient, Peer
-from gradients.axon.messages import Status
+from gradients.axon.messages import AttemptStatus
 from gradients.chain.view import ChainView
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import TaskState
@@ -17,7 +17,7 @@ ASK_EVERY_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
 
 
-class Progress:
+class ProgressBoard:
     """The miners' last words about their running tasks."""
 
     def __init__(
@@ -27,9 +27,9 @@ class Progress:
         self._view = view
         self._client = client
         self._every_seconds = every_seconds
-        self._last: dict[tuple[str, str], Status] = {}
+        self._last: dict[tuple[str, str], AttemptStatus] = {}
 
-    def of(self, task_id: str, hotkey: str) -> Status | None:
+    def of(self, task_id: str, hotkey: str) -> AttemptStatus | None:
         """What the miner said last, or None."""
         return self._last.get((task_id, hotkey))
 
@@ -57,7 +57,7 @@ class Progress:
                 return
             peer = Peer(hotkey=submission.hotkey, address=neuron.axon)
             async with asyncio.timeout(ANSWER_SECONDS):
-                status = await self._client.get(peer, f"/v1/tasks/{submission.task_id}", answer=Status)
+                status = await self._client.get(peer, f"/v1/tasks/{submission.task_id}", answer=AttemptStatus)
         except (GradientsError, TimeoutError):
             return  # silence is shown as the last word
         self._last[submission.task_id, submission.hotkey] = status

@@ -51,18 +51,18 @@ def due_at(slot: int, *, every_seconds: float, seed: int) -> float:
     return (slot + LATEST_SHARE * random.Random(f"{seed}/{slot}/moment").random()) * every_seconds
 
 
-def next_wish(
+def next_spec(
     settings: ScheduleSettings, past: Sequence[TaskRequest], *, slot: int, seed: int
 ) -> dict[str, Json] | None:
     """What to ask for in a slot, after what was asked for in the past, or None when the pool has nothing for any type of the mix."""
-    luck = random.Random(f"{seed}/{slot}")
+    rng = random.Random(f"{seed}/{slot}")
     types = {t.type: t.share for t in settings.types if _datasets(settings, t.type) and _models(settings, t.type)}
     if not any(types.values()):
         return None
-    kind = draw(types, Counter(request.type for request in past), luck)
-    model = _draw_model(settings, _models(settings, kind), past, luck)
-    dataset = _draw_dataset(_datasets(settings, kind), past, luck)
-    hours = draw({h.hours: h.share for h in settings.hours}, Counter(request.hours for request in past), luck)
+    kind = draw(types, Counter(request.type for request in past), rng)
+    model = _draw_model(settings, _models(settings, kind), past, rng)
+    dataset = _draw_dataset(_datasets(settings, kind), past, rng)
+    hours = draw({h.hours: h.share for h in settings.hours}, Counter(request.hours for request in past), rng)
     return {
         "type": kind,
         "base": model.base,
@@ -72,7 +72,7 @@ def next_wish(
     }
 
 
-def draw(shares: Mapping[Key, float], counts: Mapping[Key, int], luck: random.Random) -> Key:
+def draw(shares: Mapping[Key, float], counts: Mapping[Key, int], rng: random.Random) -> Key:
     """Which comes next, so that counts keep to shares: one that lags behind its share, the likelier the further it does.
 
     No count is ever more than one above its share. `shares` need not add up to one, but one of them is positive.
@@ -81,11 +81,11 @@ def draw(shares: Mapping[Key, float], counts: Mapping[Key, int], luck: random.Ra
     total = sum(counts.get(key, 0) for key in shares)
     lag = {key: share / whole * (total + 1) - counts.get(key, 0) for key, share in shares.items()}
     behind = [key for key in shares if lag[key] > 0]  # never empty: the lags add up to one
-    return luck.choices(behind, [lag[key] for key in behind])[0]
+    return rng.choices(behind, [lag[key] for key in behind])[0]
 
 
 def _draw_model(
-    settings: ScheduleSettings, models: Sequence[PooledModel], past: Sequence[TaskRequest], luck: random.Random
+    settings: ScheduleSettings, models: Sequence[PooledModel], past: Sequence[TaskRequest], rng: random.Random
 ) -> PooledModel:
     """A model of the size that lags behind; among those of a size, whichever was taken less."""
     size_of = {model.base: _size(settings, model.billions) for model in settings.models}
@@ -94,16 +94,16 @@ def _draw_model(
     sizes = {size: share for size, share in shares.items() if size in there}
     if not any(sizes.values()):
         sizes = dict.fromkeys(there, 1.0)
-    drawn = draw(sizes, Counter(size_of[r.base] for r in past if r.base in size_of), luck)
+    drawn = draw(sizes, Counter(size_of[r.base] for r in past if r.base in size_of), rng)
     of_size = {model.base: model for model in models if size_of[model.base] == drawn}
-    return of_size[draw(dict.fromkeys(of_size, 1.0), Counter(request.base for request in past), luck)]
+    return of_size[draw(dict.fromkeys(of_size, 1.0), Counter(request.base for request in past), rng)]
 
 
-def _draw_dataset(datasets: Sequence[PooledDataset], past: Sequence[TaskRequest], luck: random.Random) -> PooledDataset:
+def _draw_dataset(datasets: Sequence[PooledDataset], past: Sequence[TaskRequest], rng: random.Random) -> PooledDataset:
     """Whichever was taken less."""
     used = [request.dataset for request in past]
     times = {i: used.count(parse_source(d.dataset).model_dump(mode="json")) for i, d in enumerate(datasets)}
-    return datasets[draw(dict.fromkeys(times, 1.0), times, luck)]
+    return datasets[draw(dict.fromkeys(times, 1.0), times, rng)]
 
 
 def _datasets(settings: ScheduleSettings, name: str) -> list[PooledDataset]:
@@ -149,12 +149,12 @@ class Schedule:
         if slot is None:
             return None
         past = [task.request for task in self.ledger.tasks.list(customer=CUSTOMER, limit=REMEMBERED_TASKS)]
-        wish = next_wish(self.settings, past, slot=slot, seed=self.seed)
-        if wish is None:
+        spec = next_spec(self.settings, past, slot=slot, seed=self.seed)
+        if spec is None:
             self._give_up(slot, "the pool has no data set and model for any type of the mix")
             return None
         try:
-            return self.intake.submit(wish, customer=CUSTOMER, also=partial(_taking, slot))
+            return self.intake.submit(spec, customer=CUSTOMER, also=partial(_taking, slot))
         except (CustomerError, OutsideError, LedgerConflict) as error:
             self._give_up(slot, str(error))
             return None

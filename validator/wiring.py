@@ -16,7 +16,7 @@ from gradients.bases.bases import BaseModels
 from gradients.chain.network import Network
 from gradients.chain.sdk import SdkGateway
 from gradients.chain.view import ChainView
-from gradients.chain.wallet import Keys, open_wallet
+from gradients.chain.wallet import WalletKeys, open_wallet
 from gradients.clock import SystemClock
 from gradients.config import device_environment
 from gradients.datasets.access import Access
@@ -37,7 +37,7 @@ from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
-from validator.progress import Progress
+from validator.progress import ProgressBoard
 from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
 from validator.stages.collect import CollectStage
@@ -72,9 +72,9 @@ def build(settings: ValidatorSettings) -> Daemon:
     access = Access(private_addresses=network.is_local, s3=settings.s3.access())
     stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access)
     engine = StepEngine(ledger, view, stages, owner=f"{gateway.hotkey[:16]}/{os.getpid()}")
-    progress = Progress(ledger, view, client)
+    progress = ProgressBoard(ledger, view, client)
     intake = Intake(ledger, bases, engine.wake, settings.seed)
-    luck = secrets.randbits(63) if settings.seed is None else settings.seed
+    seed = secrets.randbits(63) if settings.seed is None else settings.seed
     return Daemon(
         gateway=gateway,
         view=view,
@@ -82,7 +82,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         engine=engine,
         emission=Emission(ledger, gateway, view, clock),
         progress=progress,
-        schedule=Schedule(ledger, intake, clock, settings.schedule, seed=luck),
+        schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=api_app(
             Dependencies(
@@ -127,7 +127,9 @@ def _workers() -> ProcessExecutor:
     return ProcessExecutor(environment=device_environment())
 
 
-def _axon_app(settings: ValidatorSettings, keys: Keys, view: ChainView, ledger: Ledger, store: ContentStore) -> FastAPI:
+def _axon_app(
+    settings: ValidatorSettings, keys: WalletKeys, view: ChainView, ledger: Ledger, store: ContentStore
+) -> FastAPI:
     """The axon that gives train rows to registered hotkeys."""
     limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
     nonces = nonces_at(settings.axon.nonces_url)

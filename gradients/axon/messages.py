@@ -67,7 +67,7 @@ class StartAnswer(Message):
     reason: str = Field(default="", max_length=500)
 
 
-class Status(Message):
+class AttemptStatus(Message):
     """Miner to validator, GET /v1/tasks/{task_id}: how far the training is. For people to see; nothing depends on it."""
 
     task_id: str

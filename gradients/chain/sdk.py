@@ -11,7 +11,7 @@ from gradients.chain.failures import explained, failure_of, lost_the_nonce
 from gradients.chain.network import Network
 from gradients.chain.patience import Patience
 from gradients.chain.reading import commitment_of, metagraph_of
-from gradients.chain.wallet import Keys
+from gradients.chain.wallet import WalletKeys
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, WeightsReceipt
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable
@@ -29,7 +29,7 @@ log = get_logger("chain")
 class SdkGateway:
     """See ChainGateway. One client per gateway, connected at the first call and again whenever the node comes back."""
 
-    def __init__(self, network: str, netuid: int, keys: Keys, *, timeout_seconds: float = 60.0) -> None:
+    def __init__(self, network: str, netuid: int, keys: WalletKeys, *, timeout_seconds: float = 60.0) -> None:
         self._network = Network.parse(network)
         self._netuid = netuid
         self._keys = keys

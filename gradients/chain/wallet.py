@@ -13,7 +13,7 @@ DEVELOPMENT = "//"
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class WalletKeys:
     """What the SDK signs with. Has the attributes that it looks for in a wallet."""
 
     name: str
@@ -31,7 +31,7 @@ class Keys:
         return self.hotkey
 
 
-def open_wallet(name: str, hotkey: str, path: Path = DEFAULT_PATH, *, with_coldkey: bool = False) -> Keys:
+def open_wallet(name: str, hotkey: str, path: Path = DEFAULT_PATH, *, with_coldkey: bool = False) -> WalletKeys:
     """The keys called `name` and `hotkey`; names that start with // are development keys made from that URI.
 
     Raises SetupError that names the missing file and the command that makes it.
@@ -50,14 +50,14 @@ def open_wallet(name: str, hotkey: str, path: Path = DEFAULT_PATH, *, with_coldk
     wallet = Wallet(name=name, hotkey=hotkey, path=str(path.expanduser()))
     try:
         coldkey = wallet.coldkey if with_coldkey else wallet.coldkeypub
-        return Keys(f"{name}/{hotkey}", coldkey, wallet.hotkey)
+        return WalletKeys(f"{name}/{hotkey}", coldkey, wallet.hotkey)
     except Exception as error:  # the SDK's key files raise whatever went wrong: a password, a format, a permission
         raise SetupError(f"The wallet {name}/{hotkey} cannot be opened: {error}") from error
 
 
-def _development(name: str, hotkey: str) -> Keys:
+def _development(name: str, hotkey: str) -> WalletKeys:
     from bittensor.sp_core import Keypair
 
     uri = hotkey if hotkey.startswith(DEVELOPMENT) else f"{name}//{hotkey}"
     create = cast(Any, Keypair.create_from_uri)
-    return Keys(name, create(name), create(uri))
+    return WalletKeys(name, create(name), create(uri))

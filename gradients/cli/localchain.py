@@ -58,17 +58,17 @@ def fund(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Give accounts TAO out of nothing, on a local chain that runs. Raises SetupError, ChainRefused and ChainUnreachable."""
-    wishes = [_wish(account) for account in accounts]
+    gifts = [_gift(account) for account in accounts]
     named = DaemonSettings.load(None, settings_of(chain__network=network)).chain.network
-    asyncio.run(_fund(local_endpoint() if named == "local" else named, wishes))
+    asyncio.run(_fund(local_endpoint() if named == "local" else named, gifts))
     if json_:
-        typer.echo(json.dumps([{"address": address, "rao": rao} for address, rao in wishes]))
+        typer.echo(json.dumps([{"address": address, "rao": rao} for address, rao in gifts]))
         return
-    for address, rao in wishes:
+    for address, rao in gifts:
         typer.echo(f"{address} was given {rao / RAO_PER_TAO:,g} TAO")
 
 
-def _wish(account: str) -> tuple[str, int]:
+def _gift(account: str) -> tuple[str, int]:
     """Address and rao of ADDRESS[=TAO]."""
     address, equals, tao = account.partition("=")
     try:
@@ -83,11 +83,11 @@ def _wish(account: str) -> tuple[str, int]:
     return address, rao
 
 
-async def _fund(url: str, wishes: list[tuple[str, int]]) -> None:
+async def _fund(url: str, gifts: list[tuple[str, int]]) -> None:
     if not url.startswith(("ws://", "wss://")):
         raise SetupError(f"{url} gives nothing away", fix="Name a local chain: --network local, or its ws:// URL")
     async with operating(url) as operator:
-        for address, rao in wishes:
+        for address, rao in gifts:
             await operator.fund(address, rao)
 
 

@@ -16,9 +16,9 @@ from gradients.client.shelf import Shelf
 from gradients.config import CustomerSettings
 from gradients.errors import GradientsError, SetupError, TaskInvalid
 from gradients.files.locks import only_one
-from gradients.localnet.demo import WISHES
+from gradients.localnet.demo import SPECS
 from gradients.localnet.market import Market
-from gradients.localnet.plan import Options, Plan, make_plan
+from gradients.localnet.plan import Options, Plan, plan_market
 from gradients.localnet.report import best_model, contact_sheet, report
 from gradients.localnet.screen import LiveScreen, PlainScreen
 from gradients.localnet.snapshot import Snapshot
@@ -58,7 +58,7 @@ def localnet(
     options = Options(folder, _known(types), tasks, miners, seed, hours, block_seconds, tempo, base)
     with only_one(folder, what="localnet"):
         _empty(folder, ours=keep is None)
-        plan = make_plan(options)
+        plan = plan_market(options)
         typer.echo(f"To look with btcli: btcli query metagraph --netuid 1 --network {plan.chain_url}", err=True)
         try:
             asyncio.run(_run(plan, stay=stay, as_json=as_json))
@@ -120,10 +120,10 @@ def _finish(plan: Plan, snapshot: Snapshot, *, as_json: bool) -> None:
 
 def _known(types: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in types.split(",") if name.strip())
-    unknown = [name for name in names if name not in WISHES]
+    unknown = [name for name in names if name not in SPECS]
     if unknown or not names:
         raise TaskInvalid(
-            f"Unknown task types: {', '.join(unknown) or 'none given'}", fix=f"Choose from {', '.join(WISHES)}"
+            f"Unknown task types: {', '.join(unknown) or 'none given'}", fix=f"Choose from {', '.join(SPECS)}"
         )
     return names
 

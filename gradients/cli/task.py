@@ -36,7 +36,9 @@ Dataset = Annotated[
         "hub:org/name@revision#split, an https:// URL, or s3://bucket/key."
     ),
 ]
-Spec = Annotated[Path | None, typer.Option(help="The whole task as a TOML or JSON file; options given here win.")]
+Spec = Annotated[
+    Path | None, typer.Option("--spec", help="The whole task as a TOML or JSON file; options given here win.")
+]
 Parameters = Annotated[
     list[str] | None,
     typer.Option("--set", help="A parameter of the task type, such as columns.output=answer; may be repeated."),
@@ -52,7 +54,7 @@ def submit(
     hours: Annotated[
         float | None, typer.Option(help="Training budget of each miner; without it an estimate is shown first.")
     ] = None,
-    spec: Spec = None,
+    spec_file: Spec = None,
     parameters: Parameters = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the estimated hours without asking.")] = False,
     url: Url = None,
@@ -60,12 +62,12 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Post a task: say what to train, on which rows, for how long."""
-    wish = _wish(spec, parameters, type=type, base=base, dataset=dataset, hours=hours)
+    spec = _spec(spec_file, parameters, type=type, base=base, dataset=dataset, hours=hours)
     with connect(CustomerSettings().given(url=url, key=key)) as client:
-        if "hours" not in wish:
-            wish = client.uploaded(wish)
-            wish["hours"] = _agreed_hours(client.estimate(wish), asks=not (yes or as_json), tells=not as_json)
-        task = client.submit(wish)
+        if "hours" not in spec:
+            spec = client.uploaded(spec)
+            spec["hours"] = _agreed_hours(client.estimate(spec), asks=not (yes or as_json), tells=not as_json)
+        task = client.submit(spec)
     typer.echo(
         json.dumps(task) if as_json else f"{task['id']} is posted; follow it with `gradients task watch {task['id']}`"
     )
@@ -76,16 +78,16 @@ def estimate(
     type: Type = None,  # noqa: A002
     base: Base = None,
     dataset: Dataset = None,
-    spec: Spec = None,
+    spec_file: Spec = None,
     parameters: Parameters = None,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """What a task would take: rows, tokens, speed and hours. Nothing is posted."""
-    wish = _wish(spec, parameters, type=type, base=base, dataset=dataset)
+    spec = _spec(spec_file, parameters, type=type, base=base, dataset=dataset)
     with connect(CustomerSettings().given(url=url, key=key)) as client:
-        found = client.estimate(wish)
+        found = client.estimate(spec)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -195,21 +197,26 @@ def chat(
 app.command("generate", help="The same as chat.")(chat)
 
 
-def _wish(spec: Path | None, parameters: Sequence[str] | None, **given: Json) -> dict[str, Json]:
-    """The wish of the spec's file, with what was given beside it."""
-    wish: dict[str, Json] = {**(_read_spec(spec) if spec else {}), **{k: v for k, v in given.items() if v is not None}}
+def _spec(spec_file: Path | None, parameters: Sequence[str] | None, **given: Json) -> dict[str, Json]:
+    """The spec of the file, with what was given beside it."""
+    spec: dict[str, Json] = {
+        **(_read_spec(spec_file) if spec_file else {}),
+        **{k: v for k, v in given.items() if v is not None},
+    }
     for assignment in parameters or []:
-        known = wish.get("parameters", {})
+        known = spec.get("parameters", {})
         if not isinstance(known, Mapping):
-            raise TaskInvalid(f"`parameters` in {spec} is no table", fix="Write the type's parameters there by name")
-        wish["parameters"] = _assigned(known, assignment)
+            raise TaskInvalid(
+                f"`parameters` in {spec_file} is not a table", fix="Write the type's parameters there by name"
+            )
+        spec["parameters"] = _assigned(known, assignment)
     try:
-        json.dumps(wish, allow_nan=False)
+        json.dumps(spec, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TaskInvalid(
             f"The task holds what JSON has no form for: {error}", fix="Use texts, numbers and lists"
         ) from error
-    return wish
+    return spec
 
 
 def _agreed_hours(estimate: JsonObject, *, asks: bool, tells: bool) -> Json:
@@ -254,14 +261,14 @@ def _side_by_side(answers: Mapping[str, str]) -> str:
 def _read_spec(file: Path) -> dict[str, Json]:
     try:
         text = file.read_text(encoding="utf-8")
-        wish: object = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+        spec: object = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise SetupError(f"The task file {file} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise TaskInvalid(f"{file} is no valid {file.suffix.lstrip('.').upper()}: {error}") from error
-    if not isinstance(wish, dict):
+    if not isinstance(spec, dict):
         raise TaskInvalid(f"{file} holds no task", fix='Write one object: {"type": …, "base": …, "dataset": …}')
-    return wish
+    return spec
 
 
 def _assigned(parameters: Mapping[str, Json], assignment: str) -> dict[str, Json]:

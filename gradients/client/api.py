@@ -42,17 +42,17 @@ class MarketClient:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def submit(self, wish: Mapping[str, Json]) -> JsonObject:
+    def submit(self, spec: Mapping[str, Json]) -> JsonObject:
         """Post a task; data that lies on this machine is uploaded first."""
-        return self._json("POST", "/v1/tasks", json=self.uploaded(wish))
+        return self._json("POST", "/v1/tasks", json=self.uploaded(spec))
 
-    def estimate(self, wish: Mapping[str, Json]) -> JsonObject:
-        """What a wish will take: rows, tokens, weights, speed, hours. The base may have to be fetched for it, which takes a while."""
-        return self._json("POST", "/v1/estimates", json=self.uploaded(wish), timeout=ESTIMATE_TIMEOUT)
+    def estimate(self, spec: Mapping[str, Json]) -> JsonObject:
+        """What a spec will take: rows, tokens, weights, speed, hours. The base may have to be fetched for it, which takes a while."""
+        return self._json("POST", "/v1/estimates", json=self.uploaded(spec), timeout=ESTIMATE_TIMEOUT)
 
-    def uploaded(self, wish: Mapping[str, Json]) -> dict[str, Json]:
-        """The wish with data that lies on this machine uploaded; again, it stays as it is."""
-        return with_sources(wish, self._found)
+    def uploaded(self, spec: Mapping[str, Json]) -> dict[str, Json]:
+        """The spec with data that lies on this machine uploaded; again, it stays as it is."""
+        return with_sources(spec, self._found)
 
     def upload(self, file: Path) -> str:
         """Upload a file, or a folder as one; the name to use as a task's data set."""

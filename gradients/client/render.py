@@ -55,7 +55,7 @@ def task_table(tasks: Sequence[JsonObject]) -> Table:
 
 
 def estimate_text(estimate: JsonObject) -> str:
-    """What a wish will take, in words."""
+    """What a spec will take, in words."""
     words = f"{estimate['rows']:,} rows"
     if estimate["tokens"] is not None:
         words += f", {estimate['tokens']:,} tokens an epoch"

@@ -1,4 +1,4 @@
-"""What a process may reach when it prepares rows that a customer names. Made from the operator's settings, never from a customer's wish."""
+"""What a process may reach when it prepares rows that a customer names. Made from the operator's settings, never from a customer's spec."""
 
 from __future__ import annotations
 

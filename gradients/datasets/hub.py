@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradients
 from gradients.config import hub_environment
-from gradients.datasets.sources import Limits
+from gradients.datasets.sources import DatasetLimits
 from gradients.errors import DatasetInvalid, OutsideError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ OPENED = frozenset(
 )  # kinds of file systems
 
 
-def fetch(repo: str, revision: str, split: str, folder: Path, *, limits: Limits) -> Path:
+def fetch(repo: str, revision: str, split: str, folder: Path, *, limits: DatasetLimits) -> Path:
     """All rows of one split as JSON lines in `folder`, which is empty.
 
     Raises DatasetInvalid when there is no such data set, OutsideError when the hub does not answer.

@@ -14,13 +14,13 @@ from pathlib import Path
 from gradients.datasets.access import OUTSIDERS, Access
 from gradients.datasets.formats import reader_of
 from gradients.datasets.rows import Row, numbers
-from gradients.datasets.sources import DEFAULT_LIMITS, FileSource, HubSource, Limits, S3Source, Source, UrlSource
+from gradients.datasets.sources import DEFAULT_LIMITS, DatasetLimits, FileSource, HubSource, S3Source, Source, UrlSource
 from gradients.errors import DatasetInvalid
 
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
-def read_rows(source: Source, *, limits: Limits = DEFAULT_LIMITS, access: Access = OUTSIDERS) -> list[Row]:
+def read_rows(source: Source, *, limits: DatasetLimits = DEFAULT_LIMITS, access: Access = OUTSIDERS) -> list[Row]:
     """All rows in their own order. Raises DatasetInvalid with row numbers, and OutsideError when a server does not answer."""
     if isinstance(source, FileSource):
         return _read_file(source.path, limits)
@@ -28,7 +28,7 @@ def read_rows(source: Source, *, limits: Limits = DEFAULT_LIMITS, access: Access
         return _read_file(_fetched(source, Path(folder), limits, access), limits)
 
 
-def _fetched(source: HubSource | UrlSource | S3Source, folder: Path, limits: Limits, access: Access) -> Path:
+def _fetched(source: HubSource | UrlSource | S3Source, folder: Path, limits: DatasetLimits, access: Access) -> Path:
     """The source's file, in `folder`. What fetches is imported only when it is needed."""
     if isinstance(source, HubSource):
         from gradients.datasets import hub
@@ -43,7 +43,7 @@ def _fetched(source: HubSource | UrlSource | S3Source, folder: Path, limits: Lim
     return s3.fetch(source.bucket, source.key, folder, max_bytes=limits.bytes, access=access.s3)
 
 
-def _read_file(path: Path, limits: Limits) -> list[Row]:
+def _read_file(path: Path, limits: DatasetLimits) -> list[Row]:
     if not path.exists():
         raise DatasetInvalid(f"There is no data set {path}", fix="Check the path")
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
@@ -56,7 +56,7 @@ def _read_file(path: Path, limits: Limits) -> list[Row]:
     return rows
 
 
-def _within(rows: Iterable[Row], path: Path, limits: Limits) -> Iterator[Row]:
+def _within(rows: Iterable[Row], path: Path, limits: DatasetLimits) -> Iterator[Row]:
     """The rows, counted and measured as they come: a small file can hold rows that fill the memory.
 
     Rows are measured by their text, which is what makes them large.

@@ -16,7 +16,7 @@ _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DatasetLimits:
     """How much a data set may hold."""
 
     bytes: int = 2 * 1024**3  # of the files, and characters of what they hold
@@ -24,7 +24,7 @@ class Limits:
     row_characters: int = 1_000_000
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = DatasetLimits()
 
 
 class FileSource(BaseModel):

@@ -1,4 +1,4 @@
-"""A fine-tuning task from a customer's wish to its score."""
+"""A fine-tuning task from a customer's spec to its score."""
 
 from __future__ import annotations
 

@@ -7,14 +7,14 @@ import json
 from gradients.domain.json import JsonObject
 from gradients.errors import GradientsError, JobFailed
 from gradients.execution.functions import resolve
-from gradients.execution.job import Job, Report
+from gradients.execution.job import Job, ReportProgress
 from gradients.execution.records import digest, finished_result, prepare_folder, write_result
 
 
 class InlineExecutor:
     """Calls the function on the loop. Arguments and result still go through JSON, so that what cannot cross a process border shows."""
 
-    async def run(self, job: Job, *, report: Report) -> JsonObject:
+    async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
         finished = finished_result(job)
         if finished is not None:
             return finished

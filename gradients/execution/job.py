@@ -13,8 +13,8 @@ from typing import Protocol
 
 from gradients.domain.json import JsonObject
 
-Report = Callable[[JsonObject], None]
-WorkerFunction = Callable[[JsonObject, Report], JsonObject]
+ReportProgress = Callable[[JsonObject], None]
+WorkerFunction = Callable[[JsonObject, ReportProgress], JsonObject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Job:
 class Executor(Protocol):
     """Runs jobs away from the caller's process."""
 
-    async def run(self, job: Job, *, report: Report) -> JsonObject:
+    async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
         """The function's result; `report` is called on the loop with each progress object, in order.
 
         A result already in the job's folder, left by an earlier run of the same arguments, is returned without running again.

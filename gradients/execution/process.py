@@ -21,9 +21,9 @@ from typing import IO, NamedTuple
 import gradients
 from gradients.domain.json import JsonObject
 from gradients.errors import DiskFull, GradientsError, JobFailed
-from gradients.execution.job import Job, Report
+from gradients.execution.job import Job, ReportProgress
 from gradients.execution.lines import CappedLog, LineSplitter
-from gradients.execution.records import Status, finished_result, prepare_folder, read_error
+from gradients.execution.records import ExitStatus, finished_result, prepare_folder, read_error
 
 _WORKER = "gradients.execution.worker"
 _CHUNK_BYTES = 64 * 1024
@@ -50,7 +50,7 @@ class ProcessExecutor:
         self._environment = dict(environment or {})
         self._grace_seconds = grace_seconds
 
-    async def run(self, job: Job, *, report: Report) -> JsonObject:
+    async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
         finished = await asyncio.to_thread(finished_result, job)
         if finished is not None:
             return finished
@@ -58,7 +58,7 @@ class ProcessExecutor:
         ending = await self._supervise(job, report)
         return await asyncio.to_thread(_conclude, job, ending)
 
-    async def _supervise(self, job: Job, report: Report) -> _Ending:
+    async def _supervise(self, job: Job, report: ReportProgress) -> _Ending:
         """Start the worker, pass on what it says, and see it end."""
         out, err = CappedLog(job.folder / "stdout.log"), CappedLog(job.folder / "stderr.log")
         async with _pipe() as progress, _pipe() as stdout, _pipe() as stderr:
@@ -156,7 +156,7 @@ async def _pipe() -> AsyncIterator[_Pipe]:
             transport.close()
 
 
-async def _forward(stream: asyncio.StreamReader, report: Report) -> None:
+async def _forward(stream: asyncio.StreamReader, report: ReportProgress) -> None:
     lines = LineSplitter()
     while chunk := await stream.read(_CHUNK_BYTES):
         for line in lines.feed(chunk):
@@ -174,7 +174,7 @@ def _conclude(job: Job, ending: _Ending) -> JsonObject:
     result = finished_result(job)
     if result is not None:
         return result
-    named = read_error(job.folder) if ending.status == Status.DONE else None
+    named = read_error(job.folder) if ending.status == ExitStatus.DONE else None
     raise named or _failure(job, ending)
 
 
@@ -182,7 +182,7 @@ def _failure(job: Job, ending: _Ending) -> GradientsError:
     last = "\n".join(ending.stderr.decode(errors="replace").splitlines()[-_STDERR_LINES:])
     said = f"; it said last:\n{last}" if last else ""
     fix = f"See {job.folder / 'stderr.log'}"
-    if ending.in_time and ending.status == Status.DISK_FULL:
+    if ending.in_time and ending.status == ExitStatus.DISK_FULL:
         return DiskFull(f"{job.function} found no room left on the device{said}", fix=f"Free some space. {fix}")
     code, what = _how(ending, job)
     return JobFailed(f"{job.function} {what}{said}", code=code, fix=fix)
@@ -192,7 +192,7 @@ def _how(ending: _Ending, job: Job) -> tuple[str, str]:
     """A code and a clause for how the worker ended."""
     if not ending.in_time:
         return "job_deadline", f"was killed at its deadline of {job.deadline_seconds:g} s"
-    if ending.status == Status.OUT_OF_MEMORY:
+    if ending.status == ExitStatus.OUT_OF_MEMORY:
         return "out_of_memory", "ran out of memory"
     if ending.status == -signal.SIGKILL:
         return "job_killed", "was killed by SIGKILL, which is how the kernel answers when memory runs out"

@@ -22,7 +22,7 @@ from gradients.files.whole import write_bytes
 JOB, RESULT, ERROR = "job.json", "result.json", "error.json"
 
 
-class Status(IntEnum):
+class ExitStatus(IntEnum):
     """What the exit status of a worker says; a full disk may have no room for a file that says it."""
 
     DONE = 0  # a result or a named error lies in the folder

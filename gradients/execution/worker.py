@@ -21,7 +21,7 @@ from gradients.domain.json import JsonObject, canonical
 from gradients.errors import GradientsError
 from gradients.execution.functions import resolve
 from gradients.execution.lines import MAX_LINE_BYTES
-from gradients.execution.records import JobRecord, Status, read_job, write_error, write_result
+from gradients.execution.records import ExitStatus, JobRecord, read_job, write_error, write_result
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ALARM_GRACE_SECONDS = 60  # the parent kills at the deadline; the alarm is for when there is no parent any more
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     except Exception as error:  # the one outer place: what the function did not name itself
         traceback.print_exc()
         return _status(error)
-    return Status.DONE
+    return ExitStatus.DONE
 
 
 def _run(job: JobRecord, folder: Path, stream: BufferedWriter) -> None:
@@ -64,13 +64,13 @@ def _die_with(parent: int, *, deadline_seconds: float) -> None:
         os._exit(1)
 
 
-def _status(error: Exception) -> Status:
+def _status(error: Exception) -> ExitStatus:
     """What the exit status says; torch's error by its name, because this module must not import torch."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return Status.OUT_OF_MEMORY
+        return ExitStatus.OUT_OF_MEMORY
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return Status.DISK_FULL
-    return Status.CRASHED
+        return ExitStatus.DISK_FULL
+    return ExitStatus.CRASHED
 
 
 if __name__ == "__main__":

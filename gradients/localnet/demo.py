@@ -1,4 +1,4 @@
-"""The tasks that the market on one machine posts: wishes for every task type, on data that the project ships."""
+"""The tasks that the market on one machine posts: specs for every task type, on data that the project ships."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASSETS = Path(__file__).parent.parent / "assets"
 DEFAULT_BASE, IMAGE_BASE = "nano-lm", "nano-image"
 IMAGE_METRIC: Mapping[str, Json] = {"resolution": 32, "seeds": 2, "steps": 10, "guidance": 1.0}
 
-TEXT_WISHES: Mapping[str, Mapping[str, Json]] = {
+TEXT_SPECS: Mapping[str, Mapping[str, Json]] = {
     "instruct": {
         "type": "instruct",
         "base": DEFAULT_BASE,
@@ -67,7 +67,7 @@ TEXT_WISHES: Mapping[str, Mapping[str, Json]] = {
     },
 }
 # Tasks of one type take turns where it has several.
-IMAGE_WISHES: Sequence[Mapping[str, Json]] = (
+IMAGE_SPECS: Sequence[Mapping[str, Json]] = (
     {
         "type": "diffusion",
         "base": IMAGE_BASE,
@@ -81,20 +81,20 @@ IMAGE_WISHES: Sequence[Mapping[str, Json]] = (
         "parameters": {**IMAGE_METRIC, "subject": "style"},
     },
 )
-WISHES: Mapping[str, Sequence[Mapping[str, Json]]] = {
-    **{name: (one,) for name, one in TEXT_WISHES.items()},
-    "diffusion": IMAGE_WISHES,
+SPECS: Mapping[str, Sequence[Mapping[str, Json]]] = {
+    **{name: (one,) for name, one in TEXT_SPECS.items()},
+    "diffusion": IMAGE_SPECS,
 }
 
 
-def wish(name: str, *, number: int, hours: float, base: str | None) -> dict[str, Json]:
+def spec(name: str, *, number: int, hours: float, base: str | None) -> dict[str, Json]:
     """What to post as the task of a type that has the number (from 0). Raises TaskInvalid for a type without a demonstration.
 
     Args:
         base: instead of the demonstration's own, for types that fine-tune language models.
     """
-    if name not in WISHES:
-        raise TaskInvalid(f"There is no demonstration of '{name}'", fix=f"Choose from {', '.join(WISHES)}")
-    chosen = WISHES[name][number % len(WISHES[name])]
+    if name not in SPECS:
+        raise TaskInvalid(f"There is no demonstration of '{name}'", fix=f"Choose from {', '.join(SPECS)}")
+    chosen = SPECS[name][number % len(SPECS[name])]
     instead = {"base": base} if base and task_type(name).base_family == "language" else {}
     return {**chosen, "hours": hours, **instead}

@@ -16,7 +16,7 @@ from gradients.client.api import MarketClient
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskState
 from gradients.errors import JobFailed, OutsideError
-from gradients.localnet.demo import wish
+from gradients.localnet.demo import spec
 from gradients.localnet.founding import found
 from gradients.localnet.plan import Participant, Plan, write_settings
 from gradients.localnet.snapshot import Snapshot
@@ -113,17 +113,17 @@ class Market:
         Raises JobFailed when one of them failed.
         """
         options = self.plan.options
-        wishes = [
-            wish(name, number=number, hours=options.hours, base=options.base)
+        specs = [
+            spec(name, number=number, hours=options.hours, base=options.base)
             for name in options.types
             for number in range(options.tasks)
         ]
         ids: list[str] = []
         tasks: list[JsonObject] = []
         with self._client() as client:
-            while len(tasks) < len(wishes) or not all(TaskState(str(task["state"])).ended for task in tasks):
-                if len(ids) < len(wishes) and len(tasks) == len(ids) and not _miners_are_busy(tasks):
-                    ids.append(await _posted(client, wishes[len(ids)]))
+            while len(tasks) < len(specs) or not all(TaskState(str(task["state"])).ended for task in tasks):
+                if len(ids) < len(specs) and len(tasks) == len(ids) and not _miners_are_busy(tasks):
+                    ids.append(await _posted(client, specs[len(ids)]))
                 tasks = await self._look(client, gateway, ids)
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
         failed = [task for task in tasks if task["state"] == TaskState.FAILED]
@@ -176,11 +176,11 @@ class Market:
         self.show(self.snapshot)
 
 
-async def _posted(client: MarketClient, wish: Mapping[str, Json]) -> str:
+async def _posted(client: MarketClient, spec: Mapping[str, Json]) -> str:
     """The id of a new task, as soon as the validator can be reached."""
     while True:
         try:
-            return str((await asyncio.to_thread(client.submit, wish))["id"])
+            return str((await asyncio.to_thread(client.submit, spec))["id"])
         except OutsideError:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
 

@@ -76,7 +76,7 @@ class Plan:
         return (self.validator, *self.miners)
 
 
-def make_plan(options: Options) -> Plan:
+def plan_market(options: Options) -> Plan:
     """A plan with free ports; nothing is written yet."""
     chain_port, api_port = free_ports(CHAIN_HOST, 2)
     folder = options.folder

@@ -22,7 +22,7 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class LoadedBase:
     """A base model, ready to measure, to train on or to take a submission's weights."""
 
     model: PreTrainedModel
@@ -42,7 +42,7 @@ class Base:
         return int(self.model.config.get_text_config().max_position_embeddings)
 
 
-def load_base(folder: Path, device: Device) -> Base:
+def load_base(folder: Path, device: Device) -> LoadedBase:
     """The model in `folder`, frozen and in evaluation mode. Raises ModelUnknown when there is none that can be read."""
     files = sorted(folder.glob("*.safetensors"))
     if not files or not (folder / "config.json").is_file():
@@ -63,7 +63,7 @@ def load_base(folder: Path, device: Device) -> Base:
     except (OSError, ValueError, KeyError, SafetensorError, json.JSONDecodeError) as error:
         raise ModelUnknown(f"The base model in {folder} cannot be loaded: {error}") from error
     model.requires_grad_(False).eval().to(device.name)
-    return Base(model=model, tokenizer=tokenizer, device=device, folder=folder, stored_dtype=stored)
+    return LoadedBase(model=model, tokenizer=tokenizer, device=device, folder=folder, stored_dtype=stored)
 
 
 def _stored_dtype(file: Path) -> torch.dtype:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.tensor_files import write_tensors
 
 
-def write_full_model(base: Base, folder: Path) -> None:
+def write_full_model(base: LoadedBase, folder: Path) -> None:
     """Write config.json and model.safetensors; a weight that is tied to another is written once, as transformers does."""
     shutil.copyfile(base.folder / "config.json", folder / "config.json")
     tensors = {

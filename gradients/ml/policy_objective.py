@@ -62,7 +62,7 @@ class PolicyObjective:
         self._device = device
 
     def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
-        """Answers drawn by the rows' own luck, so that a run that was killed draws the same ones again."""
+        """Answers drawn by the rows' own random numbers, so that a run that was killed draws the same ones again."""
         groups = self._answers(model, [self._train[row] for row in rows], self._settings.drawing, rows)
         rollouts = [rollout for group in groups for rollout in group]
         rewards = self._judge([row for row, group in zip(rows, groups, strict=True) for _ in group], rollouts)

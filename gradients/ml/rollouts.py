@@ -1,6 +1,7 @@
-"""Answers that a model draws to prompts: many at once, with the luck of each one fixed beforehand.
+"""Answers that a model draws to prompts: many at once, with the random numbers of each one fixed beforehand.
 
-The luck is a table of numbers, one per token, that depends on a seed and the prompt alone; so two models that think alike answer alike,
+They are a table of uniforms in 0..1, one per token, that depends on a seed and the prompt alone; so two models that think alike answer
+alike,
 and their scores can be compared pair by pair. The same rows on the same machine give the same answers bit by bit.
 """
 
@@ -59,11 +60,13 @@ def roll_out(
     done = 0
     for positions in plan_batches(widths, max_tokens=settings.batch_tokens):
         together = [prompts[i] for i in positions]
-        luck = _luck(together, settings, seed).to(device.name)
+        uniforms = _uniforms(together, settings, seed).to(device.name)
         # the longest comes first; a prompt whose answers are more than fit is alone, and they are written in parts
         at_once = max(1, settings.batch_tokens // (len(together[0]) + settings.max_new_tokens))
         with torch.inference_mode(), device.precision():
-            written = [row for part in luck.split(at_once) for row in _write(model, together, settings, part).tolist()]
+            written = [
+                row for part in uniforms.split(at_once) for row in _write(model, together, settings, part).tolist()
+            ]
         for number, row in enumerate(written):
             position = positions[number // settings.samples]
             answered[position].append(_cut(prompts[position], row, settings))
@@ -73,18 +76,18 @@ def roll_out(
 
 
 def _write(
-    model: PreTrainedModel, prompts: Sequence[list[int]], settings: RolloutSettings, luck: torch.Tensor
+    model: PreTrainedModel, prompts: Sequence[list[int]], settings: RolloutSettings, uniforms: torch.Tensor
 ) -> torch.Tensor:
-    """Tokens of as many answers as there is luck [answers, longest], prompt by prompt; what stands behind a stop token means nothing."""
-    tokens, mask = _pad_left(prompts, luck.device)
-    answers = len(luck) // len(prompts)  # of each prompt
+    """Tokens of one answer for each row of uniforms [answers, longest], prompt by prompt; what stands behind a stop token means nothing."""
+    tokens, mask = _pad_left(prompts, uniforms.device)
+    answers = len(uniforms) // len(prompts)  # of each prompt
     out = model(input_ids=tokens, attention_mask=mask, position_ids=_positions(mask), use_cache=True, logits_to_keep=1)
     cache: DynamicCache = out.past_key_values
     cache.batch_repeat_interleave(answers)  # a prompt is read once, however many answers it gets
     mask = mask.repeat_interleave(answers, dim=0)
     logits = out.logits.repeat_interleave(answers, dim=0)
-    stops = torch.tensor(settings.stop_tokens, device=luck.device)
-    drawn = [_draw(logits[:, -1], luck[:, 0], settings.temperature)]
+    stops = torch.tensor(settings.stop_tokens, device=uniforms.device)
+    drawn = [_draw(logits[:, -1], uniforms[:, 0], settings.temperature)]
     is_open = ~torch.isin(drawn[0], stops)
     for step in range(1, settings.max_new_tokens):
         if not is_open.any():
@@ -97,22 +100,22 @@ def _write(
             past_key_values=cache,
             use_cache=True,
         ).logits
-        drawn.append(_draw(logits[:, -1], luck[:, step], settings.temperature))
+        drawn.append(_draw(logits[:, -1], uniforms[:, step], settings.temperature))
         is_open &= ~torch.isin(drawn[-1], stops)
     return torch.stack(drawn, dim=1)
 
 
-def _draw(logits: torch.Tensor, luck: torch.Tensor, temperature: float) -> torch.Tensor:
-    """One token per row [rows]: the first at which the sum of the probabilities passes the row's luck.
+def _draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> torch.Tensor:
+    """One token per row [rows]: the first at which the sum of the probabilities passes the row's uniforms.
 
     float64, because a vocabulary's many small probabilities add up to less than they should in float32.
     """
     sums = torch.softmax(logits.double() / temperature, dim=-1).cumsum(dim=-1)
-    reached = torch.searchsorted(sums, (luck * sums[:, -1])[:, None], right=True).squeeze(1)
+    reached = torch.searchsorted(sums, (uniforms * sums[:, -1])[:, None], right=True).squeeze(1)
     return reached.clamp(max=logits.shape[-1] - 1)
 
 
-def _luck(prompts: Sequence[list[int]], settings: RolloutSettings, seed: int) -> torch.Tensor:
+def _uniforms(prompts: Sequence[list[int]], settings: RolloutSettings, seed: int) -> torch.Tensor:
     """Numbers in 0..1 [prompts * samples, new tokens], drawn on the CPU so that every device has the same."""
     shape = (settings.samples, settings.max_new_tokens)
     return torch.cat([torch.rand(shape, dtype=torch.float64, generator=_generator(prompt, seed)) for prompt in prompts])

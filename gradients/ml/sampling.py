@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Sampling:
     temperature: float = 0.0  # 0 takes the likeliest token; otherwise torch's global seed decides
 
 
-def answer(base: Base, prompt: list[int], stop: list[int], sampling: Sampling) -> str:
+def answer(base: LoadedBase, prompt: list[int], stop: list[int], sampling: Sampling) -> str:
     """The text that the model writes behind `prompt`, up to a stop token."""
     tokens = torch.tensor([prompt], device=base.device.name)
     drawn = (

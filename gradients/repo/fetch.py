@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Protocol
 
 from gradients.errors import OutsideError, PeerUnreachable, SubmissionRejected
+from gradients.files.disk import write_failure
 from gradients.repo.manifest import Manifest, RepoFile
-from gradients.repo.store import ContentStore, unwritable
+from gradients.repo.store import ContentStore
 
 
 class RepoReader(Protocol):
@@ -29,7 +30,7 @@ class RepoReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class FetchBudget:
     """How long fetching may take: `base_seconds`, and longer the larger the repo is."""
 
     base_seconds: float = 60.0
@@ -45,7 +46,7 @@ async def fetch_repo(
     manifest: Manifest,
     store: ContentStore,
     *,
-    budget: Budget = Budget(),
+    budget: FetchBudget = FetchBudget(),
 ) -> None:
     """Bring every file of `manifest` into the store; those that are there already are not read again.
 
@@ -95,7 +96,7 @@ def _alone_with(part: Path) -> Iterator[FileIO]:
         part.parent.mkdir(parents=True, exist_ok=True)
         stream = FileIO(os.open(part, os.O_RDWR | os.O_CREAT, 0o600), "r+")
     except OSError as error:
-        raise unwritable(error, part) from error
+        raise write_failure(error, part) from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,7 +140,7 @@ def _write(stream: FileIO, chunk: bytes, name: str) -> None:
         while left:
             left = left[stream.write(left) :]
     except OSError as error:
-        raise unwritable(error, Path(name)) from error
+        raise write_failure(error, Path(name)) from error
 
 
 def _check_size(path: Path, name: str, file: RepoFile) -> None:

@@ -6,8 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from gradients.files.disk import write_failure
 from gradients.repo.manifest import Manifest
-from gradients.repo.store import ContentStore, unwritable
+from gradients.repo.store import ContentStore
 
 
 def materialise(store: ContentStore, manifest: Manifest, folder: Path) -> None:
@@ -25,7 +26,7 @@ def materialise(store: ContentStore, manifest: Manifest, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)
     except OSError as error:
-        raise unwritable(error, fresh) from error
+        raise write_failure(error, fresh) from error
 
 
 def _place(source: Path, target: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import time
@@ -13,10 +12,10 @@ from pathlib import Path
 
 from gradients.errors import DiskFull, OperatorError, SubmissionRejected
 from gradients.files.digest import file_sha256
+from gradients.files.disk import write_failure
 
 FREE_BYTES_KEPT = 256 * 1024 * 1024
 STALE_PART_SECONDS = 24 * 3600.0
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class ContentStore:
             shutil.copyfile(file, part)
             self.finish(part, sha256)
         except OSError as error:
-            raise unwritable(error, part) from error
+            raise write_failure(error, part) from error
         except SubmissionRejected as error:  # our own file, so nobody else's fault
             raise OperatorError(f"{file} changed while it was copied", code="file_changed") from error
         finally:
@@ -108,13 +107,6 @@ class ContentStore:
         for part in stale:
             part.unlink(missing_ok=True)
         return len(stale)
-
-
-def unwritable(error: OSError, path: Path) -> OperatorError:
-    """What to raise when `path` could not be written."""
-    if error.errno in _NO_ROOM:
-        return DiskFull(f"There is no room for {path.name} in {path.parent}", fix="Free some space")
-    return OperatorError(f"{path} cannot be written: {error.strerror or error}")
 
 
 def _modified(part: Path) -> float:

@@ -26,7 +26,7 @@ from pydantic import JsonValue
 
 from gradients.errors import SetupError
 from gradients.sandbox import inside
-from gradients.sandbox.limits import Limits, ProgramStopped
+from gradients.sandbox.limits import ProgramLimits, ProgramStopped
 from gradients.sandbox.seccomp import filter_program
 
 _SCRATCH_BYTES = 16 * 1024 * 1024
@@ -49,7 +49,7 @@ def is_installed() -> bool:
     return shutil.which("bwrap") is not None
 
 
-def run(program: Path, given: JsonValue, *, limits: Limits = Limits()) -> JsonValue:  # noqa: B008 (frozen)
+def run(program: Path, given: JsonValue, *, limits: ProgramLimits = ProgramLimits()) -> JsonValue:  # noqa: B008 (frozen)
     """What `main(given)` of the Python file `program` returns, computed inside a sandbox.
 
     Raises ProgramStopped when the program gives no answer, and SetupError when there is no sandbox to run it in.
@@ -69,7 +69,7 @@ def run(program: Path, given: JsonValue, *, limits: Limits = Limits()) -> JsonVa
         raise ProgramStopped("A program ended without an answer that can be read") from error
 
 
-def _run(program: Path, given: bytes, limits: Limits) -> _Ending:
+def _run(program: Path, given: bytes, limits: ProgramLimits) -> _Ending:
     with (
         tempfile.TemporaryFile() as stdin,
         tempfile.TemporaryFile() as stdout,
@@ -91,7 +91,7 @@ def _run(program: Path, given: bytes, limits: Limits) -> _Ending:
         )
 
 
-def _wait(command: list[str], limits: Limits, *, files: tuple[IO[bytes], ...], passed: tuple[int, ...]) -> bool:
+def _wait(command: list[str], limits: ProgramLimits, *, files: tuple[IO[bytes], ...], passed: tuple[int, ...]) -> bool:
     """Whether the command ended before its wall time; it has ended in any case, and so has everything inside."""
     stdin, stdout, stderr = files
     process = subprocess.Popen(  # noqa: S603 (bwrap and its arguments are ours)
@@ -170,7 +170,7 @@ def _exit_status(status: IO[bytes]) -> int | None:
     return next((int(line["exit-code"]) for line in lines if "exit-code" in line), None)
 
 
-def _stopped(ending: _Ending, limits: Limits) -> ProgramStopped:
+def _stopped(ending: _Ending, limits: ProgramLimits) -> ProgramStopped:
     if not ending.in_time or ending.status in (128 + signal.SIGXCPU, 128 + signal.SIGKILL):
         return ProgramStopped(f"A program took more than {limits.cpu_seconds} s", code="program_slow")
     if ending.status == inside.EXIT_MEMORY:

@@ -10,7 +10,7 @@ MEBIBYTE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProgramLimits:
     """What one run of a program may use.
 
     Processor time decides, because it is the same on a busy machine; wall time only ends a program that sleeps.

@@ -66,7 +66,7 @@ class Workload:
         return math.ceil(self.rows * a_row)
 
 
-class Budget(NamedTuple):
+class HoursBudget(NamedTuple):
     """The hours, and what they were reckoned with."""
 
     hours: float
@@ -82,17 +82,17 @@ class ByRows(NamedTuple):
     source: str
 
 
-def budget(work: Workload, *, reference: Reference = "h100") -> Budget:
+def budget(work: Workload, *, reference: Reference = "h100") -> HoursBudget:
     """How long miners should train."""
     gpus = 1 if reference == "here" else gpus_for(work.task_type, work.parameters)
     if work.draws_images:
-        return Budget(IMAGE_HOURS, None, gpus)
+        return HoursBudget(IMAGE_HOURS, None, gpus)
     if work.task_type == "grpo":
-        return Budget(_up_to(GRPO_HOURS, work.parameters / BILLION), None, gpus)
+        return HoursBudget(_up_to(GRPO_HOURS, work.parameters / BILLION), None, gpus)
     speed = gpus * speed_of(work, reference=reference)
     times = DPO_WORK if work.task_type == "dpo" else 1.0
     hours = EPOCHS * work.tokens * times / speed / 3600 + OVERHEAD_HOURS
-    return Budget(_rounded(hours), speed, gpus)
+    return HoursBudget(_rounded(hours), speed, gpus)
 
 
 def is_measured(task_type: str, *, draws_images: bool) -> bool:

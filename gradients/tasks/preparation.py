@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row
-from gradients.datasets.sources import Limits, parse_source
+from gradients.datasets.sources import DatasetLimits, parse_source
 from gradients.datasets.splits import Split, split
 from gradients.datasets.synthesis import Made, make_up
 from gradients.domain.json import canonical
@@ -47,7 +47,7 @@ def prepare(
     *,
     salt: bytes,
     folder: Path,
-    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    limits: DatasetLimits = DatasetLimits(),  # noqa: B008 (frozen)
     access: Access = OUTSIDERS,
     endpoint: SynthesisEndpoint | None = None,
 ) -> PreparedData:
@@ -80,7 +80,7 @@ def prepare(
 
 def rows_of(kind: TaskType, request: TaskRequest, *, salt: bytes, access: Access = OUTSIDERS) -> Cleaned:
     """The request's rows in their normal form, before anything is split. Raises as `prepare` does."""
-    read = _reader(kind, Limits(), access)
+    read = _reader(kind, DatasetLimits(), access)
     return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt, read)
 
 
@@ -89,7 +89,7 @@ def held_out_commitment(salt: bytes, sha256: str) -> str:
     return hashlib.sha256(salt + bytes.fromhex(sha256)).hexdigest()
 
 
-def _reader(kind: TaskType, limits: Limits, access: Access) -> ReadSource:
+def _reader(kind: TaskType, limits: DatasetLimits, access: Access) -> ReadSource:
     """Reads sources within the limits, of which a type may have a wider one for rows."""
     within = dataclasses.replace(limits, row_characters=max(limits.row_characters, kind.row_characters))
 

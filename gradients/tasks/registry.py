@@ -1,4 +1,4 @@
-"""All task types by name, and the one place where a customer's wish is checked. A new type is one line here."""
+"""All task types by name, and the one place where a customer's spec is checked. A new type is one line here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KEPT = "kept-by-the-validator"
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Wish(BaseModel):
+class TaskSpec(BaseModel):
     """A task as customers ask for it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,9 +59,9 @@ def missing_packages(name: str) -> tuple[str, ...]:
     return tuple(package for package in needed if importlib.util.find_spec(package) is None)
 
 
-def validate_request(wish: Mapping[str, Json]) -> TaskRequest:
-    """The wish in its normal form. Raises TaskInvalid that names the field."""
-    checked = _validated(Wish, wish, where="")
+def validate_request(spec: Mapping[str, Json]) -> TaskRequest:
+    """The spec in its normal form. Raises TaskInvalid that names the field."""
+    checked = _validated(TaskSpec, spec, where="")
     kind = task_type(checked.type)
     parameters = _validated(kind.schema, checked.parameters, where="parameters.")
     return TaskRequest(
@@ -80,13 +80,13 @@ def check_family(kind: TaskType, base: str, family: str) -> None:
         raise TaskInvalid(f"{base} is not {a_model} model", fix=f"Tasks of type {kind.name} fine-tune one")
 
 
-def with_sources(wish: Mapping[str, Json], change: Callable[[Json], Json]) -> dict[str, Json]:
-    """The wish with everything in it that says where data is put through `change`: the data set, and parameters of its type that do so."""
-    kind, parameters = wish.get("type"), wish.get("parameters")
+def with_sources(spec: Mapping[str, Json], change: Callable[[Json], Json]) -> dict[str, Json]:
+    """The spec with everything in it that says where data is put through `change`: the data set, and parameters of its type that do so."""
+    kind, parameters = spec.get("type"), spec.get("parameters")
     names = task_type(kind).sources if isinstance(kind, str) and kind in TYPES else ()
-    changed = dict(wish)
-    if wish.get("dataset") is not None:
-        changed["dataset"] = change(wish["dataset"])
+    changed = dict(spec)
+    if spec.get("dataset") is not None:
+        changed["dataset"] = change(spec["dataset"])
     if isinstance(parameters, Mapping):
         changed["parameters"] = {name: change(value) if name in names else value for name, value in parameters.items()}
     return changed
@@ -100,8 +100,8 @@ def needs_sandbox(request: TaskRequest) -> bool:
 
 def public_parameters(request: TaskRequest) -> dict[str, Json]:
     """The parameters as miners are told them: not where data is that only preparation reads, a folder of ours or a URL with a key in it."""
-    wish: dict[str, Json] = {"type": request.type, "parameters": request.parameters}
-    told = with_sources(wish, lambda _: {"kind": "file", "path": _KEPT})
+    spec: dict[str, Json] = {"type": request.type, "parameters": request.parameters}
+    told = with_sources(spec, lambda _: {"kind": "file", "path": _KEPT})
     return dict(cast(JsonObject, told["parameters"]))
 
 

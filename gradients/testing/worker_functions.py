@@ -12,10 +12,10 @@ from pathlib import Path
 
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid, SubmissionRejected
-from gradients.execution.job import Report
+from gradients.execution.job import ReportProgress
 
 
-def echo(arguments: JsonObject, report: Report) -> JsonObject:
+def echo(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """The arguments, and how many processes ran so far: each leaves a line in the file named `runs`, if there is one."""
     if isinstance(runs := arguments.get("runs"), str):
         with Path(runs).open("a") as file:
@@ -23,7 +23,7 @@ def echo(arguments: JsonObject, report: Report) -> JsonObject:
     return {"arguments": arguments}
 
 
-def count(arguments: JsonObject, report: Report) -> JsonObject:
+def count(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Reports {"step": 1} to {"step": n}."""
     steps = arguments["steps"]
     assert isinstance(steps, int)  # noqa: S101 (a test's own mistake)
@@ -32,44 +32,44 @@ def count(arguments: JsonObject, report: Report) -> JsonObject:
     return {"steps": steps}
 
 
-def show_environment(arguments: JsonObject, report: Report) -> JsonObject:
+def show_environment(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """The environment and what is imported, as the worker sees them."""
     return {"environment": dict(os.environ), "modules": sorted(sys.modules), "cwd": str(Path.cwd())}
 
 
-def refuse(arguments: JsonObject, report: Report) -> JsonObject:
+def refuse(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Ends with a miner's failure that has a code and a fix."""
     raise SubmissionRejected("a tensor holds NaN", code="tensor_not_finite", fix="Train with a smaller learning rate")
 
 
-def find_bad_rows(arguments: JsonObject, report: Report) -> JsonObject:
+def find_bad_rows(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Ends with a customer's failure that names rows."""
     raise DatasetInvalid("2 rows have no completion", rows=(3, 7))
 
 
-def crash(arguments: JsonObject, report: Report) -> JsonObject:
+def crash(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Ends with an error that nobody named."""
     report({"step": 1})
     raise RuntimeError("the ceiling came down")
 
 
-def use_up_memory(arguments: JsonObject, report: Report) -> JsonObject:
+def use_up_memory(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Ends as a function does that asks for too much."""
     raise MemoryError("cannot allocate 80 GiB")
 
 
-def fill_disk(arguments: JsonObject, report: Report) -> JsonObject:
+def fill_disk(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Ends as a write does when no room is left."""
     raise OSError(errno.ENOSPC, "No space left on device", "checkpoint.safetensors")
 
 
-def die(arguments: JsonObject, report: Report) -> JsonObject:
+def die(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Ends as a process does that the kernel kills."""
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("still here")
 
 
-def sleep(arguments: JsonObject, report: Report) -> JsonObject:
+def sleep(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Tells its process id and sleeps for 300 seconds, asked to end or not when `stubborn`."""
     if arguments.get("stubborn"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -78,7 +78,7 @@ def sleep(arguments: JsonObject, report: Report) -> JsonObject:
     return {}
 
 
-def sleep_with_child(arguments: JsonObject, report: Report) -> JsonObject:
+def sleep_with_child(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Starts a process of its own, tells both ids and sleeps; with `leave`, ends at once and leaves the child behind."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
     report({"pid": os.getpid(), "child": child.pid})
@@ -87,7 +87,7 @@ def sleep_with_child(arguments: JsonObject, report: Report) -> JsonObject:
     return {}
 
 
-def flood(arguments: JsonObject, report: Report) -> JsonObject:
+def flood(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Writes 8 MiB to each of standard output and error, then a last line."""
     for _ in range(8 * 1024):
         sys.stdout.write("o" * 1023 + "\n")
@@ -96,7 +96,7 @@ def flood(arguments: JsonObject, report: Report) -> JsonObject:
     raise RuntimeError("and now this")
 
 
-def boast(arguments: JsonObject, report: Report) -> JsonObject:
+def boast(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Reports a progress object of 10 MB between two small ones."""
     report({"step": 1})
     report({"step": 2, "sample": "x" * 10_000_000})
@@ -104,6 +104,6 @@ def boast(arguments: JsonObject, report: Report) -> JsonObject:
     return {}
 
 
-def return_nan(arguments: JsonObject, report: Report) -> JsonObject:
+def return_nan(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """A result that JSON has no word for."""
     return {"loss": float("nan")}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from gradients.domain.json import Json
-from gradients.localnet.demo import ASSETS, IMAGE_WISHES
+from gradients.localnet.demo import ASSETS, IMAGE_SPECS
 from gradients.ml.adapters import LoraShape
 from gradients.ml.device import choose_device
 from gradients.ml.diffusion_errors import Redrawing, denoising_loss, redraw, row_seed
@@ -52,13 +52,13 @@ class Seen(NamedTuple):
 
 def ranks() -> Sequence[Figure]:
     """Spearman's correlation of the metrics' ranks, and their cost."""
-    return [line for wish in IMAGE_WISHES for line in _ranks(wish)]
+    return [line for spec in IMAGE_SPECS for line in _ranks(spec)]
 
 
-def _ranks(wish: Mapping[str, Json]) -> Iterator[Figure]:
-    name = Path(str(wish["dataset"])).parent.name
+def _ranks(spec: Mapping[str, Json]) -> Iterator[Figure]:
+    name = Path(str(spec["dataset"])).parent.name
     with tempfile.TemporaryDirectory() as folder:
-        request = validate_request({**wish, "hours": 0.1})
+        request = validate_request({**spec, "hours": 0.1})
         data = prepare(task_type("diffusion"), request, salt=b"bench", folder=Path(folder) / "data")
         submissions = _submissions(read_captioned(data.train_file), Path(folder))
         first, second = (_seen(read_captioned(data.held_out_file), submissions, seed) for seed in SEEDS)

@@ -94,8 +94,8 @@ class Market:
         return gradients(self.home, "task", *arguments, GRADIENTS_API_URL=f"http://127.0.0.1:{self.api_port}")
 
     def submit(self, dataset: Path, *arguments: str, base: str = "nano-lm") -> subprocess.CompletedProcess[str]:
-        wish = ("--type", "instruct", "--base", base, "--dataset", str(dataset), "--hours", "0.1")
-        return self.task("submit", *wish, "--json", *arguments)
+        spec = ("--type", "instruct", "--base", base, "--dataset", str(dataset), "--hours", "0.1")
+        return self.task("submit", *spec, "--json", *arguments)
 
     def outcome(self, dataset: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What a customer sees who posts a task and waits for it."""
@@ -307,7 +307,7 @@ def test_a_bad_setting_is_named(tmp_path: Path, arguments: tuple[str, ...], name
     [
         ("task.json", "[1]", (), "holds no task. Write one object"),
         ("task.json", '"text"', (), "holds no task. Write one object"),
-        ("task.json", '{"parameters": 3}', ("--set", "a=1"), "`parameters` in {file} is no table"),
+        ("task.json", '{"parameters": 3}', ("--set", "a=1"), "`parameters` in {file} is not a table"),
         ("task.json", "{", (), "{file} is no valid JSON"),
         ("task.json", "[" * 10**5, (), "{file} is no valid JSON"),
         ("task.toml", "hours = ", (), "{file} is no valid TOML"),

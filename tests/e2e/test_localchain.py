@@ -17,7 +17,7 @@ import bittensor_core
 import pytest
 
 from gradients.chain.sdk import SdkGateway
-from gradients.chain.wallet import Keys, open_wallet
+from gradients.chain.wallet import WalletKeys, open_wallet
 from gradients.domain.chain import AxonAddress, Metagraph, Neuron
 from gradients.localchain.operator import Operator, operating
 from gradients.testing.chain_process import ChainProcess, chain_process
@@ -44,7 +44,7 @@ def _sdk_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def gateway_of(chain: ChainProcess, keys: Keys) -> AsyncIterator[SdkGateway]:
+async def gateway_of(chain: ChainProcess, keys: WalletKeys) -> AsyncIterator[SdkGateway]:
     gateway = SdkGateway(chain.url, 1, keys, timeout_seconds=20)
     try:
         yield gateway
@@ -116,7 +116,7 @@ async def test_an_epoch_turns_weights_into_incentive_and_pay(tmp_path: Path) -> 
             assert paid_before.incentive == 0
 
 
-def sealed_weights(keys: Keys, weights: Mapping[int, int]) -> bytes:
+def sealed_weights(keys: WalletKeys, weights: Mapping[int, int]) -> bytes:
     """Weights as the SDK seals them, but to a round that is open already."""
     payload = (
         _list(bytes(keys.hotkey.public_key))
@@ -134,7 +134,7 @@ def _list(*items: bytes) -> bytes:
     return bytes([count << 2]) + b"".join(items)
 
 
-async def commit(url: str, keys: Keys, weights: Mapping[int, int]) -> None:
+async def commit(url: str, keys: WalletKeys, weights: Mapping[int, int]) -> None:
     """Hand in sealed weights."""
     async with bt.Subtensor(url) as client:
         call = bt.calls.SubtensorModule.commit_timelocked_mechanism_weights(

@@ -48,7 +48,7 @@ def api() -> Iterator[Site]:
 def _task(api: Site, command: str, folder: Path, *arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
     rows = folder / "rows.jsonl"
     rows.write_text("{}")
-    wish = ("--type", "instruct", "--base", "nano-lm", "--dataset", str(rows))
+    spec = ("--type", "instruct", "--base", "nano-lm", "--dataset", str(rows))
     return subprocess.run(
         [
             sys.executable,
@@ -56,7 +56,7 @@ def _task(api: Site, command: str, folder: Path, *arguments: str, said: str = ""
             "gradients.cli",
             "task",
             command,
-            *wish,
+            *spec,
             "--api-url",
             api.url,
             "--api-key",
@@ -81,7 +81,7 @@ def test_the_estimate_is_shown_and_posted_once_the_customer_agrees(api: Site, tm
     assert run.returncode == 0, run.stderr
     assert SHOWN in run.stdout
     assert "Post the task?" in run.stdout
-    assert [wish["hours"] for wish in _posted(api)] == [1.25]
+    assert [spec["hours"] for spec in _posted(api)] == [1.25]
     assert [request.path.partition("?")[0] for request in api.requests] == list(ANSWERS)  # one upload serves both
 
 
@@ -101,13 +101,13 @@ def test_scripts_are_not_asked(api: Site, tmp_path: Path, flag: str, shown: bool
     assert run.returncode == 0, run.stderr
     assert (SHOWN in run.stdout) == shown
     assert "Post the task?" not in run.stdout
-    assert [wish["hours"] for wish in _posted(api)] == [1.25]
+    assert [spec["hours"] for spec in _posted(api)] == [1.25]
 
 
 def test_with_hours_nothing_is_estimated(api: Site, tmp_path: Path) -> None:
     assert _task(api, "submit", tmp_path, "--hours", "2").returncode == 0
     assert "/v1/estimates" not in [request.path for request in api.requests]
-    assert [wish["hours"] for wish in _posted(api)] == [2]
+    assert [spec["hours"] for spec in _posted(api)] == [2]
 
 
 def test_an_estimate_posts_nothing(api: Site, tmp_path: Path) -> None:

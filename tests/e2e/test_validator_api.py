@@ -1,4 +1,4 @@
-"""The customers' API over real HTTP: keys, uploads, wishes, and what a customer sees of a task and when."""
+"""The customers' API over real HTTP: keys, uploads, specs, and what a customer sees of a task and when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from datasets import Dataset
 from fastapi import FastAPI
 from pydantic import JsonValue
 
-from gradients.axon.messages import Status
+from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
 from gradients.client.api import MarketClient
 from gradients.clock import SystemClock
@@ -56,10 +56,10 @@ PREPARED = Prepared("b" * 64, 1_500_000, Blob("c" * 64, 10), Blob("d" * 64, 5), 
 class Words:
     """What miners said last."""
 
-    def of(self, task_id: str, hotkey: str) -> Status | None:
+    def of(self, task_id: str, hotkey: str) -> AttemptStatus | None:
         if hotkey != ALICE:
             return None
-        return Status(task_id=task_id, phase="training", recipe="lora", fraction=0.5, step=12, loss=2.0)
+        return AttemptStatus(task_id=task_id, phase="training", recipe="lora", fraction=0.5, step=12, loss=2.0)
 
 
 @dataclass
@@ -82,11 +82,11 @@ class Market:
     def upload(self, content: bytes = ROWS, *, name: str = "rows.jsonl") -> httpx.Response:
         return self.acme.post("/v1/datasets", params={"name": name}, content=content)
 
-    def wish(self, **changes: object) -> dict[str, object]:
+    def spec(self, **changes: object) -> dict[str, object]:
         return {"type": "instruct", "base": "tiny", "dataset": "hub:acme/rows", "hours": 0.5, **changes}
 
     def posted_task(self) -> TaskId:
-        answer = self.acme.post("/v1/tasks", json=self.wish())
+        answer = self.acme.post("/v1/tasks", json=self.spec())
         assert answer.status_code == 201, answer.text
         return TaskId(answer.json()["id"])
 
@@ -236,18 +236,18 @@ def test_an_upload_is_named_by_what_it_holds_and_can_be_used(market: Market) -> 
     answer = market.upload()
     name = f"upload:{hashlib.sha256(ROWS).hexdigest()}.jsonl"
     assert (answer.status_code, answer.json()) == (201, {"dataset": name, "customer": "acme"})
-    task = market.acme.post("/v1/tasks", json=market.wish(dataset=name)).json()
+    task = market.acme.post("/v1/tasks", json=market.spec(dataset=name)).json()
     created = market.ledger.tasks.find(task["id"])
     assert created is not None
     assert Path(str(created.request.dataset["path"])).read_bytes() == ROWS
 
 
-def test_a_wish_without_hours_is_estimated_and_not_posted(market: Market) -> None:
+def test_a_spec_without_hours_is_estimated_and_not_posted(market: Market) -> None:
     """80 rows count 64 tokens each at least: on a base of 100,000 weights they are done in no time: the quarter after 0.75."""
     rows = [{"instruction": f"Which letter has number {i}?", "output": f"It is letter {i}"} for i in range(80)]
     name = market.upload("\n".join(map(json.dumps, rows)).encode()).json()["dataset"]
-    wish = {key: value for key, value in market.wish(dataset=name).items() if key != "hours"}
-    answer = market.acme.post("/v1/estimates", json=wish, timeout=120)
+    spec = {key: value for key, value in market.spec(dataset=name).items() if key != "hours"}
+    answer = market.acme.post("/v1/estimates", json=spec, timeout=120)
     assert answer.status_code == 200, answer.text
     estimate = answer.json()
     assert (estimate["type"], estimate["base"], estimate["rows"], estimate["gpus"]) == ("instruct", "tiny", 80, 1)
@@ -268,8 +268,8 @@ def test_a_wish_without_hours_is_estimated_and_not_posted(market: Market) -> Non
         ({"type": "diffusion"}, "tiny is not an image model"),
     ],
 )
-def test_a_wish_that_cannot_be_run_has_no_estimate(market: Market, changes: dict[str, object], said: str) -> None:
-    assert said in _refusal(market.acme.post("/v1/estimates", json=market.wish(**changes)), 422)["message"]
+def test_a_spec_that_cannot_be_run_has_no_estimate(market: Market, changes: dict[str, object], said: str) -> None:
+    assert said in _refusal(market.acme.post("/v1/estimates", json=market.spec(**changes)), 422)["message"]
 
 
 def test_a_contact_sheet_can_be_had_by_its_customer_once_the_task_is_scored(market: Market) -> None:
@@ -351,10 +351,10 @@ def test_an_upload_stays_in_its_folder_whatever_it_is_called(market: Market) -> 
         ({"surprise": 1}, "surprise"),
     ],
 )
-def test_a_wish_that_cannot_be_run_is_refused_with_the_reason(
+def test_a_spec_that_cannot_be_run_is_refused_with_the_reason(
     market: Market, changes: dict[str, object], said: str
 ) -> None:
-    assert said in _refusal(market.acme.post("/v1/tasks", json=market.wish(**changes)), 422)["message"]
+    assert said in _refusal(market.acme.post("/v1/tasks", json=market.spec(**changes)), 422)["message"]
     assert (market.posted, market.ledger.tasks.count()) == ([], 0)
 
 
@@ -370,23 +370,23 @@ def test_a_wish_that_cannot_be_run_is_refused_with_the_reason(
     ],
 )
 def test_a_customer_cannot_name_files_of_the_validators_machine(market: Market, dataset: object) -> None:
-    answer = market.acme.post("/v1/tasks", json=market.wish(dataset=dataset))
+    answer = market.acme.post("/v1/tasks", json=market.spec(dataset=dataset))
     assert "cannot name files" in _refusal(answer, 422)["message"]
 
 
 @pytest.mark.parametrize("corpus", ["/etc/hosts.csv", {"kind": "file", "path": "/etc/hosts.csv"}, None])
 def test_nor_by_a_parameter_that_says_where_data_is(market: Market, corpus: object) -> None:
-    answer = market.acme.post("/v1/tasks", json=market.wish(type="rag", parameters={"corpus": corpus}))
+    answer = market.acme.post("/v1/tasks", json=market.spec(type="rag", parameters={"corpus": corpus}))
     assert "cannot name files" in _refusal(answer, 422)["message"]
 
 
-def test_a_client_uploads_every_file_that_a_wish_names(market: Market, tmp_path: Path) -> None:
+def test_a_client_uploads_every_file_that_a_spec_names(market: Market, tmp_path: Path) -> None:
     rows, corpus = tmp_path / "rows.jsonl", tmp_path / "passages.jsonl"
     rows.write_bytes(ROWS)
     corpus.write_bytes(ROWS[::-1])
-    wish = market.wish(type="rag", dataset=str(rows), parameters={"corpus": str(corpus)})
+    spec = market.spec(type="rag", dataset=str(rows), parameters={"corpus": str(corpus)})
     with MarketClient(market.url, market.ledger.customers.issue("acme")) as client:
-        task = client.submit(cast(dict[str, Json], wish))
+        task = client.submit(cast(dict[str, Json], spec))
     created = market.ledger.tasks.find(TaskId(str(task["id"])))
     assert created is not None
     sources = created.request.dataset, cast(JsonObject, created.request.parameters["corpus"])
@@ -398,7 +398,7 @@ def test_a_client_uploads_a_folder_that_datasets_saved_as_one_file(market: Marke
     rows = [{"instruction": f"Say {number}", "output": str(number)} for number in range(100)]
     Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
     with MarketClient(market.url, market.ledger.customers.issue("acme")) as client:
-        task = client.submit(cast(dict[str, Json], market.wish(dataset=str(tmp_path / "saved"))))
+        task = client.submit(cast(dict[str, Json], market.spec(dataset=str(tmp_path / "saved"))))
     created = market.ledger.tasks.find(TaskId(str(task["id"])))
     assert created is not None
     assert read_rows(parse_source(cast(JsonValue, created.request.dataset))) == rows
@@ -412,7 +412,7 @@ def test_a_customer_cannot_name_folders_of_the_validators_machine_as_bases(
     said = set()
     for folder in ("tiny", "nothing"):
         name = form.format(bases.shipped / folder)
-        refusal = _refusal(market.acme.post("/v1/tasks", json=market.wish(base=name)), 422)
+        refusal = _refusal(market.acme.post("/v1/tasks", json=market.spec(base=name)), 422)
         said.add((refusal["code"], refusal["message"].replace(name, "…"), refusal["fix"]))
     assert [(code, message) for code, message, _ in said] == [("model_unknown", "There is no base model '…'")]
 
@@ -427,7 +427,7 @@ def test_a_customer_cannot_name_folders_of_the_validators_machine_as_bases(
     ],
 )
 def test_a_customer_can_name_what_lies_elsewhere(market: Market, dataset: object, kind: str) -> None:
-    task_id = market.acme.post("/v1/tasks", json=market.wish(dataset=dataset)).json()["id"]
+    task_id = market.acme.post("/v1/tasks", json=market.spec(dataset=dataset)).json()["id"]
     task = market.ledger.tasks.find(task_id)
     assert task is not None
     assert task.request.dataset["kind"] == kind
@@ -437,7 +437,7 @@ def test_a_customer_can_name_what_lies_elsewhere(market: Market, dataset: object
     "dataset", ["file:///etc/hosts.csv", "ftp://example.com/rows.csv", "HTTPS://example.com/x.csv"]
 )
 def test_other_schemes_name_nothing(market: Market, dataset: str) -> None:
-    answer = market.acme.post("/v1/tasks", json=market.wish(dataset=dataset))
+    answer = market.acme.post("/v1/tasks", json=market.spec(dataset=dataset))
     assert "cannot name files" in _refusal(answer, 422)["message"]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from gradients.domain.task import TaskState
 from gradients.localnet.market import Market
-from gradients.localnet.plan import Options, Plan, make_plan
+from gradients.localnet.plan import Options, Plan, plan_market
 from gradients.localnet.screen import PlainScreen
 from gradients.localnet.snapshot import Snapshot
 from gradients.localnet.supervisor import Supervisor
@@ -38,7 +38,7 @@ def test_a_market_survives_kills_and_does_nothing_twice(tmp_path: Path, request:
         tempo_blocks=10,
         base=None,
     )
-    plan = make_plan(options)
+    plan = plan_market(options)
     snapshot, killed, sets = asyncio.run(_run_under_fire(plan, kills))
 
     assert sum(killed.values()) == kills

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import Device
 from gradients.ml.text import ChatFormat, Example, PromptRow
 from gradients.tasks.jobs import TrainingPlan, TrainJob
@@ -49,12 +49,12 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def base(base_folder: Path) -> Base:
+def base(base_folder: Path) -> LoadedBase:
     return load_base(base_folder, CPU)
 
 
 @pytest.fixture(scope="session")
-def examples(base: Base) -> list[Example]:
+def examples(base: LoadedBase) -> list[Example]:
     return ChatFormat(base.tokenizer).encode(make_rows(24), max_tokens=256)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gradients.errors import ModelUnknown
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import Device, choose_device, weights_dtype
 from gradients.ml.losses import measure_rows
 from gradients.ml.text import Example
@@ -47,7 +47,7 @@ def test_a_folder_without_a_whole_model_is_no_base(base_folder: Path, tmp_path: 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_measures_what_a_cpu_measures(base: Base, base_folder: Path, examples: list[Example]) -> None:
+def test_a_gpu_measures_what_a_cpu_measures(base: LoadedBase, base_folder: Path, examples: list[Example]) -> None:
     device = choose_device()
     assert device.name == "cuda"
     on_gpu = load_base(base_folder, device)

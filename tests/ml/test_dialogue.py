@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from gradients.domain.dialogue import BEGIN_OF_TEXT, END_OF_TEXT
 from gradients.errors import TaskInvalid
 from gradients.localnet.demo import ASSETS
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.batching import IGNORED, pad
 from gradients.ml.device import Device
 from gradients.ml.dialogue import DialogueFormat, DialogueRow, Exchange, family_template
@@ -134,7 +134,9 @@ def test_a_long_dialogue_loses_its_oldest_exchanges_as_a_whole_and_keeps_its_sys
 
 
 @given(st.integers(8, 200), st.lists(st.sampled_from(["word ", "an anvil ", "x" * 40]), min_size=1, max_size=5))
-def test_a_cut_dialogue_fits_and_ends_with_its_last_answer(base: Base, max_tokens: int, prompts: list[str]) -> None:
+def test_a_cut_dialogue_fits_and_ends_with_its_last_answer(
+    base: LoadedBase, max_tokens: int, prompts: list[str]
+) -> None:
     dialogue = row(*(text for prompt in prompts for text in (prompt * 2, "So be it.")), system="Be brief.")
     example = encode(base.tokenizer, dialogue, max_tokens=max_tokens)
     assert len(example.tokens) <= max_tokens

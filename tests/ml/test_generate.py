@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.sampling import Sampling, answer
 from gradients.tasks.workers.generation import generate
 
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_answers(base_folder: Path, temperature: fl
     assert (ask(1) == ask(2)) == (temperature == 0.0)
 
 
-def test_an_answer_ends_at_the_stop_token(base: Base) -> None:
+def test_an_answer_ends_at_the_stop_token(base: LoadedBase) -> None:
     prompt = [5, 6, 7]
     with torch.no_grad():
         likeliest = int(base.model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1].argmax())

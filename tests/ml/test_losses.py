@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.batching import IGNORED, pad
 from gradients.ml.device import Device
 from gradients.ml.losses import batch_losses, measure_rows
@@ -14,11 +14,11 @@ from gradients.ml.text import Example, answered
 CPU = Device("cpu")
 
 
-def means(base: Base, examples: list[Example], *, max_tokens: int = 2048) -> list[float]:
+def means(base: LoadedBase, examples: list[Example], *, max_tokens: int = 2048) -> list[float]:
     return [row.mean for row in measure_rows(base.model, examples, device=CPU, max_tokens=max_tokens)]
 
 
-def test_a_rows_loss_is_transformers_own_loss(base: Base, examples: list[Example]) -> None:
+def test_a_rows_loss_is_transformers_own_loss(base: LoadedBase, examples: list[Example]) -> None:
     for example, ours in zip(examples, means(base, examples), strict=True):
         tokens = torch.tensor([example.tokens])
         labels = tokens.clone()
@@ -29,22 +29,26 @@ def test_a_rows_loss_is_transformers_own_loss(base: Base, examples: list[Example
 
 
 @pytest.mark.parametrize("max_tokens", [1, 300, 100_000])
-def test_losses_do_not_depend_on_who_shares_the_batch(base: Base, examples: list[Example], max_tokens: int) -> None:
+def test_losses_do_not_depend_on_who_shares_the_batch(
+    base: LoadedBase, examples: list[Example], max_tokens: int
+) -> None:
     assert means(base, examples, max_tokens=max_tokens) == pytest.approx(means(base, examples), abs=1e-6)
 
 
-def test_the_same_measurement_gives_the_same_bits(base: Base, examples: list[Example]) -> None:
+def test_the_same_measurement_gives_the_same_bits(base: LoadedBase, examples: list[Example]) -> None:
     assert means(base, examples) == means(base, examples)
 
 
-def test_losses_come_in_the_order_of_the_rows_with_their_token_counts(base: Base, examples: list[Example]) -> None:
+def test_losses_come_in_the_order_of_the_rows_with_their_token_counts(
+    base: LoadedBase, examples: list[Example]
+) -> None:
     measured = measure_rows(base.model, examples, device=CPU, max_tokens=300)
     backwards = measure_rows(base.model, examples[::-1], device=CPU, max_tokens=300)
     assert [row.tokens for row in measured] == [e.counted for e in examples]
     assert [row.mean for row in measured] == pytest.approx([row.mean for row in backwards[::-1]], abs=1e-6)
 
 
-def test_progress_ends_with_all_rows(base: Base, examples: list[Example]) -> None:
+def test_progress_ends_with_all_rows(base: LoadedBase, examples: list[Example]) -> None:
     told: list[int] = []
     measure_rows(base.model, examples, device=CPU, max_tokens=300, progress=told.append)
     assert told == sorted(told)
@@ -66,7 +70,7 @@ def test_a_forward_pass_never_uses_a_cache_nor_a_mask_and_heads_only_what_counts
     assert (losses.sums / losses.tokens).tolist() == pytest.approx([2.772588722, 2.772588722])  # ln 16
 
 
-def test_packed_rows_see_one_another_unless_the_cache_is_off(base: Base, examples: list[Example]) -> None:
+def test_packed_rows_see_one_another_unless_the_cache_is_off(base: LoadedBase, examples: list[Example]) -> None:
     """The trap that use_cache=False is for: it is why rows could be packed at all, and why nothing here may forget it."""
     first, second = examples[0].tokens, examples[1].tokens
     packed = torch.tensor([first + second])
@@ -79,7 +83,7 @@ def test_packed_rows_see_one_another_unless_the_cache_is_off(base: Base, example
     assert not torch.allclose(with_cache, alone, atol=1e-1)
 
 
-def test_half_precision_weights_are_computed_in_float32_on_a_cpu(base: Base) -> None:
+def test_half_precision_weights_are_computed_in_float32_on_a_cpu(base: LoadedBase) -> None:
     assert base.stored_dtype == torch.float16
     assert {weight.dtype for weight in base.model.parameters()} == {torch.float32}
     with CPU.precision():

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import kl_div, log_softmax
 
 from gradients.ml.adapters import LoraShape, add_adapter
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
 from gradients.ml.policy import adapter_off, answer_batch, copied, divergences, token_scores
@@ -27,45 +27,50 @@ DRAWING = RolloutSettings(samples=4, max_new_tokens=8, temperature=1.0, stop_tok
 
 
 @pytest.fixture
-def fresh(base_folder: Path) -> Base:
+def fresh(base_folder: Path) -> LoadedBase:
     """A base of the test's own, to change."""
     return load_base(base_folder, CPU)
 
 
 @pytest.fixture
-def changed(fresh: Base) -> Base:
+def changed(fresh: LoadedBase) -> LoadedBase:
     with torch.no_grad():
         for parameter in fresh.model.parameters():
             parameter.mul_(0.7)
     return fresh
 
 
-def drawn(base: Base, samples: int = 4) -> list[Rollout]:
+def drawn(base: LoadedBase, samples: int = 4) -> list[Rollout]:
     settings = replace(DRAWING, samples=samples)
     return [answer for group in roll_out(base.model, PROMPTS, settings, seed=3, device=CPU) for answer in group]
 
 
 def kl(
-    model: Base, reference: Base, rollouts: Sequence[Rollout], *, temperature: float = 1.0, batch_tokens: int = 512
+    model: LoadedBase,
+    reference: LoadedBase,
+    rollouts: Sequence[Rollout],
+    *,
+    temperature: float = 1.0,
+    batch_tokens: int = 512,
 ) -> list[float]:
     return divergences(
         model.model, copied(reference.model), rollouts, temperature=temperature, device=CPU, batch_tokens=batch_tokens
     )
 
 
-def log_probabilities(base: Base, rollout: Rollout, temperature: float) -> torch.Tensor:
+def log_probabilities(base: LoadedBase, rollout: Rollout, temperature: float) -> torch.Tensor:
     """[answer's tokens, vocabulary], one row at a time."""
     with torch.inference_mode():
         logits = base.model(input_ids=torch.tensor([rollout.prompt + rollout.completion]), use_cache=False).logits[0]
     return log_softmax(logits[len(rollout.prompt) - 1 : -1].double() / temperature, dim=-1)
 
 
-def test_a_model_does_not_diverge_from_itself_by_a_single_bit(base: Base) -> None:
+def test_a_model_does_not_diverge_from_itself_by_a_single_bit(base: LoadedBase) -> None:
     assert kl(base, base, drawn(base)) == [0.0] * 16
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_the_divergence_is_torchs(base: Base, changed: Base, temperature: float) -> None:
+def test_the_divergence_is_torchs(base: LoadedBase, changed: LoadedBase, temperature: float) -> None:
     rollouts = drawn(changed)
     ours = kl(changed, base, rollouts, temperature=temperature)
     for rollout, value in zip(rollouts, ours, strict=True):
@@ -75,12 +80,12 @@ def test_the_divergence_is_torchs(base: Base, changed: Base, temperature: float)
         assert value > 0
 
 
-def test_the_divergence_does_not_depend_on_the_batch(base: Base, changed: Base) -> None:
+def test_the_divergence_does_not_depend_on_the_batch(base: LoadedBase, changed: LoadedBase) -> None:
     rollouts = drawn(changed)
     assert kl(changed, base, rollouts, batch_tokens=1) == pytest.approx(kl(changed, base, rollouts), abs=1e-6)
 
 
-def test_the_usual_estimate_from_drawn_tokens_agrees_on_average(base: Base, changed: Base) -> None:
+def test_the_usual_estimate_from_drawn_tokens_agrees_on_average(base: LoadedBase, changed: LoadedBase) -> None:
     """TRL's k3: exp(d) - d - 1 with d = log q - log p of the drawn token."""
     settings = replace(DRAWING, samples=3000, max_new_tokens=1, batch_tokens=100_000)
     (rollouts,) = roll_out(changed.model, PROMPTS[:1], settings, seed=3, device=CPU)
@@ -91,7 +96,7 @@ def test_the_usual_estimate_from_drawn_tokens_agrees_on_average(base: Base, chan
     assert kl(changed, base, rollouts[:1])[0] == pytest.approx(statistics.fmean(k3), abs=4 * error)
 
 
-def test_the_likelihood_of_an_answer_is_its_cross_entropy(base: Base) -> None:
+def test_the_likelihood_of_an_answer_is_its_cross_entropy(base: LoadedBase) -> None:
     rollouts = drawn(base)
     with torch.inference_mode():
         scores = token_scores(base.model, copied(base.model), answer_batch(rollouts, CPU), temperature=1.0)
@@ -102,7 +107,7 @@ def test_the_likelihood_of_an_answer_is_its_cross_entropy(base: Base) -> None:
     )
 
 
-def test_a_lora_switched_off_is_the_base_and_trains_on_afterwards(base: Base, fresh: Base) -> None:
+def test_a_lora_switched_off_is_the_base_and_trains_on_afterwards(base: LoadedBase, fresh: LoadedBase) -> None:
     add_adapter(fresh.model, LoraShape(rank=4, alpha=8.0))
     with torch.no_grad():
         for name, parameter in fresh.model.named_parameters():
@@ -137,7 +142,7 @@ def brevity(rows: Sequence[int], rollouts: Sequence[Rollout]) -> list[float]:
     return [1.0 / len(rollout.completion) for rollout in rollouts]
 
 
-def objective(base: Base, *, judge: Judge = brevity, beta: float = 0.1) -> PolicyObjective:
+def objective(base: LoadedBase, *, judge: Judge = brevity, beta: float = 0.1) -> PolicyObjective:
     return PolicyObjective(
         train=PROMPTS,
         validation=PROMPTS[:2],
@@ -149,7 +154,7 @@ def objective(base: Base, *, judge: Judge = brevity, beta: float = 0.1) -> Polic
     )
 
 
-def test_a_step_taken_again_after_a_crash_draws_the_same_answers(fresh: Base) -> None:
+def test_a_step_taken_again_after_a_crash_draws_the_same_answers(fresh: LoadedBase) -> None:
     fresh.model.requires_grad_(True)
     gradients = []
     for _ in range(2):
@@ -160,7 +165,7 @@ def test_a_step_taken_again_after_a_crash_draws_the_same_answers(fresh: Base) ->
     assert all(map(torch.equal, gradients[0][1], gradients[1][1]))
 
 
-def test_each_answer_is_judged_by_its_own_row(fresh: Base) -> None:
+def test_each_answer_is_judged_by_its_own_row(fresh: LoadedBase) -> None:
     asked: list[tuple[int, list[int]]] = []
 
     def judge(rows: Sequence[int], rollouts: Sequence[Rollout]) -> list[float]:
@@ -175,14 +180,14 @@ def test_each_answer_is_judged_by_its_own_row(fresh: Base) -> None:
     ]
 
 
-def test_rewards_that_are_all_alike_and_no_divergence_move_nothing(fresh: Base) -> None:
+def test_rewards_that_are_all_alike_and_no_divergence_move_nothing(fresh: LoadedBase) -> None:
     fresh.model.requires_grad_(True)
     loss = objective(fresh, judge=lambda _, rollouts: [0.5] * len(rollouts)).backward(fresh.model, [0, 1])
     assert loss == pytest.approx(-0.5)
     assert max(float(parameter.grad.abs().max()) for parameter in fresh.model.parameters()) < 1e-6
 
 
-def test_a_step_makes_good_answers_likelier(fresh: Base) -> None:
+def test_a_step_makes_good_answers_likelier(fresh: LoadedBase) -> None:
     wanted = 40
 
     def judge(rows: Sequence[int], rollouts: Sequence[Rollout]) -> list[float]:
@@ -202,7 +207,7 @@ def test_a_step_makes_good_answers_likelier(fresh: Base) -> None:
     assert likelihood() > before
 
 
-def test_sampling_leaves_the_model_in_the_mode_that_it_was_in(fresh: Base) -> None:
+def test_sampling_leaves_the_model_in_the_mode_that_it_was_in(fresh: LoadedBase) -> None:
     fresh.model.requires_grad_(True).train()
     objective(fresh).backward(fresh.model, [0])
     assert fresh.model.training

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import Device
 from gradients.ml.preference import (
     Pair,
@@ -46,7 +46,7 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def pairs(base: Base) -> list[Pair]:
+def pairs(base: LoadedBase) -> list[Pair]:
     return encode_pairs(ChatFormat(base.tokenizer), ROWS, max_tokens=256)
 
 
@@ -69,7 +69,7 @@ def logs_of(model: PreTrainedModel, pairs: list[Pair]) -> list[PairLogs]:
 
 
 def objective(
-    base: Base, pairs: list[Pair], *, sft_weight: float = 0.0, batch_tokens: int = 2048
+    base: LoadedBase, pairs: list[Pair], *, sft_weight: float = 0.0, batch_tokens: int = 2048
 ) -> PreferenceObjective:
     return PreferenceObjective(
         train=pairs,
@@ -116,7 +116,7 @@ def test_a_tie_is_half_right() -> None:
 # Tokens
 
 
-def test_both_answers_follow_the_same_prompt_and_only_they_count(base: Base, pairs: list[Pair]) -> None:
+def test_both_answers_follow_the_same_prompt_and_only_they_count(base: LoadedBase, pairs: list[Pair]) -> None:
     for row, pair in zip(ROWS, pairs, strict=True):
         [chosen_span], [rejected_span] = pair.chosen.spans, pair.rejected.spans
         assert pair.chosen.tokens[: chosen_span.start] == pair.rejected.tokens[: rejected_span.start]
@@ -125,7 +125,7 @@ def test_both_answers_follow_the_same_prompt_and_only_they_count(base: Base, pai
         assert decode(pair.rejected.tokens[rejected_span.start :]) == f"{row.rejected}<|im_end|>"
 
 
-def test_a_long_prompt_is_cut_the_same_way_for_both_answers(base: Base) -> None:
+def test_a_long_prompt_is_cut_the_same_way_for_both_answers(base: LoadedBase) -> None:
     row = PreferenceRow(prompt="x" * 200, chosen="short", rejected="y" * 30)
     [pair] = encode_pairs(ChatFormat(base.tokenizer), [row], max_tokens=60)
     [chosen], [rejected] = pair.chosen.spans, pair.rejected.spans
@@ -134,7 +134,7 @@ def test_a_long_prompt_is_cut_the_same_way_for_both_answers(base: Base) -> None:
     assert len(chosen) < len(rejected)
 
 
-def test_an_answer_that_alone_is_too_long_is_cut(base: Base) -> None:
+def test_an_answer_that_alone_is_too_long_is_cut(base: LoadedBase) -> None:
     row = PreferenceRow(prompt="hello", chosen="y" * 100, rejected="no")
     [pair] = encode_pairs(ChatFormat(base.tokenizer), [row], max_tokens=20)
     assert (len(pair.chosen.tokens), pair.chosen.spans) == (20, (range(1, 20),))
@@ -144,7 +144,7 @@ def test_an_answer_that_alone_is_too_long_is_cut(base: Base) -> None:
 # The objective
 
 
-def test_training_and_validation_start_at_ln_2(base: Base, pairs: list[Pair]) -> None:
+def test_training_and_validation_start_at_ln_2(base: LoadedBase, pairs: list[Pair]) -> None:
     made = objective(base, pairs)
     assert made.validate(base.model) == math.log(2)
     model = load_base(base.folder, CPU).model.requires_grad_(True)
@@ -153,7 +153,7 @@ def test_training_and_validation_start_at_ln_2(base: Base, pairs: list[Pair]) ->
 
 @pytest.mark.parametrize("sft_weight", [0.0, 0.7])
 def test_the_gradient_is_that_of_the_loss_whatever_the_size_of_the_batch(
-    base: Base, pairs: list[Pair], policy: PreTrainedModel, sft_weight: float
+    base: LoadedBase, pairs: list[Pair], policy: PreTrainedModel, sft_weight: float
 ) -> None:
     """Against the formula written out with transformers' own losses."""
     policy.requires_grad_(True)
@@ -190,7 +190,7 @@ def plain_loss(policy: PreTrainedModel, reference: PreTrainedModel, pair: Pair, 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5])
 def test_the_loss_is_trls_own_on_the_same_batch(
-    base: Base, pairs: list[Pair], policy: PreTrainedModel, base_folder: Path, tmp_path: Path, beta: float
+    base: LoadedBase, pairs: list[Pair], policy: PreTrainedModel, base_folder: Path, tmp_path: Path, beta: float
 ) -> None:
     from trl import DPOConfig, DPOTrainer
     from trl.trainer.dpo_trainer import DataCollatorForPreference

@@ -8,7 +8,7 @@ import pytest
 
 import gradients
 from gradients.ml.training import TrainingSettings
-from miner.plan import make_plan, read_recipe
+from miner.plan import plan_training, read_recipe
 
 FOLDER = Path(gradients.__file__).parents[1] / "configs" / "recipes"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -24,7 +24,7 @@ def test_a_recipe_gives_a_plan_for_bases_of_every_size(file: Path) -> None:
     recipe = read_recipe(file)
     assert recipe.name == file.stem
     assert recipe.title
-    plans = [make_plan(recipe, task_type="instruct", base_parameters=size) for size in SIZES]
+    plans = [plan_training(recipe, task_type="instruct", base_parameters=size) for size in SIZES]
     rates = [plan.learning_rate for plan in plans]
     assert rates == sorted(rates, reverse=True)  # larger bases want smaller rates
     for plan in plans:
@@ -35,7 +35,9 @@ def test_a_recipe_gives_a_plan_for_bases_of_every_size(file: Path) -> None:
 
 
 def test_the_baseline_is_what_the_paper_compares_with() -> None:
-    plan = make_plan(read_recipe(FOLDER / "autotrain-default.toml"), task_type="instruct", base_parameters=2 * 10**6)
+    plan = plan_training(
+        read_recipe(FOLDER / "autotrain-default.toml"), task_type="instruct", base_parameters=2 * 10**6
+    )
     assert (plan.method, plan.lora_rank, plan.lora_alpha, plan.lora_dropout) == ("lora", 16, 32.0, 0.05)
     assert (plan.learning_rate, plan.schedule, plan.warmup_fraction, plan.batch_rows) == (3e-5, "linear", 0.1, 8)
     assert plan.max_epochs == 3

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.device import Device
 from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
 from gradients.ml.text import ChatFormat
@@ -17,31 +17,31 @@ SETTINGS = RolloutSettings(samples=3, max_new_tokens=12, temperature=1.0, stop_t
 
 
 @pytest.fixture(scope="module")
-def prompts(base: Base) -> list[list[int]]:
+def prompts(base: LoadedBase) -> list[list[int]]:
     """Prompts of different lengths."""
     chat = ChatFormat(base.tokenizer)
     return [chat.prompt_tokens(system=None, prompt="Where is it? " * repeats) for repeats in (1, 5, 2, 1, 9)]
 
 
 def drawn(
-    base: Base, prompts: list[list[int]], settings: RolloutSettings = SETTINGS, *, seed: int = 1
+    base: LoadedBase, prompts: list[list[int]], settings: RolloutSettings = SETTINGS, *, seed: int = 1
 ) -> list[list[Rollout]]:
     return roll_out(base.model, prompts, settings, seed=seed, device=CPU)
 
 
-def test_answers_come_in_the_prompts_order_as_many_as_asked(base: Base, prompts: list[list[int]]) -> None:
+def test_answers_come_in_the_prompts_order_as_many_as_asked(base: LoadedBase, prompts: list[list[int]]) -> None:
     answers = drawn(base, prompts)
     assert [[answer.prompt for answer in group] for group in answers] == [[prompt] * 3 for prompt in prompts]
 
 
-def test_an_answer_depends_on_nobody_else_in_the_batch(base: Base, prompts: list[list[int]]) -> None:
+def test_an_answer_depends_on_nobody_else_in_the_batch(base: LoadedBase, prompts: list[list[int]]) -> None:
     together = drawn(base, prompts)
     assert together == [drawn(base, [prompt])[0] for prompt in prompts]
     assert together == drawn(base, prompts[::-1])[::-1]
     assert together == drawn(base, prompts, replace(SETTINGS, batch_tokens=1))
 
 
-def test_no_more_answers_are_written_at_once_than_fit(base: Base, prompts: list[list[int]]) -> None:
+def test_no_more_answers_are_written_at_once_than_fit(base: LoadedBase, prompts: list[list[int]]) -> None:
     widths: list[int] = []
     many = replace(SETTINGS, samples=10)
     longest = max(map(len, prompts)) + 12
@@ -57,14 +57,16 @@ def test_no_more_answers_are_written_at_once_than_fit(base: Base, prompts: list[
     assert longest_alone == parts[-1:]
 
 
-def test_the_same_seed_gives_the_same_answers_and_another_one_others(base: Base, prompts: list[list[int]]) -> None:
+def test_the_same_seed_gives_the_same_answers_and_another_one_others(
+    base: LoadedBase, prompts: list[list[int]]
+) -> None:
     assert drawn(base, prompts) == drawn(base, prompts)
     assert drawn(base, prompts) != drawn(base, prompts, seed=2)
     group = drawn(base, prompts)[0]
     assert len({tuple(answer.completion) for answer in group}) > 1
 
 
-def test_tokens_are_drawn_as_likely_as_the_model_finds_them(base: Base, prompts: list[list[int]]) -> None:
+def test_tokens_are_drawn_as_likely_as_the_model_finds_them(base: LoadedBase, prompts: list[list[int]]) -> None:
     many = replace(SETTINGS, samples=4000, max_new_tokens=1, temperature=0.5)
     tokens = [answer.completion[0] for answer in drawn(base, prompts[:1], many)[0]]
     with torch.inference_mode():
@@ -75,7 +77,7 @@ def test_tokens_are_drawn_as_likely_as_the_model_finds_them(base: Base, prompts:
     assert float((seen - likely).abs().sum() / 2) < (2 * len(likely) / (3.14 * 4000)) ** 0.5
 
 
-def test_the_cache_changes_nothing(base: Base, prompts: list[list[int]]) -> None:
+def test_the_cache_changes_nothing(base: LoadedBase, prompts: list[list[int]]) -> None:
     """At a low temperature each token is the likeliest one; found again without cache, padding or batch."""
     cold = replace(SETTINGS, samples=1, temperature=0.05)
     for (answer,) in drawn(base, prompts, cold):
@@ -86,7 +88,7 @@ def test_the_cache_changes_nothing(base: Base, prompts: list[list[int]]) -> None
         assert float((logits.max(dim=1).values - chosen).max()) < 0.5  # ten times the temperature: e^-10 by chance
 
 
-def test_an_answer_ends_with_its_stop_token(base: Base, prompts: list[list[int]]) -> None:
+def test_an_answer_ends_with_its_stop_token(base: LoadedBase, prompts: list[list[int]]) -> None:
     every = tuple(range(0, base.vocabulary, 4))
     answers = [answer for group in drawn(base, prompts, replace(SETTINGS, stop_tokens=every)) for answer in group]
     assert any(answer.finished for answer in answers)
@@ -96,7 +98,7 @@ def test_an_answer_ends_with_its_stop_token(base: Base, prompts: list[list[int]]
         assert answer.finished or len(answer.completion) == 12
 
 
-def test_progress_ends_with_all_prompts(base: Base, prompts: list[list[int]]) -> None:
+def test_progress_ends_with_all_prompts(base: LoadedBase, prompts: list[list[int]]) -> None:
     told: list[int] = []
     roll_out(base.model, prompts, replace(SETTINGS, batch_tokens=1), seed=1, device=CPU, progress=told.append)
     assert told == [1, 2, 3, 4, 5]

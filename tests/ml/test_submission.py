@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from gradients.errors import SubmissionRejected
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
 from gradients.ml.submission import applied, fingerprint, read_adapter_config
@@ -22,11 +22,11 @@ from gradients.ml.text import Example
 Q_PROJ = "base_model.model.model.layers.0.self_attn.q_proj"
 
 
-def losses(base: Base, examples: list[Example]) -> list[float]:
+def losses(base: LoadedBase, examples: list[Example]) -> list[float]:
     return [row.mean for row in measure_rows(base.model, examples, device=Device("cpu"), max_tokens=2048)]
 
 
-def rejection(base: Base, folder: Path) -> str:
+def rejection(base: LoadedBase, folder: Path) -> str:
     """The code with which the submission is refused; the base must be as it was."""
     before = fingerprint(base.model)
     with pytest.raises(SubmissionRejected) as caught, applied(base.model, folder):
@@ -88,7 +88,7 @@ def change_tensors(path: Path, change: Callable[[dict[str, torch.Tensor]], dict[
     ],
 )
 def test_an_adapter_measures_as_it_does_in_genuine_peft(
-    base: Base,
+    base: LoadedBase,
     base_folder: Path,
     examples: list[Example],
     peft_adapter: Callable[..., Path],
@@ -104,7 +104,7 @@ def test_an_adapter_measures_as_it_does_in_genuine_peft(
     assert ours != pytest.approx(losses(base, examples), abs=1e-2)
 
 
-def test_a_full_model_measures_as_its_weights_say(base: Base, examples: list[Example], full: Path) -> None:
+def test_a_full_model_measures_as_its_weights_say(base: LoadedBase, examples: list[Example], full: Path) -> None:
     with applied(base.model, full):
         assert base.model.lm_head.weight is base.model.model.embed_tokens.weight
         stored = load_file(full / "model.safetensors")
@@ -114,7 +114,7 @@ def test_a_full_model_measures_as_its_weights_say(base: Base, examples: list[Exa
 
 @pytest.mark.parametrize("kind", ["adapter", "full"])
 def test_the_base_comes_back_bit_by_bit(
-    base: Base, examples: list[Example], kind: str, request: pytest.FixtureRequest
+    base: LoadedBase, examples: list[Example], kind: str, request: pytest.FixtureRequest
 ) -> None:
     before, first = fingerprint(base.model), losses(base, examples)
     weights = {name: weight.clone() for name, weight in base.model.named_parameters()}
@@ -124,20 +124,20 @@ def test_the_base_comes_back_bit_by_bit(
     assert all(torch.equal(weight, weights[name]) for name, weight in base.model.named_parameters())
 
 
-def test_the_base_comes_back_when_measuring_fails(base: Base, adapter: Path) -> None:
+def test_the_base_comes_back_when_measuring_fails(base: LoadedBase, adapter: Path) -> None:
     before = fingerprint(base.model)
     with pytest.raises(ZeroDivisionError), applied(base.model, adapter):
         raise ZeroDivisionError
     assert fingerprint(base.model) == before
 
 
-def test_no_folder_is_the_base_itself(base: Base) -> None:
+def test_no_folder_is_the_base_itself(base: LoadedBase) -> None:
     before = fingerprint(base.model)
     with applied(base.model, None):
         assert fingerprint(base.model) == before
 
 
-def test_one_changed_bit_changes_the_fingerprint(base: Base) -> None:
+def test_one_changed_bit_changes_the_fingerprint(base: LoadedBase) -> None:
     before = fingerprint(base.model)
     weight = next(base.model.parameters())
     bits = weight.detach().view(torch.int32)
@@ -170,7 +170,7 @@ def test_one_changed_bit_changes_the_fingerprint(base: Base) -> None:
     ],
 )
 def test_an_adapter_that_is_more_than_a_plain_lora_is_refused(
-    base: Base, peft_adapter: Callable[..., Path], changes: dict[str, object], code: str
+    base: LoadedBase, peft_adapter: Callable[..., Path], changes: dict[str, object], code: str
 ) -> None:
     folder = peft_adapter()
     change_config(folder, **changes)
@@ -184,7 +184,7 @@ def test_a_config_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
         read_adapter_config(tmp_path / "adapter_config.json")
 
 
-def test_the_named_base_is_ignored(base: Base, adapter: Path) -> None:
+def test_the_named_base_is_ignored(base: LoadedBase, adapter: Path) -> None:
     change_config(adapter, base_model_name_or_path="evil/model", revision="main", task_type="CAUSAL_LM")
     with applied(base.model, adapter):
         pass
@@ -215,7 +215,7 @@ Tensors = dict[str, torch.Tensor]
     ],
 )
 def test_an_adapter_with_other_tensors_than_it_should_have_is_refused(
-    base: Base, peft_adapter: Callable[..., Path], change: Callable[[Tensors], Tensors], code: str
+    base: LoadedBase, peft_adapter: Callable[..., Path], change: Callable[[Tensors], Tensors], code: str
 ) -> None:
     folder = peft_adapter()
     change_tensors(folder / "adapter_model.safetensors", change)
@@ -233,13 +233,13 @@ def test_an_adapter_with_other_tensors_than_it_should_have_is_refused(
     ],
 )
 def test_a_full_model_with_other_tensors_than_the_base_is_refused(
-    base: Base, full: Path, change: Callable[[Tensors], Tensors], code: str
+    base: LoadedBase, full: Path, change: Callable[[Tensors], Tensors], code: str
 ) -> None:
     change_tensors(full / "model.safetensors", change)
     assert rejection(base, full) == code
 
 
-def test_a_full_model_may_come_in_parts_but_no_tensor_twice(base: Base, full: Path) -> None:
+def test_a_full_model_may_come_in_parts_but_no_tensor_twice(base: LoadedBase, full: Path) -> None:
     tensors = load_file(full / "model.safetensors")
     (full / "model.safetensors").unlink()
     names = sorted(tensors)
@@ -252,14 +252,14 @@ def test_a_full_model_may_come_in_parts_but_no_tensor_twice(base: Base, full: Pa
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 8, b"\xff" * 100, b"PK\x03\x04 a pickle"])
-def test_weights_that_are_no_safetensors_are_refused(base: Base, adapter: Path, content: bytes) -> None:
+def test_weights_that_are_no_safetensors_are_refused(base: LoadedBase, adapter: Path, content: bytes) -> None:
     kept = (adapter / "adapter_model.safetensors").read_bytes()
     (adapter / "adapter_model.safetensors").write_bytes(content)
     assert rejection(base, adapter) == "tensors_unreadable"
     (adapter / "adapter_model.safetensors").write_bytes(kept)
 
 
-def test_a_repo_that_is_neither_or_both_is_refused(base: Base, adapter: Path, full: Path, tmp_path: Path) -> None:
+def test_a_repo_that_is_neither_or_both_is_refused(base: LoadedBase, adapter: Path, full: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert rejection(base, tmp_path / "empty") == "repo_kind"
     (full / "adapter_config.json").write_bytes((adapter / "adapter_config.json").read_bytes())

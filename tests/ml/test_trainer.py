@@ -20,7 +20,7 @@ from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown
 from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
 from gradients.ml.submission import applied
@@ -37,7 +37,7 @@ def run(job: TrainJob, told: list[JsonObject] | None = None) -> TrainResult:
     return TrainResult.model_validate(train(job.model_dump(mode="json"), (told if told is not None else []).append))
 
 
-def loss(base: Base, rows: Path, folder: Path | None) -> float:
+def loss(base: LoadedBase, rows: Path, folder: Path | None) -> float:
     examples = ChatFormat(base.tokenizer).encode(read_rows(rows), max_tokens=256)
     with applied(base.model, folder):
         measured = measure_rows(base.model, examples, device=CPU, max_tokens=2048)
@@ -45,7 +45,7 @@ def loss(base: Base, rows: Path, folder: Path | None) -> float:
 
 
 def test_a_lora_learns_and_genuine_peft_reads_it(
-    base: Base, base_folder: Path, held_out_file: Path, train_job: MakeJob
+    base: LoadedBase, base_folder: Path, held_out_file: Path, train_job: MakeJob
 ) -> None:
     job = train_job(seconds=6, probe_learning_rates=(1e-2, 3e-2), lora_rank_stabilised=True, lora_plus_ratio=4.0)
     result = run(job)
@@ -69,7 +69,7 @@ def test_a_lora_learns_and_genuine_peft_reads_it(
 
 
 def test_a_full_fine_tune_learns_and_is_as_large_as_the_base(
-    base: Base, base_folder: Path, held_out_file: Path, train_job: MakeJob
+    base: LoadedBase, base_folder: Path, held_out_file: Path, train_job: MakeJob
 ) -> None:
     job = train_job(seconds=5, method="full")
     result = run(job)

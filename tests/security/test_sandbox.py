@@ -18,14 +18,14 @@ from pydantic import JsonValue
 
 from gradients.errors import Blame, SetupError
 from gradients.sandbox.bubblewrap import run
-from gradients.sandbox.limits import MEBIBYTE, Limits, ProgramStopped
+from gradients.sandbox.limits import MEBIBYTE, ProgramLimits, ProgramStopped
 from gradients.sandbox.seccomp import filter_program
 from gradients.testing.sandboxes import reason_to_skip
 
 Write = Callable[[str], Path]
 NO_SANDBOX = reason_to_skip()
 needs_sandbox = pytest.mark.skipif(bool(NO_SANDBOX), reason=NO_SANDBOX or "there is one")
-SMALL = Limits(cpu_seconds=1, memory_bytes=128 * MEBIBYTE, output_bytes=100_000)
+SMALL = ProgramLimits(cpu_seconds=1, memory_bytes=128 * MEBIBYTE, output_bytes=100_000)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_program_that_wants_too_much_or_breaks_is_its_authors_fault(write: Wri
 
 @needs_sandbox
 def test_a_program_that_sleeps_is_woken_for_good(write: Write) -> None:
-    limits = Limits(cpu_seconds=1, patience=0.3)
+    limits = ProgramLimits(cpu_seconds=1, patience=0.3)
     with pytest.raises(ProgramStopped) as stopped:
         run(write("import time\ndef main(given): time.sleep(1000)"), None, limits=limits)
     assert stopped.value.code == "program_slow"

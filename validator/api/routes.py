@@ -24,17 +24,17 @@ router = APIRouter(prefix="/v1")
 
 
 @router.post("/tasks", status_code=201)
-async def post_task(wish: JsonBody, parts: Parts, customer: Customer) -> JsonBody:
+async def post_task(spec: JsonBody, parts: Parts, customer: Customer) -> JsonBody:
     """Post a task."""
-    resolved = parts.uploads.resolve(wish)
+    resolved = parts.uploads.resolve(spec)
     task = await asyncio.to_thread(parts.intake.submit, resolved, customer=customer)
     return _body(parts.board.summary(task))
 
 
 @router.post("/estimates")
-async def estimate(wish: JsonBody, parts: Parts, customer: Customer) -> JsonBody:
-    """What a wish will take; nothing is posted."""
-    return _body(await parts.estimates.of(parts.uploads.resolve(wish)))
+async def estimate(spec: JsonBody, parts: Parts, customer: Customer) -> JsonBody:
+    """What a spec will take; nothing is posted."""
+    return _body(await parts.estimates.of(parts.uploads.resolve(spec)))
 
 
 @router.get("/tasks")

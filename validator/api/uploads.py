@@ -63,9 +63,9 @@ class Uploads:
             await asyncio.to_thread(os.fsync, file.wrapped.fileno())
         return digest.hexdigest()
 
-    def resolve(self, wish: Mapping[str, Json]) -> dict[str, Json]:
-        """The wish with uploaded data replaced by its path. Raises TaskInvalid for files that nobody uploaded."""
-        return with_sources(wish, self._found)
+    def resolve(self, spec: Mapping[str, Json]) -> dict[str, Json]:
+        """The spec with uploaded data replaced by its path. Raises TaskInvalid for files that nobody uploaded."""
+        return with_sources(spec, self._found)
 
     def _found(self, source: Json) -> Json:
         if isinstance(source, str) and source.startswith(PREFIX):

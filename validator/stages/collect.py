@@ -35,7 +35,7 @@ from gradients.errors import (
     SubmissionRejected,
 )
 from gradients.log import get_logger
-from gradients.repo.fetch import Budget, fetch_repo
+from gradients.repo.fetch import FetchBudget, fetch_repo
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.repo.materialise import materialise
 from gradients.repo.screening import screen_folder, screen_manifest
@@ -168,7 +168,7 @@ class CollectStage:
         reveal = await self.client.get(peer, f"/v1/tasks/{task.id}/submission", answer=Reveal)
         manifest = self._checked_manifest(task, submission, commitment, reveal)
         screen_manifest(manifest, base)
-        turn = Budget(self.settings.turn_seconds, bytes_per_second=math.inf)
+        turn = FetchBudget(self.settings.turn_seconds, bytes_per_second=math.inf)
         await fetch_repo(_Remote(self.client, peer, task.id), manifest, self.store, budget=turn)
         folder = self.folders.submission(task.id, submission.hotkey)
         await asyncio.to_thread(materialise, self.store, manifest, folder)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import choose_device
 from gradients.ml.dialogue import DialogueFormat, DialogueRow
 from gradients.ml.text import Example, read_rows_of
@@ -31,7 +31,9 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     return base.device.describe()
 
 
-def read_examples(base: Base, file: Path, parameters: Parameters, *, max_tokens: int | None = None) -> list[Example]:
+def read_examples(
+    base: LoadedBase, file: Path, parameters: Parameters, *, max_tokens: int | None = None
+) -> list[Example]:
     """The conversations of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
     asked = ChatParameters.model_validate(parameters).max_tokens
     most = min(asked, base.context, max_tokens or asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.objective import CompletionObjective
 from gradients.ml.training import TrainingSettings
 from gradients.tasks.chat.metric import read_examples
@@ -19,7 +19,7 @@ def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonOb
 
 
 def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
-    def objective(base: Base) -> CompletionObjective:
+    def objective(base: LoadedBase) -> CompletionObjective:
         examples = read_examples(base, job.train_file, job.parameters, max_tokens=settings.max_tokens)
         return completion_objective(base, examples, settings, seed=job.seed)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.batching import batch_tokens
 from gradients.ml.device import choose_device
 from gradients.ml.preference import (
@@ -49,14 +49,14 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     return base.device.describe()
 
 
-def read_pairs(base: Base, file: Path, parameters: Parameters, *, max_tokens: int | None = None) -> list[Pair]:
+def read_pairs(base: LoadedBase, file: Path, parameters: Parameters, *, max_tokens: int | None = None) -> list[Pair]:
     """The rows of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
     asked = DpoParameters.model_validate(parameters).max_tokens
     most = min(asked, base.context, max_tokens or asked)
     return encode_pairs(ChatFormat(base.tokenizer), read_rows_of(PreferenceRow, file), max_tokens=most)
 
 
-def log_probabilities(base: Base, pairs: Sequence[Pair], progress: Progress = lambda _: None) -> list[PairLogs]:
+def log_probabilities(base: LoadedBase, pairs: Sequence[Pair], progress: Progress = lambda _: None) -> list[PairLogs]:
     """How likely the base, as it is at this moment, finds the answers of each pair."""
     most = batch_tokens(base.device, base.vocabulary)
     return measure_pairs(base.model, pairs, device=base.device, max_tokens=most, progress=progress)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pydantic import BaseModel, ConfigDict, Field
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.batching import batch_tokens
 from gradients.ml.objective import split_validation
 from gradients.ml.preference import PreferenceObjective
@@ -36,7 +36,7 @@ def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonOb
 def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
     options = DpoOptions.model_validate(job.plan.options)
 
-    def objective(base: Base) -> PreferenceObjective:
+    def objective(base: LoadedBase) -> PreferenceObjective:
         pairs = read_pairs(base, job.train_file, job.parameters, max_tokens=settings.max_tokens)
         train, validation = split_validation(len(pairs), fraction=settings.validation_fraction, seed=job.seed)
         return PreferenceObjective(

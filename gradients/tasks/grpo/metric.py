@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.batching import batch_tokens
 from gradients.ml.device import choose_device
 from gradients.ml.policy import Reference, copied, divergences
@@ -57,7 +57,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     return base.device.describe()
 
 
-def drawing(base: Base, asked: GrpoParameters, *, samples: int) -> RolloutSettings:
+def drawing(base: LoadedBase, asked: GrpoParameters, *, samples: int) -> RolloutSettings:
     """How answers are drawn, in training and in measuring."""
     return RolloutSettings(
         samples=samples,
@@ -68,14 +68,14 @@ def drawing(base: Base, asked: GrpoParameters, *, samples: int) -> RolloutSettin
     )
 
 
-def prompt_tokens(base: Base, rows: Sequence[GrpoRow], asked: GrpoParameters) -> list[list[int]]:
+def prompt_tokens(base: LoadedBase, rows: Sequence[GrpoRow], asked: GrpoParameters) -> list[list[int]]:
     """The prompts as the base's chat format writes them; a long one loses its beginning, so that an answer fits behind it."""
     chat = ChatFormat(base.tokenizer)
     most = min(asked.max_tokens, base.context - _answer_tokens(base, asked))
     return [chat.prompt_tokens(system=row.system, prompt=row.prompt)[-most:] for row in rows]
 
 
-def texts(base: Base, rollouts: Sequence[Rollout]) -> list[str]:
+def texts(base: LoadedBase, rollouts: Sequence[Rollout]) -> list[str]:
     """What the answers say."""
     written: list[str] = base.tokenizer.batch_decode(
         [rollout.completion for rollout in rollouts], skip_special_tokens=True
@@ -83,7 +83,7 @@ def texts(base: Base, rollouts: Sequence[Rollout]) -> list[str]:
     return [text.strip() for text in written]
 
 
-def _answers(base: Base, reference: Reference, rollouts: list[Rollout], settings: RolloutSettings) -> Answers:
+def _answers(base: LoadedBase, reference: Reference, rollouts: list[Rollout], settings: RolloutSettings) -> Answers:
     kl = divergences(
         base.model,
         reference,
@@ -127,7 +127,7 @@ def _extras(
     }
 
 
-def _answer_tokens(base: Base, asked: GrpoParameters) -> int:
+def _answer_tokens(base: LoadedBase, asked: GrpoParameters) -> int:
     """How long answers may be: at least half of what the base can read is the prompt's."""
     return min(asked.max_new_tokens, base.context // 2)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.objective import split_validation
 from gradients.ml.policy import adapter_off, copied
 from gradients.ml.policy_objective import Judge, PolicyObjective, PolicySettings
@@ -44,7 +44,7 @@ def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
     options = GrpoOptions.model_validate(job.plan.options)
     asked = GrpoParameters.model_validate(job.parameters)
 
-    def objective(base: Base) -> PolicyObjective:
+    def objective(base: LoadedBase) -> PolicyObjective:
         rows = read_rows(job.train_file)
         prompts = prompt_tokens(base, rows, asked)
         train, validation = split_validation(
@@ -68,7 +68,7 @@ def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
     return language_model(job, settings, objective)
 
 
-def _judge(base: Base, rows: Sequence[GrpoRow], asked: GrpoParameters) -> Judge:
+def _judge(base: LoadedBase, rows: Sequence[GrpoRow], asked: GrpoParameters) -> Judge:
     """Rewards of answers as the metric counts them. Where a reward fails, here always, an answer is simply not good."""
 
     def rewards(positions: Sequence[int], rollouts: Sequence[Rollout]) -> list[float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import choose_device
 from gradients.ml.text import ChatFormat, read_rows
 from gradients.tasks.instruct.spec import InstructParameters
@@ -31,6 +31,6 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     return base.device.describe()
 
 
-def row_tokens(base: Base, parameters: Parameters) -> int:
+def row_tokens(base: LoadedBase, parameters: Parameters) -> int:
     """How many tokens of a row are read, in training and in measuring."""
     return min(InstructParameters.model_validate(parameters).max_tokens, base.context)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.batching import batch_tokens
 from gradients.ml.device import choose_device
 from gradients.ml.losses import RowLoss, measure_rows
@@ -67,7 +67,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     return base.device.describe()
 
 
-def row_tokens(base: Base, parameters: Parameters) -> int:
+def row_tokens(base: LoadedBase, parameters: Parameters) -> int:
     """How many tokens of a row are read, in training and in measuring."""
     return min(RagParameters.model_validate(parameters).max_tokens, base.context)
 
@@ -97,7 +97,7 @@ def as_people_count(written: Sequence[Written], abstention: str) -> dict[str, fl
     return {**counted, "rows_written": float(len(written))}
 
 
-def _write(base: Base, examples: Sequence[Example]) -> list[str]:
+def _write(base: LoadedBase, examples: Sequence[Example]) -> list[str]:
     """What the model answers, the likeliest token each time, row by row so that no row's company changes its answer.
 
     Answers end where the longest right one would, and within the base's context.

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import choose_device
 from gradients.ml.sampling import Sampling, answer
 from gradients.ml.submission import applied
@@ -60,13 +60,13 @@ def generate_in(
 
 
 def _answers(
-    base: Base, chat: ChatFormat, job: GenerateJob, folder: Path | None, report: Callable[[JsonObject], None]
+    base: LoadedBase, chat: ChatFormat, job: GenerateJob, folder: Path | None, report: Callable[[JsonObject], None]
 ) -> list[str | None]:
     sampling = Sampling(max_new_tokens=job.max_new_tokens, temperature=job.temperature)
     answers: list[str | None] = []
     with applied(base.model, folder):
         for prompt in job.prompts:
-            torch.manual_seed(job.seed)  # the same luck for both
+            torch.manual_seed(job.seed)  # the same random numbers for both
             text = answer(base, chat.prompt_tokens(system=job.system, prompt=prompt), chat.stop_tokens, sampling)
             answers.append(text)
             report({"entrant": "submission" if folder else "base", "prompt": prompt, "answer": text})

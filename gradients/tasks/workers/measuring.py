@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from gradients.domain.json import JsonObject
 from gradients.errors import Blame, GradientsError, OperatorError, SubmissionRejected
 from gradients.files.whole import write_text
-from gradients.ml.base_model import Base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.batching import batch_tokens
 from gradients.ml.losses import RowLoss, measure_rows
 from gradients.ml.schedule import Every
@@ -57,7 +57,9 @@ def measure_entrants(
             write_text(file, result.model_dump_json())
 
 
-def measure_completions(base: Base, examples: Sequence[Example], entrant: Entrant, progress: Progress) -> list[RowLoss]:
+def measure_completions(
+    base: LoadedBase, examples: Sequence[Example], entrant: Entrant, progress: Progress
+) -> list[RowLoss]:
     """The entrant's loss of every row. Raises SubmissionRejected when it cannot be applied or has losses that no honest model has."""
     with applied(base.model, entrant.folder):
         most = batch_tokens(base.device, base.vocabulary)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.batching import batch_tokens, endless_batches
 from gradients.ml.device import choose_device
 from gradients.ml.objective import CompletionObjective
@@ -44,7 +44,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     ).model_dump(mode="json")
 
 
-def _examples(base: Base, job: ThroughputJob) -> list[Example]:
+def _examples(base: LoadedBase, job: ThroughputJob) -> list[Example]:
     """The rows as tokens that all count."""
     texts: Sequence[str] = [json.loads(line) for line in job.texts_file.read_text(encoding="utf-8").splitlines()]
     most = min(job.max_tokens, base.context)
@@ -55,7 +55,7 @@ def _examples(base: Base, job: ThroughputJob) -> list[Example]:
     return examples
 
 
-def _train(base: Base, objective: CompletionObjective, job: ThroughputJob) -> tuple[int, float, int]:
+def _train(base: LoadedBase, objective: CompletionObjective, job: ThroughputJob) -> tuple[int, float, int]:
     """Tokens trained on, in which time, in how many steps; the first step, which warms up, is not among them."""
     trainee = _trainee(base)
     batches = endless_batches(objective.lengths, batch_rows=job.batch_rows, seed=0, rows_seen=0)
@@ -72,7 +72,7 @@ def _train(base: Base, objective: CompletionObjective, job: ThroughputJob) -> tu
     return tokens, time.monotonic() - started, steps
 
 
-def _trainee(base: Base) -> Trainee:
+def _trainee(base: LoadedBase) -> Trainee:
     """The weights that a miner would train."""
     if sum(weight.numel() for weight in base.model.parameters()) <= FULL_UP_TO_WEIGHTS:
         base.model.requires_grad_(True)

@@ -17,7 +17,7 @@ from torch import nn
 
 from gradients.domain.json import JsonObject, canonical
 from gradients.files.whole import whole_folder, write_text
-from gradients.ml.base_model import Base, load_base
+from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.batching import batch_tokens
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.device import choose_device
@@ -70,7 +70,9 @@ def run_job(
     return result.model_dump(mode="json")
 
 
-def language_model(job: TrainJob, settings: TrainingSettings, objective: Callable[[Base], Objective]) -> Trainable:
+def language_model(
+    job: TrainJob, settings: TrainingSettings, objective: Callable[[LoadedBase], Objective]
+) -> Trainable:
     """The job's base with the plan's weights trainable. The objective is made from the untouched base."""
     base = load_base(job.base_folder, choose_device())
     made = objective(base)
@@ -78,7 +80,7 @@ def language_model(job: TrainJob, settings: TrainingSettings, objective: Callabl
 
 
 def completion_objective(
-    base: Base, examples: Sequence[Example], settings: TrainingSettings, *, seed: int
+    base: LoadedBase, examples: Sequence[Example], settings: TrainingSettings, *, seed: int
 ) -> CompletionObjective:
     """Cross-entropy of the examples' answers, with some rows kept to choose the best weights by."""
     train, validation = split_validation(len(examples), fraction=settings.validation_fraction, seed=seed)
@@ -122,7 +124,7 @@ def _train(
     return result
 
 
-def _make_trainable(base: Base, settings: TrainingSettings) -> Callable[[Path], None]:
+def _make_trainable(base: LoadedBase, settings: TrainingSettings) -> Callable[[Path], None]:
     """Let the plan's weights train, in place, and return what writes them into a folder."""
     if settings.method == "full":
         base.model.requires_grad_(True)

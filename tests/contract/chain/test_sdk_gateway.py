@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from gradients.chain.sdk import SdkGateway
-from gradients.chain.wallet import Keys, open_wallet
+from gradients.chain.wallet import WalletKeys, open_wallet
 from gradients.clock import SystemClock
 from gradients.domain.chain import AxonAddress
 from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable
@@ -34,7 +34,7 @@ RAO_PER_TAO = 10**9
 
 @asynccontextmanager
 async def connected(
-    url: str, keys: Keys, *, netuid: int = 1, limit_seconds: float = AMPLE_SECONDS
+    url: str, keys: WalletKeys, *, netuid: int = 1, limit_seconds: float = AMPLE_SECONDS
 ) -> AsyncIterator[SdkGateway]:
     gateway = SdkGateway(url, netuid, keys, timeout_seconds=limit_seconds)
     try:
@@ -43,7 +43,7 @@ async def connected(
         await gateway.close()
 
 
-async def funded(operator: Operator) -> Keys:
+async def funded(operator: Operator) -> WalletKeys:
     """A wallet with a TAO, new to the chain."""
     keys = open_wallet(f"//{uuid4().hex}", "hotkey")
     await operator.fund(keys.coldkey.ss58_address, RAO_PER_TAO)

@@ -40,10 +40,10 @@ class Prepared:
     request: TaskRequest
     data: PreparedData
 
-    def wish(self, rows: Sequence[SourceRow], *, name: str) -> dict[str, Json]:
+    def spec(self, rows: Sequence[SourceRow], *, name: str) -> dict[str, Json]:
         file = self.folder / f"{name}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return _wish(self.kind, self.sample, file)
+        return _spec(self.kind, self.sample, file)
 
     def measure(
         self, entrants: Mapping[str, Path | None], *, results: Path, held_out_file: Path | None = None
@@ -85,7 +85,7 @@ def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(request.param)
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in sample.rows), encoding="utf-8")
-    asked = validate_request(_wish(kind, sample, file))
+    asked = validate_request(_spec(kind, sample, file))
     data = prepare(kind, asked, salt=SALT, folder=folder / "data")
     return Prepared(kind, sample, folder, sample.write_base(folder / "base"), asked, data)
 
@@ -101,34 +101,34 @@ def test_a_malformed_row_is_refused_by_its_number(prepared: Prepared, problem: s
     rows = [*prepared.sample.rows]
     rows.insert(4, getattr(prepared.sample, problem))
     with pytest.raises(DatasetInvalid) as refused:
-        _prepare(prepared, prepared.wish(rows, name=problem))
+        _prepare(prepared, prepared.spec(rows, name=problem))
     assert list(refused.value.rows) == [5]
     assert "5" in str(refused.value)
 
 
 def test_text_in_another_encoding_is_refused(prepared: Prepared) -> None:
-    wish = prepared.wish(prepared.sample.rows, name="latin")
+    spec = prepared.spec(prepared.sample.rows, name="latin")
     file = prepared.folder / "latin.jsonl"
     file.write_bytes(file.read_bytes() + b'{"text": "caf\xe9"}\n')
     with pytest.raises(DatasetInvalid, match="UTF-8") as refused:
-        _prepare(prepared, wish)
+        _prepare(prepared, spec)
     assert list(refused.value.rows) == [len(prepared.sample.rows) + 1]
 
 
 def test_an_empty_row_is_left_out_and_counted(prepared: Prepared) -> None:
-    data = _prepare(prepared, prepared.wish([*prepared.sample.rows, prepared.sample.empty], name="empty"))
+    data = _prepare(prepared, prepared.spec([*prepared.sample.rows, prepared.sample.empty], name="empty"))
     assert sum(dict(data.removed).values()) == sum(dict(prepared.data.removed).values()) + 1
 
 
 def test_nothing_but_empty_rows_is_refused(prepared: Prepared) -> None:
     with pytest.raises(DatasetInvalid) as refused:
-        _prepare(prepared, prepared.wish([prepared.sample.empty] * 100, name="hollow"))
+        _prepare(prepared, prepared.spec([prepared.sample.empty] * 100, name="hollow"))
     assert list(refused.value.rows)[:3] == [1, 2, 3]
 
 
 def test_a_row_that_is_there_again_exactly_or_nearly_is_counted_and_stands_on_one_side(prepared: Prepared) -> None:
     sample = prepared.sample
-    data = _prepare(prepared, prepared.wish([*sample.rows, sample.rows[0], sample.near], name="again"))
+    data = _prepare(prepared, prepared.spec([*sample.rows, sample.rows[0], sample.near], name="again"))
     assert _repeated(data) == _repeated(prepared.data) + 2
     same = {prepared.kind.text(_normal_form(prepared, row)) for row in (sample.rows[0], sample.near)}
     assert len(same) == 2
@@ -141,10 +141,10 @@ def test_rows_that_belong_together_stand_on_one_side_whatever_the_salt(prepared:
     assert (group is None) == (beside is None)
     if group is None or beside is None:
         return
-    wish = prepared.wish([*prepared.sample.rows, beside], name="beside")
+    spec = prepared.spec([*prepared.sample.rows, beside], name="beside")
     name = normalised(group(_normal_form(prepared, beside)))
     for salt in (b"one", b"two", b"three"):
-        data = _prepare(prepared, wish, salt=salt)
+        data = _prepare(prepared, spec, salt=salt)
         files = (data.train_file.read_text(encoding="utf-8"), data.held_out_file.read_text(encoding="utf-8"))
         counts = [sum(normalised(group(json.loads(line))) == name for line in file.splitlines()) for file in files]
         assert sorted(counts) == [0, 2]
@@ -185,13 +185,13 @@ def test_a_rows_score_depends_on_no_other_row(prepared: Prepared, tmp_path: Path
     assert part == pytest.approx(whole[: len(part)], abs=1e-6)
 
 
-def _wish(kind: TaskType, sample: TaskSample, file: Path) -> dict[str, Json]:
+def _spec(kind: TaskType, sample: TaskSample, file: Path) -> dict[str, Json]:
     parameters: JsonObject = dict(sample.parameters(file.parent))
     return {"type": kind.name, "base": "tiny", "dataset": str(file), "hours": 0.1, "parameters": parameters}
 
 
-def _prepare(prepared: Prepared, wish: Mapping[str, Json], *, salt: bytes = SALT) -> PreparedData:
-    return prepare(prepared.kind, validate_request(wish), salt=salt, folder=prepared.folder / "again")
+def _prepare(prepared: Prepared, spec: Mapping[str, Json], *, salt: bytes = SALT) -> PreparedData:
+    return prepare(prepared.kind, validate_request(spec), salt=salt, folder=prepared.folder / "again")
 
 
 def _normal_form(prepared: Prepared, row: SourceRow) -> Row:

@@ -15,10 +15,10 @@ import pytest
 from gradients.datasets.image_folders import MOST_ARCHIVE_BYTES, MOST_FILE_BYTES, MOST_FILES, MOST_MEMBERS
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row
-from gradients.datasets.sources import Limits, parse_source
+from gradients.datasets.sources import DatasetLimits, parse_source
 from gradients.errors import DatasetInvalid
 
-ROOMY = Limits(row_characters=64 * 1024**2)
+ROOMY = DatasetLimits(row_characters=64 * 1024**2)
 
 
 def rows(path: Path) -> list[Row]:

@@ -15,7 +15,7 @@ from gradients.datasets.access import Access, S3Access
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row
 from gradients.datasets.s3 import CHUNK_BYTES, fetch
-from gradients.datasets.sources import Limits, S3Source, parse_source
+from gradients.datasets.sources import DatasetLimits, S3Source, parse_source
 from gradients.errors import DatasetInvalid, OutsideError, SetupError, TaskInvalid
 from gradients.testing.loopback_site import Page, Site, loopback_site
 
@@ -30,7 +30,7 @@ class Store:
     access: Access
 
     def reads(self, bucket: str, key: str, **limits: int) -> list[Row]:
-        return read_rows(S3Source(bucket=bucket, key=key), limits=Limits(**limits), access=self.access)
+        return read_rows(S3Source(bucket=bucket, key=key), limits=DatasetLimits(**limits), access=self.access)
 
     def refused(self, bucket: str, key: str, **limits: int) -> DatasetInvalid:
         with pytest.raises(DatasetInvalid) as caught:

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row, numbers
-from gradients.datasets.sources import FileSource, HubSource, Limits, parse_source
+from gradients.datasets.sources import DatasetLimits, FileSource, HubSource, parse_source
 from gradients.errors import Blame, DatasetInvalid, TaskInvalid
 
 ROWS: list[Row] = [{"instruction": f"Wie heißt {i}?", "output": f"„{i}“, 日本\n"} for i in range(40)]
 
 
 def _read(path: Path, **limits: int) -> list[Row]:
-    return read_rows(FileSource(path=path), limits=Limits(**limits))
+    return read_rows(FileSource(path=path), limits=DatasetLimits(**limits))
 
 
 def _refused(path: Path, **limits: int) -> DatasetInvalid:

@@ -19,7 +19,7 @@ import pytest
 from gradients.datasets.access import Access
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row
-from gradients.datasets.sources import Limits, UrlSource, parse_source
+from gradients.datasets.sources import DatasetLimits, UrlSource, parse_source
 from gradients.datasets.urls import addresses_of, fetch
 from gradients.errors import Blame, DatasetInvalid, GradientsError, OutsideError, TaskInvalid
 from gradients.testing.loopback_site import HOST, Page, Request, loopback_site, pages
@@ -30,7 +30,7 @@ LOCAL = Access(private_addresses=True)
 
 
 def _read(url: str, *, access: Access = LOCAL, **limits: int) -> list[Row]:
-    return read_rows(UrlSource(url=url), limits=Limits(**limits), access=access)
+    return read_rows(UrlSource(url=url), limits=DatasetLimits(**limits), access=access)
 
 
 def _refused(url: str, *, access: Access = LOCAL, **limits: int) -> DatasetInvalid:

@@ -7,30 +7,30 @@ from pathlib import Path
 import pytest
 
 from gradients.errors import TaskInvalid
-from gradients.localnet.demo import WISHES, wish
+from gradients.localnet.demo import SPECS, spec
 from gradients.tasks.registry import TYPES, validate_request
 
 
 def test_every_task_type_has_a_demonstration_on_data_that_ships() -> None:
-    assert list(WISHES) == list(TYPES)
-    for name, wishes in WISHES.items():
-        for number in range(len(wishes)):
-            asked = validate_request(wish(name, number=number, hours=0.02, base=None))
+    assert list(SPECS) == list(TYPES)
+    for name, specs in SPECS.items():
+        for number in range(len(specs)):
+            asked = validate_request(spec(name, number=number, hours=0.02, base=None))
             assert (asked.type, asked.hours) == (name, 0.02)
             assert Path(str(asked.dataset["path"])).is_file()
 
 
 def test_a_person_and_a_style_take_turns() -> None:
-    wishes = [wish("diffusion", number=number, hours=1.0, base=None) for number in range(3)]
-    subjects = [validate_request(each).parameters["subject"] for each in wishes]
+    specs = [spec("diffusion", number=number, hours=1.0, base=None) for number in range(3)]
+    subjects = [validate_request(each).parameters["subject"] for each in specs]
     assert subjects == ["person", "style", "person"]
 
 
 def test_another_base_is_for_language_models_only() -> None:
-    assert wish("chat", number=0, hours=1.0, base="smollm2")["base"] == "smollm2"
-    assert wish("diffusion", number=0, hours=1.0, base="smollm2")["base"] == "nano-image"
+    assert spec("chat", number=0, hours=1.0, base="smollm2")["base"] == "smollm2"
+    assert spec("diffusion", number=0, hours=1.0, base="smollm2")["base"] == "nano-image"
 
 
 def test_a_type_that_nobody_knows_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(TaskInvalid, match="instruct"):
-        wish("song", number=0, hours=1.0, base=None)
+        spec("song", number=0, hours=1.0, base=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
-from gradients.localnet.plan import Options, Plan, make_plan
+from gradients.localnet.plan import Options, Plan, plan_market
 from gradients.localnet.report import best_model, contact_sheet, report
 from gradients.localnet.snapshot import Snapshot
 
@@ -47,7 +47,7 @@ SNAPSHOT = Snapshot(61.27, "paid", block=61, tasks=(TASK,), weights={3: 1.0}, in
 
 
 def _plan(folder: Path) -> Plan:
-    return make_plan(
+    return plan_market(
         Options(
             folder, ("instruct",), tasks=1, miners=2, seed=0, hours=0.02, block_seconds=1.0, tempo_blocks=10, base=None
         )

@@ -12,7 +12,7 @@ from gradients.axon.messages import BlobName, Offer, Start
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron, WeightsReceipt
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
-from gradients.execution.job import Job, Report
+from gradients.execution.job import Job, ReportProgress
 from gradients.tasks.jobs import TrainJob, TrainResult
 
 TASK = "instruct-0123456789ab"
@@ -122,7 +122,7 @@ class FakeTrainer:
     die_after: bool = False
     error: Exception | None = None
 
-    async def run(self, job: Job, *, report: Report) -> JsonObject:
+    async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
         asked = TrainJob.model_validate(job.arguments)
         self.jobs.append(asked)
         if self.die_before:

@@ -13,7 +13,7 @@ import pytest
 
 from gradients.axon.auth import MetagraphPolicy, Nonces
 from gradients.axon.client import AxonClient, Peer
-from gradients.axon.messages import OfferAnswer, Reveal, Start, StartAnswer, Status
+from gradients.axon.messages import AttemptStatus, OfferAnswer, Reveal, Start, StartAnswer
 from gradients.axon.serve import serving
 from gradients.axon.server import signed_app
 from gradients.bases.bases import BaseModels
@@ -143,7 +143,7 @@ def test_an_offer_is_answered_and_begins_nothing(tmp_path: Path) -> None:
         assert (answer.accepted, answer.recipe) == (True, "tiny-lora")
         assert s.begun == []
         with pytest.raises(PeerRefused) as caught:
-            await s.validator.get(s.peer, f"/v1/tasks/{TASK}", answer=Status)
+            await s.validator.get(s.peer, f"/v1/tasks/{TASK}", answer=AttemptStatus)
         assert caught.value.code == "not_found"
 
     play(tmp_path, scene)
@@ -284,8 +284,8 @@ def test_a_start_whose_time_is_over_is_declined(tmp_path: Path) -> None:
 
 def test_the_status_follows_the_training(tmp_path: Path) -> None:
     async def scene(s: Setting) -> None:
-        async def status() -> Status:
-            return await s.second.get(s.peer, f"/v1/tasks/{TASK}", answer=Status)
+        async def status() -> AttemptStatus:
+            return await s.second.get(s.peer, f"/v1/tasks/{TASK}", answer=AttemptStatus)
 
         await s.begin(s.start())
         assert (await status()).phase == "queued"
@@ -308,7 +308,7 @@ def test_others_hear_of_a_failure_its_code_and_first_line_without_paths_of_this_
     async def scene(s: Setting) -> None:
         await s.begin(s.start())
         s.endpoints.journal.change(TASK, failure=failure)
-        status = await s.validator.get(s.peer, f"/v1/tasks/{TASK}", answer=Status)
+        status = await s.validator.get(s.peer, f"/v1/tasks/{TASK}", answer=AttemptStatus)
         assert status.problem == "out_of_memory: train ran out of memory, see …; it said last:"
         await s.reach(111)
         with pytest.raises(PeerRefused) as caught:
@@ -405,7 +405,7 @@ def test_a_model_that_was_never_committed_is_not_shown(tmp_path: Path) -> None:
 def test_a_task_that_was_never_accepted_is_not_found(tmp_path: Path, path: str) -> None:
     async def scene(s: Setting) -> None:
         with pytest.raises(PeerRefused) as caught:
-            await s.validator.get(s.peer, f"/v1/tasks/{TASK}{path}", answer=Status)
+            await s.validator.get(s.peer, f"/v1/tasks/{TASK}{path}", answer=AttemptStatus)
         assert caught.value.code == "not_found"
 
     play(tmp_path, scene)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gradients.config import shipped_configs
 from gradients.errors import SetupError
 from gradients.tasks.jobs import TrainingPlan
-from miner.plan import COMMIT_BLOCKS, LearningRate, Recipe, TypeChanges, make_plan, read_recipe, seconds_to_train
+from miner.plan import COMMIT_BLOCKS, LearningRate, Recipe, TypeChanges, plan_training, read_recipe, seconds_to_train
 
 FOLDER = shipped_configs() / "recipes"
 FILES = sorted(FOLDER.glob("*.toml"))
@@ -44,21 +44,21 @@ def write(folder: Path, text: str) -> Path:
 def test_the_first_row_that_is_large_enough_gives_the_rate(
     parameters: int, rate: float, probes: tuple[float, ...]
 ) -> None:
-    plan = make_plan(RECIPE, task_type="instruct", base_parameters=parameters)
+    plan = plan_training(RECIPE, task_type="instruct", base_parameters=parameters)
     assert (plan.learning_rate, plan.probe_learning_rates, plan.recipe, plan.lora_rank) == (rate, probes, "stairs", 8)
 
 
 @given(order=st.permutations(RECIPE.learning_rate), parameters=st.integers(1, 10**12))
 def test_the_order_of_the_rows_plays_no_part(order: list[LearningRate], parameters: int) -> None:
     shuffled = RECIPE.model_copy(update={"learning_rate": tuple(order)})
-    assert make_plan(shuffled, task_type="instruct", base_parameters=parameters) == make_plan(
+    assert plan_training(shuffled, task_type="instruct", base_parameters=parameters) == plan_training(
         RECIPE, task_type="instruct", base_parameters=parameters
     )
 
 
 def test_a_base_beyond_the_last_row_takes_the_last_row() -> None:
     short = RECIPE.model_copy(update={"learning_rate": RECIPE.learning_rate[:2]})
-    assert make_plan(short, task_type="instruct", base_parameters=10**9).learning_rate == 1e-3
+    assert plan_training(short, task_type="instruct", base_parameters=10**9).learning_rate == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,11 @@ def test_every_shipped_recipe_is_usable_and_called_like_its_file(file: Path) -> 
 def test_a_task_type_changes_rate_plan_and_options_of_its_own_tasks_only() -> None:
     changes = TypeChanges(learning_rate_factor=0.1, plan={"lora_rank": 4}, options={"beta": 0.1})
     recipe = RECIPE.model_copy(update={"types": {"dpo": changes}})
-    plan = make_plan(recipe, task_type="dpo", base_parameters=1001)
+    plan = plan_training(recipe, task_type="dpo", base_parameters=1001)
     assert plan.learning_rate == pytest.approx(1e-4)
     assert plan.probe_learning_rates == pytest.approx((5e-5, 1e-4))
     assert (plan.lora_rank, plan.options) == (4, {"beta": 0.1})
-    assert make_plan(recipe, task_type="instruct", base_parameters=1001) == make_plan(
+    assert plan_training(recipe, task_type="instruct", base_parameters=1001) == plan_training(
         RECIPE, task_type="instruct", base_parameters=1001
     )
 
@@ -114,13 +114,13 @@ def test_a_types_factor_may_depend_on_the_size_of_the_base() -> None:
     rows = [{"up_to_parameters": 1000, "value": 0.5}, {"up_to_parameters": "inf", "value": 0.1}]
     changes = TypeChanges.model_validate({"learning_rate_factor": rows})
     recipe = RECIPE.model_copy(update={"types": {"dpo": changes}})
-    rates = [make_plan(recipe, task_type="dpo", base_parameters=size).learning_rate for size in (1000, 1001, 10**7)]
+    rates = [plan_training(recipe, task_type="dpo", base_parameters=size).learning_rate for size in (1000, 1001, 10**7)]
     assert rates == pytest.approx([5e-3, 1e-4, 1e-5])
 
 
 def test_a_type_whose_factor_has_no_rows_is_trained_at_the_recipes_rate() -> None:
     recipe = RECIPE.model_copy(update={"types": {"dpo": TypeChanges(learning_rate_factor=())}})
-    assert make_plan(recipe, task_type="dpo", base_parameters=1000).learning_rate == 1e-2
+    assert plan_training(recipe, task_type="dpo", base_parameters=1000).learning_rate == 1e-2
 
 
 def test_recipes_are_shipped() -> None:
@@ -130,8 +130,8 @@ def test_recipes_are_shipped() -> None:
 def test_the_readmes_example_is_a_recipe(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
     recipe = read_recipe(write(tmp_path, example))
-    assert make_plan(recipe, task_type="instruct", base_parameters=2 * 10**6).learning_rate == 1e-3
-    assert make_plan(recipe, task_type="instruct", base_parameters=10**9).probe_learning_rates == (5e-6, 1e-5, 2e-5)
+    assert plan_training(recipe, task_type="instruct", base_parameters=2 * 10**6).learning_rate == 1e-3
+    assert plan_training(recipe, task_type="instruct", base_parameters=10**9).probe_learning_rates == (5e-6, 1e-5, 2e-5)
 
 
 def test_the_readme_names_the_plans_fields_that_a_recipe_cannot_set() -> None:

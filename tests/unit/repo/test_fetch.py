@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradients.errors import Blame, DiskFull, OutsideError, PeerUnreachable, SubmissionRejected
-from gradients.repo.fetch import Budget, fetch_repo
+from gradients.repo.fetch import FetchBudget, fetch_repo
 from gradients.repo.manifest import RepoFile
 from gradients.repo.store import ContentStore
 from gradients.testing.repo_sources import Source, manifest_of, sha256_of
@@ -215,7 +215,7 @@ def test_a_repo_is_fetched_by_one_at_a_time_and_the_other_is_told_to_wait(store:
 
 @pytest.mark.parametrize("pause_seconds", [30.0, 0.05], ids=["stalled", "dripping"])
 def test_a_fetch_takes_no_longer_than_its_budget_and_can_go_on(pause_seconds: float, store: ContentStore) -> None:
-    budget = Budget(base_seconds=0.3, bytes_per_second=1e9)
+    budget = FetchBudget(base_seconds=0.3, bytes_per_second=1e9)
     started = time.monotonic()
 
     with pytest.raises(PeerUnreachable) as caught:
@@ -229,7 +229,7 @@ def test_a_fetch_takes_no_longer_than_its_budget_and_can_go_on(pause_seconds: fl
 
 
 def test_a_larger_repo_has_more_time() -> None:
-    assert Budget(base_seconds=60, bytes_per_second=5e6).seconds(10**9) == 60 + 200
+    assert FetchBudget(base_seconds=60, bytes_per_second=5e6).seconds(10**9) == 60 + 200
 
 
 def test_a_repo_that_finds_no_room_is_not_begun_and_is_ours_to_solve(store: ContentStore) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gradients.datasets.access import Access, SynthesisEndpoint
-from gradients.datasets.sources import Limits
+from gradients.datasets.sources import DatasetLimits
 from gradients.domain.task import TaskRequest
 from gradients.errors import DatasetInvalid, TaskInvalid
 from gradients.tasks.instruct.spec import INSTRUCT
@@ -128,11 +128,11 @@ def test_the_commitment_binds_salt_and_held_out_rows(request_of_rows: TaskReques
 
 def test_limits_reach_the_source(request_of_rows: TaskRequest, tmp_path: Path) -> None:
     with pytest.raises(DatasetInvalid, match="more than 102 rows"):
-        prepare(INSTRUCT, request_of_rows, salt=SALT, folder=tmp_path / "prepared", limits=Limits(rows=102))
+        prepare(INSTRUCT, request_of_rows, salt=SALT, folder=tmp_path / "prepared", limits=DatasetLimits(rows=102))
 
 
 @pytest.mark.parametrize(
-    ("wish", "said"),
+    ("spec", "said"),
     [
         ({"type": "chant"}, "There is no task type 'chant'"),
         ({"hours": 0}, "hours: Input should be greater than 0"),
@@ -145,10 +145,10 @@ def test_limits_reach_the_source(request_of_rows: TaskRequest, tmp_path: Path) -
         ({"priority": 1}, "priority: Extra inputs are not permitted"),
     ],
 )
-def test_a_wish_that_breaks_its_schema_names_the_field(wish: dict[str, object], said: str) -> None:
+def test_a_spec_that_breaks_its_schema_names_the_field(spec: dict[str, object], said: str) -> None:
     good: dict[str, object] = {"type": "instruct", "base": "nano-lm", "dataset": "rows.jsonl", "hours": 1}
     with pytest.raises(TaskInvalid, match=said):
-        validate_request(good | wish)  # type: ignore[arg-type]  # some of it is no JSON on purpose
+        validate_request(good | spec)  # type: ignore[arg-type]  # some of it is no JSON on purpose
     validate_request(good)  # type: ignore[arg-type]  # as above
 
 

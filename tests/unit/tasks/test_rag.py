@@ -24,7 +24,7 @@ from gradients.tasks.rag.spec import RAG, clean, text
 from gradients.tasks.registry import public_parameters, validate_request, with_sources
 
 SALT = b"salt"
-WISH: JsonObject = {"type": "rag", "base": "nano-lm", "dataset": "rows.jsonl", "hours": 1}
+SPEC: JsonObject = {"type": "rag", "base": "nano-lm", "dataset": "rows.jsonl", "hours": 1}
 COLOURS = ("red", "blue", "green", "grey", "white", "brown", "black", "golden")
 THINGS = ("anvil", "ferry", "lantern", "meadow", "orchard", "quarry", "saddle", "turret")
 
@@ -111,7 +111,7 @@ def test_parameters_that_make_no_task_are_refused(given_parameters: dict[str, Js
 
 def test_a_task_needs_a_corpus() -> None:
     with pytest.raises(TaskInvalid, match=r"parameters\.corpus"):
-        validate_request(WISH)
+        validate_request(SPEC)
 
 
 def test_more_questions_and_passages_than_can_be_compared_are_refused() -> None:
@@ -302,20 +302,20 @@ def test_comparing_answers_is_symmetric_and_bounded(one: str, other: str) -> Non
     assert exact_match(one, one)
 
 
-def test_whatever_says_where_data_is_is_found_in_a_wish() -> None:
-    wish: JsonObject = {"type": "rag", "dataset": "a", "parameters": {"corpus": "b", "abstention": "c"}}
-    changed = with_sources(wish, lambda source: f"<{source}>")
+def test_whatever_says_where_data_is_is_found_in_a_spec() -> None:
+    spec: JsonObject = {"type": "rag", "dataset": "a", "parameters": {"corpus": "b", "abstention": "c"}}
+    changed = with_sources(spec, lambda source: f"<{source}>")
     assert changed == {"type": "rag", "dataset": "<a>", "parameters": {"corpus": "<b>", "abstention": "c"}}
 
 
 @pytest.mark.parametrize("kind", ["instruct", "poetry", None, ["rag"]])
 def test_a_type_without_sources_of_its_own_keeps_its_parameters(kind: Json) -> None:
-    wish: JsonObject = {"type": kind, "parameters": {"corpus": "b"}}
-    assert with_sources(wish, lambda source: f"<{source}>") == wish
+    spec: JsonObject = {"type": kind, "parameters": {"corpus": "b"}}
+    assert with_sources(spec, lambda source: f"<{source}>") == spec
 
 
 def test_miners_are_not_told_where_the_corpus_lies() -> None:
-    request = validate_request({**WISH, "parameters": {"corpus": "/srv/c.jsonl"}})
+    request = validate_request({**SPEC, "parameters": {"corpus": "/srv/c.jsonl"}})
     told = public_parameters(request)
     assert "/srv" not in json.dumps(told)
     assert {**told, "corpus": None} == {**request.parameters, "corpus": None}
@@ -324,4 +324,4 @@ def test_miners_are_not_told_where_the_corpus_lies() -> None:
 
 def test_a_corpus_in_no_form_that_a_source_has_is_refused() -> None:
     with pytest.raises(TaskInvalid, match=r"parameters\.corpus"):
-        validate_request({**WISH, "parameters": {"corpus": {"kind": "ftp"}}})
+        validate_request({**SPEC, "parameters": {"corpus": {"kind": "ftp"}}})

@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response
 from safetensors.numpy import save
 
 from gradients.axon.auth import MetagraphPolicy
-from gradients.axon.messages import Offer, OfferAnswer, Reveal, Start, StartAnswer, Status
+from gradients.axon.messages import AttemptStatus, Offer, OfferAnswer, Reveal, Start, StartAnswer
 from gradients.axon.serve import serving
 from gradients.axon.server import file_response, requires_caller, signed_app
 from gradients.bases.bases import BaseModels
@@ -196,7 +196,7 @@ class StandIn:
     lost_starts: int = 0  # so many of the first answers come too late
     file_seconds: float = 0.0
     reveal: Reveal | None = None
-    status: Status | None = None
+    status: AttemptStatus | None = None
     files: Mapping[str, Path] = field(default_factory=dict)
     offers: list[Offer] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
@@ -224,7 +224,7 @@ class StandIn:
             return StartAnswer(accepted=self.begins, reason="" if self.begins else "changed my mind")
 
         @app.get("/v1/tasks/{task_id}", dependencies=[requires_caller])
-        async def status(task_id: str) -> Status:
+        async def status(task_id: str) -> AttemptStatus:
             if self.status is None:
                 raise PeerRefused("No word", code="not_found")
             return self.status

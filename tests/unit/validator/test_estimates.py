@@ -1,4 +1,4 @@
-"""What a wish will take, also where nothing can be measured. The measurement itself is tried in tests/ml, the route in tests/e2e."""
+"""What a spec will take, also where nothing can be measured. The measurement itself is tried in tests/ml, the route in tests/e2e."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from gradients.datasets.access import Access
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown, TaskInvalid
-from gradients.execution.job import Job, Report
+from gradients.execution.job import Job, ReportProgress
 from gradients.tasks.jobs import MEASURE_THROUGHPUT, ThroughputJob
 from gradients.testing.loopback_site import Page, Request, loopback_site
 from tests.unit.validator.market import tiny_bases
@@ -34,7 +34,7 @@ class Bench:
     jobs: list[Job] = field(default_factory=list)
     at_once: int = 0
 
-    async def run(self, job: Job, *, report: Report) -> JsonObject:
+    async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
         assert self.at_once == 0, "one model at a time"
         self.at_once += 1
         self.jobs.append(job)
@@ -54,7 +54,7 @@ def _crashing() -> JsonObject:
 
 
 @pytest.fixture
-def wish(tmp_path: Path) -> dict[str, Json]:
+def spec(tmp_path: Path) -> dict[str, Json]:
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, ROWS)))
     return {"type": "instruct", "base": "tiny", "dataset": str(file)}
@@ -64,45 +64,45 @@ def _estimates(folder: Path, bench: Bench, **settings: str) -> Estimates:
     return Estimates(tiny_bases(folder), bench, Access(), EstimateSettings.model_validate(settings))
 
 
-def test_hours_come_from_what_is_counted_and_measured(wish: dict[str, Json], tmp_path: Path) -> None:
+def test_hours_come_from_what_is_counted_and_measured(spec: dict[str, Json], tmp_path: Path) -> None:
     """2 x 400 x 100 tokens at 20 a second are 4,000 s; with 0.75 h for the rest 1.861 h: 2 h."""
     bench = Bench(_at(20.0))
-    found = asyncio.run(_estimates(tmp_path, bench, reference="here").of(wish))
+    found = asyncio.run(_estimates(tmp_path, bench, reference="here").of(spec))
     assert (found["rows"], found["tokens"], found["tokens_per_second"], found["hours"]) == (400, 40_000, 20.0, 2.0)
     assert cast(JsonObject, found["measured"])["device"] == "bench"
     assert [job.function for job in bench.jobs] == [MEASURE_THROUGHPUT]
 
 
-def test_a_worker_sees_a_sample_of_what_models_read_and_write(wish: dict[str, Json], tmp_path: Path) -> None:
+def test_a_worker_sees_a_sample_of_what_models_read_and_write(spec: dict[str, Json], tmp_path: Path) -> None:
     bench = Bench(_at(20.0))
-    asyncio.run(_estimates(tmp_path, bench).of(wish))
+    asyncio.run(_estimates(tmp_path, bench).of(spec))
     assert len(set(bench.texts)) == SAMPLE_ROWS
     assert set(bench.texts) <= {f"{row['instruction']} {row['output']}" for row in ROWS}
 
 
-def test_where_nothing_can_be_measured_the_rule_alone_is_told(wish: dict[str, Json], tmp_path: Path) -> None:
-    found = asyncio.run(_estimates(tmp_path, Bench(_crashing)).of(wish))
+def test_where_nothing_can_be_measured_the_rule_alone_is_told(spec: dict[str, Json], tmp_path: Path) -> None:
+    found = asyncio.run(_estimates(tmp_path, Bench(_crashing)).of(spec))
     assert (found["measured"], found["tokens"], found["hours"]) == (None, 400 * 400, 1.0)
 
 
-def test_one_model_at_a_time_is_loaded(wish: dict[str, Json], tmp_path: Path) -> None:
+def test_one_model_at_a_time_is_loaded(spec: dict[str, Json], tmp_path: Path) -> None:
     bench = Bench(_at(20.0))
 
     async def three() -> None:
         estimates = _estimates(tmp_path, bench)
-        await asyncio.gather(*(estimates.of(wish) for _ in range(3)))
+        await asyncio.gather(*(estimates.of(spec) for _ in range(3)))
 
     asyncio.run(three())
     assert len(bench.jobs) == 3
 
 
-def test_a_type_whose_hours_go_by_size_is_not_measured(wish: dict[str, Json], tmp_path: Path) -> None:
+def test_a_type_whose_hours_go_by_size_is_not_measured(spec: dict[str, Json], tmp_path: Path) -> None:
     bench = Bench(_crashing)
     parameters: Json = {
         "columns": {"prompt": "instruction"},
         "rewards": [{"kind": "length", "at_least": 8, "at_most": 14}],
     }
-    found = asyncio.run(_estimates(tmp_path, bench).of({**wish, "type": "grpo", "parameters": parameters}))
+    found = asyncio.run(_estimates(tmp_path, bench).of({**spec, "type": "grpo", "parameters": parameters}))
     assert (bench.jobs, found["hours"], found["tokens"], found["tokens_per_second"]) == ([], 1.5, None, None)
 
 
@@ -114,22 +114,22 @@ def test_a_type_whose_hours_go_by_size_is_not_measured(wish: dict[str, Json], tm
         ({"type": "diffusion"}, TaskInvalid),  # on a base that writes
     ],
 )
-def test_a_wish_that_cannot_be_run_has_no_estimate(
-    wish: dict[str, Json], tmp_path: Path, changes: dict[str, Json], error: type[Exception]
+def test_a_spec_that_cannot_be_run_has_no_estimate(
+    spec: dict[str, Json], tmp_path: Path, changes: dict[str, Json], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        asyncio.run(_estimates(tmp_path, Bench(_crashing)).of({**wish, **changes}))
+        asyncio.run(_estimates(tmp_path, Bench(_crashing)).of({**spec, **changes}))
 
 
-def test_too_few_rows_have_no_estimate(wish: dict[str, Json], tmp_path: Path) -> None:
+def test_too_few_rows_have_no_estimate(spec: dict[str, Json], tmp_path: Path) -> None:
     file = tmp_path / "few.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in ROWS[:63]))
     with pytest.raises(DatasetInvalid, match="Only 63 rows are usable and distinct; at least 64 are needed") as caught:
-        asyncio.run(_estimates(tmp_path, Bench(_crashing)).of({**wish, "dataset": str(file)}))
+        asyncio.run(_estimates(tmp_path, Bench(_crashing)).of({**spec, "dataset": str(file)}))
     assert caught.value.code == "too_few_rows"
 
 
-def test_a_source_that_is_slow_holds_up_nobody_else(wish: dict[str, Json], tmp_path: Path) -> None:
+def test_a_source_that_is_slow_holds_up_nobody_else(spec: dict[str, Json], tmp_path: Path) -> None:
     served = threading.Event()
 
     def answer(_: Request) -> Page:
@@ -140,9 +140,9 @@ def test_a_source_that_is_slow_holds_up_nobody_else(wish: dict[str, Json], tmp_p
         estimates = Estimates(
             tiny_bases(tmp_path), Bench(_at(20.0)), Access(private_addresses=True), EstimateSettings()
         )
-        slow = asyncio.create_task(estimates.of({**wish, "dataset": f"{url}/rows.jsonl"}))
+        slow = asyncio.create_task(estimates.of({**spec, "dataset": f"{url}/rows.jsonl"}))
         await asyncio.sleep(0.1)
-        assert (await estimates.of(wish))["rows"] == 400
+        assert (await estimates.of(spec))["rows"] == 400
         assert not slow.done()
         served.set()
         assert (await slow)["rows"] == 400

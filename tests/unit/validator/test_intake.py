@@ -1,4 +1,4 @@
-"""From a wish to a task, its secrets, its settings and its keys."""
+"""From a spec to a task, its secrets, its settings and its keys."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def bases(tmp_path: Path) -> BaseModels:
     return tiny_bases(tmp_path)
 
 
-def _wish(**changes: Json) -> dict[str, Json]:
+def _spec(**changes: Json) -> dict[str, Json]:
     return {"type": "instruct", "base": "tiny", "dataset": "hub:acme/rows", "hours": 1, **changes}
 
 
-def test_a_wish_becomes_a_draft_in_its_normal_form_and_somebody_is_told(ledger: Ledger, bases: BaseModels) -> None:
+def test_a_spec_becomes_a_draft_in_its_normal_form_and_somebody_is_told(ledger: Ledger, bases: BaseModels) -> None:
     told: list[str] = []
-    task = Intake(ledger, bases, lambda: told.append("now")).submit(_wish(), customer="acme")
+    task = Intake(ledger, bases, lambda: told.append("now")).submit(_spec(), customer="acme")
     assert ledger.tasks.find(task.id) == task
     assert (task.state, task.request.hours, ledger.tasks.customer_of(task.id)) == (TaskState.DRAFT, 1.0, "acme")
     assert task.request.dataset == {"kind": "hub", "repo": "acme/rows", "revision": "main", "split": "train"}
@@ -52,11 +52,11 @@ def test_a_wish_becomes_a_draft_in_its_normal_form_and_somebody_is_told(ledger: 
         ({"type": "diffusion"}, TaskInvalid),  # on a base that writes
     ],
 )
-def test_a_wish_that_cannot_be_run_leaves_no_task(
+def test_a_spec_that_cannot_be_run_leaves_no_task(
     ledger: Ledger, bases: BaseModels, changes: dict[str, Json], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        Intake(ledger, bases, lambda: None).submit(_wish(**changes), customer="acme")
+        Intake(ledger, bases, lambda: None).submit(_spec(**changes), customer="acme")
     assert ledger.tasks.count() == 0
 
 
@@ -68,13 +68,13 @@ def test_a_base_of_a_hub_is_looked_up_and_not_fetched(
     with loopback_hub(tmp_path / "hub") as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        intake.submit(_wish(base="org/tiny"), customer="acme")
+        intake.submit(_spec(base="org/tiny"), customer="acme")
         with pytest.raises(ModelUnknown):
-            intake.submit(_wish(base="org/none"), customer="acme")
+            intake.submit(_spec(base="org/none"), customer="acme")
         with pytest.raises(TaskInvalid, match="org/tiny is not an image model"):
-            intake.submit(_wish(base="org/tiny", type="diffusion"), customer="acme")
+            intake.submit(_spec(base="org/tiny", type="diffusion"), customer="acme")
     with pytest.raises(OutsideError, match="does not answer"):
-        intake.submit(_wish(base="org/tiny"), customer="acme")
+        intake.submit(_spec(base="org/tiny"), customer="acme")
     assert ledger.tasks.count() == 1
     assert not bases.is_here("org/tiny")
 
@@ -82,7 +82,7 @@ def test_a_base_of_a_hub_is_looked_up_and_not_fetched(
 def test_every_task_has_a_salt_of_its_own(ledger: Ledger, bases: BaseModels) -> None:
     intake = Intake(ledger, bases, lambda: None)
     for _ in range(3):
-        intake.submit(_wish(), customer="acme")
+        intake.submit(_spec(), customer="acme")
     salts = [claimed(ledger, TaskState.DRAFT).salt for _ in range(3)]
     assert {len(salt) for salt in salts} == {32}
     assert len(set(salts)) == 3
@@ -98,7 +98,7 @@ def _salts_of_a_run(folder: Path, bases: BaseModels, number: int) -> list[bytes]
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock())
     intake = Intake(ledger, bases, lambda: None, seed=number)
     for _ in range(2):
-        intake.submit(_wish(), customer="acme")
+        intake.submit(_spec(), customer="acme")
     salts = [claimed(ledger, TaskState.DRAFT).salt for _ in range(2)]
     ledger.engine.dispose()
     return salts

@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 
 from gradients.axon.client import AxonClient, Peer
-from gradients.axon.messages import Status
+from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
 from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
@@ -26,7 +26,7 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.rows import Base
 from validator.loops import run_forever
-from validator.progress import Progress
+from validator.progress import ProgressBoard
 from validator.schedule import Schedule
 from validator.settings import ApiSettings, ScheduleSettings
 
@@ -117,7 +117,7 @@ def test_a_daemon_that_cannot_start_lets_go_of_its_connections(ledger: Ledger, c
         assert subnet.gateway.closed
         with pytest.raises(RuntimeError, match="client has been closed"):
             await client.get(
-                Peer(Hotkey(subnet.keypair.ss58_address), AxonAddress("127.0.0.1", 9999)), "/", answer=Status
+                Peer(Hotkey(subnet.keypair.ss58_address), AxonAddress("127.0.0.1", 9999)), "/", answer=AttemptStatus
             )
 
     asyncio.run(scenario())
@@ -141,7 +141,7 @@ class Parts:
 
     engine: StepEngine
     emission: Emission
-    progress: Progress
+    progress: ProgressBoard
     schedule: Schedule
 
 
@@ -150,6 +150,6 @@ def _parts(ledger: Ledger, subnet: Subnet, client: AxonClient, clock: HandClock)
     return Parts(
         engine=StepEngine(ledger, subnet.view, {TaskState.DRAFT: Noting()}, owner="one"),
         emission=Emission(ledger, subnet.gateway, subnet.view, clock),
-        progress=Progress(ledger, subnet.view, client, every_seconds=0.05),
+        progress=ProgressBoard(ledger, subnet.view, client, every_seconds=0.05),
         schedule=Schedule(ledger, Intake(ledger, bases, lambda: None), clock, ScheduleSettings(every_hours=1), seed=1),
     )

@@ -15,7 +15,7 @@ from gradients.domain.json import JsonObject
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import TaskState
 from gradients.errors import Blame, ChainUnreachable, JobFailed, LeaseLost
-from gradients.execution.job import Job, Report
+from gradients.execution.job import Job, ReportProgress
 from gradients.execution.records import digest, finished_result, prepare_folder, write_result
 from gradients.repo.store import ContentStore
 from gradients.tasks.instruct.spec import INSTRUCT
@@ -56,7 +56,7 @@ class Evaluator:
         self.jobs: list[MeasureJob] = []
         self.deadlines: list[float] = []
 
-    async def run(self, job: Job, *, report: Report) -> JsonObject:
+    async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
         if (finished := finished_result(job)) is not None:
             return finished
         prepare_folder(job)

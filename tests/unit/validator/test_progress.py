@@ -5,23 +5,25 @@ from __future__ import annotations
 import asyncio
 
 from gradients.axon.client import AxonClient
-from gradients.axon.messages import Status
+from gradients.axon.messages import AttemptStatus
 from gradients.domain.task import TaskState
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import TASK, StandIn, Subnet, assigned, claimed, until
 from validator.ledger import Ledger
-from validator.progress import Progress
+from validator.progress import ProgressBoard
 
 
 def test_the_last_word_of_those_that_train_is_kept_until_the_task_moves_on(ledger: Ledger, clock: HandClock) -> None:
     talker, silent = StandIn("talker"), StandIn("silent")
-    talker.status = Status(task_id=TASK, phase="training", recipe="lora", fraction=0.5, step=7)
+    talker.status = AttemptStatus(task_id=TASK, phase="training", recipe="lora", fraction=0.5, step=7)
     assigned(ledger, [talker.hotkey, silent.hotkey])
 
     async def scenario() -> None:
         subnet = Subnet(clock)
         await subnet.start(talker, silent)
-        progress = Progress(ledger, subnet.view, AxonClient(subnet.keypair, allow_private=True), every_seconds=0.05)
+        progress = ProgressBoard(
+            ledger, subnet.view, AxonClient(subnet.keypair, allow_private=True), every_seconds=0.05
+        )
         async with subnet.serving(talker, silent):
             asking = asyncio.create_task(progress.run())
             await until(lambda: progress.of(TASK, talker.hotkey) is not None)

@@ -20,7 +20,7 @@ from tests.unit.validator.market import claimed, request_for, tiny_bases
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
-from validator.schedule import CUSTOMER, Schedule, draw, due_at, next_wish, slot_at
+from validator.schedule import CUSTOMER, Schedule, draw, due_at, next_spec, slot_at
 from validator.settings import (
     HoursShare,
     PooledDataset,
@@ -61,9 +61,9 @@ def _posted(pool: ScheduleSettings, slots: int, *, seed: int = 3) -> list[TaskRe
     """What the schedule asks for in so many slots, newest first."""
     past: list[TaskRequest] = []
     for slot in range(slots):
-        wish = next_wish(pool, past, slot=slot, seed=seed)
-        assert wish is not None
-        past.insert(0, validate_request(wish))
+        spec = next_spec(pool, past, slot=slot, seed=seed)
+        assert spec is not None
+        past.insert(0, validate_request(spec))
     return past
 
 
@@ -91,9 +91,9 @@ SHARES = st.dictionaries(st.text(max_size=3), st.floats(min_value=0.01, max_valu
 @settings(deadline=None)
 @given(shares=SHARES, seed=st.integers(), draws=st.integers(min_value=1, max_value=300))
 def test_no_count_is_ever_more_than_one_above_its_share(shares: dict[str, float], seed: int, draws: int) -> None:
-    counts, luck = Counter[str](), random.Random(seed)
+    counts, rng = Counter[str](), random.Random(seed)
     for number in range(1, draws + 1):
-        counts[draw(shares, counts, luck)] += 1
+        counts[draw(shares, counts, rng)] += 1
         for key, share in shares.items():
             expected = number * share / sum(shares.values())  # of floats, so not exact
             assert counts[key] <= expected + 1 + ROUNDING
@@ -102,7 +102,7 @@ def test_no_count_is_ever_more_than_one_above_its_share(shares: dict[str, float]
 
 @given(seeds=st.sets(st.integers(), min_size=30, max_size=30))
 def test_nobody_foresees_what_comes_next(seeds: set[int]) -> None:
-    kinds = {str(wish["type"]) for seed in seeds if (wish := next_wish(POOL, [], slot=5, seed=seed))}
+    kinds = {str(spec["type"]) for seed in seeds if (spec := next_spec(POOL, [], slot=5, seed=seed))}
     assert kinds == {"instruct", "chat"}
 
 
@@ -145,7 +145,7 @@ def test_what_is_larger_than_every_size_counts_as_the_largest() -> None:
 
 @pytest.mark.parametrize("part", ["models", "datasets"])
 def test_a_pool_without_models_or_without_data_has_nothing_to_ask_for(part: str) -> None:
-    assert next_wish(POOL.model_copy(update={part: ()}), [], slot=0, seed=0) is None
+    assert next_spec(POOL.model_copy(update={part: ()}), [], slot=0, seed=0) is None
 
 
 # ---- when
@@ -270,9 +270,9 @@ def test_the_pool_is_written_as_tables(tmp_path: Path) -> None:
         '[[schedule.datasets]]\ntype = "instruct"\ndataset = "hub:acme/rows"\nparameters = {columns = {output = "answer"}}\n'
     )
     pool = ValidatorSettings.load(file, {}).schedule
-    wish = next_wish(pool, [], slot=0, seed=0)
-    assert wish is not None
-    request = validate_request(wish)
+    spec = next_spec(pool, [], slot=0, seed=0)
+    assert spec is not None
+    request = validate_request(spec)
     assert (request.base, request.parameters["columns"]) == (
         "nano-lm",
         {"instruction": "instruction", "output": "answer", "input": None, "system": None},

@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from gradients.errors import TaskInvalid
 from gradients.sandbox.bubblewrap import run
-from gradients.sandbox.limits import MEBIBYTE, Limits, ProgramStopped
+from gradients.sandbox.limits import MEBIBYTE, ProgramLimits, ProgramStopped
 from gradients.tasks.grpo import sandboxed
 from gradients.tasks.grpo.rewards.asserts import Expectation, expectations, holds
 from gradients.tasks.grpo.rewards.base import Case, Reward, Verdict
@@ -70,7 +70,7 @@ class Function(Reward):
 
 def python_tests(asked: PythonTests, cases: Sequence[Case]) -> list[Verdict]:
     """The share of passed tests, one run of the sandbox for each answer; code that breaks or takes too long passes none."""
-    limits = Limits(cpu_seconds=asked.cpu_seconds, memory_bytes=asked.memory_mebibytes * MEBIBYTE)
+    limits = ProgramLimits(cpu_seconds=asked.cpu_seconds, memory_bytes=asked.memory_mebibytes * MEBIBYTE)
     # nothing is parsed in the threads: Python 3.11's parser keeps its depth in one place for all of them (python/cpython#106905)
     expected = [expectations(case.row[asked.column]) for case in cases]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -102,7 +102,9 @@ def check_function(asked: Function, cases: Sequence[Case]) -> None:
 
 def _say(asked: Function, cases: Sequence[Case]) -> list[Verdict]:
     """The function's own numbers. An answer that ends the whole run is found by asking about each of them alone."""
-    limits = Limits(cpu_seconds=1 + asked.cpu_seconds * len(cases), memory_bytes=asked.memory_mebibytes * MEBIBYTE)
+    limits = ProgramLimits(
+        cpu_seconds=1 + asked.cpu_seconds * len(cases), memory_bytes=asked.memory_mebibytes * MEBIBYTE
+    )
     calls = [{"completion": case.completion, "row": dict(case.row)} for case in cases]
     given = {"source": asked.source, "calls": calls, "cpu_seconds": asked.cpu_seconds}
     try:
@@ -131,7 +133,7 @@ def _in_range(asked: Function, number: float) -> float:
     return min(1.0, max(0.0, (number - asked.low) / (asked.high - asked.low)))
 
 
-def _written(case: Case, tests: Sequence[Expectation], limits: Limits) -> JsonValue:
+def _written(case: Case, tests: Sequence[Expectation], limits: ProgramLimits) -> JsonValue:
     """What the sandbox says of the tests' expressions; nothing when the answer's code broke it."""
     given = {"code": unfenced(case.completion, "python"), "expressions": [test.expression for test in tests]}
     try:
