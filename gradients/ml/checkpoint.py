@@ -14,7 +14,6 @@ from gradients.files.whole import write_file
 from gradients.ml.tensor_files import write_tensors
 
 _WEIGHT, _BEST, _OPTIMISER = "weight/", "best/", "optimiser/"
-_FILE = "checkpoint.safetensors"
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -28,10 +27,13 @@ class Position(BaseModel):
     rows_seen: int = 0
     learning_rate: float | None = None  # the one to train with; None while probing goes on
     probed: tuple[tuple[float, float], ...] = ()  # learning rates tried so far, and the validation loss of each
+    probing: float | None = None  # the learning rate that is being tried, in a checkpoint within its probe
+    probing_seconds: float = 0.0  # how long it has been tried by then
     main_started: float | None = None  # Unix seconds when the main run began; None while probing goes on
     main_rows: int = 0  # rows seen when it began
     train_loss: float | None = None  # smoothed
     best_loss: float | None = None  # of validation
+    base_loss: float | None = None  # of validation, before the first step
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFile:
-    """The run's one checkpoint on disk. `digest` ties it to what the run was asked for; another run's checkpoint counts as none."""
+    """A run's checkpoint on disk. `digest` ties it to what the run was asked for; another run's checkpoint counts as none."""
 
     folder: Path
     digest: str
+    name: str = "checkpoint.safetensors"
 
     def save(self, snapshot: Snapshot) -> None:
         """Replace the checkpoint, as a whole."""
@@ -64,12 +67,12 @@ class CheckpointFile:
             **{_OPTIMISER + name: tensor for name, tensor in snapshot.optimiser.items()},
         }
         header = {"digest": self.digest, "position": snapshot.position.model_dump_json()}
-        write_file(self.folder / _FILE, lambda path: write_tensors(path, tensors, header=header))
+        write_file(self.folder / self.name, lambda path: write_tensors(path, tensors, header=header))
 
     def load(self) -> Snapshot | None:
         """The checkpoint of this run, or None when there is none that can be used."""
         try:
-            with safe_open(self.folder / _FILE, framework="pt") as file:
+            with safe_open(self.folder / self.name, framework="pt") as file:
                 header = file.metadata() or {}
                 if header.get("digest") != self.digest:
                     return None

@@ -71,7 +71,9 @@ class TrainingPlan(WorkerMessage):
         default=0.05, ge=0, le=0.5, description="own rows kept to choose the best checkpoint"
     )
     probe_learning_rates: tuple[float, ...] = Field(default=(), description="tried briefly first; the best one goes on")
-    probe_fraction: float = Field(default=0.08, ge=0, le=0.25, description="share of the time that each probe takes")
+    probe_fraction: float = Field(
+        default=0.08, ge=0, le=0.25, description="most of the run, by time or by epochs, that each probe takes"
+    )
     lora_rank: int = Field(default=16, ge=1, le=256)
     lora_alpha: float = Field(default=32.0, gt=0)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -103,7 +105,9 @@ class TrainResult(WorkerMessage):
     rows_seen: int
     learning_rate: float = Field(description="the one that won the probes")
     train_loss: float
-    validation_loss: float | None
+    validation_loss: float | None = Field(description="of the weights that are handed in, on rows kept from training")
+    base_loss: float | None = Field(default=None, description="of the untouched base on the same rows")
+    beats_base: bool | None = Field(default=None, description="None where no rows were kept to tell")
     seconds: float
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from gradients.errors import JobFailed
 from gradients.ml.checkpoint import CheckpointFile
-from gradients.ml.training import Outcome, Progress, TrainingRun, TrainingSettings
+from gradients.ml.training import Outcome, TrainingProgress, TrainingRun, TrainingSettings
 from gradients.tasks.jobs import TrainingPlan
 
 
@@ -86,7 +86,7 @@ def run(
     *,
     model: nn.Module | None = None,
     seconds: float = 60.0,
-    told: list[Progress] | None = None,
+    told: list[TrainingProgress] | None = None,
     **changes: object,
 ) -> Outcome:
     return TrainingRun(
@@ -211,13 +211,97 @@ def test_a_killed_run_goes_on_from_its_checkpoint_with_the_rows_it_has_not_seen(
 def test_a_run_killed_between_probes_does_not_repeat_the_finished_ones(tmp_path: Path) -> None:
     first, second = Slope(), Slope()
     rates = (0.01, 0.02, 0.03)
-    first.fail_at = 80  # a probe is about 58 steps
+    first.fail_at = 30  # a probe is a thirtieth of 60 s, about 20 steps
     with pytest.raises(InterruptedError):
         run(first, tmp_path, probe_learning_rates=rates, probe_fraction=0.1)
     second.time = first.time
     outcome = run(second, tmp_path, probe_learning_rates=rates, probe_fraction=0.1)
     assert outcome.learning_rate == 0.03
     assert len(second.starts()) == 2
+
+
+def test_a_run_killed_within_a_long_probe_goes_on_within_it(tmp_path: Path) -> None:
+    whole, first, second = Slope(), Slope(), Slope()
+    rates = (0.001, 0.002, 0.003)
+    run(whole, tmp_path / "whole", seconds=600.0, probe_learning_rates=rates)
+    _, second_begins, _ = whole.starts()
+    cut = first.fail_at = second_begins + 150  # of the second probe's 200 steps
+    with pytest.raises(InterruptedError):
+        run(first, tmp_path / "cut", seconds=600.0, probe_learning_rates=rates)
+    second.time = first.time
+    run(second, tmp_path / "cut", seconds=600.0, probe_learning_rates=rates)
+    again = next(
+        step for step, weight in enumerate(whole.weights) if step > second_begins and weight == second.weights[0]
+    )
+    assert 0 <= cut - again <= 25  # checkpoints are 2 s, 20 steps, apart
+    assert len(second.starts()) == 1  # only the third rate began anew
+
+
+def test_a_probe_ends_with_its_share_of_the_epochs_when_that_is_sooner_than_its_share_of_the_time(
+    tmp_path: Path,
+) -> None:
+    """600 s are 6,000 steps; 3 epochs of 800 rows are 300, of which each probe takes a thirtieth."""
+    objective = Slope(rows=800)
+    outcome = run(objective, tmp_path, seconds=600.0, probe_learning_rates=(0.01, 0.02, 0.03), max_epochs=3)
+    first, second, third = objective.starts()
+    assert (second - first, third - second) == (10, 10)
+    assert outcome.rows_seen == 2400
+    assert objective.rates()[-2] < 0.001
+
+
+def test_when_epochs_end_the_run_early_it_is_still_validated_a_dozen_times(tmp_path: Path) -> None:
+    """40 s of a budget of 1,000: the loss falls for three epochs and then rises for seven."""
+    objective, model = Slope(rows=320, validation_seconds=0.2), make_model()
+    objective.loss_of = lambda weight: abs(weight + 1.0)  # the slope leads from 5 past -1 to -15
+    outcome = run(objective, tmp_path, model=model, seconds=1000.0, max_epochs=10)
+    assert objective.time < 1000.0 + 50
+    assert outcome.steps == 400
+    assert outcome.validation_loss == pytest.approx(abs(weight_of(model) + 1.0))
+    assert outcome.validation_loss is not None
+    assert outcome.validation_loss < 1.5
+    assert abs(min(objective.weights) + 1.0) > 10
+
+
+def test_validating_takes_a_tenth_of_the_time_at_most(tmp_path: Path) -> None:
+    class Slow(Slope):
+        validated = 0
+
+        def validate(self, model: nn.Module) -> float | None:
+            self.validated += 1
+            return super().validate(model)
+
+    objective = Slow(rows=320, validation_seconds=2.0)
+    run(objective, tmp_path, seconds=1000.0, max_epochs=10)
+    assert 2 <= objective.validated <= 4  # of a run of 40 s: before it, at its end, and twice within
+
+
+def test_a_run_that_beats_the_base_nowhere_says_so_and_hands_in_the_least_harmful_weights(tmp_path: Path) -> None:
+    objective, model = Slope(), make_model()
+    objective.loss_of = lambda weight: 10.0 - weight
+    outcome = run(objective, tmp_path, model=model)
+    assert (outcome.base_loss, outcome.beats_base) == (5.0, False)
+    assert outcome.validation_loss is not None
+    assert 5.0 < outcome.validation_loss < 10.0 - min(objective.weights) - 10
+
+
+def test_what_a_probe_ended_with_is_a_candidate_of_its_run(tmp_path: Path) -> None:
+    """Everything after the probe makes it worse: the weights at its end are the least harmful."""
+    objective, model = Slope(), make_model()
+    objective.loss_of = lambda weight: abs(weight - 4.0)
+    outcome = run(objective, tmp_path, model=model, probe_learning_rates=(0.05,), probe_fraction=0.04)
+    assert outcome.validation_loss == pytest.approx(abs(weight_of(model) - 4.0))
+    assert outcome.validation_loss is not None
+    assert outcome.validation_loss < 0.2
+    assert (outcome.base_loss, outcome.beats_base) == (1.0, True)
+
+
+def test_the_base_is_what_it_was_after_a_restart_too(tmp_path: Path) -> None:
+    first, second = Slope(), Slope()
+    first.fail_at = 200
+    with pytest.raises(InterruptedError):
+        run(first, tmp_path)
+    second.time = first.time
+    assert run(second, tmp_path).base_loss == 5.0
 
 
 def test_steps_along_nan_are_left_out(tmp_path: Path) -> None:
@@ -248,7 +332,7 @@ def test_a_budget_too_short_for_a_step_is_refused(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_twice_a_second_and_grows(tmp_path: Path) -> None:
-    told: list[Progress] = []
+    told: list[TrainingProgress] = []
     run(Slope(), tmp_path, told=told, probe_learning_rates=(0.01, 0.02))
     assert 60 < len(told) <= 120
     assert [progress.fraction for progress in told] == sorted(progress.fraction for progress in told)
