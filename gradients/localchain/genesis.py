@@ -28,11 +28,8 @@ def write(state: Draft, settings: LocalChainSettings, *, shield_key: bytes) -> N
     drand.publish_known_round(state)
     subnets.add(state, stake.ROOT, tempo=ROOT_TEMPO)
     state.put(st.SUBTOKEN_ENABLED, stake.ROOT, value=True)
-    _first_subnet(state, settings)
 
-
-def _first_subnet(state: Draft, settings: LocalChainSettings) -> None:
-    """A subnet as `register_network` and `start_call` leave it, with limits that let a test breathe."""
+    # Subnet 1 as `register_network` and `start_call` leave it, with limits that let a test breathe.
     owner, hotkey = public_key(OWNER), public_key(OWNER_HOTKEY)
     subnets.add(state, SUBNET, tempo=settings.tempo)
     state.put(st.SUBNET_OWNER, SUBNET, value=owner)

@@ -34,15 +34,23 @@ def seat(state: Draft, netuid: int, hotkey: bytes, block: int) -> int:
     """The uid that the hotkey gets. Raises RefusedError(NoNeuronIdAvailable)."""
     occupied = state.get(st.SUBNETWORK_N, netuid)
     if occupied < state.get(st.MAX_ALLOWED_UIDS, netuid):
-        _open_seat(state, netuid, occupied)
         uid = occupied
+        state.put(st.SUBNETWORK_N, netuid, value=uid + 1)
+        for item in (*COUNTS, st.LAST_UPDATE):
+            state.put(item, netuid, value=[*state.get(item, netuid), 0])
+        state.put(st.ACTIVE, netuid, value=[*state.get(st.ACTIVE, netuid), True])
+        state.put(st.VALIDATOR_PERMIT, netuid, value=[*state.get(st.VALIDATOR_PERMIT, netuid), False])
     else:
         weakest = to_prune(state, netuid, block)
         if weakest is None:
             raise RefusedError(errors.SUBTENSOR["NoNeuronIdAvailable"])
         _vacate(state, netuid, weakest)
         uid = weakest
-    _take(state, netuid, uid, hotkey, block)
+    state.put(st.KEYS, netuid, uid, value=hotkey)
+    state.put(st.UIDS, netuid, hotkey, value=uid)
+    state.put(st.BLOCK_AT_REGISTRATION, netuid, uid, value=block)
+    state.put(st.IS_NETWORK_MEMBER, hotkey, netuid, value=True)
+    set_entry(state, st.LAST_UPDATE, netuid, uid, block)
     return uid
 
 
@@ -74,14 +82,6 @@ def set_entry(state: Draft, item: Storage[list[T]], netuid: int, uid: int, value
     state.put(item, netuid, value=entries)
 
 
-def _open_seat(state: Draft, netuid: int, uid: int) -> None:
-    state.put(st.SUBNETWORK_N, netuid, value=uid + 1)
-    for item in (*COUNTS, st.LAST_UPDATE):
-        state.put(item, netuid, value=[*state.get(item, netuid), 0])
-    state.put(st.ACTIVE, netuid, value=[*state.get(st.ACTIVE, netuid), True])
-    state.put(st.VALIDATOR_PERMIT, netuid, value=[*state.get(st.VALIDATOR_PERMIT, netuid), False])
-
-
 def _vacate(state: Draft, netuid: int, uid: int) -> None:
     """Clear what belonged to the hotkey in the seat; its commitments stay, as on the chain."""
     hotkey = state.get(st.KEYS, netuid, uid)
@@ -99,11 +99,3 @@ def _vacate(state: Draft, netuid: int, uid: int) -> None:
         cleared = [(target, 0 if target == uid else value) for target, value in row]
         if cleared != row:
             state.put(st.WEIGHTS, netuid, setter, value=cleared)
-
-
-def _take(state: Draft, netuid: int, uid: int, hotkey: bytes, block: int) -> None:
-    state.put(st.KEYS, netuid, uid, value=hotkey)
-    state.put(st.UIDS, netuid, hotkey, value=uid)
-    state.put(st.BLOCK_AT_REGISTRATION, netuid, uid, value=block)
-    state.put(st.IS_NETWORK_MEMBER, hotkey, netuid, value=True)
-    set_entry(state, st.LAST_UPDATE, netuid, uid, block)

@@ -71,7 +71,9 @@ def remove(state: Draft, *, hotkey: bytes, coldkey: bytes, netuid: int, rao: int
 def pay_dividend(state: Draft, hotkey: bytes, netuid: int, rao: int) -> None:
     """Share a validator's dividend: its take to the owner, the rest over all positions by their size."""
     owner = state.get(st.OWNER, hotkey)
-    positions = {coldkey: position(state, hotkey, coldkey, netuid) for coldkey in _nominators(state, hotkey, netuid)}
+    keys = state.entries(st.ALPHA, hotkey)
+    nominators = [bytes(coldkey) for coldkey, subnet in keys if subnet == netuid and isinstance(coldkey, bytes)]
+    positions = {coldkey: position(state, hotkey, coldkey, netuid) for coldkey in nominators}
     total = sum(positions.values())
     if not total:
         _change(state, hotkey, owner, netuid, rao)
@@ -81,11 +83,6 @@ def pay_dividend(state: Draft, hotkey: bytes, netuid: int, rao: int) -> None:
     shares[owner] = shares.get(owner, 0) + rao - sum(shares.values())
     for coldkey, share in shares.items():
         _change(state, hotkey, coldkey, netuid, share)
-
-
-def _nominators(state: View, hotkey: bytes, netuid: int) -> list[bytes]:
-    keys = state.entries(st.ALPHA, hotkey)
-    return [bytes(coldkey) for coldkey, subnet in keys if subnet == netuid and isinstance(coldkey, bytes)]
 
 
 def _change(state: Draft, hotkey: bytes, coldkey: bytes, netuid: int, rao: int) -> None:

@@ -83,14 +83,16 @@ def apply_weights(call: Dispatch, netuid: int, dests: Sequence[int], weights: Se
     sealed = state.get(st.COMMIT_REVEAL_ENABLED, netuid)
     require(sealed or _is_time(state, netuid, uid, call.block), ERRORS["SettingWeightsTooFast"])
     only_self = len(weights) == 1 and dests[0] == uid
-    require(only_self or _is_permitted(state, netuid, uid), ERRORS["NeuronNoValidatorPermit"])
+    permitted = uid == neurons.owner_uid(state, netuid) or state.get(st.VALIDATOR_PERMIT, netuid)[uid]
+    require(only_self or permitted, ERRORS["NeuronNoValidatorPermit"])
     require(len(set(dests)) == len(dests), ERRORS["DuplicateUids"])
     require(all(dest < seats for dest in dests), ERRORS["UidVecContainInvalidOne"])
     fewest = min(seats, state.get(st.MIN_ALLOWED_WEIGHTS, netuid))
     require(only_self or len(weights) >= fewest, ERRORS["WeightVecLengthIsLow"])
     row = upscaled(weights)
     limit = state.get(st.MAX_WEIGHTS_LIMIT, netuid)
-    require(only_self or _is_within(row, limit), ERRORS["MaxWeightExceeded"])
+    within = limit == st.U16_MAX or max(row, default=0) * st.U16_MAX <= limit * sum(row)
+    require(only_self or within, ERRORS["MaxWeightExceeded"])
     state.put(st.WEIGHTS, netuid, uid, value=list(zip(dests, row, strict=True)))
     if not sealed:
         neurons.set_entry(state, st.LAST_UPDATE, netuid, uid, call.block)
@@ -117,11 +119,3 @@ def _may_write(call: Dispatch, netuid: int) -> bool:
 def _is_time(state: View, netuid: int, uid: int, block: int) -> bool:
     last = state.get(st.LAST_UPDATE, netuid)[uid]
     return last == 0 or block - last >= state.get(st.WEIGHTS_SET_RATE_LIMIT, netuid)
-
-
-def _is_permitted(state: View, netuid: int, uid: int) -> bool:
-    return uid == neurons.owner_uid(state, netuid) or state.get(st.VALIDATOR_PERMIT, netuid)[uid]
-
-
-def _is_within(row: Sequence[int], limit: int) -> bool:
-    return limit == st.U16_MAX or max(row, default=0) * st.U16_MAX <= limit * sum(row)
