@@ -29,7 +29,7 @@ def fund(address: str, rao: int) -> Change:
     return change
 
 
-def add_stake(coldkey_address: str, hotkey_address: str, netuid: int, rao: int) -> Change:
+def add_stake(coldkey_address: str, hotkey_address: str, *, netuid: int, rao: int) -> Change:
     """Put alpha out of nothing on a position; the hotkey becomes the coldkey's unless it has an owner."""
     coldkey, hotkey = from_address(coldkey_address), from_address(hotkey_address)
     if rao < 0:

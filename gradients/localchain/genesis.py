@@ -36,7 +36,7 @@ def write(state: Draft, settings: LocalChainSettings, *, shield_key: bytes) -> N
     state.put(st.SUBNET_OWNER_HOTKEY, SUBNET, value=hotkey)
     state.put(st.SUBNET_IDENTITIES, SUBNET, value=SubnetIdentity(subnet_name=b"gradients"))
     stake.associate(state, owner, hotkey)
-    neurons.seat(state, SUBNET, hotkey, 0)
+    neurons.seat(state, SUBNET, hotkey, block=0)
     subnets.start(state, SUBNET, 0)
     state.put(st.COMMIT_REVEAL_ENABLED, SUBNET, value=settings.commit_reveal)
     state.put(st.WEIGHTS_SET_RATE_LIMIT, SUBNET, value=settings.weights_rate_limit)

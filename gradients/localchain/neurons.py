@@ -30,7 +30,7 @@ class Seat(NamedTuple):
     uid: int
 
 
-def seat(state: Draft, netuid: int, hotkey: bytes, block: int) -> int:
+def seat(state: Draft, netuid: int, hotkey: bytes, *, block: int) -> int:
     """The uid that the hotkey gets. Raises RefusedError(NoNeuronIdAvailable)."""
     occupied = state.get(st.SUBNETWORK_N, netuid)
     if occupied < state.get(st.MAX_ALLOWED_UIDS, netuid):
@@ -50,7 +50,7 @@ def seat(state: Draft, netuid: int, hotkey: bytes, block: int) -> int:
     state.put(st.UIDS, netuid, hotkey, value=uid)
     state.put(st.BLOCK_AT_REGISTRATION, netuid, uid, value=block)
     state.put(st.IS_NETWORK_MEMBER, hotkey, netuid, value=True)
-    set_entry(state, st.LAST_UPDATE, netuid, uid, block)
+    set_entry(state, st.LAST_UPDATE, netuid, uid=uid, value=block)
     return uid
 
 
@@ -75,7 +75,7 @@ def to_prune(state: View, netuid: int, block: int) -> int | None:
     return min(immune).uid if immune else None
 
 
-def set_entry(state: Draft, item: Storage[list[T]], netuid: int, uid: int, value: T) -> None:
+def set_entry(state: Draft, item: Storage[list[T]], netuid: int, *, uid: int, value: T) -> None:
     """Write one uid's entry of a list that has one per uid."""
     entries = state.get(item, netuid)
     entries[uid] = value
@@ -90,9 +90,9 @@ def _vacate(state: Draft, netuid: int, uid: int) -> None:
     state.delete(st.AXONS, netuid, hotkey)
     state.delete(st.NEURON_CERTIFICATES, netuid, hotkey)
     for item in COUNTS:
-        set_entry(state, item, netuid, uid, 0)
-    set_entry(state, st.VALIDATOR_PERMIT, netuid, uid, False)
-    set_entry(state, st.ACTIVE, netuid, uid, True)
+        set_entry(state, item, netuid, uid=uid, value=0)
+    set_entry(state, st.VALIDATOR_PERMIT, netuid, uid=uid, value=False)
+    set_entry(state, st.ACTIVE, netuid, uid=uid, value=True)
     state.delete(st.WEIGHTS, netuid, uid)
     state.delete(st.BONDS, netuid, uid)
     for (setter,), row in state.entries(st.WEIGHTS, netuid).items():

@@ -58,7 +58,9 @@ async def running(settings: LocalChainSettings) -> AsyncIterator[Running]:
         subscriptions = Subscriptions()
         async with _listening(settings, Service(chain, subscriptions)) as server:
             stop = asyncio.Event()
-            production = asyncio.create_task(_produce(chain, subscriptions, settings.block_seconds, stop))
+            production = asyncio.create_task(
+                _produce(chain, subscriptions, block_seconds=settings.block_seconds, stop=stop)
+            )
             host, port = server.sockets[0].getsockname()[:2]
             try:
                 yield Running(f"ws://{host}:{port}", "0x" + chain.genesis_hash.hex(), chain.head.number, production)
@@ -69,7 +71,7 @@ async def running(settings: LocalChainSettings) -> AsyncIterator[Running]:
         store.close()
 
 
-async def _produce(chain: Chain, subscriptions: Subscriptions, block_seconds: float, stop: asyncio.Event) -> None:
+async def _produce(chain: Chain, subscriptions: Subscriptions, *, block_seconds: float, stop: asyncio.Event) -> None:
     """Make blocks at an even pace until `stop`; a late block doesn't push the others back."""
     loop = asyncio.get_running_loop()
     due = loop.time() + block_seconds

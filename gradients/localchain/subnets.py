@@ -24,7 +24,7 @@ def create(state: Draft, *, coldkey: bytes, hotkey: bytes, block: int) -> int:
     state.put(st.SUBNET_OWNER, netuid, value=coldkey)
     state.put(st.SUBNET_OWNER_HOTKEY, netuid, value=hotkey)
     stake.associate(state, coldkey, hotkey)
-    neurons.seat(state, netuid, hotkey, block)
+    neurons.seat(state, netuid, hotkey, block=block)
     return netuid
 
 

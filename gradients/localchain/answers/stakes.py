@@ -14,7 +14,7 @@ def position(state: View, hotkey: bytes, coldkey: bytes, netuid: int) -> StakeIn
         hotkey=hotkey,
         coldkey=coldkey,
         netuid=netuid,
-        stake=stake.position(state, hotkey, coldkey, netuid),
+        stake=stake.position(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid),
         emission=state.get(st.ALPHA_DIVIDENDS, netuid, hotkey),
         is_registered=state.has(st.UIDS, netuid, hotkey),
     )

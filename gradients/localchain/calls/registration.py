@@ -26,7 +26,7 @@ def burned_register(call: Dispatch, netuid: U16, hotkey: Account) -> None:
     stake.associate(state, call.signer, hotkey)
     require(state.get(st.OWNER, hotkey) == call.signer, ERRORS["NonAssociatedColdKey"])
     accounts.debit(state, call.signer, price)
-    uid = neurons.seat(state, netuid, hotkey, call.block)
+    uid = neurons.seat(state, netuid, hotkey, block=call.block)
     call.emit(EVENTS["NeuronRegistered"], netuid, uid, hotkey)
 
 

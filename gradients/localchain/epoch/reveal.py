@@ -34,7 +34,7 @@ class SealedWeights:
     version_key: U64
 
 
-def weights(state: Draft, netuid: int, block: int, deposit: Deposit) -> None:
+def weights(state: Draft, netuid: int, *, block: int, deposit: Deposit) -> None:
     """Apply the commits whose reveal epoch this is; drop those whose reveal epoch has passed."""
     epoch = schedule.epoch_with_lookahead(state, netuid, block)
     due = epoch - state.get(st.REVEAL_PERIOD_EPOCHS, netuid)
@@ -68,7 +68,7 @@ def _apply(call: Dispatch, netuid: int, payload: bytes | None) -> None:
     try:
         sealed: SealedWeights = scale(SealedWeights).decode(Reader(payload or b""))
         if sealed.hotkey == call.signer:
-            apply_weights(call, netuid, sealed.uids, sealed.values, sealed.version_key)
+            apply_weights(call, netuid, dests=sealed.uids, weights=sealed.values, version_key=sealed.version_key)
             call.emit(events.SUBTENSOR["TimelockedWeightsRevealed"], netuid, call.signer)
     except (ValueError, RefusedError):
         call.state.rollback(saved)

@@ -48,7 +48,7 @@ def run(state: Draft, netuid: int, block: int) -> None:
         if rao or state.has(st.ALPHA_DIVIDENDS, netuid, hotkey):
             state.put(st.ALPHA_DIVIDENDS, netuid, hotkey, value=rao)
         if rao:
-            stake.pay_dividend(state, hotkey, netuid, rao)
+            stake.pay_dividend(state, hotkey, netuid=netuid, rao=rao)
 
 
 def _rules(state: View, netuid: int) -> yuma.Rules:
@@ -74,8 +74,8 @@ def _neuron_states(state: View, netuid: int, block: int) -> yuma.NeuronStates:
         block=block,
         bonds_since_block=last_step + 1 if last_step else max(0, block - state.get(st.TEMPO, netuid)),
         stake=np.array([each.total for each in stake.weights(state, netuid)], dtype=np.float64),
-        weights=_matrix(state, st.WEIGHTS, netuid, seats),
-        bonds=_matrix(state, st.BONDS, netuid, seats),
+        weights=_matrix(state, st.WEIGHTS, netuid, seats=seats),
+        bonds=_matrix(state, st.BONDS, netuid, seats=seats),
         permits=np.array(state.get(st.VALIDATOR_PERMIT, netuid), dtype=bool),
         last_update=np.array(state.get(st.LAST_UPDATE, netuid), dtype=np.int64),
         registered_at=np.array(registered, dtype=np.int64),
@@ -84,7 +84,7 @@ def _neuron_states(state: View, netuid: int, block: int) -> yuma.NeuronStates:
     )
 
 
-def _matrix(state: View, item: Storage[list[tuple[int, int]]], netuid: int, seats: int) -> Matrix:
+def _matrix(state: View, item: Storage[list[tuple[int, int]]], netuid: int, *, seats: int) -> Matrix:
     matrix = np.zeros((seats, seats))
     for (uid,), row in state.entries(item, netuid).items():
         for target, value in row:

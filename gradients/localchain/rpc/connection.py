@@ -25,7 +25,9 @@ UNSUBSCRIBE = ("author_unwatchExtrinsic", *(name.replace("subscribe", "unsubscri
 
 DEV_METHODS = {
     "dev_fund": lambda params: dev.fund(params.text(0), params.integer(1)),
-    "dev_stake": lambda params: dev.add_stake(params.text(0), params.text(1), params.integer(2), params.integer(3)),
+    "dev_stake": lambda params: dev.add_stake(
+        params.text(0), params.text(1), netuid=params.integer(2), rao=params.integer(3)
+    ),
     "dev_set_hyperparameter": lambda params: dev.set_hyperparameter(
         params.integer(0), params.text(1), params.switch_or_integer(2)
     ),

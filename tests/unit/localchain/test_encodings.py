@@ -133,7 +133,7 @@ COMPOSED: dict[str, dict[str, Any]] = {
     "commit_timelocked_mechanism_weights": {
         "netuid": 1,
         "mecid": 0,
-        "commit": b"0x61 looks like hex but is none",
+        "commit": b"0x61 looks like hex but is not",
         "reveal_round": 1000,
         "commit_reveal_version": 4,
     },
@@ -153,7 +153,7 @@ def test_calls_that_the_sdk_composes_are_understood(name: str) -> None:
     assert arguments == COMPOSED[name]
 
 
-def test_bytes_that_are_no_call_are_refused() -> None:
+def test_bytes_that_are_not_a_call_are_refused() -> None:
     with pytest.raises(ValueError, match="no call"):
         RUNTIME.decode_call(b"\xff\xff")
     with pytest.raises(ValueError, match="wanted"):
@@ -181,7 +181,7 @@ def test_every_error_has_the_number_and_the_name_that_the_sdk_knows() -> None:
 def test_every_call_and_every_storage_item_exists_in_the_sdks_catalogue() -> None:
     from bittensor._generated import storage as generated
 
-    # The SDK names the first two itself, beside its catalogue; nobody but this chain reads who holds which stake from storage.
+    # The SDK names the first two itself, beside its catalogue; only this chain reads from storage who holds which stake.
     beside = {"CollateralLockShare", "CollateralDrainRatio", "Alpha"}
     for pallet in RUNTIME.pallets:
         for call in pallet.calls:
@@ -200,7 +200,7 @@ def test_runtime_apis_answer_in_the_shape_that_the_metadata_promises() -> None:
 
 
 def _sample(type_: object) -> bytes:
-    """An argument of the type: netuid 1, nobody's account, nothing in lists and options."""
+    """An argument of the type: netuid 1, an account of zeros, nothing in lists and options."""
     width = getattr(type_, "width", None)
     if width:
         return (1).to_bytes(width, "little")

@@ -226,7 +226,7 @@ def test_the_unit_of_stake_does_not_matter(subnet: yuma.NeuronStates, given_rule
 
 
 @given(subnets(), rules)
-def test_consensus_is_never_above_what_somebody_said(subnet: yuma.NeuronStates, given_rules: yuma.Rules) -> None:
+def test_consensus_is_never_above_what_a_validator_said(subnet: yuma.NeuronStates, given_rules: yuma.Rules) -> None:
     outcome = yuma.run(subnet, given_rules)
     assert (outcome.consensus <= 1 + 1e-12).all()
     assert (outcome.consensus[subnet.weights.max(axis=0) == 0] == 0).all()
