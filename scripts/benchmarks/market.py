@@ -118,4 +118,4 @@ def _rows() -> list[JsonObject]:
 
 
 def _ignore(_: JsonObject) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not watched."""
