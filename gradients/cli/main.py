@@ -28,6 +28,7 @@ EXTRA_OF = {
     "websockets": "localnet",
     "kyber_py": "localnet",
     "Crypto": "localnet",
+    "xxhash": "localnet",
 }  # import name -> extra that brings it
 
 

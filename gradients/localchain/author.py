@@ -28,7 +28,7 @@ SET_TIME = bytes([2, 0])
 
 
 class Built(NamedTuple):
-    """A block that nobody has seen yet, and which of the waiting transactions it settles."""
+    """A block that is not published yet, and which of the waiting transactions it settles."""
 
     block: blocks.Block
     included: list[Extrinsic]
@@ -70,19 +70,23 @@ class Author:
         """The next block. `check_inner` gives the transaction that was hidden in an encrypted one, when it is good."""
         stamp = bare(SET_TIME + encode_compact(now_ms))
         work = _Work(Draft(state.head()), parent.number + 1, [stamp])
-        self._open(work, parent, now_ms)
-        for operation in operations:
-            operation(work.draft, work.number)
-        dropped = self._include_all(work, list(waiting), check_inner)
-        work.draft.put_raw(self.event_log_key, encode_compact(len(work.log)) + b"".join(work.log))
-        return Built(_seal(work, parent), work.included, dropped)
-
-    def _open(self, work: _Work, parent: blocks.Header, now_ms: int) -> None:
         work.draft.put(storage.NUMBER, value=work.number)
         work.draft.put(storage.PARENT_HASH, value=parent.hash)
         work.draft.put(storage.NOW, value=now_ms)
         step.run(work.draft, work.number, work.record)
         work.record(events.SYSTEM["ExtrinsicSuccess"].encode(FREE_OF_CHARGE), _phase(0))
+        for operation in operations:
+            operation(work.draft, work.number)
+        dropped = self._include_all(work, list(waiting), check_inner)
+        work.draft.put_raw(self.event_log_key, encode_compact(len(work.log)) + b"".join(work.log))
+        extrinsics = tuple(work.extrinsics)
+        header = blocks.Header(
+            number=work.number,
+            parent_hash=parent.hash,
+            state_root=blocks.state_root(parent.state_root, work.draft.writes),
+            extrinsics_root=blocks.extrinsics_root(extrinsics),
+        )
+        return Built(blocks.Block(header, extrinsics, work.draft.writes), work.included, dropped)
 
     def _include_all(self, work: _Work, waiting: list[Extrinsic], check_inner: Opener) -> list[Extrinsic]:
         """Include what is next for its signer, again and again until nothing is; the ones whose turn has passed."""
@@ -119,13 +123,10 @@ class Author:
         for event in emitted:
             work.record(event, phase)
         if call.handler is submit_encrypted:
-            self._include_inner(work, bytes(arguments["ciphertext"]), check_inner)
-
-    def _include_inner(self, work: _Work, ciphertext: bytes, check_inner: Opener) -> None:
-        data = self.shield.open(ciphertext)
-        inner = check_inner(data) if data else None
-        if inner and inner.nonce == accounts.nonce(work.draft, inner.signer):
-            self._include(work, inner, check_inner)
+            data = self.shield.open(bytes(arguments["ciphertext"]))
+            inner = check_inner(data) if data else None
+            if inner and inner.nonce == accounts.nonce(work.draft, inner.signer):
+                self._include(work, inner, check_inner)
 
 
 def event_log_key(runtime: Runtime) -> bytes:
@@ -136,14 +137,3 @@ def event_log_key(runtime: Runtime) -> bytes:
 
 def _phase(index: int) -> bytes:
     return b"\0" + index.to_bytes(4, "little")
-
-
-def _seal(work: _Work, parent: blocks.Header) -> blocks.Block:
-    extrinsics = tuple(work.extrinsics)
-    header = blocks.Header(
-        number=work.number,
-        parent_hash=parent.hash,
-        state_root=blocks.state_root(parent.state_root, work.draft.writes),
-        extrinsics_root=blocks.extrinsics_root(extrinsics),
-    )
-    return blocks.Block(header, extrinsics, work.draft.writes)

@@ -19,6 +19,7 @@ from gradients.localchain.calls import (
     system,
     weights,
 )
+from gradients.localchain.keys import SS58_PREFIX
 from gradients.localchain.metadata.assemble import Outline, SignedExtension, assemble, outer_event
 from gradients.localchain.pallets import apis, errors, events, storage, subtensor
 from gradients.localchain.pallets.declare import Call, Constant, Pallet, Storage, call
@@ -30,7 +31,6 @@ from gradients.localchain.scale.types import UNIT, Compact, Field, FixedBytes, I
 
 SPEC_NAME = "node-subtensor"
 TRANSACTION_VERSION = 1
-SS58_PREFIX = 42
 
 EXTENSIONS = (
     SignedExtension("CheckNonZeroSender", UNIT, UNIT),
@@ -122,7 +122,7 @@ def _system(inner: tuple[Pallet, ...]) -> Pallet:
     own = tuple(events.SYSTEM.values())
     event = outer_event((Pallet("System", 0, events=own), *inner))
     fields = (Field("phase", PHASE), Field("event", event), Field("topics", Vector(HASH)))
-    record: Record[dict[str, Any]] = Record(  # Any: nobody decodes events here
+    record: Record[dict[str, Any]] = Record(  # Any: events are only written here
         "frame_system::EventRecord", fields, dict, (("E", event), ("T", HASH))
     )
     log: Storage[list[Any]] = Storage("System", "Events", Vector(record), [])
@@ -162,13 +162,13 @@ class Runtime:
         return {(pallet.index, call.index): call for pallet in self.pallets for call in pallet.calls}
 
     def decode_call(self, data: bytes) -> tuple[Call, dict[str, Any]]:  # Any: arguments differ
-        """The call and its arguments. Raises ValueError for bytes that are no call of this runtime."""
+        """The call and its arguments. Raises ValueError for bytes that are not a call of this runtime."""
         reader = Reader(data)
         number = (reader.take(1)[0], reader.take(1)[0])
         if number not in self._calls:
             raise ValueError(f"this runtime has no call {number}")
-        found = self._calls[number]
-        arguments = found.decode(reader)
+        named = self._calls[number]
+        arguments = named.decode(reader)
         if not reader.finished:
-            raise ValueError(f"{found.name} ends before its bytes do")
-        return found, arguments
+            raise ValueError(f"{named.name} ends before its bytes do")
+        return named, arguments

@@ -50,7 +50,7 @@ class _Change(Generic[T]):
 
     def settle(self) -> None:
         if self.done.done():
-            return  # nobody waits any more
+            return  # its client is gone
         if isinstance(self.outcome, ValueError):
             self.done.set_exception(self.outcome)
         else:
@@ -78,7 +78,7 @@ class Chain:
         return self.signing.genesis_hash
 
     def block_hash(self, number: int) -> bytes | None:
-        """The hash of a block; None when there is none yet."""
+        """The hash of a block; None when it is not made yet."""
         header = self.head if number == self.head.number else self._store.header(number)
         return header.hash if header else None
 
@@ -126,7 +126,7 @@ class Chain:
             self.head,
             waiting=self._pool.waiting(),
             operations=[change.apply for change in changes],
-            now_ms=self._now_ms(),
+            now_ms=max(round(self._clock.now() * 1000), self.state.head().get(storage.NOW) + 1),  # never the same twice
             check_inner=self._inner,
         )
         undo = self.state.undo_of(built.block.changes)
@@ -135,7 +135,9 @@ class Chain:
         self.head = built.block.header
         for change in changes:
             change.settle()
-        settled = built._replace(dropped=[*built.dropped, *self._expired()])
+        block = self.head.number
+        expired = [each for each in self._pool.waiting() if each.era.is_over(birth=each.era.birth(block), block=block)]
+        settled = built._replace(dropped=[*built.dropped, *expired])
         for extrinsic in (*settled.included, *settled.dropped):
             self._pool.forget(extrinsic)
         return settled
@@ -160,15 +162,6 @@ class Chain:
             return self._checked(data)
         except RefusedByPoolError:
             return None
-
-    def _expired(self) -> list[Extrinsic]:
-        """Waiting transactions whose era is over."""
-        block = self.head.number
-        return [each for each in self._pool.waiting() if each.era.is_over(birth=each.era.birth(block), block=block)]
-
-    def _now_ms(self) -> int:
-        """The machine's time, but never the same twice."""
-        return max(round(self._clock.now() * 1000), self.state.head().get(storage.NOW) + 1)
 
 
 def _begun(settings: LocalChainSettings, store: Store, runtime: Runtime) -> Saved:

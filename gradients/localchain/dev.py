@@ -1,4 +1,4 @@
-"""What the operator of a local chain may do that nobody may on a real one. Each change becomes part of the next block."""
+"""What only the operator of a local chain may do, and no account of a real one. Each change becomes part of the next block."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def fund(address: str, rao: int) -> Change:
     return change
 
 
-def add_stake(coldkey_address: str, hotkey_address: str, netuid: int, rao: int) -> Change:
-    """Put alpha out of nothing on a position; the hotkey becomes the coldkey's when it is nobody's."""
+def add_stake(coldkey_address: str, hotkey_address: str, *, netuid: int, rao: int) -> Change:
+    """Put alpha out of nothing on a position; the hotkey becomes the coldkey's unless it has an owner."""
     coldkey, hotkey = from_address(coldkey_address), from_address(hotkey_address)
     if rao < 0:
         raise ValueError("a position can only be given alpha")
@@ -75,4 +75,4 @@ def trigger_epoch(netuid: int) -> Change:
 
 def _check_subnet(state: Draft, netuid: int) -> None:
     if not state.get(st.NETWORKS_ADDED, netuid):
-        raise ValueError(f"there is no subnet {netuid}")
+        raise ValueError(f"subnet {netuid} does not exist")

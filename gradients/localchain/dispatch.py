@@ -21,7 +21,9 @@ class RefusedError(Exception):
 
     def __init__(self, error: ErrorKind | Choice) -> None:
         super().__init__(error.name if isinstance(error, ErrorKind) else str(error))
-        self.dispatch_error = error if isinstance(error, Choice) else _module(error)
+        if isinstance(error, ErrorKind):
+            error = Choice("Module", (ModuleError(error.pallet_index, bytes([error.number, 0, 0, 0])),))
+        self.dispatch_error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,3 @@ def require(condition: bool, error: ErrorKind | Choice) -> None:
     """Go on only when `condition` holds."""
     if not condition:
         raise RefusedError(error)
-
-
-def _module(error: ErrorKind) -> Choice:
-    return Choice("Module", (ModuleError(error.pallet_index, bytes([error.number, 0, 0, 0])),))

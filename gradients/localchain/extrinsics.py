@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import bittensor_core
 
 from gradients.localchain.hashing import blake2_256
+from gradients.localchain.keys import address
 from gradients.localchain.scale.compact import Reader, encode_compact
 
 SIGNED_V4 = 0x84
@@ -26,6 +27,16 @@ class Era:
 
     period: int
     phase: int
+
+    @classmethod
+    def read(cls, reader: Reader) -> Era:
+        """The era at the reader's position, which moves on. Raises ValueError when the bytes end early."""
+        first = reader.take(1)[0]
+        if first == 0:
+            return cls(0, 0)
+        packed = first | reader.take(1)[0] << 8
+        period = 2 << packed % 16
+        return cls(period, (packed >> 4) * max(period >> 12, 1))
 
     def birth(self, current: int) -> int:
         """The block that a transaction was made for, seen from block `current`."""
@@ -67,7 +78,7 @@ class SigningContext:
 
 
 def parse(data: bytes) -> Extrinsic:
-    """Take a transaction apart. Raises ValueError for bytes that are no signed transaction."""
+    """Take a transaction apart. Raises ValueError for bytes that are not a signed transaction."""
     outer = Reader(data)
     if outer.compact() != len(data) - outer.position:
         raise ValueError("the length in front does not fit")
@@ -82,7 +93,7 @@ def parse(data: bytes) -> Extrinsic:
         raise ValueError("only ed25519 and sr25519 signatures are known")
     signature = reader.take(SIGNATURE_BYTES[scheme])
     start = reader.position
-    era = _era(reader)
+    era = Era.read(reader)
     nonce = reader.compact()
     reader.compact()  # the tip, which buys nothing here
     if reader.take(1) != b"\0":
@@ -103,14 +114,4 @@ def is_signed_by_its_signer(extrinsic: Extrinsic, context: SigningContext, *, bi
     payload = extrinsic.call + extrinsic.extra + versions + context.genesis_hash + birth_hash + b"\0"
     if len(payload) > LONG_PAYLOAD_BYTES:
         payload = blake2_256(payload)
-    address = bittensor_core.ss58_encode(extrinsic.signer, 42)
-    return bool(bittensor_core.verify(payload, extrinsic.signature, address, extrinsic.scheme))
-
-
-def _era(reader: Reader) -> Era:
-    first = reader.take(1)[0]
-    if first == 0:
-        return Era(0, 0)
-    packed = first | reader.take(1)[0] << 8
-    period = 2 << packed % 16
-    return Era(period, (packed >> 4) * max(period >> 12, 1))
+    return bool(bittensor_core.verify(payload, extrinsic.signature, address(extrinsic.signer), extrinsic.scheme))

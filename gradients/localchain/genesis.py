@@ -28,18 +28,15 @@ def write(state: Draft, settings: LocalChainSettings, *, shield_key: bytes) -> N
     drand.publish_known_round(state)
     subnets.add(state, stake.ROOT, tempo=ROOT_TEMPO)
     state.put(st.SUBTOKEN_ENABLED, stake.ROOT, value=True)
-    _first_subnet(state, settings)
 
-
-def _first_subnet(state: Draft, settings: LocalChainSettings) -> None:
-    """A subnet as `register_network` and `start_call` leave it, with limits that let a test breathe."""
+    # Subnet 1 as `register_network` and `start_call` leave it, with limits that let a test breathe.
     owner, hotkey = public_key(OWNER), public_key(OWNER_HOTKEY)
     subnets.add(state, SUBNET, tempo=settings.tempo)
     state.put(st.SUBNET_OWNER, SUBNET, value=owner)
     state.put(st.SUBNET_OWNER_HOTKEY, SUBNET, value=hotkey)
     state.put(st.SUBNET_IDENTITIES, SUBNET, value=SubnetIdentity(subnet_name=b"gradients"))
     stake.associate(state, owner, hotkey)
-    neurons.seat(state, SUBNET, hotkey, 0)
+    neurons.seat(state, SUBNET, hotkey, block=0)
     subnets.start(state, SUBNET, 0)
     state.put(st.COMMIT_REVEAL_ENABLED, SUBNET, value=settings.commit_reveal)
     state.put(st.WEIGHTS_SET_RATE_LIMIT, SUBNET, value=settings.weights_rate_limit)

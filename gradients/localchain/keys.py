@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bittensor_core
 
+SS58_PREFIX = 42  # of addresses, on every network of the chain
+
 
 def public_key(uri: str) -> bytes:
     """The public key of a development key pair (sr25519)."""
@@ -17,4 +19,4 @@ def from_address(ss58: str) -> bytes:
 
 def address(key: bytes) -> str:
     """The address of a public key."""
-    return str(bittensor_core.ss58_encode(key, 42))
+    return str(bittensor_core.ss58_encode(key, SS58_PREFIX))

@@ -30,19 +30,27 @@ class Seat(NamedTuple):
     uid: int
 
 
-def seat(state: Draft, netuid: int, hotkey: bytes, block: int) -> int:
+def seat(state: Draft, netuid: int, hotkey: bytes, *, block: int) -> int:
     """The uid that the hotkey gets. Raises RefusedError(NoNeuronIdAvailable)."""
     occupied = state.get(st.SUBNETWORK_N, netuid)
     if occupied < state.get(st.MAX_ALLOWED_UIDS, netuid):
-        _open_seat(state, netuid, occupied)
         uid = occupied
+        state.put(st.SUBNETWORK_N, netuid, value=uid + 1)
+        for item in (*COUNTS, st.LAST_UPDATE):
+            state.put(item, netuid, value=[*state.get(item, netuid), 0])
+        state.put(st.ACTIVE, netuid, value=[*state.get(st.ACTIVE, netuid), True])
+        state.put(st.VALIDATOR_PERMIT, netuid, value=[*state.get(st.VALIDATOR_PERMIT, netuid), False])
     else:
         weakest = to_prune(state, netuid, block)
         if weakest is None:
             raise RefusedError(errors.SUBTENSOR["NoNeuronIdAvailable"])
         _vacate(state, netuid, weakest)
         uid = weakest
-    _take(state, netuid, uid, hotkey, block)
+    state.put(st.KEYS, netuid, uid, value=hotkey)
+    state.put(st.UIDS, netuid, hotkey, value=uid)
+    state.put(st.BLOCK_AT_REGISTRATION, netuid, uid, value=block)
+    state.put(st.IS_NETWORK_MEMBER, hotkey, netuid, value=True)
+    set_entry(state, st.LAST_UPDATE, netuid, uid=uid, value=block)
     return uid
 
 
@@ -67,19 +75,11 @@ def to_prune(state: View, netuid: int, block: int) -> int | None:
     return min(immune).uid if immune else None
 
 
-def set_entry(state: Draft, item: Storage[list[T]], netuid: int, uid: int, value: T) -> None:
+def set_entry(state: Draft, item: Storage[list[T]], netuid: int, *, uid: int, value: T) -> None:
     """Write one uid's entry of a list that has one per uid."""
     entries = state.get(item, netuid)
     entries[uid] = value
     state.put(item, netuid, value=entries)
-
-
-def _open_seat(state: Draft, netuid: int, uid: int) -> None:
-    state.put(st.SUBNETWORK_N, netuid, value=uid + 1)
-    for item in (*COUNTS, st.LAST_UPDATE):
-        state.put(item, netuid, value=[*state.get(item, netuid), 0])
-    state.put(st.ACTIVE, netuid, value=[*state.get(st.ACTIVE, netuid), True])
-    state.put(st.VALIDATOR_PERMIT, netuid, value=[*state.get(st.VALIDATOR_PERMIT, netuid), False])
 
 
 def _vacate(state: Draft, netuid: int, uid: int) -> None:
@@ -90,20 +90,12 @@ def _vacate(state: Draft, netuid: int, uid: int) -> None:
     state.delete(st.AXONS, netuid, hotkey)
     state.delete(st.NEURON_CERTIFICATES, netuid, hotkey)
     for item in COUNTS:
-        set_entry(state, item, netuid, uid, 0)
-    set_entry(state, st.VALIDATOR_PERMIT, netuid, uid, False)
-    set_entry(state, st.ACTIVE, netuid, uid, True)
+        set_entry(state, item, netuid, uid=uid, value=0)
+    set_entry(state, st.VALIDATOR_PERMIT, netuid, uid=uid, value=False)
+    set_entry(state, st.ACTIVE, netuid, uid=uid, value=True)
     state.delete(st.WEIGHTS, netuid, uid)
     state.delete(st.BONDS, netuid, uid)
     for (setter,), row in state.entries(st.WEIGHTS, netuid).items():
         cleared = [(target, 0 if target == uid else value) for target, value in row]
         if cleared != row:
             state.put(st.WEIGHTS, netuid, setter, value=cleared)
-
-
-def _take(state: Draft, netuid: int, uid: int, hotkey: bytes, block: int) -> None:
-    state.put(st.KEYS, netuid, uid, value=hotkey)
-    state.put(st.UIDS, netuid, hotkey, value=uid)
-    state.put(st.BLOCK_AT_REGISTRATION, netuid, uid, value=block)
-    state.put(st.IS_NETWORK_MEMBER, hotkey, netuid, value=True)
-    set_entry(state, st.LAST_UPDATE, netuid, uid, block)

@@ -12,8 +12,7 @@ from websockets.exceptions import WebSocketException
 
 from gradients.domain.json import Json
 from gradients.errors import ChainRefused, ChainUnreachable
-
-RAO_PER_TAO = 10**9
+from gradients.localchain.pallets.subtensor import RAO_PER_TAO as RAO_PER_TAO
 
 
 class Operator:

@@ -58,7 +58,9 @@ async def running(settings: LocalChainSettings) -> AsyncIterator[Running]:
         subscriptions = Subscriptions()
         async with _listening(settings, Service(chain, subscriptions)) as server:
             stop = asyncio.Event()
-            production = asyncio.create_task(_produce(chain, subscriptions, settings.block_seconds, stop))
+            production = asyncio.create_task(
+                _produce(chain, subscriptions, block_seconds=settings.block_seconds, stop=stop)
+            )
             host, port = server.sockets[0].getsockname()[:2]
             try:
                 yield Running(f"ws://{host}:{port}", "0x" + chain.genesis_hash.hex(), chain.head.number, production)
@@ -69,35 +71,27 @@ async def running(settings: LocalChainSettings) -> AsyncIterator[Running]:
         store.close()
 
 
-async def _produce(chain: Chain, subscriptions: Subscriptions, block_seconds: float, stop: asyncio.Event) -> None:
+async def _produce(chain: Chain, subscriptions: Subscriptions, *, block_seconds: float, stop: asyncio.Event) -> None:
     """Make blocks at an even pace until `stop`; a late block doesn't push the others back."""
     loop = asyncio.get_running_loop()
     due = loop.time() + block_seconds
-    while not await _set_before(stop, due):
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(due):
+                await stop.wait()
+        if stop.is_set():
+            return
         built = await chain.advance()
         subscriptions.publish(built)
         log.debug("block_made", block=built.block.header.number, extrinsics=len(built.included))
         due = max(due + block_seconds, loop.time())
 
 
-async def _set_before(stop: asyncio.Event, due: float) -> bool:
-    """Whether `stop` is set before the loop's clock shows `due`."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout_at(due):
-            await stop.wait()
-    return stop.is_set()
-
-
-def _quiet_logger() -> logging.Logger:
-    """The websocket library's; it would write a traceback for each peer that only looks whether the port is open."""
-    logger = logging.getLogger("websockets.server")
-    logger.setLevel(logging.CRITICAL)
-    return logger
-
-
 @asynccontextmanager
 async def _listening(settings: LocalChainSettings, service: Service) -> AsyncIterator[Server]:
     """The websocket server. Raises SetupError when the address cannot be had."""
+    logger = logging.getLogger("websockets.server")
+    logger.setLevel(logging.CRITICAL)  # it writes a traceback for each peer that only looks whether the port is open
     try:
         server = await serve_websockets(
             service.serve,
@@ -106,7 +100,7 @@ async def _listening(settings: LocalChainSettings, service: Service) -> AsyncIte
             max_size=MAX_MESSAGE_BYTES,
             compression=None,
             close_timeout=CLOSE_SECONDS,
-            logger=_quiet_logger(),
+            logger=logger,
         )
     except OSError as error:
         where = f"{settings.host}:{settings.port}"

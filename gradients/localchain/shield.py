@@ -1,7 +1,7 @@
 """Opening encrypted transactions: ML-KEM-768 for the key, XChaCha20-Poly1305 for the bytes (subtensor: pallets/shield).
 
-The key pair comes from the chain's own seed, so that a transaction encrypted before a restart still opens after it. That makes it no
-secret on the machine; on a chain of one's own there is nobody to hide from.
+The key pair comes from the chain's own seed, so that a transaction encrypted before a restart still opens after it. So it is not a
+secret on the machine; a chain of one's own has no strangers to hide it from.
 """
 
 from __future__ import annotations

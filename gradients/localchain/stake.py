@@ -23,7 +23,7 @@ class StakeWeight(NamedTuple):
     tao: int
 
 
-def position(state: View, hotkey: bytes, coldkey: bytes, netuid: int) -> int:
+def position(state: View, *, hotkey: bytes, coldkey: bytes, netuid: int) -> int:
     """A coldkey's alpha on a hotkey, rao."""
     return state.get(st.ALPHA, hotkey, coldkey, netuid).bits >> 64
 
@@ -59,37 +59,34 @@ def associate(state: Draft, coldkey: bytes, hotkey: bytes) -> None:
 
 def add(state: Draft, *, hotkey: bytes, coldkey: bytes, netuid: int, rao: int) -> None:
     """Put alpha on a position."""
-    _change(state, hotkey, coldkey, netuid, rao)
+    _change(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid, rao=rao)
     _remember(state, coldkey, hotkey)
 
 
 def remove(state: Draft, *, hotkey: bytes, coldkey: bytes, netuid: int, rao: int) -> None:
     """Take alpha off a position, which the caller has checked to be enough."""
-    _change(state, hotkey, coldkey, netuid, -rao)
+    _change(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid, rao=-rao)
 
 
-def pay_dividend(state: Draft, hotkey: bytes, netuid: int, rao: int) -> None:
+def pay_dividend(state: Draft, hotkey: bytes, *, netuid: int, rao: int) -> None:
     """Share a validator's dividend: its take to the owner, the rest over all positions by their size."""
     owner = state.get(st.OWNER, hotkey)
-    positions = {coldkey: position(state, hotkey, coldkey, netuid) for coldkey in _nominators(state, hotkey, netuid)}
+    keys = state.entries(st.ALPHA, hotkey)
+    nominators = [bytes(coldkey) for coldkey, subnet in keys if subnet == netuid and isinstance(coldkey, bytes)]
+    positions = {each: position(state, hotkey=hotkey, coldkey=each, netuid=netuid) for each in nominators}
     total = sum(positions.values())
     if not total:
-        _change(state, hotkey, owner, netuid, rao)
+        _change(state, hotkey=hotkey, coldkey=owner, netuid=netuid, rao=rao)
         return
     shared = rao - int(rao * TAKE)
     shares = {coldkey: shared * held // total for coldkey, held in positions.items()}
     shares[owner] = shares.get(owner, 0) + rao - sum(shares.values())
     for coldkey, share in shares.items():
-        _change(state, hotkey, coldkey, netuid, share)
+        _change(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid, rao=share)
 
 
-def _nominators(state: View, hotkey: bytes, netuid: int) -> list[bytes]:
-    keys = state.entries(st.ALPHA, hotkey)
-    return [bytes(coldkey) for coldkey, subnet in keys if subnet == netuid and isinstance(coldkey, bytes)]
-
-
-def _change(state: Draft, hotkey: bytes, coldkey: bytes, netuid: int, rao: int) -> None:
-    held = position(state, hotkey, coldkey, netuid) + rao
+def _change(state: Draft, *, hotkey: bytes, coldkey: bytes, netuid: int, rao: int) -> None:
+    held = position(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid) + rao
     state.put(st.ALPHA, hotkey, coldkey, netuid, value=U64F64(held << 64))
     state.put(st.TOTAL_HOTKEY_ALPHA, hotkey, netuid, value=of_hotkey(state, hotkey, netuid) + rao)
     if netuid != ROOT:

@@ -23,7 +23,7 @@ KEPT_BLOCKS = 300
 
 
 class StatePrunedError(Exception):
-    """The state of a block is no longer kept."""
+    """The state of a block is not kept any more."""
 
 
 class View:
@@ -62,22 +62,17 @@ class View:
 
     def entries(self, item: Storage[T], *first: int | bytes) -> dict[tuple[int | bytes, ...], T]:
         """All entries of a map under its first keys: the other keys -> value."""
-        prefix = storage_key(item, first)
-        return {self._free_keys(item, len(first), key): self._decode(item, key) for key in self.raw_keys(prefix)}
-
-    def _decode(self, item: Storage[T], key: bytes) -> T:
-        encoded = self.raw(key)
-        assert encoded is not None  # noqa: S101 (raw_keys lists only what stands)
-        return item.type.decode(Reader(encoded))
-
-    @staticmethod
-    def _free_keys(item: Storage[T], fixed: int, key: bytes) -> tuple[int | bytes, ...]:
-        reader = Reader(key, PREFIX_BYTES)
-        parts = []
-        for each in item.keys:
-            reader.take(each.hasher.hash_bytes)
-            parts.append(each.type.decode(reader))
-        return tuple(parts[fixed:])
+        entries = {}
+        for key in self.raw_keys(storage_key(item, first)):
+            reader = Reader(key, PREFIX_BYTES)
+            parts = []
+            for each in item.keys:
+                reader.take(each.hasher.hash_bytes)
+                parts.append(each.type.decode(reader))
+            encoded = self.raw(key)
+            assert encoded is not None  # noqa: S101 (raw_keys lists only what stands)
+            entries[tuple(parts[len(first) :])] = item.type.decode(Reader(encoded))
+        return entries
 
 
 class Draft(View):

@@ -1,6 +1,6 @@
 """Everything that survives the process: one SQLite file, one transaction per block.
 
-A block is on disk before anybody hears of it, so a killed process goes on exactly where its clients think it is. Waiting transactions
+A block is on disk before any client hears of it, so a killed process goes on exactly where its clients think it is. Waiting transactions
 are not kept. The file belongs to one process at a time. Without a folder the same tables live in memory.
 """
 
@@ -46,7 +46,7 @@ class Saved(NamedTuple):
 
 
 class Store:
-    """The chain's file. Raises SetupError when it cannot be used and DiskFull when there is no room."""
+    """The chain's file. Raises SetupError when it cannot be used and DiskFull when the disk is full."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -70,7 +70,12 @@ class Store:
         head = self.header(number)
         assert head is not None  # noqa: S101 (the first block came with the facts)
         state = dict(self._database.execute("SELECT key, value FROM state").fetchall())
-        return Saved(facts["seed"], head, state, self._undo(number))
+        # Every kept block has an entry, also one that changed nothing.
+        kept = range(max(1, number - KEPT_BLOCKS + 1), number + 1)
+        undo: dict[int, dict[bytes, bytes | None]] = {block: {} for block in kept}
+        for block, key, value in self._database.execute("SELECT number, key, value FROM undo ORDER BY number"):
+            undo[block][key] = value
+        return Saved(facts["seed"], head, state, dict(undo))
 
     def begin(self, seed: bytes, genesis: Block) -> None:
         """Write a new chain's first block."""
@@ -119,14 +124,6 @@ class Store:
         self._database.executemany("DELETE FROM state WHERE key = ?", gone)
         written = [(key, value) for key, value in block.changes.items() if value is not None]
         self._database.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", written)
-
-    def _undo(self, head: int) -> dict[int, Changes]:
-        """Every kept block has an entry, also one that changed nothing."""
-        rows = self._database.execute("SELECT number, key, value FROM undo ORDER BY number").fetchall()
-        undo: dict[int, dict[bytes, bytes | None]] = {n: {} for n in range(max(1, head - KEPT_BLOCKS + 1), head + 1)}
-        for number, key, value in rows:
-            undo[number][key] = value
-        return dict(undo)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Making subnets (subtensor: subnets/subnet.rs)."""
+"""Creating subnets (subtensor: subnets/subnet.rs)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def existing(state: View) -> list[int]:
     return sorted(int(netuid) for (netuid,), added in state.entries(st.NETWORKS_ADDED).items() if added)
 
 
-def found(state: Draft, *, coldkey: bytes, hotkey: bytes, block: int) -> int:
-    """Make a subnet and seat its owner's hotkey; the subnet's number. It emits nothing until it is started."""
+def create(state: Draft, *, coldkey: bytes, hotkey: bytes, block: int) -> int:
+    """Create a subnet and seat its owner's hotkey; the subnet's number. It emits nothing until it is started."""
     netuid = next(number for number in range(1, 65536) if not state.get(st.NETWORKS_ADDED, number))
     add(state, netuid, tempo=state.get(st.TEMPO, netuid))
     state.put(st.LAST_EPOCH_BLOCK, netuid, value=block)
@@ -24,7 +24,7 @@ def found(state: Draft, *, coldkey: bytes, hotkey: bytes, block: int) -> int:
     state.put(st.SUBNET_OWNER, netuid, value=coldkey)
     state.put(st.SUBNET_OWNER_HOTKEY, netuid, value=hotkey)
     stake.associate(state, coldkey, hotkey)
-    neurons.seat(state, netuid, hotkey, block)
+    neurons.seat(state, netuid, hotkey, block=block)
     return netuid
 
 

@@ -23,7 +23,7 @@ ROUND_TRIPS = 200
 
 
 def help_text() -> Sequence[Figure]:
-    """The first thing that anybody runs."""
+    """The first command of every new user."""
     taken = seconds_of(lambda: _python("-m", "gradients.cli", "--help"), runs=RUNS)
     return [figure("gradients --help", "s", taken)]
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from gradients.domain.json import Json
 from gradients.localnet.demo import ASSETS, IMAGE_SPECS
 from gradients.ml.adapters import LoraShape
 from gradients.ml.device import choose_device
@@ -52,22 +51,23 @@ class Seen(NamedTuple):
 
 def ranks() -> Sequence[Figure]:
     """Spearman's correlation of the metrics' ranks, and their cost."""
-    return [line for spec in IMAGE_SPECS for line in _ranks(spec)]
-
-
-def _ranks(spec: Mapping[str, Json]) -> Iterator[Figure]:
-    name = Path(str(spec["dataset"])).parent.name
-    with tempfile.TemporaryDirectory() as folder:
-        request = validate_request({**spec, "hours": 0.1})
-        data = prepare(task_type("diffusion"), request, salt=b"bench", folder=Path(folder) / "data")
-        submissions = _submissions(read_captioned(data.train_file), Path(folder))
-        first, second = (_seen(read_captioned(data.held_out_file), submissions, seed) for seed in SEEDS)
-    across = [alike(first.errors, first.losses), alike(second.errors, second.losses)]
-    yield figure(f"{name}: ranks of error and denoising loss", "rho", across)
-    yield figure(f"{name}: ranks of error by two seeds", "rho", [alike(first.errors, second.errors)])
-    yield figure(f"{name}: ranks of denoising loss by two seeds", "rho", [alike(first.losses, second.losses)])
-    yield figure(f"{name}: error, each submission", "s", first.error_seconds + second.error_seconds)
-    yield figure(f"{name}: denoising loss, each submission", "s", first.loss_seconds + second.loss_seconds)
+    figures = []
+    for spec in IMAGE_SPECS:
+        name = Path(str(spec["dataset"])).parent.name
+        with tempfile.TemporaryDirectory() as folder:
+            request = validate_request({**spec, "hours": 0.1})
+            data = prepare(task_type("diffusion"), request, salt=b"bench", folder=Path(folder) / "data")
+            submissions = _submissions(read_captioned(data.train_file), Path(folder))
+            first, second = (_seen(read_captioned(data.held_out_file), submissions, seed) for seed in SEEDS)
+        across = [alike(first.errors, first.losses), alike(second.errors, second.losses)]
+        figures += [
+            figure(f"{name}: ranks of error and denoising loss", "rho", across),
+            figure(f"{name}: ranks of error by two seeds", "rho", [alike(first.errors, second.errors)]),
+            figure(f"{name}: ranks of denoising loss by two seeds", "rho", [alike(first.losses, second.losses)]),
+            figure(f"{name}: error, each submission", "s", first.error_seconds + second.error_seconds),
+            figure(f"{name}: denoising loss, each submission", "s", first.loss_seconds + second.loss_seconds),
+        ]
+    return figures
 
 
 def alike(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -102,16 +102,15 @@ def _seen(rows: Captioned, submissions: Sequence[Path], seed: int) -> Seen:
     seen = Seen([], [], [], [])
     for folder in submissions:
         with lora_applied(base, folder):
-            error, error_seconds = _timed(lambda: _errors(base, rows, seed))
+            error, error_seconds = _timed(
+                lambda: [
+                    redraw(base, *row, HOW, seed=seed).error for row in zip(rows.images, rows.captions, strict=True)
+                ]
+            )
             loss, loss_seconds = _timed(lambda: _losses(base, rows, seed))
         for numbers, one in zip(seen, (error, loss, error_seconds, loss_seconds), strict=True):
             numbers.append(one)
     return seen
-
-
-def _errors(base: ImageBase, rows: Captioned, seed: int) -> Numbers:
-    pairs = zip(rows.images, rows.captions, strict=True)
-    return [redraw(base, image, caption, HOW, seed=seed).error for image, caption in pairs]
 
 
 def _losses(base: ImageBase, rows: Captioned, seed: int) -> Numbers:

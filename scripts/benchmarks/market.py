@@ -30,7 +30,7 @@ def epoch() -> Sequence[Figure]:
     weights = np.zeros((NEURONS, NEURONS))
     weights[:VALIDATORS, VALIDATORS:] = chance.integers(0, 65536, (VALIDATORS, NEURONS - VALIDATORS))
     permits = np.arange(NEURONS) < VALIDATORS
-    standing = yuma.Standing(
+    neurons = yuma.NeuronStates(
         block=1000,
         bonds_since_block=1000,
         stake=chance.uniform(1e9, 1e13, NEURONS),
@@ -40,7 +40,7 @@ def epoch() -> Sequence[Figure]:
         last_update=np.where(permits, 1000, 0),
         registered_at=np.zeros(NEURONS, dtype=np.int64),
     )
-    taken = seconds_of(lambda: yuma.run(standing, yuma.Rules()), runs=5)
+    taken = seconds_of(lambda: yuma.run(neurons, yuma.Rules()), runs=5)
     return [figure(f"epoch of {NEURONS} neurons, {VALIDATORS} validators", "ms", [each * 1000 for each in taken])]
 
 
@@ -118,4 +118,4 @@ def _rows() -> list[JsonObject]:
 
 
 def _ignore(_: JsonObject) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not watched."""

@@ -79,6 +79,12 @@ _SOURCES = {
 
 def model_card(record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """The card of a model with this training record and this `config.json`."""
+    licences = {item["name"]: item["text_licence"] for item in record["packages"]}
+    sources = []
+    for source, characters in record["corpus_characters"].items():
+        package = _SOURCES[source]
+        loss = record["held_out_loss_by_source"].get(source, math.nan)
+        sources.append(f"| {source} | {package} | {licences.get(package, '')} | {characters:,} | {loss:.2f} |")
     last = record["losses"][-1]["held_out_loss"]
     ceiling = math.log(config["vocab_size"])
     return _CARD.format(
@@ -96,13 +102,6 @@ def model_card(record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         loss=last,
         share=last / ceiling,
         ceiling=ceiling,
-        sources="\n".join(_source_line(source, count, record) for source, count in record["corpus_characters"].items()),
+        sources="\n".join(sources),
         samples="\n\n".join(f"```\n{sample.strip()}\n```" for sample in record["samples"]),
     )
-
-
-def _source_line(source: str, characters: int, record: Mapping[str, Any]) -> str:
-    package = _SOURCES[source]
-    licences = {item["name"]: item["text_licence"] for item in record["packages"]}
-    loss = record["held_out_loss_by_source"].get(source, math.nan)
-    return f"| {source} | {package} | {licences.get(package, '')} | {characters:,} | {loss:.2f} |"

@@ -13,6 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
+from gradients.files.whole import write_file
+
 
 class Point(TypedDict):
     """One measurement of a run."""
@@ -34,15 +36,15 @@ class Run:
     history: list[Point] = field(default_factory=list)
 
 
-def save_checkpoint(path: Path, model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], run: Run) -> None:
+def save_checkpoint(
+    path: Path, model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], *, run: Run
+) -> None:
     """Write model, optimizers and progress to one file, whole or not at all."""
     tensors = {f"model.{name}": tensor.detach().clone() for name, tensor in model.named_parameters()}
     for place, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{place}.{index}.{key}": value.clone() for key, value in state.items()}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"run": json.dumps(asdict(run))})
-    partial.replace(path)
+    write_file(path, lambda part: save_file(tensors, part, metadata={"run": json.dumps(asdict(run))}))
 
 
 def load_checkpoint(path: Path, model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer]) -> Run:
@@ -51,7 +53,7 @@ def load_checkpoint(path: Path, model: LlamaForCausalLM, optimizers: Sequence[to
     parameters = dict(model.named_parameters())
     with safe_open(path, framework="pt") as file, torch.no_grad():
         run = Run(**json.loads(file.metadata()["run"]))
-        for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+        for name in file.keys():  # noqa: SIM118 - safe_open is not a mapping
             kind, rest = name.split(".", 1)
             if kind == "model":
                 parameters[rest].copy_(file.get_tensor(name))

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from gradients.files.whole import write_text
 from scripts.pretraining.card import model_card
 from scripts.pretraining.chat import END_OF_TEXT
-from scripts.pretraining.checkpoint import Run, load_checkpoint
+from scripts.pretraining.checkpoint import load_checkpoint
 from scripts.pretraining.corpus import build_corpus, encode, split_documents
 from scripts.pretraining.dialogues import dialogue_rows
-from scripts.pretraining.holdout import HoldOut, choose_hold_out, hold_out_test
+from scripts.pretraining.holdout import choose_hold_out, hold_out_test
 from scripts.pretraining.model import Shape, build_model, export_model, samples
 from scripts.pretraining.record import training_record
 from scripts.pretraining.rows import definition_rows, passage_rows, preference_rows, question_rows, write_rows
@@ -144,7 +144,11 @@ def _parser() -> argparse.ArgumentParser:
 def prepare(options: Options) -> None:
     """Fetch and clean the texts, write the data sets, train the tokenizer, and store the token streams."""
     work = Work(options.work)
-    documents = _read_texts(options.texts) if options.texts else _documents_of_packages(options)
+    if options.texts:
+        lines = options.texts.read_text(encoding="utf-8").splitlines()
+        documents = [Document("texts", line) for line in lines if line]
+    else:
+        documents = _documents_of_packages(options)
     split = split_documents(documents, one_in=options.held_out_one_in, held_out_characters=HELD_OUT_CHARACTERS)
     texts = (document.text for document in split.train)
     tokenizer = train_tokenizer(texts, vocabulary=options.vocabulary, context=options.context)
@@ -155,20 +159,17 @@ def prepare(options: Options) -> None:
     characters = Counter[str]()
     for document in documents:
         characters[document.source] += len(document.text)
-    work.corpus_characters.write_text(json.dumps(characters), encoding="utf-8")
+    write_text(work.corpus_characters, json.dumps(characters))
     print(f"corpus: {len(documents):,} documents, {characters.total():,} characters {dict(characters)}", flush=True)
 
 
 def _documents_of_packages(options: Options) -> list[Document]:
+    """The corpus; the data sets of the demo are written on the way, since what is held out decides both."""
     fetched = fetch(options.work)
     synsets = read_synsets(fetched["wordnet-base"].unpacked / "usr/share/wordnet")
     hold_out = choose_hold_out(synsets, seed=options.seed)
     documents = build_corpus(fetched, synsets, is_held_out=hold_out_test(hold_out, synsets), seed=options.seed)
-    _write_data_sets(hold_out.fit_to_ship("\n".join(document.text for document in documents)), options)
-    return documents
-
-
-def _write_data_sets(shipped: HoldOut, options: Options) -> None:
+    shipped = hold_out.fit_to_ship("\n".join(document.text for document in documents))
     folder = options.assets / "data"
     dialogues = next(fetch_one(DIALOGUES, options.work).unpacked.glob("*/chatterbot_corpus/data/english"))
     write_rows(folder / "wordnet-definitions/rows.jsonl", definition_rows(shipped.definitions))
@@ -176,10 +177,7 @@ def _write_data_sets(shipped: HoldOut, options: Options) -> None:
     write_rows(folder / "wordnet-rag/passages.jsonl", passage_rows(shipped.passages))
     write_rows(folder / "wordnet-rag/rows.jsonl", question_rows(shipped.passages))
     write_rows(folder / "chatterbot-dialogues/rows.jsonl", dialogue_rows(dialogues, seed=options.seed))
-
-
-def _read_texts(path: Path) -> list[Document]:
-    return [Document("texts", line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return documents
 
 
 def run_training(options: Options) -> None:
@@ -200,12 +198,8 @@ def run_training(options: Options) -> None:
         budget=options.budget,
         checkpoint=work.checkpoint,
         every_seconds=60 * options.checkpoint_minutes,
-        on_point=_print_point,
+        on_point=lambda run: print(json.dumps(run.history[-1]), flush=True),
     )
-
-
-def _print_point(run: Run) -> None:
-    print(json.dumps(run.history[-1]), flush=True)
 
 
 def export(options: Options) -> None:
@@ -215,42 +209,28 @@ def export(options: Options) -> None:
     model = build_model(tokenizer, options.shape, seed=options.seed)
     run = load_checkpoint(work.checkpoint, model, [])
     export_model(model, tokenizer, folder)
-    record = _record(run, options) | {
-        "held_out_loss_by_source": _losses_by_source(model, tokenizer, work),
-        "parameters": model.num_parameters(),
-        "samples": samples(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer, seed=options.seed),
-    }
-    _write(folder / "training.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    _write(folder / "README.md", model_card(record, json.loads((folder / "config.json").read_text(encoding="utf-8"))))
-    shutil.copyfile(work.held_out, options.held_out)
-    print("\n---\n".join(record["samples"]), flush=True)
-
-
-def _losses_by_source(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, work: Work) -> dict[str, float]:
-    lines = work.held_out.read_text(encoding="utf-8").splitlines()
-    documents = sorted(Document(**json.loads(line)) for line in lines)
-    return {
-        source: round(held_out_loss(model, encode(list(group), tokenizer), context=measured_context(model)), 4)
-        for source, group in groupby(documents, key=attrgetter("source"))
-    }
-
-
-def _record(run: Run, options: Options) -> dict[str, Any]:
-    return training_record(
+    held_out = sorted(Document(**json.loads(line)) for line in work.held_out.read_text(encoding="utf-8").splitlines())
+    record = training_record(
         run,
         recipe=options.recipe,
         budget=options.budget,
         fetched=[] if options.texts else list(fetch(options.work).values()),
-        corpus_characters=json.loads(Work(options.work).corpus_characters.read_text(encoding="utf-8")),
+        corpus_characters=json.loads(work.corpus_characters.read_text(encoding="utf-8")),
         machine=options.machine,
-    )
+    ) | {
+        "held_out_loss_by_source": {
+            source: round(held_out_loss(model, encode(list(group), tokenizer), context=measured_context(model)), 4)
+            for source, group in groupby(held_out, key=attrgetter("source"))
+        },
+        "parameters": model.num_parameters(),
+        "samples": samples(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer, seed=options.seed),
+    }
+    write_text(folder / "training.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_text(folder / "README.md", model_card(record, config))
+    shutil.copyfile(work.held_out, options.held_out)
+    print("\n---\n".join(record["samples"]), flush=True)
 
 
 def _tokenizer(work: Work) -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(work.tokenizer)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -64,17 +65,9 @@ def split_documents(documents: Iterable[Document], *, one_in: int, held_out_char
     for document in documents:
         digest = hashlib.sha256(document.text.encode()).digest()
         (split.held_out if int.from_bytes(digest[:4]) % one_in == 0 else split.train).append(document)
-    return Split(split.train, _first(split.held_out, characters=held_out_characters))
-
-
-def _first(documents: Iterable[Document], *, characters: int) -> list[Document]:
-    kept = []
-    for document in documents:
-        characters -= len(document.text)
-        if characters < 0:
-            break
-        kept.append(document)
-    return kept
+    totals = accumulate(len(document.text) for document in split.held_out)
+    measured = sum(total <= held_out_characters for total in totals)
+    return Split(split.train, split.held_out[:measured])
 
 
 def encode(documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast) -> Tokens:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +40,15 @@ def dialogue_rows(folder: Path, *, seed: int) -> list[dict[str, object]]:
     for topic in TOPICS:
         exchanges = read_exchanges(folder / f"{topic}.yml")
         rng.shuffle(exchanges)
-        rows += [{"topic": topic, "conversations": _turns(group)} for group in _groups(exchanges, rng)]
+        while exchanges:
+            size = rng.randint(1, MAX_EXCHANGES)
+            turns = [
+                {"from": speaker, "value": text}
+                for exchange in exchanges[:size]
+                for speaker, text in (("human", exchange.question), ("assistant", exchange.answer))
+            ]
+            rows.append({"topic": topic, "conversations": turns})
+            exchanges = exchanges[size:]
     rng.shuffle(rows)
     return rows
 
@@ -54,19 +61,3 @@ def read_exchanges(path: Path) -> list[Exchange]:
         pair.question.lower(): pair for pair in pairs if 0 < len(pair.question + pair.answer) <= MAX_CHARACTERS
     }
     return list(by_question.values())
-
-
-def _groups(exchanges: list[Exchange], rng: random.Random) -> Iterator[list[Exchange]]:
-    start = 0
-    while start < len(exchanges):
-        size = rng.randint(1, MAX_EXCHANGES)
-        yield exchanges[start : start + size]
-        start += size
-
-
-def _turns(exchanges: list[Exchange]) -> list[dict[str, str]]:
-    return [
-        {"from": speaker, "value": text}
-        for exchange in exchanges
-        for speaker, text in (("human", exchange.question), ("assistant", exchange.answer))
-    ]

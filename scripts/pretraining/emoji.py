@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ Pixels = npt.NDArray[np.uint8]  # [images, pixels, pixels, 3]
 
 BASE_STYLE = Package("@iconify-json/noto", "npm", "Apache-2.0")
 OTHER_STYLE = Package("@iconify-json/fluent-emoji-flat", "npm", "MIT")
-_LEFT_OUT = re.compile(r"skin-tone|^flag-")  # the same drawing in other colours; drawings that are no drawings
+_LEFT_OUT = re.compile(r"skin-tone|^flag-")  # the same drawing in other colours; flags, which are not drawings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +36,14 @@ class Emoji:
 
 def read_icons(folder: Path) -> dict[str, Emoji]:
     """The icons of an unpacked `@iconify-json` package by their keys, in the order of the keys."""
-    icons = json.loads((folder / "package/icons.json").read_text(encoding="utf-8"))
-    return {
-        key: Emoji(key, _svg(icon, icons)) for key, icon in sorted(icons["icons"].items()) if not _LEFT_OUT.search(key)
-    }
+    package = json.loads((folder / "package/icons.json").read_text(encoding="utf-8"))
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    emoji = {}
+    for key, icon in sorted(package["icons"].items()):
+        if not _LEFT_OUT.search(key):
+            width, height = (icon.get(side, package.get(side, 16)) for side in ("width", "height"))
+            emoji[key] = Emoji(key, f'<svg {spaces} viewBox="0 0 {width} {height}">{icon["body"]}</svg>')
+    return emoji
 
 
 def read_categories(folder: Path) -> dict[str, str]:
@@ -49,15 +52,9 @@ def read_categories(folder: Path) -> dict[str, str]:
     return {key: category for category, keys in metadata["categories"].items() for key in keys}
 
 
-def _svg(icon: Mapping[str, Any], icons: Mapping[str, Any]) -> str:
-    width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
-    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    return f'<svg {spaces} viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
-
-
 def draw(svg: str, *, pixels: int) -> Image.Image:
     """The drawing on white, square. Drawn four times as large and then reduced, so that thin lines keep their colour."""
-    import resvg_py  # the extra `pretrain`; whoever only reads icons does without
+    import resvg_py  # the extra `pretrain`; reading icons does without it
 
     png = resvg_py.svg_to_bytes(svg_string=svg, width=4 * pixels, height=4 * pixels, skip_system_fonts=True)
     drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")

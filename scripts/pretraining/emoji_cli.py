@@ -8,11 +8,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from gradients.files.whole import write_text
 from scripts.pretraining.emoji import (
     BASE_STYLE,
     OTHER_STYLE,
@@ -26,7 +26,6 @@ from scripts.pretraining.emoji import (
 from scripts.pretraining.emoji_card import image_model_card
 from scripts.pretraining.emoji_model import (
     PIXELS,
-    ImageModel,
     ImageShape,
     build_image_model,
     export_pipeline,
@@ -118,10 +117,11 @@ def run_training(options: Options) -> None:
     tokenizer = _tokenizer(options)
     train, held_out = _data(options, tokenizer)
     model, run = build_image_model(len(tokenizer), ImageShape(), seed=options.seed), ImageRun()
-    print(f"training {_parameters(model):,} parameters on {len(train.images):,} images", flush=True)
-    train_autoencoder(model, train, held_out, options.recipe, run)
+    parameters = sum(parameter.numel() for part in model.parts().values() for parameter in part.parameters())
+    print(f"training {parameters:,} parameters on {len(train.images):,} images", flush=True)
+    train_autoencoder(model, train, held_out, recipe=options.recipe, run=run)
     save_image_model(options.work / "model.safetensors", model, run)
-    train_denoiser(model, train, held_out, options.recipe, run, empty=caption_tokens([""], tokenizer))
+    train_denoiser(model, train, held_out, recipe=options.recipe, run=run, empty=caption_tokens([""], tokenizer))
     save_image_model(options.work / "model.safetensors", model, run)
 
 
@@ -131,15 +131,9 @@ def export(options: Options) -> None:
     model = build_image_model(len(tokenizer), ImageShape(), seed=options.seed)
     run = load_image_model(options.work / "model.safetensors", model)
     export_pipeline(model, tokenizer, folder)
-    record = _record(options, model, run)
-    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(image_model_card(record), encoding="utf-8")
-
-
-def _record(options: Options, model: ImageModel, run: ImageRun) -> dict[str, Any]:
-    train, held_out = _data(options, _tokenizer(options))
+    train, held_out = _data(options, tokenizer)
     fetched = fetch_one(BASE_STYLE, options.work)
-    return {
+    record = {
         "machine": options.machine,
         "recipe": asdict(options.recipe),
         "shape": asdict(ImageShape()),
@@ -149,6 +143,8 @@ def _record(options: Options, model: ImageModel, run: ImageRun) -> dict[str, Any
         "package": {"name": BASE_STYLE.name, "file": fetched.file, "sha256": fetched.sha256, "licence": "Apache-2.0"},
         "losses": run.history,
     }
+    write_text(folder / "training.json", json.dumps(record, indent=2) + "\n")
+    write_text(folder / "README.md", image_model_card(record))
 
 
 def write_image_rows(options: Options) -> None:
@@ -176,7 +172,3 @@ def _data(options: Options, tokenizer: PreTrainedTokenizerFast) -> tuple[Caption
 
 def _tokenizer(options: Options) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast.from_pretrained(options.work / "tokenizer")
-
-
-def _parameters(model: ImageModel) -> int:
-    return sum(parameter.numel() for part in model.parts().values() for parameter in part.parameters())

@@ -9,7 +9,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
+from gradients.files.whole import write_file
 from scripts.pretraining.emoji import Pixels
 from scripts.pretraining.emoji_model import ImageModel, noise_schedule
 
@@ -83,13 +83,15 @@ def caption_tokens(captions: Sequence[str], tokenizer: PreTrainedTokenizerFast) 
 
 
 def train_autoencoder(
-    model: ImageModel, train: Captioned, held_out: Captioned, recipe: ImageRecipe, run: ImageRun
+    model: ImageModel, train: Captioned, held_out: Captioned, *, recipe: ImageRecipe, run: ImageRun
 ) -> None:
     """Train the autoencoder in place and set its scaling factor, so that latents have a deviation of 1."""
     network = model.autoencoder
 
     def loss(rows: torch.Tensor) -> torch.Tensor:
-        images = _augmented(train.images[rows], seed=int(rows[0]))
+        images = train.images[rows]
+        if int(rows[0]) % 2:
+            images = images.flip(3)
         posterior = network.encode(images).latent_dist
         decoded = network.decode(posterior.sample()).sample
         return functional.l1_loss(decoded, images) + recipe.kl_weight * posterior.kl().mean()
@@ -104,7 +106,7 @@ def train_autoencoder(
 
 
 def train_denoiser(
-    model: ImageModel, train: Captioned, held_out: Captioned, recipe: ImageRecipe, run: ImageRun, *, empty: torch.Tensor
+    model: ImageModel, train: Captioned, held_out: Captioned, *, recipe: ImageRecipe, run: ImageRun, empty: torch.Tensor
 ) -> None:
     """Train UNet and text encoder in place; what is left in them is the running average of their weights.
 
@@ -149,10 +151,6 @@ def _latents(model: ImageModel, images: torch.Tensor) -> torch.Tensor:
     return torch.cat([model.autoencoder.encode(part).latent_dist.mode() for part in images.split(64)])
 
 
-def _augmented(images: torch.Tensor, *, seed: int) -> torch.Tensor:
-    return images.flip(3) if seed % 2 else images
-
-
 def _descend(
     networks: Sequence[torch.nn.Module],
     loss: Callable[[torch.Tensor], torch.Tensor],
@@ -175,11 +173,25 @@ def _descend(
         done = min(1.0, (time.process_time() - began) / seconds)
         optimizer.param_groups[0]["lr"] = peak * min(1.0, done / recipe.warmup) * (1 - done)
         recent.append(_step(optimizer, parameters, loss(batch)))
-        _follow(average, parameters, decay=min(recipe.average_decay, (1 + step) / (10 + step)))
+        decay = min(recipe.average_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(average, [parameter.detach() for parameter in parameters], 1 - decay)
         if done >= 1 or done * _POINTS >= 1 + sum(point["phase"] == phase for point in run.history):
-            with _swapped(parameters, average), torch.no_grad():
-                run.history.append(_point(phase, step, time.process_time() - began, recent, measured()))
-            print(json.dumps(run.history[-1]), flush=True)
+            spent = time.process_time() - began
+            kept = [parameter.detach().clone() for parameter in parameters]
+            _copy(average, parameters)  # what is measured is what will be left
+            with torch.no_grad():
+                held_out_loss = measured()
+            _copy(kept, parameters)
+            point = ImagePoint(
+                phase=phase,
+                step=step + 1,
+                seconds=round(spent, 1),
+                train_loss=round(sum(recent) / len(recent), 4),
+                held_out_loss=round(held_out_loss, 4),
+            )
+            run.history.append(point)
+            print(json.dumps(point), flush=True)
             recent = []
         if done >= 1:
             break
@@ -203,34 +215,10 @@ def _batches(rows: int, batch: int, *, seed: int) -> Iterator[torch.Tensor]:
         yield from torch.randperm(rows, generator=generator)[: rows - rows % batch].split(batch)
 
 
-def _follow(average: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor], *, decay: float) -> None:
-    with torch.no_grad():
-        torch._foreach_lerp_(list(average), [parameter.detach() for parameter in parameters], 1 - decay)
-
-
-@contextmanager
-def _swapped(parameters: Sequence[torch.Tensor], average: Sequence[torch.Tensor]) -> Iterator[None]:
-    """The context in which the networks have the averaged weights."""
-    kept = [parameter.detach().clone() for parameter in parameters]
-    _copy(average, parameters)
-    yield
-    _copy(kept, parameters)
-
-
 def _copy(source: Sequence[torch.Tensor], target: Sequence[torch.Tensor]) -> None:
     with torch.no_grad():
         for one, other in zip(source, target, strict=True):
             other.copy_(one)
-
-
-def _point(phase: str, step: int, seconds: float, recent: Sequence[float], held_out_loss: float) -> ImagePoint:
-    return ImagePoint(
-        phase=phase,
-        step=step + 1,
-        seconds=round(seconds, 1),
-        train_loss=round(sum(recent) / len(recent), 4),
-        held_out_loss=round(held_out_loss, 4),
-    )
 
 
 def save_image_model(path: Path, model: ImageModel, run: ImageRun) -> None:
@@ -241,9 +229,7 @@ def save_image_model(path: Path, model: ImageModel, run: ImageRun) -> None:
         for name, tensor in network.named_parameters()
     }
     header = {"history": json.dumps(run.history), "scaling": str(model.autoencoder.config.scaling_factor)}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata=header)
-    partial.replace(path)
+    write_file(path, lambda part: save_file(tensors, part, metadata=header))
 
 
 def load_image_model(path: Path, model: ImageModel) -> ImageRun:

@@ -44,19 +44,24 @@ class HoldOut(NamedTuple):
     def fit_to_ship(self, corpus: str) -> HoldOut:
         """Only the entries whose definition stands nowhere in `corpus` (in any case) and that suit any reader."""
         lowered = corpus.lower()
-        return HoldOut(*(tuple(entry for entry in part if _is_fit(entry, lowered)) for part in self))
-
-
-def _is_fit(entry: Entry, corpus: str) -> bool:
-    texts = " ".join((entry.word, *entry.synset.texts()))
-    return not _UNSUITABLE.search(texts) and entry.synset.definition.lower() not in corpus
+        parts = []
+        for part in self:
+            suitable = (one for one in part if not _UNSUITABLE.search(" ".join((one.word, *one.synset.texts()))))
+            parts.append(tuple(one for one in suitable if one.synset.definition.lower() not in lowered))
+        return HoldOut(*parts)
 
 
 def choose_hold_out(synsets: Sequence[Synset], *, seed: int) -> HoldOut:
-    """Entries drawn by `seed`, none near another, passages (which need an example sentence) first."""
+    """Entries drawn by `seed`, no two of a word or with near definitions, passages (which need an example sentence) first."""
     eligible = [Entry(word, synset) for synset in synsets if (word := _word_to_ask_for(synset))]
     random.Random(seed).shuffle(eligible)
-    distinct = _distinct(eligible)
+    near = NearTexts(rarity=(entry.synset.definition for entry in eligible), overlap=NEAR_OVERLAP)
+    by_word: dict[str, Entry] = {}
+    for entry in eligible:
+        if entry.word not in by_word and not near.holds_near(entry.synset.definition):
+            near.add(entry.synset.definition)
+            by_word[entry.word] = entry
+    distinct = list(by_word.values())
     passages = [entry for entry in distinct if entry.synset.examples][:PASSAGE_ROWS]
     taken = set(passages)
     others = [entry for entry in distinct if entry not in taken]
@@ -75,7 +80,7 @@ def hold_out_test(hold_out: HoldOut, synsets: Iterable[Synset]) -> Callable[[Syn
 
 
 def _word_to_ask_for(synset: Synset) -> str:
-    """The word by which the synset is asked for; empty where it makes no good question."""
+    """The word by which the synset is asked for; empty where it would not make a good question."""
     definition = synset.definition
     if synset.pos not in PARTS_OF_SPEECH or not 20 <= len(definition) <= 140 or not definition.isascii():
         return ""
@@ -83,14 +88,3 @@ def _word_to_ask_for(synset: Synset) -> str:
         return ""
     word = next((word for word in synset.words if word in synset.main_words and _PLAIN_WORD.fullmatch(word)), "")
     return "" if word and word in definition.lower() else word
-
-
-def _distinct(entries: Sequence[Entry]) -> list[Entry]:
-    """The first entry of each word whose definition is near no earlier one."""
-    near = NearTexts(rarity=(entry.synset.definition for entry in entries), overlap=NEAR_OVERLAP)
-    kept: dict[str, Entry] = {}
-    for entry in entries:
-        if entry.word not in kept and not near.holds_near(entry.synset.definition):
-            near.add(entry.synset.definition)
-            kept[entry.word] = entry
-    return list(kept.values())

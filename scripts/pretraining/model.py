@@ -13,6 +13,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from scripts.pretraining.chat import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, exchange
 
 HEAD_SIZE = 32
+SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.95}
 SAMPLE_PROMPTS = (
     f"{END_OF_TEXT}The President of the United States",
     f"{END_OF_TEXT}In Python, the function",
@@ -58,7 +59,13 @@ def export_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, fo
     shutil.rmtree(partial, ignore_errors=True)
     half = LlamaForCausalLM(model.config)
     half.load_state_dict(model.state_dict())
-    half.generation_config = _generation_config(tokenizer)
+    half.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.bos_token_id],
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=96,
+        **SAMPLING,
+    )
     half.to(torch.float16).save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     _make_tokenizer_config_portable(partial / "tokenizer_config.json")
@@ -68,18 +75,6 @@ def export_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, fo
         file.chmod(0o644)
         file.replace(folder / file.name)
     partial.rmdir()
-
-
-def _generation_config(tokenizer: PreTrainedTokenizerFast) -> GenerationConfig:
-    return GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=[tokenizer.eos_token_id, tokenizer.bos_token_id],
-        pad_token_id=tokenizer.pad_token_id,
-        do_sample=True,
-        temperature=0.7,
-        top_p=0.95,
-        max_new_tokens=96,
-    )
 
 
 def _make_tokenizer_config_portable(path: Path) -> None:
@@ -95,10 +90,9 @@ def samples(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, *, seed
     """What the model writes after each of SAMPLE_PROMPTS, at temperature 0.7."""
     torch.manual_seed(seed)
     model.eval()
-    return [_sample(model, tokenizer, prompt) for prompt in SAMPLE_PROMPTS]
-
-
-def _sample(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: str) -> str:
-    ids = tokenizer(prompt, return_tensors="pt").to(model.device)
-    out = model.generate(**ids, do_sample=True, temperature=0.7, top_p=0.95, max_new_tokens=60)
-    return str(tokenizer.decode(out[0]))
+    written = []
+    for prompt in SAMPLE_PROMPTS:
+        ids = tokenizer(prompt, return_tensors="pt").to(model.device)
+        out = model.generate(**ids, **SAMPLING, max_new_tokens=60)
+        written.append(str(tokenizer.decode(out[0])))
+    return written

@@ -34,13 +34,10 @@ class Muon(torch.optim.Optimizer):  # type: ignore[misc] # torch is not followed
         """Update every parameter by its gradient; a closure is not supported."""
         with torch.no_grad():
             for group in self.param_groups:
+                lr, momentum = group["lr"], group["momentum"]
                 for parameter in group["params"]:
-                    self._update(parameter, lr=group["lr"], momentum=group["momentum"])
-
-    def _update(self, parameter: torch.Tensor, *, lr: float, momentum: float) -> None:
-        state = self.state[parameter]
-        velocity = state.setdefault("velocity", torch.zeros_like(parameter))
-        velocity.lerp_(parameter.grad, 1 - momentum)
-        nesterov = parameter.grad.lerp(velocity, momentum)
-        rows, columns = parameter.shape
-        parameter.add_(orthogonalise(nesterov), alpha=-lr * max(1.0, rows / columns) ** 0.5)
+                    velocity = self.state[parameter].setdefault("velocity", torch.zeros_like(parameter))
+                    velocity.lerp_(parameter.grad, 1 - momentum)
+                    nesterov = parameter.grad.lerp(velocity, momentum)
+                    rows, columns = parameter.shape
+                    parameter.add_(orthogonalise(nesterov), alpha=-lr * max(1.0, rows / columns) ** 0.5)

@@ -29,16 +29,15 @@ def training_record(
         "tokens_seen": run.tokens,
         "seconds": round(run.seconds),
         "corpus_characters": dict(corpus_characters),
-        "packages": [_package(item) for item in fetched],
+        "packages": [
+            {
+                "name": item.package.name,
+                "registry": item.package.registry,
+                "file": item.file,
+                "sha256": item.sha256,
+                "text_licence": item.package.text_licence,
+            }
+            for item in fetched
+        ],
         "losses": run.history,
-    }
-
-
-def _package(item: Fetched) -> dict[str, str]:
-    return {
-        "name": item.package.name,
-        "registry": item.package.registry,
-        "file": item.file,
-        "sha256": item.sha256,
-        "text_licence": item.package.text_licence,
     }

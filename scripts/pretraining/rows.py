@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from gradients.files.whole import write_text
 from scripts.pretraining.holdout import Entry
 
 
@@ -27,19 +28,18 @@ def definition_rows(entries: Iterable[Entry]) -> list[dict[str, str]]:
 def preference_rows(entries: Sequence[Entry], *, seed: int) -> list[dict[str, str]]:
     """A question, its definition as chosen, and as rejected the definition of a word of another part of speech."""
     rng = random.Random(seed)
-    return [
-        {
-            "prompt": f"What does the {entry.synset.pos} {entry.word} mean?",
-            "chosen": entry.synset.definition,
-            "rejected": _another(entry, entries, rng).synset.definition,
-            "synset": entry.synset.key,
-        }
-        for entry in entries
-    ]
-
-
-def _another(entry: Entry, entries: Sequence[Entry], rng: random.Random) -> Entry:
-    return rng.choice([one for one in entries if one.synset.pos != entry.synset.pos])
+    rows = []
+    for word, synset in entries:
+        other = rng.choice([one for one in entries if one.synset.pos != synset.pos])
+        rows.append(
+            {
+                "prompt": f"What does the {synset.pos} {word} mean?",
+                "chosen": synset.definition,
+                "rejected": other.synset.definition,
+                "synset": synset.key,
+            }
+        )
+    return rows
 
 
 def passage_rows(entries: Iterable[Entry]) -> list[dict[str, str]]:
@@ -70,6 +70,4 @@ def question_rows(entries: Iterable[Entry]) -> list[dict[str, str]]:
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write `rows` as JSON lines, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

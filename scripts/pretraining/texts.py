@@ -60,15 +60,12 @@ def wordnet_documents(synsets: Iterable[Synset], rng: random.Random) -> Iterator
     for synset in synsets:
         if synset.words[0][0].isupper():
             continue
-        yield Document("wordnet", _entry(synset))
+        examples = "".join(f' "{example}"' for example in synset.examples)
+        gloss = f"{', '.join(synset.words)} ({synset.pos}): {synset.definition}.{examples}"
+        yield Document("wordnet", gloss)
         if synset.examples and rng.random() < 0.25:
             request = rng.choice(_EXAMPLE_REQUESTS).format(synset.words[0])
             yield Document("wordnet", exchange(request, rng.choice(synset.examples) + "."))
-
-
-def _entry(synset: Synset) -> str:
-    examples = "".join(f' "{example}"' for example in synset.examples)
-    return f"{', '.join(synset.words)} ({synset.pos}): {synset.definition}.{examples}"
 
 
 def python_documents(html: Path, rng: random.Random) -> Iterator[Document]:

@@ -9,8 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from scripts.pretraining.chat import CHAT_TEMPLATE, END_OF_TEXT, END_OF_TURN, PAD, SPECIAL_TOKENS
 
-VOCABULARY = 2048
-# Special tokens stand in the text of chat documents; they are no words to learn merges from.
+# Special tokens stand in the text of chat documents; no merges may be learnt from them.
 _SPECIAL = "|".join(token.replace("|", r"\|") for token in SPECIAL_TOKENS)
 
 

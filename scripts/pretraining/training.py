@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,8 +97,15 @@ def train(
         losses.append(_step(model, optimizers, ids, lr_share=recipe.lr_share(progress)))
         run.step, run.tokens, run.seconds = run.step + 1, run.tokens + ids.numel(), time.monotonic() - began
         if run.seconds - saved_at >= every_seconds or budget.progress(seconds=run.seconds, steps=run.step) >= 1:
-            run.history.append(_measure(model, corpus, run, recent=losses))
-            save_checkpoint(checkpoint, model, optimizers, run)
+            point = Point(
+                step=run.step,
+                tokens=run.tokens,
+                seconds=round(run.seconds, 1),
+                train_loss=round(sum(losses) / len(losses), 4),
+                held_out_loss=round(held_out_loss(model, corpus.held_out, context=measured_context(model)), 4),
+            )
+            run.history.append(point)
+            save_checkpoint(checkpoint, model, optimizers, run=run)
             on_point(run)
             losses, saved_at = [], run.seconds
     return run
@@ -112,14 +119,12 @@ def batch_at(step: int, corpus: Corpus, *, recipe: Recipe, progress: float) -> n
     shares = (recipe.seed / 7 + np.arange(step * rows, (step + 1) * rows) * GOLDEN_RATIO) % 1.0
     starts = (shares * (len(corpus.train) - context)).astype(np.int64)
     for row in np.flatnonzero(rng.random(rows) < recipe.aligned):
-        starts[row] = _document_start(corpus, int(starts[row]), context)
+        # To the start of the next document, if one starts soon; never so near to the end that a row would not fit.
+        start = int(starts[row])
+        ends = np.flatnonzero(corpus.train[start : start + 4 * context] == corpus.end_of_text)
+        after = start + int(ends[0]) + 1 if len(ends) else start
+        starts[row] = min(after, len(corpus.train) - context)
     return np.stack([corpus.train[start : start + context] for start in starts]).astype(np.int64)
-
-
-def _document_start(corpus: Corpus, start: int, context: int) -> int:
-    ends = np.flatnonzero(corpus.train[start : start + 4 * context] == corpus.end_of_text)
-    after = start + int(ends[0]) + 1 if len(ends) else start
-    return min(after, len(corpus.train) - context)
 
 
 def held_out_loss(model: LlamaForCausalLM, tokens: Tokens, *, context: int) -> float:
@@ -128,7 +133,8 @@ def held_out_loss(model: LlamaForCausalLM, tokens: Tokens, *, context: int) -> f
     total, count = 0.0, 0
     model.eval()
     with torch.no_grad():
-        for row in _rows(tokens, context):
+        for start in range(0, len(tokens) - 1, context):  # the last token alone would predict nothing
+            row = tokens[start : start + context]
             ids = torch.from_numpy(row.astype(np.int64)).to(device)[None]
             total += float(model(input_ids=ids, labels=ids, use_cache=False).loss) * (len(row) - 1)
             count += len(row) - 1
@@ -139,21 +145,6 @@ def held_out_loss(model: LlamaForCausalLM, tokens: Tokens, *, context: int) -> f
 def measured_context(model: LlamaForCausalLM) -> int:
     """The length of the rows that a model's held-out loss is measured on."""
     return int(min(MEASURED_CONTEXT, model.config.max_position_embeddings))
-
-
-def _rows(tokens: Tokens, context: int) -> Iterator[Tokens]:
-    rows = (tokens[start : start + context] for start in range(0, len(tokens), context))
-    return (row for row in rows if len(row) > 1)
-
-
-def _measure(model: LlamaForCausalLM, corpus: Corpus, run: Run, *, recent: list[float]) -> Point:
-    return Point(
-        step=run.step,
-        tokens=run.tokens,
-        seconds=round(run.seconds, 1),
-        train_loss=round(sum(recent) / len(recent), 4),
-        held_out_loss=round(held_out_loss(model, corpus.held_out, context=measured_context(model)), 4),
-    )
 
 
 def _optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,23 +36,19 @@ class Synset:
 
 def read_synsets(folder: Path) -> list[Synset]:
     """Every synset in `folder`, in the order of the files."""
-    return [synset for part in PARTS for synset in _read_part(folder, part)]
+    synsets = []
+    for part in PARTS:
+        index = (folder / f"index.{part}").read_text(encoding="utf-8").splitlines()
+        rows = (line.split() for line in index if not line.startswith("  "))
+        # lemma, part of speech, number of synsets, number of pointers, the pointers, number of senses, tagged senses, offsets
+        first_offsets = {row[0]: row[4 + int(row[3]) + 2] for row in rows}
+        lines = (folder / f"data.{part}").read_text(encoding="utf-8", errors="replace").splitlines()
+        synsets += [_synset(line, part, first_offsets) for line in lines if not line.startswith("  ")]
+    return synsets
 
 
-def _read_part(folder: Path, part: str) -> list[Synset]:
-    first_offsets = _first_offsets(folder / f"index.{part}")
-    lines = (folder / f"data.{part}").read_text(encoding="utf-8", errors="replace").splitlines()
-    return [_synset(line, part, first_offsets) for line in lines if not line.startswith("  ")]
-
-
-def _first_offsets(index: Path) -> dict[str, str]:
-    """Lower-case lemma to the offset of its most frequent meaning."""
-    rows = (line.split() for line in index.read_text(encoding="utf-8").splitlines() if not line.startswith("  "))
-    # lemma, part of speech, number of synsets, number of pointers, the pointers, number of senses, tagged senses, offsets
-    return {row[0]: row[4 + int(row[3]) + 2] for row in rows}
-
-
-def _synset(line: str, part: str, first_offsets: dict[str, str]) -> Synset:
+def _synset(line: str, part: str, first_offsets: Mapping[str, str]) -> Synset:
+    """One line of `data.*`; `first_offsets` has for each lower-case lemma the offset of its most frequent meaning."""
     fields, _, gloss = line.partition(" | ")
     offset, _file, _kind, count, *rest = fields.split()
     # Each word is followed by a number; adjectives may carry a marker of where they stand, as in `galore(ip)`.

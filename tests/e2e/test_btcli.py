@@ -95,11 +95,12 @@ def test_a_new_wallet_is_funded_by_a_command_and_registers(btcli: Btcli, chain: 
     assert isinstance(metagraph, dict)
     assert open_wallet("cold", "hot", btcli.wallets).hotkey.ss58_address in metagraph["hotkeys"]
 
-    more = _fund(str(made["coldkey_ss58"]), BT_NETWORK="local", BT_CHAIN_ENDPOINT=chain.url)
-    assert more.stdout == f"{made['coldkey_ss58']} was given 1,000 TAO\n", more.stderr
+    coldkey = made["coldkey_ss58"]
+    more = _fund(str(coldkey), f"{coldkey}=1234567.5", BT_NETWORK="local", BT_CHAIN_ENDPOINT=chain.url)
+    assert more.stdout == f"{coldkey} was given 1,000 TAO\n{coldkey} was given 1,234,567.5 TAO\n", more.stderr
     balance = btcli("wallet", "balance")
     assert isinstance(balance, dict)
-    assert balance["free_tao"] == pytest.approx(1002.4)  # registering burns a tenth of a TAO
+    assert balance["free_tao"] == pytest.approx(1_235_569.9)  # registering burns a tenth of a TAO
 
 
 ALICE = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
@@ -108,11 +109,12 @@ ALICE = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("5Nobody",), "'5Nobody' is no address, or no sum. Write 5F"),
-        ((f"{ALICE}=much",), "is no address, or no sum"),
-        ((f"{ALICE}=nan",), "is no address, or no sum"),
+        (("5Nobody",), "'5Nobody' is not ADDRESS or ADDRESS=TAO. Write 5F"),
+        ((f"{ALICE}=much",), "is not ADDRESS or ADDRESS=TAO"),
+        ((f"{ALICE}=nan",), "is not ADDRESS or ADDRESS=TAO"),
         ((f"{ALICE}=-1",), "asks for nothing"),
-        ((ALICE, "-n", "finney"), "finney gives nothing away. Name a local chain"),
+        ((f"{ALICE}=21000001",), "or for more than can exist. Ask for up to 21,000,000 TAO"),
+        ((ALICE, "-n", "finney"), "finney is not a local chain. Name one"),
         (
             (ALICE, "-n", "ws://127.0.0.1:1"),
             "No local chain answers at ws://127.0.0.1:1. Start one: gradients localchain",

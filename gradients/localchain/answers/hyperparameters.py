@@ -48,7 +48,7 @@ STORED: tuple[
 
 
 def hyperparameters(state: View, netuid: int) -> list[HyperparameterEntry] | None:
-    """All of a subnet's hyper-parameters; None when there is no such subnet."""
+    """All of a subnet's hyper-parameters; None when the subnet does not exist."""
     if not state.get(st.NETWORKS_ADDED, netuid):
         return None
     low, high = state.get(st.ALPHA_VALUES, netuid)

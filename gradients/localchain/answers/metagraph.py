@@ -14,7 +14,7 @@ PRICE_ONE = I64F64(1 << 32)  # clients read this field with 32 bits behind the p
 
 
 def metagraph(state: View, netuid: int) -> Metagraph | None:
-    """A subnet with all its neurons; None when there is no such subnet."""
+    """A subnet with all its neurons; None when the subnet does not exist."""
     if not state.get(st.NETWORKS_ADDED, netuid):
         return None
     hotkeys = stake.hotkeys(state, netuid)

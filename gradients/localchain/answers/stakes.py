@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from gradients.localchain import stake, subnets
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.apis import StakeAvailability, StakeInfo
@@ -16,7 +14,7 @@ def position(state: View, hotkey: bytes, coldkey: bytes, netuid: int) -> StakeIn
         hotkey=hotkey,
         coldkey=coldkey,
         netuid=netuid,
-        stake=stake.position(state, hotkey, coldkey, netuid),
+        stake=stake.position(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid),
         emission=state.get(st.ALPHA_DIVIDENDS, netuid, hotkey),
         is_registered=state.has(st.UIDS, netuid, hotkey),
     )
@@ -39,12 +37,12 @@ def availability(
 ) -> list[tuple[bytes, list[tuple[int, StakeAvailability]]]]:
     """What each coldkey could take out of each subnet; subnets where it has nothing are left out."""
     asked = subnets.existing(state) if netuids is None else sorted(set(netuids))
-    return [(coldkey, list(_available(state, coldkey, asked))) for coldkey in sorted(coldkeys)]
-
-
-def _available(state: View, coldkey: bytes, netuids: list[int]) -> Iterator[tuple[int, StakeAvailability]]:
-    rows = of_coldkey(state, coldkey)
-    for netuid in netuids:
-        total = sum(row.stake for row in rows if row.netuid == netuid)
-        if total:
-            yield netuid, StakeAvailability(total, 0, total)
+    answer = []
+    for coldkey in sorted(coldkeys):
+        totals = dict.fromkeys(asked, 0)
+        for row in of_coldkey(state, coldkey):
+            if row.netuid in totals:
+                totals[row.netuid] += row.stake
+        held = [(netuid, StakeAvailability(total, 0, total)) for netuid, total in totals.items() if total]
+        answer.append((coldkey, held))
+    return answer

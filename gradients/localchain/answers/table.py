@@ -20,19 +20,11 @@ PRICE_RAO = st.RAO_PER_TAO  # of one alpha, always
 
 
 class UnknownApiError(Exception):
-    """This chain has no such runtime API."""
+    """This chain does not answer a runtime API of this name."""
 
 
 def _quote(state: View, netuid: int, rao: int) -> SwapQuote:
     return SwapQuote(rao, rao)
-
-
-def _no_baskets(state: View, coldkey: bytes) -> list[tuple[bytes, int, int]]:
-    return []  # root dividends are not paid here, so nobody holds any
-
-
-def _prices(state: View) -> list[SubnetPrice]:
-    return [SubnetPrice(netuid, PRICE_RAO) for netuid in subnets.existing(state)]
 
 
 ANSWERS: dict[ApiMethod, Callable[..., Any]] = {  # Any: answers differ
@@ -45,10 +37,10 @@ ANSWERS: dict[ApiMethod, Callable[..., Any]] = {  # Any: answers differ
     apis.GET_POSITION: stakes.position,
     apis.GET_AVAILABILITY: stakes.availability,
     apis.GET_PRICE: lambda _, __: PRICE_RAO,
-    apis.GET_PRICES: _prices,
+    apis.GET_PRICES: lambda state: [SubnetPrice(netuid, PRICE_RAO) for netuid in subnets.existing(state)],
     apis.QUOTE_BUY: _quote,
     apis.QUOTE_SELL: _quote,
-    apis.GET_BASKETS: _no_baskets,
+    apis.GET_BASKETS: lambda _, __: [],  # root dividends are not paid here, so no coldkey holds any
     apis.GET_BASKETS_OWED: lambda _, __: 0,
     apis.GET_SUBNET_COST: lambda state: state.get(st.NETWORK_LAST_LOCK_COST),
 }
@@ -56,7 +48,7 @@ BY_NAME = {method.full_name: (method, answer) for method, answer in ANSWERS.item
 
 
 def answer(state: View, full_name: str, arguments: bytes) -> bytes:
-    """What the API answers, encoded. Raises UnknownApiError, and ValueError for arguments that are none."""
+    """What the API answers, encoded. Raises UnknownApiError, and ValueError for arguments of another shape."""
     if full_name == apis.QUERY_FEE.full_name:
         return apis.QUERY_FEE.output.encode({**FREE_OF_CHARGE, "partial_fee": 0})
     if full_name not in BY_NAME:

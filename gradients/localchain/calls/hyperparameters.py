@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from gradients.localchain.dispatch import BAD_ORIGIN, Dispatch, require
 from gradients.localchain.pallets import errors
 from gradients.localchain.pallets import subtensor as st
-from gradients.localchain.pallets.declare import Call, Storage
+from gradients.localchain.pallets.declare import Call, ErrorKind, Storage
 from gradients.localchain.scale.hints import U16
 from gradients.localchain.scale.types import Field, Integer
 from gradients.localchain.state import Draft, View
@@ -27,12 +27,8 @@ class Hyperparameter(NamedTuple):
     check: Check | None = None
 
 
-def _tempo(state: View, netuid: int, blocks: int) -> None:
-    require(360 <= blocks <= 50_400, errors.SUBTENSOR["TempoOutOfBounds"])
-
-
-def _cutoff_factor(state: View, netuid: int, milli: int) -> None:
-    require(1000 <= milli <= 50_000, errors.SUBTENSOR["ActivityCutoffFactorMilliOutOfBounds"])
+def _between(low: int, high: int, error: ErrorKind) -> Check:
+    return lambda _, __, value: require(low <= value <= high, error)
 
 
 def _seats(state: View, netuid: int, seats: int) -> None:
@@ -48,17 +44,15 @@ def _max_burn(state: View, netuid: int, rao: int) -> None:
     require(rao > state.get(st.MIN_BURN, netuid), errors.ADMIN_UTILS["ValueNotInBounds"])
 
 
-def _moving_average(state: View, netuid: int, per_million: int) -> None:
-    require(per_million <= 975_000, errors.ADMIN_UTILS["BondsMovingAverageMaxReached"])
-
-
 def _reveal_period(state: View, netuid: int, epochs: int) -> None:
     require(epochs <= 100, errors.SUBTENSOR["RevealPeriodTooLarge"])
     require(epochs >= 1, errors.SUBTENSOR["RevealPeriodTooSmall"])
 
 
 HYPERPARAMETERS = (
-    Hyperparameter("tempo", st.TEMPO, 30, "sudo_set_tempo", "tempo", _tempo),
+    Hyperparameter(
+        "tempo", st.TEMPO, 30, "sudo_set_tempo", "tempo", _between(360, 50_400, errors.SUBTENSOR["TempoOutOfBounds"])
+    ),
     Hyperparameter("immunity_period", st.IMMUNITY_PERIOD, 13, "sudo_set_immunity_period", "immunity_period"),
     Hyperparameter(
         "min_allowed_weights", st.MIN_ALLOWED_WEIGHTS, 14, "sudo_set_min_allowed_weights", "min_allowed_weights"
@@ -74,7 +68,7 @@ HYPERPARAMETERS = (
         26,
         "sudo_set_bonds_moving_average",
         "bonds_moving_average",
-        _moving_average,
+        _between(0, 975_000, errors.ADMIN_UTILS["BondsMovingAverageMaxReached"]),
     ),
     Hyperparameter("bonds_penalty", st.BONDS_PENALTY, 60, "sudo_set_bonds_penalty", "bonds_penalty"),
     Hyperparameter("adjustment_alpha", st.ADJUSTMENT_ALPHA, 9, "sudo_set_adjustment_alpha", "adjustment_alpha"),
@@ -85,7 +79,7 @@ HYPERPARAMETERS = (
         97,
         "sudo_set_activity_cutoff_factor",
         "factor_milli",
-        _cutoff_factor,
+        _between(1000, 50_000, errors.SUBTENSOR["ActivityCutoffFactorMilliOutOfBounds"]),
     ),
     Hyperparameter(
         "commit_reveal_weights_enabled",

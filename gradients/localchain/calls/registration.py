@@ -26,12 +26,12 @@ def burned_register(call: Dispatch, netuid: U16, hotkey: Account) -> None:
     stake.associate(state, call.signer, hotkey)
     require(state.get(st.OWNER, hotkey) == call.signer, ERRORS["NonAssociatedColdKey"])
     accounts.debit(state, call.signer, price)
-    uid = neurons.seat(state, netuid, hotkey, call.block)
+    uid = neurons.seat(state, netuid, hotkey, block=call.block)
     call.emit(EVENTS["NeuronRegistered"], netuid, uid, hotkey)
 
 
 def register_network(call: Dispatch, hotkey: Account) -> None:
-    """Make a subnet that the signer owns, with `hotkey` as its first neuron."""
+    """Create a subnet that the signer owns, with `hotkey` as its first neuron."""
     state = call.state
     owned = not state.has(st.OWNER, hotkey) or state.get(st.OWNER, hotkey) == call.signer
     require(owned, ERRORS["NonAssociatedColdKey"])
@@ -39,7 +39,7 @@ def register_network(call: Dispatch, hotkey: Account) -> None:
     affordable = accounts.free(state, call.signer) - accounts.EXISTENTIAL_DEPOSIT_RAO
     require(affordable >= price, ERRORS["CannotAffordLockCost"])
     accounts.debit(state, call.signer, price)
-    netuid = subnets.found(state, coldkey=call.signer, hotkey=hotkey, block=call.block)
+    netuid = subnets.create(state, coldkey=call.signer, hotkey=hotkey, block=call.block)
     state.put(st.SUBNET_LOCKED, netuid, value=price)
     call.emit(EVENTS["NetworkAdded"], netuid, DYNAMIC_MECHANISM)
 

@@ -55,14 +55,11 @@ def _publish(call: Dispatch, netuid: int, axon: AxonInfo) -> None:
     require(state.get(st.NETWORKS_ADDED, netuid), ERRORS["SubnetNotExists"])
     require(state.has(st.UIDS, netuid, call.signer), ERRORS["HotKeyNotRegisteredInNetwork"])
     require(axon.ip_type in LOCALHOST, ERRORS["InvalidIpType"])
-    require(_is_valid(axon.ip, axon.ip_type), ERRORS["InvalidIpAddress"])
+    valid = axon.ip != LOCALHOST[axon.ip_type] and axon.ip < LAST_ADDRESS[axon.ip_type]
+    require(valid, ERRORS["InvalidIpAddress"])
     known = state.get(st.AXONS, netuid, call.signer)
     limit = state.get(st.SERVING_RATE_LIMIT, netuid)
     require(known is None or call.block - known.block >= limit, ERRORS["ServingRateLimitExceeded"])
     require(axon.port != 0, ERRORS["InvalidPort"])
     state.put(st.AXONS, netuid, call.signer, value=axon)
     call.emit(events.SUBTENSOR["AxonServed"], netuid, call.signer)
-
-
-def _is_valid(ip: int, ip_type: int) -> bool:
-    return ip != LOCALHOST[ip_type] and ip < LAST_ADDRESS[ip_type]

@@ -38,7 +38,7 @@ def remove_stake(call: Dispatch, hotkey: Account, netuid: U16, amount_unstaked: 
     state = call.state
     require(state.get(st.NETWORKS_ADDED, netuid), ERRORS["SubnetNotExists"])
     require(amount_unstaked > 0, ERRORS["AmountTooLow"])
-    held = stake.position(state, hotkey, call.signer, netuid)
+    held = stake.position(state, hotkey=hotkey, coldkey=call.signer, netuid=netuid)
     require(held >= amount_unstaked, ERRORS["NotEnoughStakeToWithdraw"])
     leaves_dust = amount_unstaked < MIN_STAKE_RAO and amount_unstaked != held
     require(not leaves_dust, ERRORS["AmountTooLow"])

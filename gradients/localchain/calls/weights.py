@@ -22,7 +22,7 @@ def set_weights(call: Dispatch, netuid: U16, dests: list[U16], weights: list[U16
     require(_has_stake(call.state, netuid, call.signer), ERRORS["NotEnoughStakeToSetWeights"])
     require(sealed or _may_write(call, netuid), ERRORS["SettingWeightsTooFast"])
     require(not sealed, ERRORS["CommitRevealEnabled"])
-    apply_weights(call, netuid, dests, weights, version_key)
+    apply_weights(call, netuid, dests=dests, weights=weights, version_key=version_key)
 
 
 def set_mechanism_weights(
@@ -54,7 +54,7 @@ def commit_timelocked_weights(
     require(own < MAX_UNREVEALED, ERRORS["TooManyUnrevealedCommits"])
     waiting.append((call.signer, call.block, commit, reveal_round))
     state.put(st.TIMELOCKED_COMMITS, netuid, epoch, value=waiting)
-    neurons.set_entry(state, st.LAST_UPDATE, netuid, uid, call.block)
+    neurons.set_entry(state, st.LAST_UPDATE, netuid, uid=uid, value=call.block)
     call.emit(events.SUBTENSOR["TimelockedWeightsCommitted"], call.signer, netuid, blake2_256(commit), reveal_round)
 
 
@@ -66,7 +66,9 @@ def commit_timelocked_mechanism_weights(
     commit_timelocked_weights(call, netuid, commit, reveal_round, commit_reveal_version)
 
 
-def apply_weights(call: Dispatch, netuid: int, dests: Sequence[int], weights: Sequence[int], version_key: int) -> None:
+def apply_weights(
+    call: Dispatch, netuid: int, *, dests: Sequence[int], weights: Sequence[int], version_key: int
+) -> None:
     """Check and write a row of weights; the regime's own question is the caller's."""
     state = call.state
     require(netuid != stake.ROOT, ERRORS["CanNotSetRootNetworkWeights"])
@@ -81,19 +83,21 @@ def apply_weights(call: Dispatch, netuid: int, dests: Sequence[int], weights: Se
     required_version = state.get(st.WEIGHTS_VERSION_KEY, netuid)
     require(version_key >= required_version, ERRORS["IncorrectWeightVersionKey"])
     sealed = state.get(st.COMMIT_REVEAL_ENABLED, netuid)
-    require(sealed or _is_time(state, netuid, uid, call.block), ERRORS["SettingWeightsTooFast"])
+    require(sealed or _is_time(state, netuid, uid=uid, block=call.block), ERRORS["SettingWeightsTooFast"])
     only_self = len(weights) == 1 and dests[0] == uid
-    require(only_self or _is_permitted(state, netuid, uid), ERRORS["NeuronNoValidatorPermit"])
+    permitted = uid == neurons.owner_uid(state, netuid) or state.get(st.VALIDATOR_PERMIT, netuid)[uid]
+    require(only_self or permitted, ERRORS["NeuronNoValidatorPermit"])
     require(len(set(dests)) == len(dests), ERRORS["DuplicateUids"])
     require(all(dest < seats for dest in dests), ERRORS["UidVecContainInvalidOne"])
     fewest = min(seats, state.get(st.MIN_ALLOWED_WEIGHTS, netuid))
     require(only_self or len(weights) >= fewest, ERRORS["WeightVecLengthIsLow"])
     row = upscaled(weights)
     limit = state.get(st.MAX_WEIGHTS_LIMIT, netuid)
-    require(only_self or _is_within(row, limit), ERRORS["MaxWeightExceeded"])
+    within = limit == st.U16_MAX or max(row, default=0) * st.U16_MAX <= limit * sum(row)
+    require(only_self or within, ERRORS["MaxWeightExceeded"])
     state.put(st.WEIGHTS, netuid, uid, value=list(zip(dests, row, strict=True)))
     if not sealed:
-        neurons.set_entry(state, st.LAST_UPDATE, netuid, uid, call.block)
+        neurons.set_entry(state, st.LAST_UPDATE, netuid, uid=uid, value=call.block)
     call.emit(events.SUBTENSOR["WeightsSet"], netuid, uid)
 
 
@@ -111,17 +115,9 @@ def _has_stake(state: View, netuid: int, hotkey: bytes) -> bool:
 def _may_write(call: Dispatch, netuid: int) -> bool:
     """Whether the rate limit lets the signer write; who has no seat meets another check later."""
     uid = call.state.get(st.UIDS, netuid, call.signer)
-    return uid is None or _is_time(call.state, netuid, uid, call.block)
+    return uid is None or _is_time(call.state, netuid, uid=uid, block=call.block)
 
 
-def _is_time(state: View, netuid: int, uid: int, block: int) -> bool:
+def _is_time(state: View, netuid: int, *, uid: int, block: int) -> bool:
     last = state.get(st.LAST_UPDATE, netuid)[uid]
     return last == 0 or block - last >= state.get(st.WEIGHTS_SET_RATE_LIMIT, netuid)
-
-
-def _is_permitted(state: View, netuid: int, uid: int) -> bool:
-    return uid == neurons.owner_uid(state, netuid) or state.get(st.VALIDATOR_PERMIT, netuid)[uid]
-
-
-def _is_within(row: Sequence[int], limit: int) -> bool:
-    return limit == st.U16_MAX or max(row, default=0) * st.U16_MAX <= limit * sum(row)

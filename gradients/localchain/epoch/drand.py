@@ -31,7 +31,7 @@ def is_published(state: View, round_: int) -> bool:
 
 
 def opened(state: View, sealed: bytes, round_: int) -> bytes | None:
-    """What was sealed to a published round; None when the bytes are no such thing."""
+    """What was sealed to a published round; None when the bytes were not sealed so."""
     pulse = state.get(storage.PULSES, round_)
     assert pulse is not None  # noqa: S101 (callers ask `is_published` first)
     envelope = encode_compact(len(sealed)) + sealed + round_.to_bytes(8, "little")

@@ -14,7 +14,6 @@ from gradients.localchain.epoch import drand
 from gradients.localchain.pallets import events, storage
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.subtensor_types import CommitmentInfo, Registration
-from gradients.localchain.scale.choices import Choice
 from gradients.localchain.scale.compact import Reader
 from gradients.localchain.scale.hints import U16, U64, scale
 from gradients.localchain.state import Draft
@@ -35,7 +34,7 @@ class SealedWeights:
     version_key: U64
 
 
-def weights(state: Draft, netuid: int, block: int, deposit: Deposit) -> None:
+def weights(state: Draft, netuid: int, *, block: int, deposit: Deposit) -> None:
     """Apply the commits whose reveal epoch this is; drop those whose reveal epoch has passed."""
     epoch = schedule.epoch_with_lookahead(state, netuid, block)
     due = epoch - state.get(st.REVEAL_PERIOD_EPOCHS, netuid)
@@ -69,13 +68,14 @@ def _apply(call: Dispatch, netuid: int, payload: bytes | None) -> None:
     try:
         sealed: SealedWeights = scale(SealedWeights).decode(Reader(payload or b""))
         if sealed.hotkey == call.signer:
-            apply_weights(call, netuid, sealed.uids, sealed.values, sealed.version_key)
+            apply_weights(call, netuid, dests=sealed.uids, weights=sealed.values, version_key=sealed.version_key)
             call.emit(events.SUBTENSOR["TimelockedWeightsRevealed"], netuid, call.signer)
     except (ValueError, RefusedError):
         call.state.rollback(saved)
 
 
 def _open_commitment(call: Dispatch, netuid: int, registration: Registration) -> None:
+    """Move what opens to the revealed commitments, and keep the rest."""
     state, fields = call.state, registration.info.fields
     ready = [field for field in fields if field.variant == SEALED and drand.is_published(state, field.parts[1])]
     if not ready:
@@ -86,11 +86,7 @@ def _open_commitment(call: Dispatch, netuid: int, registration: Registration) ->
         history = [*known, *((text, call.block) for text in revealed)][-MAX_REVEALS:]
         state.put(storage.REVEALED_COMMITMENTS, netuid, call.signer, value=history)
         call.emit(events.COMMITMENTS["CommitmentRevealed"], netuid, call.signer)
-    _keep_rest(call, netuid, registration, [field for field in fields if field not in ready])
-
-
-def _keep_rest(call: Dispatch, netuid: int, registration: Registration, rest: list[Choice]) -> None:
-    state = call.state
+    rest = [field for field in fields if field not in ready]
     if rest:
         state.put(storage.COMMITMENT_OF, netuid, call.signer, value=replace(registration, info=CommitmentInfo(rest)))
     else:

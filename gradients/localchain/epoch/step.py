@@ -16,7 +16,7 @@ def run(state: Draft, block: int, deposit: Deposit) -> None:
     """Everything that happens to subnets by itself in a block."""
     for netuid in subnets.existing(state):
         if netuid != stake.ROOT:
-            reveal.weights(state, netuid, block, deposit)
+            reveal.weights(state, netuid, block=block, deposit=deposit)
             _emit(state, netuid, block)
             _advance(state, netuid, block)
     reveal.commitments(state, block, deposit)
@@ -30,9 +30,9 @@ def _emit(state: Draft, netuid: int, block: int) -> None:
     cut = EMISSION_RAO * state.get(st.SUBNET_OWNER_CUT) // st.U16_MAX if state.get(st.OWNER_CUT_ENABLED, netuid) else 0
     servers = (EMISSION_RAO - cut) // 2
     state.put(st.SUBNET_ALPHA_OUT_EMISSION, netuid, value=EMISSION_RAO)
-    _raise(state, st.PENDING_OWNER_CUT, netuid, cut)
-    _raise(state, st.PENDING_SERVER_EMISSION, netuid, servers)
-    _raise(state, st.PENDING_VALIDATOR_EMISSION, netuid, EMISSION_RAO - cut - servers)
+    _raise(state, st.PENDING_OWNER_CUT, netuid, by=cut)
+    _raise(state, st.PENDING_SERVER_EMISSION, netuid, by=servers)
+    _raise(state, st.PENDING_VALIDATOR_EMISSION, netuid, by=EMISSION_RAO - cut - servers)
 
 
 def _advance(state: Draft, netuid: int, block: int) -> None:
@@ -43,10 +43,10 @@ def _advance(state: Draft, netuid: int, block: int) -> None:
     state.put(st.BLOCKS_SINCE_LAST_STEP, netuid, value=0)
     state.put(st.LAST_EPOCH_BLOCK, netuid, value=block)
     state.put(st.PENDING_EPOCH_AT, netuid, value=0)
-    _raise(state, st.SUBNET_EPOCH_INDEX, netuid, 1)
+    _raise(state, st.SUBNET_EPOCH_INDEX, netuid, by=1)
     subnet.run(state, netuid, block)
     state.put(st.LAST_STEP_BLOCK, netuid, value=block)
 
 
-def _raise(state: Draft, item: Storage[int], netuid: int, by: int) -> None:
+def _raise(state: Draft, item: Storage[int], netuid: int, *, by: int) -> None:
     state.put(item, netuid, value=state.get(item, netuid) + by)

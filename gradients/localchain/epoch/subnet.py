@@ -28,25 +28,36 @@ def run(state: Draft, netuid: int, block: int) -> None:
     """Rate everybody, and pay what has piled up since the last epoch. Raises ConsensusUnknownError."""
     if state.get(st.EPOCH_CONSENSUS_MODE, netuid).variant != "Yuma":
         raise ConsensusUnknownError(f"subnet {netuid} asks for another consensus than Yuma, which is all there is here")
-    outcome = yuma.run(_standing(state, netuid, block), _rules(state, netuid))
+    outcome = yuma.run(_neuron_states(state, netuid, block), _rules(state, netuid))
     owner_cut = _drain(state, st.PENDING_OWNER_CUT, netuid)
     servers = _drain(state, st.PENDING_SERVER_EMISSION, netuid)
     validators = _drain(state, st.PENDING_VALIDATOR_EMISSION, netuid)
     _write(state, netuid, outcome, emitted=servers + validators)
-    _pay_owner(state, netuid, owner_cut)
-    paid_by_incentive = outcome.incentive.any()
-    if paid_by_incentive:
-        _pay_miners(state, netuid, _whole(outcome.server_shares * (servers + validators)))
-    _pay_validators(state, netuid, outcome, validators if paid_by_incentive else servers + validators)
+    owner, owner_hotkey = state.get(st.SUBNET_OWNER, netuid), state.get(st.SUBNET_OWNER_HOTKEY, netuid)
+    stake.add(state, hotkey=owner_hotkey, coldkey=owner, netuid=netuid, rao=owner_cut)
+    hotkeys = stake.hotkeys(state, netuid)
+    if outcome.incentive.any():
+        # Each miner's emission is staked to itself; what the owner's hotkeys earn is burned, as on the chain.
+        for hotkey, rao in zip(hotkeys, _whole(outcome.server_shares * (servers + validators)), strict=True):
+            coldkey = state.get(st.OWNER, hotkey)
+            if rao and coldkey != owner and hotkey != owner_hotkey:
+                stake.add(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid, rao=rao)
+    else:
+        validators += servers
+    for hotkey, rao in zip(hotkeys, _whole(normalized(outcome.validator_shares) * validators), strict=True):
+        if rao or state.has(st.ALPHA_DIVIDENDS, netuid, hotkey):
+            state.put(st.ALPHA_DIVIDENDS, netuid, hotkey, value=rao)
+        if rao:
+            stake.pay_dividend(state, hotkey, netuid=netuid, rao=rao)
 
 
 def _rules(state: View, netuid: int) -> yuma.Rules:
     low, high = state.get(st.ALPHA_VALUES, netuid)
-    liquid = yuma.LiquidAlpha(low / yuma.U16, high / yuma.U16, state.get(st.ALPHA_SIGMOID_STEEPNESS, netuid))
+    liquid = yuma.LiquidAlpha(low / st.U16_MAX, high / st.U16_MAX, state.get(st.ALPHA_SIGMOID_STEEPNESS, netuid))
     return yuma.Rules(
-        kappa=state.get(st.KAPPA, netuid) / yuma.U16,
+        kappa=state.get(st.KAPPA, netuid) / st.U16_MAX,
         bonds_moving_average=state.get(st.BONDS_MOVING_AVERAGE, netuid) / PER_MILLION,
-        bonds_penalty=state.get(st.BONDS_PENALTY, netuid) / yuma.U16,
+        bonds_penalty=state.get(st.BONDS_PENALTY, netuid) / st.U16_MAX,
         max_validators=state.get(st.MAX_ALLOWED_VALIDATORS, netuid),
         activity_cutoff_blocks=activity_cutoff(state, netuid),
         stake_threshold_rao=state.get(st.STAKE_THRESHOLD),
@@ -55,16 +66,16 @@ def _rules(state: View, netuid: int) -> yuma.Rules:
     )
 
 
-def _standing(state: View, netuid: int, block: int) -> yuma.Standing:
+def _neuron_states(state: View, netuid: int, block: int) -> yuma.NeuronStates:
     seats = state.get(st.SUBNETWORK_N, netuid)
     last_step = state.get(st.LAST_STEP_BLOCK, netuid)
     registered = [state.get(st.BLOCK_AT_REGISTRATION, netuid, uid) for uid in range(seats)]
-    return yuma.Standing(
+    return yuma.NeuronStates(
         block=block,
         bonds_since_block=last_step + 1 if last_step else max(0, block - state.get(st.TEMPO, netuid)),
         stake=np.array([each.total for each in stake.weights(state, netuid)], dtype=np.float64),
-        weights=_matrix(state, st.WEIGHTS, netuid, seats),
-        bonds=_matrix(state, st.BONDS, netuid, seats),
+        weights=_matrix(state, st.WEIGHTS, netuid, seats=seats),
+        bonds=_matrix(state, st.BONDS, netuid, seats=seats),
         permits=np.array(state.get(st.VALIDATOR_PERMIT, netuid), dtype=bool),
         last_update=np.array(state.get(st.LAST_UPDATE, netuid), dtype=np.int64),
         registered_at=np.array(registered, dtype=np.int64),
@@ -73,7 +84,7 @@ def _standing(state: View, netuid: int, block: int) -> yuma.Standing:
     )
 
 
-def _matrix(state: View, item: Storage[list[tuple[int, int]]], netuid: int, seats: int) -> Matrix:
+def _matrix(state: View, item: Storage[list[tuple[int, int]]], netuid: int, *, seats: int) -> Matrix:
     matrix = np.zeros((seats, seats))
     for (uid,), row in state.entries(item, netuid).items():
         for target, value in row:
@@ -82,7 +93,7 @@ def _matrix(state: View, item: Storage[list[tuple[int, int]]], netuid: int, seat
 
 
 def _oldest_commits(state: View, netuid: int, seats: int) -> Counts:
-    """The block of each validator's oldest commit that can still be revealed; the largest number where there is none."""
+    """The block of each validator's oldest commit that can still be revealed; the largest number without one."""
     oldest = np.full(seats, np.iinfo(np.int64).max, dtype=np.int64)
     first_epoch = state.get(st.SUBNET_EPOCH_INDEX, netuid) - state.get(st.REVEAL_PERIOD_EPOCHS, netuid)
     for (epoch,), commits in state.entries(st.TIMELOCKED_COMMITS, netuid).items():
@@ -109,30 +120,6 @@ def _write(state: Draft, netuid: int, outcome: yuma.Outcome, *, emitted: int) ->
             state.put(st.BONDS, netuid, uid, value=bonds)
 
 
-def _pay_owner(state: Draft, netuid: int, rao: int) -> None:
-    hotkey, coldkey = state.get(st.SUBNET_OWNER_HOTKEY, netuid), state.get(st.SUBNET_OWNER, netuid)
-    stake.add(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid, rao=rao)
-
-
-def _pay_miners(state: Draft, netuid: int, amounts: list[int]) -> None:
-    """Stake each miner's emission to itself; what the owner's hotkeys earn is burned, as on the chain."""
-    owner = state.get(st.SUBNET_OWNER, netuid)
-    owner_hotkey = state.get(st.SUBNET_OWNER_HOTKEY, netuid)
-    for hotkey, rao in zip(stake.hotkeys(state, netuid), amounts, strict=True):
-        coldkey = state.get(st.OWNER, hotkey)
-        if rao and coldkey != owner and hotkey != owner_hotkey:
-            stake.add(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid, rao=rao)
-
-
-def _pay_validators(state: Draft, netuid: int, outcome: yuma.Outcome, rao: int) -> None:
-    amounts = _whole(normalized(outcome.validator_shares) * rao)
-    for hotkey, amount in zip(stake.hotkeys(state, netuid), amounts, strict=True):
-        if amount or state.has(st.ALPHA_DIVIDENDS, netuid, hotkey):
-            state.put(st.ALPHA_DIVIDENDS, netuid, hotkey, value=amount)
-        if amount:
-            stake.pay_dividend(state, hotkey, netuid, amount)
-
-
 def _drain(state: Draft, item: Storage[int], netuid: int) -> int:
     pending = state.get(item, netuid)
     state.put(item, netuid, value=0)
@@ -140,7 +127,7 @@ def _drain(state: Draft, item: Storage[int], netuid: int) -> int:
 
 
 def _u16(shares: Vector) -> list[int]:
-    return [int(value) for value in np.floor(np.clip(shares, 0, 1) * yuma.U16 + yuma.FLOOR_TOLERANCE)]
+    return [int(value) for value in np.floor(np.clip(shares, 0, 1) * st.U16_MAX + yuma.FLOOR_TOLERANCE)]
 
 
 def _whole(amounts: Vector) -> list[int]:

@@ -22,8 +22,8 @@ from gradients.localchain.epoch.matrices import (
     to_column_tops,
     weighted_medians,
 )
+from gradients.localchain.pallets.subtensor import U16_MAX
 
-U16 = 65535.0
 FLOOR_TOLERANCE = 1e-6  # float64 lands a hair under whole numbers that fixed point hits
 
 
@@ -40,7 +40,7 @@ class LiquidAlpha:
 class Rules:
     """A subnet's parameters; shares are 0..1."""
 
-    kappa: float = 32767 / U16
+    kappa: float = 32767 / U16_MAX
     bonds_moving_average: float = 0.9
     bonds_penalty: float = 1.0
     max_validators: int = 128
@@ -51,8 +51,8 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A subnet before its epoch. Vectors have one entry per uid; matrices are validator by miner, in u16 units."""
+class NeuronStates:
+    """A subnet's neurons before its epoch. Vectors have one entry per uid; matrices are validator by miner, in u16 units."""
 
     block: int
     bonds_since_block: int  # bonds to neurons that registered in this block or later don't count
@@ -87,27 +87,31 @@ class Outcome:
 
     @property
     def validator_shares(self) -> Vector:
-        """Each uid's part of all emission for its dividends; stake decides when nobody was rated."""
+        """Each uid's part of all emission for its dividends; stake decides when no neuron was rated."""
         if self.incentive.any() or self.dividends.any():
             return normalized(np.concatenate([self.incentive, self.dividends]))[len(self.incentive) :]
         return self.active_stake_shares if self.active_stake_shares.any() else self.stake_shares
 
 
-def run(standing: Standing, rules: Rules) -> Outcome:
+def run(neurons: NeuronStates, rules: Rules) -> Outcome:
     """One epoch."""
-    stake = normalized(_counted_stake(standing, rules))
-    permits = _with_owner(standing.permits, standing.owner_uid)
-    active = standing.last_update + rules.activity_cutoff_blocks >= standing.block
+    counted = _with_owner(neurons.stake >= rules.stake_threshold_rao, neurons.owner_uid)
+    stake = normalized(np.where(counted, neurons.stake, 0.0))
+    permits = _with_owner(neurons.permits, neurons.owner_uid)
+    active = neurons.last_update + rules.activity_cutoff_blocks >= neurons.block
     active_stake = normalized(np.where(active & permits, stake, 0.0))
-    weights = _valid_weights(standing, permits)
+    weights = _valid_weights(neurons, permits)
     consensus = weighted_medians(active_stake, weights, majority=rules.kappa)
     clipped = np.minimum(weights, consensus)
     incentive = normalized(active_stake @ clipped)
     toward = weights + rules.bonds_penalty * (clipped - weights)
-    kept = np.where(standing.bonds_since_block <= standing.registered_at, 0.0, standing.bonds)
+    kept = np.where(neurons.bonds_since_block <= neurons.registered_at, 0.0, neurons.bonds)
     keep_bonds = _yuma3 if rules.yuma3 else _yuma2
     dividends, bonds = keep_bonds(_Bonds(toward, kept, active_stake, incentive, consensus), rules)
-    elected = _with_owner(largest(stake, rules.max_validators), standing.owner_uid)
+    elected = _with_owner(largest(stake, rules.max_validators), neurons.owner_uid)
+    # Who keeps or gets a permit has bonds stored; who loses it loses them; rows of all others are not touched.
+    stored = np.floor(bonds * U16_MAX + FLOOR_TOLERANCE)
+    bonds_after = np.where(elected[:, None], stored, np.where(permits[:, None], 0.0, neurons.bonds))
     return Outcome(
         stake_shares=stake,
         active_stake_shares=active_stake,
@@ -117,7 +121,7 @@ def run(standing: Standing, rules: Rules) -> Outcome:
         validator_trust=clipped.sum(axis=1),
         incentive=incentive,
         dividends=dividends,
-        bonds=_stored_bonds(bonds, standing.bonds, elected=elected, permitted=permits),
+        bonds=bonds_after,
     )
 
 
@@ -138,7 +142,7 @@ def _yuma2(given: _Bonds, rules: Rules) -> tuple[Vector, Matrix]:
 
 
 def _yuma3(given: _Bonds, rules: Rules) -> tuple[Vector, Matrix]:
-    before = given.kept / U16
+    before = given.kept / U16_MAX
     alpha = _rates(given, before, rules)
     bonds = np.minimum((1 - alpha) * before + alpha * given.toward, 1.0)
     return normalized((by_columns(bonds) @ given.incentive) * given.active_stake), bonds
@@ -156,27 +160,16 @@ def _rates(given: _Bonds, before: Matrix, rules: Rules) -> Matrix:
     return np.clip(liquid.low + sigmoid * (liquid.high - liquid.low), liquid.low, liquid.high)
 
 
-def _counted_stake(standing: Standing, rules: Rules) -> Vector:
-    counts = standing.stake >= rules.stake_threshold_rao
-    return np.where(_with_owner(counts, standing.owner_uid), standing.stake, 0.0)
-
-
-def _valid_weights(standing: Standing, permits: Mask) -> Matrix:
+def _valid_weights(neurons: NeuronStates, permits: Mask) -> Matrix:
     """Row-normalized weights of permitted validators, without weights on oneself and on neurons that came later."""
     void = np.eye(len(permits), dtype=bool)
-    if standing.owner_uid is not None:
-        void[standing.owner_uid, standing.owner_uid] = False
+    if neurons.owner_uid is not None:
+        void[neurons.owner_uid, neurons.owner_uid] = False
     void |= ~permits[:, None]
-    void |= standing.last_update[:, None] <= standing.registered_at[None, :]
-    if standing.committed_at is not None:
-        void |= standing.committed_at[:, None] < standing.registered_at[None, :]
-    return by_rows(np.where(void, 0.0, standing.weights))
-
-
-def _stored_bonds(bonds: Matrix, before: Matrix, *, elected: Mask, permitted: Mask) -> Matrix:
-    """Bonds of validators that keep or get a permit; who loses it loses the bonds; nobody else's row is touched."""
-    stored = np.floor(bonds * U16 + FLOOR_TOLERANCE)
-    return np.where(elected[:, None], stored, np.where(permitted[:, None], 0.0, before))
+    void |= neurons.last_update[:, None] <= neurons.registered_at[None, :]
+    if neurons.committed_at is not None:
+        void |= neurons.committed_at[:, None] < neurons.registered_at[None, :]
+    return by_rows(np.where(void, 0.0, neurons.weights))
 
 
 def _with_owner(mask: Mask, owner_uid: int | None) -> Mask:

@@ -85,7 +85,7 @@ class Call:
     handler: Callable[..., None]
 
     def decode(self, reader: Reader) -> dict[str, Any]:  # Any: parameters differ
-        """The call's arguments by name. Raises ValueError for bytes that are none."""
+        """The call's arguments by name. Raises ValueError for bytes of another shape."""
         return {str(parameter.name): parameter.type.decode(reader) for parameter in self.parameters}
 
 
@@ -140,13 +140,11 @@ def events(
     pallet_index: int, table: Mapping[int, tuple[str, Mapping[str, Hint] | tuple[Hint, ...]]]
 ) -> dict[str, EventKind]:
     """A pallet's events by name, from a table of index -> (name, parts). Parts without names are given as a tuple."""
-    return {name: EventKind(pallet_index, index, name, _fields(parts)) for index, (name, parts) in table.items()}
-
-
-def _fields(parts: Mapping[str, Hint] | tuple[Hint, ...]) -> tuple[Field, ...]:
-    if isinstance(parts, tuple):
-        return tuple(Field(None, scale(hint)) for hint in parts)
-    return tuple(Field(name, scale(hint)) for name, hint in parts.items())
+    kinds = {}
+    for index, (name, parts) in table.items():
+        named = ((None, hint) for hint in parts) if isinstance(parts, tuple) else parts.items()
+        kinds[name] = EventKind(pallet_index, index, name, tuple(Field(each, scale(hint)) for each, hint in named))
+    return kinds
 
 
 def errors(pallet_index: int, table: Mapping[str, int]) -> dict[str, ErrorKind]:

@@ -139,14 +139,6 @@ PHASE = Enum(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FixedU64F64:
-    """An unsigned fixed-point number, 64 bits before and 64 behind the point."""
-
-    PATH: ClassVar[str] = "substrate_fixed::FixedU128"
-    bits: U128 = 0
-
-
 DISPATCH_FEE: Record[dict[str, object]] = Record(
     "pallet_transaction_payment::types::RuntimeDispatchInfo",
     (Field("weight", scale(Weight)), Field("class", DISPATCH_CLASS), Field("partial_fee", Integer(8))),

@@ -1,4 +1,7 @@
-"""Storage of the subtensor pallet. Defaults are mainnet's; genesis sets what a local subnet needs otherwise."""
+"""Storage of the subtensor pallet. Defaults are mainnet's; genesis sets what a local subnet needs otherwise.
+
+Some items are never written here: clients read them by name, and would fail on a chain that lacks them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from gradients.localchain.pallets.subtensor_types import (
     SubnetIdentity,
 )
 from gradients.localchain.scale.choices import Choice
-from gradients.localchain.scale.hints import I16, U16, U32, U64, U128, Account, BoundedBytes, Hint, annotated
+from gradients.localchain.scale.hints import I16, U16, U32, U64, Account, BoundedBytes, Hint, annotated
 from gradients.localchain.scale.types import Integer
 
 T = TypeVar("T")
@@ -98,7 +101,6 @@ SUBNET_ALPHA_IN = _subnet("SubnetAlphaIn", U64, 0)
 SUBNET_ALPHA_OUT = _subnet("SubnetAlphaOut", U64, 0)
 SUBNET_TAO_IN_EMISSION = _subnet("SubnetTaoInEmission", U64, 0)
 SUBNET_ALPHA_OUT_EMISSION = _subnet("SubnetAlphaOutEmission", U64, 0)
-SUBNET_VOLUME = _subnet("SubnetVolume", U128, 0)
 SUBNET_EMA_TAO_FLOW: Storage[object] = optional(PALLET, "SubnetEmaTaoFlow", tuple[U64, SignedFixedPoint], NETUID)
 
 # Epochs and what they pay

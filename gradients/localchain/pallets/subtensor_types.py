@@ -104,7 +104,6 @@ FixedPoint = Annotated[U64F64, scale(U64F64)]
 SignedFixedPoint = Annotated[I64F64, scale(I64F64)]
 
 EPOCH_CONSENSUS = Enum("pallet_subtensor::pallet::EpochConsensus", plain("Yuma", "Null"))
-LIQUID_ALPHA_MODE = Enum("pallet_subtensor::pallet::ConsensusMode", plain("Current", "Previous", "Auto"))
 
 
 def _committed_data() -> Enum:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from gradients.domain.json import Json, JsonObject
+from gradients.domain.json import Json
 from gradients.localchain import dev
 from gradients.localchain.chain import Chain
 from gradients.localchain.rpc.methods import METHODS, header_json, submit
@@ -13,7 +13,6 @@ from gradients.localchain.rpc.protocol import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
     Params,
-    Request,
     RpcError,
     answered,
     failed,
@@ -26,7 +25,9 @@ UNSUBSCRIBE = ("author_unwatchExtrinsic", *(name.replace("subscribe", "unsubscri
 
 DEV_METHODS = {
     "dev_fund": lambda params: dev.fund(params.text(0), params.integer(1)),
-    "dev_stake": lambda params: dev.add_stake(params.text(0), params.text(1), params.integer(2), params.integer(3)),
+    "dev_stake": lambda params: dev.add_stake(
+        params.text(0), params.text(1), netuid=params.integer(2), rao=params.integer(3)
+    ),
     "dev_set_hyperparameter": lambda params: dev.set_hyperparameter(
         params.integer(0), params.text(1), params.switch_or_integer(2)
     ),
@@ -45,49 +46,42 @@ class Service:
         """Answer one client until it goes."""
         try:
             async for message in connection:
-                await connection.send(text(await self._respond(connection, message)))
+                await connection.send(text(await self._answer(connection, message)))
         except ConnectionClosed:
             pass
         finally:
             self._subscriptions.leave(connection)
 
-    async def _respond(self, connection: ServerConnection, message: str | bytes) -> Json:
+    async def _answer(self, connection: ServerConnection, message: str | bytes) -> Json:
         try:
             incoming = read(message)
         except RpcError as error:
             return failed(None, error)
-        answers = [await self._answer(connection, request) for request in incoming.requests]
+        answers: list[Json] = []
+        for request in incoming.requests:
+            try:
+                result = await self._call(connection, request.method, Params(request.params))
+                answers.append(answered(request.id, result))
+            except RpcError as error:
+                answers.append(failed(request.id, error))
         return answers if incoming.is_batch else answers[0]
-
-    async def _answer(self, connection: ServerConnection, request: Request) -> JsonObject:
-        try:
-            return answered(request.id, await self._call(connection, request.method, Params(request.params)))
-        except RpcError as error:
-            return failed(request.id, error)
 
     async def _call(self, connection: ServerConnection, method: str, params: Params) -> Json:
         if method in METHODS:
             return METHODS[method](self._chain, params)
         if method in HEAD_METHODS:
-            return self._subscribe_heads(connection, method)
+            name = self._subscriptions.add_head(connection, method)
+            # The newest block comes first, maybe before the answer, as from a Substrate node.
+            self._subscriptions.send_head(name, header_json(self._chain.head))
+            return name
         if method == WATCH_METHOD:
             submitted = submit(self._chain, params)
             return self._subscriptions.add_watch(connection, bytes.fromhex(submitted.removeprefix("0x")))
         if method in UNSUBSCRIBE:
             return self._subscriptions.remove(params.text(0))
         if method in DEV_METHODS:
-            return await self._change(method, params)
+            try:
+                return await self._chain.operate(DEV_METHODS[method](params))  # answers with the block that carries it
+            except ValueError as error:
+                raise RpcError(INVALID_PARAMS, f"{method}: {error}") from error
         raise RpcError(METHOD_NOT_FOUND, f"Method not found: {method}")
-
-    def _subscribe_heads(self, connection: ServerConnection, method: str) -> str:
-        """The first message is the newest block, and it may come before the answer, as from a Substrate node."""
-        name = self._subscriptions.add_head(connection, method)
-        self._subscriptions.send_head(name, header_json(self._chain.head))
-        return name
-
-    async def _change(self, method: str, params: Params) -> bool:
-        """Make a change of the operator's; the answer comes with the block that carries it."""
-        try:
-            return await self._chain.operate(DEV_METHODS[method](params))
-        except ValueError as error:
-            raise RpcError(INVALID_PARAMS, f"{method}: {error}") from error

@@ -8,7 +8,7 @@ from gradients.domain.json import Json, JsonObject
 from gradients.localchain import keys
 from gradients.localchain.answers import table
 from gradients.localchain.blocks import Header
-from gradients.localchain.catalogue import SPEC_NAME, SS58_PREFIX, TRANSACTION_VERSION
+from gradients.localchain.catalogue import SPEC_NAME, TRANSACTION_VERSION
 from gradients.localchain.chain import Chain, UnknownBlockError
 from gradients.localchain.pool import RefusedByPoolError
 from gradients.localchain.rpc.protocol import INVALID_PARAMS, RUNTIME_FAILED, UNKNOWN_BLOCK, Params, RpcError
@@ -57,8 +57,8 @@ def _view(chain: Chain, block_hash: bytes | None) -> View:
 
 
 def _block_hash(chain: Chain, params: Params) -> Json:
-    found = chain.block_hash(params.integer(0)) if params.has(0) else chain.head.hash
-    return hexed(found) if found else None
+    block_hash = chain.block_hash(params.integer(0)) if params.has(0) else chain.head.hash
+    return hexed(block_hash) if block_hash else None
 
 
 def _head(chain: Chain, params: Params) -> Json:
@@ -89,8 +89,8 @@ def _storage(chain: Chain, params: Params) -> Json:
 def _storage_of_many(chain: Chain, params: Params) -> Json:
     block_hash = params.block_hash(1)
     view = _view(chain, block_hash)
-    found = [(key, view.raw(key)) for key in params.datas(0)]
-    changes: list[Json] = [[hexed(key), None if value is None else hexed(value)] for key, value in found]
+    values = [(key, view.raw(key)) for key in params.datas(0)]
+    changes: list[Json] = [[hexed(key), None if value is None else hexed(value)] for key, value in values]
     return [{"block": hexed(block_hash or chain.head.hash), "changes": changes}]
 
 
@@ -98,8 +98,8 @@ def _keys_paged(chain: Chain, params: Params) -> Json:
     prefix = params.data(0)
     after = params.data(2) if params.has(2) else b""
     count = min(params.integer(1), MAX_KEYS)
-    found = [key for key in _view(chain, params.block_hash(3)).raw_keys(prefix) if key > after]
-    return [hexed(key) for key in found[:count]]
+    following = [key for key in _view(chain, params.block_hash(3)).raw_keys(prefix) if key > after]
+    return [hexed(key) for key in following[:count]]
 
 
 def _runtime_version(chain: Chain, params: Params) -> Json:
@@ -113,10 +113,6 @@ def _runtime_version(chain: Chain, params: Params) -> Json:
         "transactionVersion": TRANSACTION_VERSION,
         "stateVersion": 1,
     }
-
-
-def _metadata(chain: Chain, params: Params) -> Json:
-    return hexed(chain.runtime.metadata)
 
 
 def _state_call(chain: Chain, params: Params) -> Json:
@@ -138,15 +134,7 @@ def _next_index(chain: Chain, params: Params) -> Json:
     try:
         return chain.next_nonce(keys.from_address(params.text(0)))
     except ValueError as error:
-        raise RpcError(INVALID_PARAMS, f"{params.text(0)!r} is no address") from error
-
-
-def _properties(chain: Chain, params: Params) -> Json:
-    return {"ss58Format": SS58_PREFIX, "tokenDecimals": 9, "tokenSymbol": "TAO"}
-
-
-def _health(chain: Chain, params: Params) -> Json:
-    return {"peers": 0, "isSyncing": False, "shouldHavePeers": False}
+        raise RpcError(INVALID_PARAMS, f"{params.text(0)!r} is not an address") from error
 
 
 METHODS: dict[str, Method] = {
@@ -159,15 +147,15 @@ METHODS: dict[str, Method] = {
     "chain_getHeader": _header,
     "state_call": _state_call,
     "state_getKeysPaged": _keys_paged,
-    "state_getMetadata": _metadata,
+    "state_getMetadata": lambda chain, _: hexed(chain.runtime.metadata),
     "state_getRuntimeVersion": _runtime_version,
     "state_getStorage": _storage,
     "state_getStorageAt": _storage,
     "state_queryStorageAt": _storage_of_many,
     "system_accountNextIndex": _next_index,
     "system_chain": lambda _, __: "Gradients local chain",
-    "system_health": _health,
+    "system_health": lambda _, __: {"peers": 0, "isSyncing": False, "shouldHavePeers": False},
     "system_name": lambda _, __: "gradients-localchain",
-    "system_properties": _properties,
+    "system_properties": lambda _, __: {"ss58Format": keys.SS58_PREFIX, "tokenDecimals": 9, "tokenSymbol": "TAO"},
     "system_version": lambda _, __: "1",
 }

@@ -30,7 +30,7 @@ class RpcError(Exception):
 
     @classmethod
     def of_pool(cls, refusal: PoolRefusal) -> RpcError:
-        """The pool's no."""
+        """The pool's refusal, in a node's words."""
         return cls(*refusal.value)
 
     def as_json(self) -> JsonObject:
@@ -63,13 +63,13 @@ _REQUESTS: TypeAdapter[list[Request] | Request] = TypeAdapter(list[Request] | Re
 def read(text: str | bytes) -> Incoming:
     """The calls in a message. Raises RpcError."""
     try:
-        found = _REQUESTS.validate_json(text)
+        calls = _REQUESTS.validate_json(text)
     except ValidationError as error:
         is_json = all(problem["type"] != "json_invalid" for problem in error.errors())
         raise RpcError(
             INVALID_REQUEST if is_json else PARSE_ERROR, "Invalid request" if is_json else "Parse error"
         ) from error
-    return Incoming(found, is_batch=True) if isinstance(found, list) else Incoming([found], is_batch=False)
+    return Incoming(calls, is_batch=True) if isinstance(calls, list) else Incoming([calls], is_batch=False)
 
 
 def answered(request_id: int | str | None, result: Json) -> JsonObject:
@@ -83,7 +83,7 @@ def failed(request_id: int | str | None, error: RpcError) -> JsonObject:
 
 
 def notification(method: str, subscription: str, result: Json) -> str:
-    """A message that nobody asked for just now."""
+    """A message of a subscription, which answers no request."""
     return text({"jsonrpc": "2.0", "method": method, "params": {"subscription": subscription, "result": result}})
 
 
@@ -104,10 +104,10 @@ class Params:
 
     def datas(self, index: int) -> list[bytes]:
         """A list of bytes."""
-        found = self._at(index)
-        if not isinstance(found, list):
+        value = self._at(index)
+        if not isinstance(value, list):
             raise RpcError(INVALID_PARAMS, f"parameter {index} is not a list")
-        return [self._hex(str(each)) for each in found]
+        return [self._hex(str(each)) for each in value]
 
     def block_hash(self, index: int) -> bytes | None:
         """A block's hash; None when it is left out, which means the newest block."""
@@ -115,24 +115,24 @@ class Params:
 
     def text(self, index: int) -> str:
         """A string."""
-        found = self._at(index)
-        if not isinstance(found, str):
+        value = self._at(index)
+        if not isinstance(value, str):
             raise RpcError(INVALID_PARAMS, f"parameter {index} is not a string")
-        return found
+        return value
 
     def integer(self, index: int, default: int | None = None) -> int:
         """A whole number."""
-        found = self._at(index)
-        if found is None and default is not None:
+        value = self._at(index)
+        if value is None and default is not None:
             return default
-        if isinstance(found, bool) or not isinstance(found, int):
+        if isinstance(value, bool) or not isinstance(value, int):
             raise RpcError(INVALID_PARAMS, f"parameter {index} is not a whole number")
-        return found
+        return value
 
     def switch_or_integer(self, index: int) -> bool | int:
         """True, false or a whole number."""
-        found = self._at(index)
-        return found if isinstance(found, bool) else self.integer(index)
+        value = self._at(index)
+        return value if isinstance(value, bool) else self.integer(index)
 
     def has(self, index: int) -> bool:
         """Whether the parameter is there and not null."""

@@ -30,7 +30,7 @@ class Subscription(NamedTuple):
 
 
 class Subscriptions:
-    """All listeners. Messages are handed to the sockets and not waited for: a slow client holds up nobody."""
+    """All listeners. Messages are handed to the sockets and not waited for: a slow client does not hold up the others."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
@@ -50,7 +50,7 @@ class Subscriptions:
         return name
 
     def remove(self, name: str) -> bool:
-        """Stop listening; whether anybody was."""
+        """Stop listening; whether there was such a listener."""
         if self._heads.pop(name, None):
             return True
         return any(watchers.pop(name, None) for watchers in self._watches.values())

@@ -37,7 +37,6 @@ I64 = Annotated[int, Integer(8, signed=True)]
 I128 = Annotated[int, Integer(16, signed=True)]
 CompactU8 = Annotated[int, Compact(Integer(1))]
 CompactU16 = Annotated[int, Compact(Integer(2))]
-CompactU32 = Annotated[int, Compact(Integer(4))]
 CompactU64 = Annotated[int, Compact(Integer(8))]
 CompactU128 = Annotated[int, Compact(Integer(16))]
 
@@ -72,14 +71,11 @@ def scale(hint: Hint) -> Type[Any]:
     if hint is bytes:
         return ByteVector()
     if is_dataclass(hint):
-        return _record(typing.cast("type[Any]", hint))
+        cls = typing.cast("type[Any]", hint)
+        hints = get_type_hints(cls, include_extras=True)
+        parts = tuple(Field(field.name, scale(hints[field.name])) for field in fields(cls))
+        return Record(cls.PATH, parts, cls, getattr(cls, "PARAMETERS", ()))
     raise TypeError(f"{hint!r} has no SCALE type")
-
-
-def _record(cls: type[Any]) -> Type[Any]:
-    hints = get_type_hints(cls, include_extras=True)
-    parts = tuple(Field(field.name, scale(hints[field.name])) for field in fields(cls))
-    return Record(cls.PATH, parts, cls, getattr(cls, "PARAMETERS", ()))
 
 
 def bounded(hint: Hint) -> Type[Any]:

@@ -115,7 +115,7 @@ class Boolean(Type[bool]):
 class Compact(Type[int]):
     """An unsigned integer in as few bytes as it needs."""
 
-    of: Type[Any] = Integer(8)  # Any: `()` may stand here, whose values nobody reads
+    of: Type[Any] = Integer(8)  # Any: `()` may stand here, whose values are never read
 
     def encode(self, value: int) -> bytes:
         return encode_compact(value)

@@ -73,8 +73,8 @@ def test_both_phases_train_and_what_is_exported_draws(tmp_path: Path) -> None:
     shape = ImageShape(autoencoder=(8, 8), unet=(8, 16), text_width=16, text_layers=1)
     recipe = ImageRecipe(autoencoder_minutes=0.005, denoising_minutes=0.01, batch=3)
     model, run = build_image_model(len(tokenizer), shape, seed=0), ImageRun()
-    train_autoencoder(model, rows, rows, recipe, run)
-    train_denoiser(model, rows, rows, recipe, run, empty=caption_tokens([""], tokenizer))
+    train_autoencoder(model, rows, rows, recipe=recipe, run=run)
+    train_denoiser(model, rows, rows, recipe=recipe, run=run, empty=caption_tokens([""], tokenizer))
     assert {point["phase"] for point in run.history} == {"autoencoder", "denoising"}
 
     save_image_model(tmp_path / "model.safetensors", model, run)

@@ -144,7 +144,13 @@ def test_help_imports_no_subcommand() -> None:
 
 @pytest.mark.parametrize(
     ("command", "absent"),
-    [("localchain", "websockets"), ("localchain", "kyber_py"), ("localchain", "Crypto"), ("localnet", "websockets")],
+    [
+        ("localchain", "websockets"),
+        ("localchain", "kyber_py"),
+        ("localchain", "Crypto"),
+        ("localchain", "xxhash"),
+        ("localnet", "websockets"),
+    ],
 )
 def test_a_command_without_its_extra_names_the_extra(command: str, absent: str, tmp_path: Path) -> None:
     """None in sys.modules is how Python says that a module cannot be imported."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gradients.localchain.answers import table
 from gradients.localchain.catalogue import SPEC_NAME, TRANSACTION_VERSION, Runtime
-from gradients.localchain.hashing import storage_key, xxhash64
+from gradients.localchain.hashing import storage_key, twox_64, twox_128
 from gradients.localchain.keys import address, public_key
 from gradients.localchain.pallets import storage, subtensor
 from gradients.localchain.pallets.declare import Storage
@@ -69,9 +69,17 @@ def test_storage_keys_and_defaults_are_the_ones_that_clients_compute(pallet: str
     CODEC.decode(entry.decode_type(has_data=False), entry.default_bytes)
 
 
+def test_the_hash_of_storage_keys_gives_the_published_vectors() -> None:
+    """Of xxHash64 without a seed, and the prefixes that every Substrate chain has for System.Account."""
+    assert twox_64(b"") == bytes.fromhex("ef46db3751d8e999")[::-1]
+    assert twox_64(b"abc") == bytes.fromhex("44bc2cf5ad770999")[::-1]
+    assert twox_128(b"System") == bytes.fromhex("26aa394eea5630e07c48ae0c9558cef7")
+    assert twox_128(b"Account") == bytes.fromhex("b99d880ec681799c0cf30e8886371da9")
+
+
 @given(st.binary(max_size=80), st.integers(min_value=0, max_value=1))
 def test_the_hash_of_storage_keys_depends_on_every_byte(data: bytes, seed: int) -> None:
-    assert xxhash64(data, seed) != xxhash64(data + b"\0", seed)
+    assert twox_64(data, seed=seed) != twox_64(data + b"\0", seed=seed)
 
 
 @given(st.integers(min_value=0, max_value=2**128 - 1))
@@ -125,7 +133,7 @@ COMPOSED: dict[str, dict[str, Any]] = {
     "commit_timelocked_mechanism_weights": {
         "netuid": 1,
         "mecid": 0,
-        "commit": b"0x61 looks like hex but is none",
+        "commit": b"0x61 looks like hex but is not",
         "reveal_round": 1000,
         "commit_reveal_version": 4,
     },
@@ -145,7 +153,7 @@ def test_calls_that_the_sdk_composes_are_understood(name: str) -> None:
     assert arguments == COMPOSED[name]
 
 
-def test_bytes_that_are_no_call_are_refused() -> None:
+def test_bytes_that_are_not_a_call_are_refused() -> None:
     with pytest.raises(ValueError, match="no call"):
         RUNTIME.decode_call(b"\xff\xff")
     with pytest.raises(ValueError, match="wanted"):
@@ -173,7 +181,7 @@ def test_every_error_has_the_number_and_the_name_that_the_sdk_knows() -> None:
 def test_every_call_and_every_storage_item_exists_in_the_sdks_catalogue() -> None:
     from bittensor._generated import storage as generated
 
-    # The SDK names the first two itself, beside its catalogue; nobody but this chain reads who holds which stake from storage.
+    # The SDK names the first two itself, beside its catalogue; only this chain reads from storage who holds which stake.
     beside = {"CollateralLockShare", "CollateralDrainRatio", "Alpha"}
     for pallet in RUNTIME.pallets:
         for call in pallet.calls:
@@ -192,7 +200,7 @@ def test_runtime_apis_answer_in_the_shape_that_the_metadata_promises() -> None:
 
 
 def _sample(type_: object) -> bytes:
-    """An argument of the type: netuid 1, nobody's account, nothing in lists and options."""
+    """An argument of the type: netuid 1, an account of zeros, nothing in lists and options."""
     width = getattr(type_, "width", None)
     if width:
         return (1).to_bytes(width, "little")

@@ -19,13 +19,13 @@ VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "yuma_vectors.json
 KAPPA_MOVES = sorted(VECTORS["yuma3"]["cases"])
 
 
-def standing(
+def neurons(
     stake: list[float], weights: Matrix, *, validators: int, block: int = 1, bonds: Matrix | None = None
-) -> yuma.Standing:
+) -> yuma.NeuronStates:
     """A subnet whose first `validators` uids have permits and have just set weights; all registered in block 0."""
     n = len(stake)
     permits = np.arange(n) < validators
-    return yuma.Standing(
+    return yuma.NeuronStates(
         block=block,
         bonds_since_block=block,
         stake=np.array(stake, dtype=np.float64),
@@ -54,7 +54,7 @@ def test_yuma2s_vectors_are_for_the_rules_that_subnets_have_from_the_start() -> 
 def test_yuma2_gives_the_chains_first_epoch() -> None:
     vector = VECTORS["yuma2"]
     expected = vector["epoch_1"]
-    outcome = yuma.run(standing(vector["stake"], yuma2_rows(), validators=4), yuma.Rules())
+    outcome = yuma.run(neurons(vector["stake"], yuma2_rows(), validators=4), yuma.Rules())
     emission = vector["emission_rao"]
     assert outcome.consensus[4:] == pytest.approx(expected["consensus_4_to_7"], abs=1e-8)
     assert outcome.dividends[:4] == pytest.approx(expected["dividends_0_to_3"], abs=1e-7)
@@ -66,11 +66,11 @@ def test_yuma2_gives_the_chains_first_epoch() -> None:
 def test_yuma2_keeps_bonds_as_the_chain_does_when_a_validator_turns_to_itself() -> None:
     vector = VECTORS["yuma2"]
     expected = vector["epoch_2_validator_0_sets_only_itself"]
-    first = yuma.run(standing(vector["stake"], yuma2_rows(), validators=4), yuma.Rules())
+    first = yuma.run(neurons(vector["stake"], yuma2_rows(), validators=4), yuma.Rules())
     weights = yuma2_rows()
     weights[0] = 0
     weights[0, 0] = 65535
-    second = yuma.run(standing(vector["stake"], weights, validators=4, block=2, bonds=first.bonds), yuma.Rules())
+    second = yuma.run(neurons(vector["stake"], weights, validators=4, block=2, bonds=first.bonds), yuma.Rules())
     assert second.dividends[:4] == pytest.approx(expected["dividends_0_to_3"], abs=1e-6)
     assert second.validator_shares[:4] * 1e9 == pytest.approx(expected["validator_emission_rao_0_to_3"], abs=300)
     assert second.bonds[:4, 4].tolist() == expected["bonds_u16_column_4"]
@@ -91,7 +91,7 @@ def test_yuma3_with_liquid_alpha_gives_the_chains_bonds_and_dividends(case: str)
     for epoch, targets in enumerate(expected["target_uid_per_epoch"]):
         weights = np.zeros((5, 5))
         weights[range(3), targets] = 65535
-        outcome = yuma.run(standing(expected["stake"], weights, validators=3, block=epoch + 1, bonds=bonds), rules)
+        outcome = yuma.run(neurons(expected["stake"], weights, validators=3, block=epoch + 1, bonds=bonds), rules)
         bonds = outcome.bonds
         in_fractions = bonds[:3, 3:] / 65535
         assert in_fractions == pytest.approx(np.array(expected["bonds_3_and_4_as_fraction"][epoch]), abs=1e-3)
@@ -102,7 +102,7 @@ def test_yuma3_without_liquid_alpha_moves_every_bond_at_one_rate() -> None:
     weights = np.zeros((3, 3))
     weights[0, 2] = weights[1, 2] = 65535
     rules = yuma.Rules(yuma3=True, bonds_moving_average=0.9)
-    outcome = yuma.run(standing([3, 1, 0], weights, validators=2), rules)
+    outcome = yuma.run(neurons([3, 1, 0], weights, validators=2), rules)
     assert outcome.bonds[:2, 2].tolist() == [6553, 6553]  # a tenth of the way from 0 to 65535
 
 
@@ -118,8 +118,8 @@ def test_of_equal_stakes_the_later_uid_gets_the_last_permit() -> None:
 
 def test_weights_on_oneself_on_newcomers_and_from_the_unpermitted_do_not_count() -> None:
     weights = np.full((4, 4), 1.0)
-    given_standing = standing([5, 5, 5, 0], weights, validators=2)
-    newcomer = replace(given_standing, registered_at=np.array([0, 0, 0, 1]))
+    given_neurons = neurons([5, 5, 5, 0], weights, validators=2)
+    newcomer = replace(given_neurons, registered_at=np.array([0, 0, 0, 1]))
     outcome = yuma.run(newcomer, yuma.Rules())
     assert outcome.incentive[3] == 0  # came in the block of the weights
     assert outcome.incentive[2] == pytest.approx(0.5)
@@ -129,14 +129,14 @@ def test_weights_on_oneself_on_newcomers_and_from_the_unpermitted_do_not_count()
 def test_a_validator_that_set_no_weights_for_too_long_earns_nothing() -> None:
     weights = np.zeros((3, 3))
     weights[:2, 2] = 1
-    asleep = replace(standing([1, 1, 0], weights, validators=2, block=6000), last_update=np.array([10, 6000, 0]))
+    asleep = replace(neurons([1, 1, 0], weights, validators=2, block=6000), last_update=np.array([10, 6000, 0]))
     outcome = yuma.run(asleep, yuma.Rules(activity_cutoff_blocks=5000))
     assert outcome.dividends.tolist() == [0, 1, 0]
     assert outcome.active.tolist() == [False, True, False]
 
 
 def test_without_any_weights_validators_are_paid_by_stake() -> None:
-    outcome = yuma.run(standing([3, 1, 0], np.zeros((3, 3)), validators=2), yuma.Rules())
+    outcome = yuma.run(neurons([3, 1, 0], np.zeros((3, 3)), validators=2), yuma.Rules())
     assert not outcome.incentive.any()
     assert outcome.validator_shares.tolist() == [0.75, 0.25, 0]
 
@@ -144,7 +144,7 @@ def test_without_any_weights_validators_are_paid_by_stake() -> None:
 def test_stake_below_the_threshold_counts_only_for_the_owner() -> None:
     weights = np.zeros((3, 3))
     weights[:2, 2] = 1
-    small = replace(standing([10, 10, 0], weights, validators=2), owner_uid=1)
+    small = replace(neurons([10, 10, 0], weights, validators=2), owner_uid=1)
     outcome = yuma.run(small, yuma.Rules(stake_threshold_rao=100))
     assert outcome.stake_shares.tolist() == [0, 1, 0]
     assert outcome.permits.tolist() == [False, True, False]
@@ -153,9 +153,9 @@ def test_stake_below_the_threshold_counts_only_for_the_owner() -> None:
 def test_bonds_go_with_the_permit() -> None:
     weights = np.zeros((3, 3))
     weights[:2, 2] = 1
-    first = yuma.run(standing([2, 1, 0], weights, validators=2), yuma.Rules())
+    first = yuma.run(neurons([2, 1, 0], weights, validators=2), yuma.Rules())
     assert first.bonds[1].any()
-    second = yuma.run(standing([2, 1, 0], weights, validators=2, bonds=first.bonds), yuma.Rules(max_validators=1))
+    second = yuma.run(neurons([2, 1, 0], weights, validators=2, bonds=first.bonds), yuma.Rules(max_validators=1))
     assert second.permits.tolist() == [True, False, False]
     assert not second.bonds[1].any()
 
@@ -164,7 +164,7 @@ sizes = st.integers(min_value=1, max_value=7)
 
 
 @st.composite
-def subnets(draw: st.DrawFn) -> yuma.Standing:
+def subnets(draw: st.DrawFn) -> yuma.NeuronStates:
     n = draw(sizes)
     whole = st.integers(min_value=0, max_value=65535)
     stake = draw(st.lists(st.integers(min_value=0, max_value=10**15), min_size=n, max_size=n))
@@ -173,7 +173,7 @@ def subnets(draw: st.DrawFn) -> yuma.Standing:
     permits = draw(st.lists(st.booleans(), min_size=n, max_size=n))
     updates = draw(st.lists(st.integers(min_value=0, max_value=100), min_size=n, max_size=n))
     registered = draw(st.lists(st.integers(min_value=0, max_value=100), min_size=n, max_size=n))
-    return yuma.Standing(
+    return yuma.NeuronStates(
         block=100,
         bonds_since_block=90,
         stake=np.array(stake, dtype=np.float64),
@@ -196,7 +196,7 @@ rules = st.builds(
 
 
 @given(subnets(), rules)
-def test_incentive_and_dividends_are_shares(subnet: yuma.Standing, given_rules: yuma.Rules) -> None:
+def test_incentive_and_dividends_are_shares(subnet: yuma.NeuronStates, given_rules: yuma.Rules) -> None:
     outcome = yuma.run(subnet, given_rules)
     for shares in (outcome.incentive, outcome.dividends):
         assert (shares >= 0).all()
@@ -204,13 +204,13 @@ def test_incentive_and_dividends_are_shares(subnet: yuma.Standing, given_rules: 
 
 
 @given(subnets(), rules)
-def test_never_more_is_paid_than_there_is(subnet: yuma.Standing, given_rules: yuma.Rules) -> None:
+def test_never_more_is_paid_than_there_is(subnet: yuma.NeuronStates, given_rules: yuma.Rules) -> None:
     outcome = yuma.run(subnet, given_rules)
     assert (outcome.server_shares + outcome.validator_shares).sum() <= 1 + 1e-9
 
 
 @given(subnets(), rules)
-def test_bonds_fit_into_two_bytes(subnet: yuma.Standing, given_rules: yuma.Rules) -> None:
+def test_bonds_fit_into_two_bytes(subnet: yuma.NeuronStates, given_rules: yuma.Rules) -> None:
     bonds = yuma.run(subnet, given_rules).bonds
     assert (bonds >= 0).all()
     assert (bonds <= 65535).all()
@@ -218,7 +218,7 @@ def test_bonds_fit_into_two_bytes(subnet: yuma.Standing, given_rules: yuma.Rules
 
 
 @given(subnets(), rules, st.sampled_from([2.0, 1024.0, 0.5]))
-def test_the_unit_of_stake_does_not_matter(subnet: yuma.Standing, given_rules: yuma.Rules, factor: float) -> None:
+def test_the_unit_of_stake_does_not_matter(subnet: yuma.NeuronStates, given_rules: yuma.Rules, factor: float) -> None:
     outcome = yuma.run(subnet, given_rules)
     scaled = yuma.run(replace(subnet, stake=subnet.stake * factor), given_rules)
     assert scaled.incentive == pytest.approx(outcome.incentive)
@@ -226,7 +226,7 @@ def test_the_unit_of_stake_does_not_matter(subnet: yuma.Standing, given_rules: y
 
 
 @given(subnets(), rules)
-def test_consensus_is_never_above_what_somebody_said(subnet: yuma.Standing, given_rules: yuma.Rules) -> None:
+def test_consensus_is_never_above_what_a_validator_said(subnet: yuma.NeuronStates, given_rules: yuma.Rules) -> None:
     outcome = yuma.run(subnet, given_rules)
     assert (outcome.consensus <= 1 + 1e-12).all()
     assert (outcome.consensus[subnet.weights.max(axis=0) == 0] == 0).all()
