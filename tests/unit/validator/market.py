@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request, Response
 from safetensors.numpy import save
 
 from gradients.axon.auth import MetagraphPolicy
+from gradients.axon.client import AxonClient
 from gradients.axon.messages import AttemptStatus, Offer, OfferAnswer, Reveal, Start, StartAnswer
 from gradients.axon.serve import serving
 from gradients.axon.server import file_response, requires_caller, signed_app
@@ -158,6 +159,12 @@ class Subnet:
     def __post_init__(self) -> None:
         self.gateway: FakeGateway = self.chain.gateway(self.keypair.ss58_address)
         self.view = ChainView(self.gateway, self.clock)
+        self.clients: list[AxonClient] = []
+
+    def client(self) -> AxonClient:
+        """The validator's; `serving` closes it."""
+        self.clients.append(AxonClient(self.keypair, allow_private=True))
+        return self.clients[-1]
 
     async def start(self, *miners: StandIn, permit: bool = True) -> None:
         """Seat the validator, then the miners."""
@@ -176,13 +183,15 @@ class Subnet:
 
     @contextlib.asynccontextmanager
     async def serving(self, *miners: StandIn) -> AsyncIterator[None]:
-        """The miners' axons, published."""
+        """The miners' axons, published; the validator's connections to them are closed afterwards."""
         async with contextlib.AsyncExitStack() as stack:
             for miner in miners:
                 address = await stack.enter_async_context(serving(miner.app(self.view), HOST, 0))
                 await self.chain.gateway(miner.hotkey).publish_axon(address)
             await self.view.start()
             yield
+            for client in self.clients:
+                await client.close()
 
 
 @dataclass

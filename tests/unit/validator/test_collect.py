@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from gradients.axon.client import AxonClient
 from gradients.bases.bases import BaseModels
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import TaskId, TaskState
@@ -60,7 +59,7 @@ class Market:
             ledger=self.ledger,
             gateway=self.subnet.gateway,
             view=self.subnet.view,
-            client=AxonClient(self.subnet.keypair, allow_private=True),
+            client=self.subnet.client(),
             bases=self.bases,
             store=self.store,
             folders=Folders(self.folder),

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from gradients.axon.client import AxonClient
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import TaskState, Window
 from gradients.testing.clock import HandClock
@@ -44,7 +43,7 @@ def _stage(
         ledger=ledger,
         gateway=subnet.gateway,
         view=subnet.view,
-        client=AxonClient(subnet.keypair, allow_private=True),
+        client=subnet.client(),
         clock=subnet.clock,
         settings=OfferSettings(pool_size=pool_size, answer_seconds=answer_seconds, retry_seconds=15.0, tries=tries),
         collect=CollectSettings(reveal_seconds=30.0),

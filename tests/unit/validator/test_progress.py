@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from gradients.axon.client import AxonClient
 from gradients.axon.messages import AttemptStatus
 from gradients.domain.task import TaskState
 from gradients.testing.clock import HandClock
@@ -21,9 +20,7 @@ def test_the_last_word_of_those_that_train_is_kept_until_the_task_moves_on(ledge
     async def scenario() -> None:
         subnet = Subnet(clock)
         await subnet.start(talker, silent)
-        progress = ProgressBoard(
-            ledger, subnet.view, AxonClient(subnet.keypair, allow_private=True), every_seconds=0.05
-        )
+        progress = ProgressBoard(ledger, subnet.view, subnet.client(), every_seconds=0.05)
         async with subnet.serving(talker, silent):
             asking = asyncio.create_task(progress.run())
             await until(lambda: progress.of(TASK, talker.hotkey) is not None)
