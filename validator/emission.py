@@ -21,6 +21,7 @@ from gradients.log import get_logger
 from gradients.scoring.rules import rules_at
 from gradients.scoring.standings import SECONDS_PER_DAY, shares
 from gradients.scoring.weights import weights_by_uid
+from gradients.tasks.registry import all_types
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.loops import run_forever
@@ -88,7 +89,9 @@ class Emission:
         """Every miner's share by the rules at `block` and the points of the longest window."""
         rules, now = rules_at(block), self.clock.now()
         longest_days = max(days for days, _ in rules.windows)
-        return shares(self.ledger.placings.since(now - longest_days * SECONDS_PER_DAY), now=now, rules=rules)
+        records = self.ledger.placings.since(now - longest_days * SECONDS_PER_DAY)
+        declared_shares = {kind.name: kind.pay_share for kind in all_types()}
+        return shares(records, now=now, rules=rules, declared_shares=declared_shares)
 
     async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
         if self._on_chain(call, metagraph):

@@ -1,10 +1,16 @@
-"""All task types by name, and the one place where a customer's spec is checked. A new type is one line here."""
+"""All task types by name, and the one place where a customer's spec is checked. A new type is one line here.
+
+Other packages bring types of their own as entry points of the group `gradients.task_types`, name = "module:DECLARATION": these are found
+when the package is installed where a daemon runs. None can take the place of a type that ships.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
 from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -15,7 +21,7 @@ from gradients.domain.task import TaskRequest
 from gradients.errors import TaskInvalid
 from gradients.tasks.base import TaskType
 
-TYPES = {
+_SHIPPED = {
     "instruct": "gradients.tasks.instruct.spec:INSTRUCT",
     "chat": "gradients.tasks.chat.spec:CHAT",
     "dpo": "gradients.tasks.dpo.spec:DPO",
@@ -23,10 +29,12 @@ TYPES = {
     "rag": "gradients.tasks.rag.spec:RAG",
     "diffusion": "gradients.tasks.diffusion.spec:DIFFUSION",
 }
+_INSTALLED = {point.name: point.value for point in entry_points(group="gradients.task_types")}
+TYPES: Mapping[str, str] = MappingProxyType(_SHIPPED | {n: at for n, at in _INSTALLED.items() if n not in _SHIPPED})
 # What workers import, by the family of the base; found without importing it. The extras `train` and `image` bring it.
 _ALL_TYPES_NEED = ("torch", "transformers", "peft", "safetensors")
 PACKAGES = {"language": _ALL_TYPES_NEED, "image": (*_ALL_TYPES_NEED, "diffusers", "PIL")}
-LONGEST_HOURS = 48.0
+LONGEST_REQUEST_HOURS = 48.0
 _KEPT = "kept-by-the-validator"
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -40,7 +48,7 @@ class TaskSpec(BaseModel):
     type: str = Field(description="a task type's name")
     base: str = Field(min_length=1, max_length=256, description="a shipped base, a folder, or a Hub id")
     dataset: JsonValue = Field(description="a file, an upload, or hub:org/name@revision#split")
-    hours: float = Field(gt=0, le=LONGEST_HOURS, description="training budget of each miner")
+    hours: float = Field(gt=0, le=LONGEST_REQUEST_HOURS, description="training budget of each miner")
     parameters: dict[str, JsonValue] = Field(default_factory=dict, description="the task type's own part")
 
 
@@ -51,6 +59,11 @@ def task_type(name: str) -> TaskType:
     module, attribute = TYPES[name].split(":")
     found: TaskType = getattr(importlib.import_module(module), attribute)
     return found
+
+
+def all_types() -> list[TaskType]:
+    """Every declaration."""
+    return [task_type(name) for name in TYPES]
 
 
 def missing_packages(name: str) -> tuple[str, ...]:

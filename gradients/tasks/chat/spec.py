@@ -13,7 +13,7 @@ from gradients.datasets.rows import Cleaned, Numbered, Row, numbers
 from gradients.domain.dialogue import Shape
 from gradients.domain.evaluation import Metric
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 from gradients.tasks.chat.template import frames_of
 from gradients.tasks.chat.turns import (
     CONTENT_KEYS,
@@ -187,4 +187,7 @@ CHAT = TaskType(
     measure="gradients.tasks.chat.metric:measure",
     train="gradients.tasks.chat.trainer:train",
     generate="gradients.tasks.chat.answers:generate",
+    pay_share=0.10,
+    schedule_share=0.28,
+    demonstrations=(Demonstration(SHIPPED_DATA / "chatterbot-dialogues" / "rows.jsonl"),),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
@@ -13,7 +14,8 @@ from gradients.datasets.columns import cell, check_columns, check_enough
 from gradients.datasets.rows import Cleaned, Numbered, Row, SplitSizes, numbers
 from gradients.domain.evaluation import Metric
 from gradients.errors import DatasetInvalid, SetupError
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
+from gradients.tasks.hours import Effort
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -175,6 +177,17 @@ DIFFUSION = TaskType(
     measure="gradients.tasks.diffusion.metric:measure",
     train="gradients.tasks.diffusion.trainer:train",
     generate="gradients.tasks.diffusion.drawing:generate",
+    pay_share=0.35,
+    schedule_share=0.15,
+    demonstrations=tuple(
+        Demonstration(
+            SHIPPED_DATA / folder / "rows.jsonl",
+            {"resolution": 32, "seeds": 2, "steps": 10, "guidance": 1.0, "subject": subject},
+            base="nano-image",
+        )
+        for folder, subject in (("ada-portraits", "person"), ("fluent-emoji", "style"))
+    ),
+    effort=Effort(fixed_hours=((math.inf, 1.0),)),  # 0.5 to 1 h in the subnet's code
     base_family="image",
     split_sizes=SplitSizes(fewest_rows=10, fewest_train=6, fewest_held_out=3, most_held_out=10, held_out_share=0.2),
     row_characters=24 * 1024**2,

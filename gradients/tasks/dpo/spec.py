@@ -19,7 +19,8 @@ from gradients.datasets.columns import (
 )
 from gradients.datasets.rows import Cleaned, Numbered, Row
 from gradients.domain.evaluation import Metric
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
+from gradients.tasks.hours import Effort
 
 
 class Columns(BaseModel):
@@ -129,4 +130,8 @@ DPO = TaskType(
     measure="gradients.tasks.dpo.metric:measure",
     train="gradients.tasks.dpo.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
+    pay_share=0.10,
+    schedule_share=0.17,
+    demonstrations=(Demonstration(SHIPPED_DATA / "wordnet-preferences" / "rows.jsonl", {"beta": 0.1}),),
+    effort=Effort(work_factor=1.4, gpu_factor=3),  # each pair passes through the reference too
 )

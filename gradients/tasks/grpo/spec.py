@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Self, cast
@@ -13,13 +14,14 @@ from gradients.datasets.rows import Cleaned, Numbered, Row, numbers
 from gradients.domain.evaluation import Metric
 from gradients.domain.json import canonical
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 from gradients.tasks.grpo.rewards.answers import ExactAnswer, NumericAnswer, last_number
 from gradients.tasks.grpo.rewards.asserts import expectations
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import AnyReward
 from gradients.tasks.grpo.rewards.patterns import LONGEST_SECONDS, RegularExpression
 from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_function
+from gradients.tasks.hours import Effort
 
 TRIED_ROWS = 5
 MOST_WRITTEN = 8192  # tokens of all answers to a prompt: some 3 million for a model
@@ -228,6 +230,26 @@ def _reference(row: Numbered, column: str) -> JsonValue:
     return cast(Mapping[str, JsonValue], row.row["reference"])[column]
 
 
+DEMONSTRATION = Demonstration(
+    SHIPPED_DATA / "wordnet-definitions" / "rows.jsonl",
+    {
+        "columns": {"prompt": "question"},
+        "rewards": [
+            {
+                "kind": "regular_expression",
+                "pattern": "(a|an|the) ",
+                "where": "start",
+                "ignore_case": True,
+                "weight": 2,
+            },
+            {"kind": "regular_expression", "pattern": r"[^.!?]*\.", "where": "whole"},  # one whole sentence
+            {"kind": "length", "at_least": 8, "at_most": 14},
+        ],
+        "max_new_tokens": 32,
+        "samples": 2,
+        "temperature": 0.8,
+    },
+)
 GRPO = TaskType(
     name="grpo",
     title="Learning from rewards (GRPO)",
@@ -238,5 +260,10 @@ GRPO = TaskType(
     measure="gradients.tasks.grpo.metric:measure",
     train="gradients.tasks.grpo.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
+    pay_share=0.20,
+    schedule_share=0.04,
+    demonstrations=(DEMONSTRATION,),
+    # its time goes into sampling, not into the rows' tokens
+    effort=Effort(gpu_factor=2, fixed_hours=((4, 1.5), (12, 2.5), (40, 4.0), (math.inf, 6.0))),
     needs_sandbox=needs_sandbox,
 )

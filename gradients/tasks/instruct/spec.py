@@ -19,7 +19,7 @@ from gradients.datasets.columns import (
 )
 from gradients.datasets.rows import Cleaned, Numbered, Row
 from gradients.domain.evaluation import Metric
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 
 
 class Columns(BaseModel):
@@ -112,4 +112,12 @@ INSTRUCT = TaskType(
     measure="gradients.tasks.instruct.metric:measure",
     train="gradients.tasks.instruct.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
+    pay_share=0.20,
+    schedule_share=0.28,
+    demonstrations=(
+        Demonstration(
+            SHIPPED_DATA / "wordnet-definitions" / "rows.jsonl",
+            {"columns": {"instruction": "question", "output": "definition"}},
+        ),
+    ),
 )
