@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from types import MappingProxyType
 from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -21,7 +20,8 @@ from gradients.domain.task import TaskRequest
 from gradients.errors import TaskInvalid
 from gradients.tasks.base import TaskType
 
-_SHIPPED = {
+TYPES: Mapping[str, str] = {
+    **{point.name: point.value for point in entry_points(group="gradients.task_types")},
     "instruct": "gradients.tasks.instruct.spec:INSTRUCT",
     "chat": "gradients.tasks.chat.spec:CHAT",
     "dpo": "gradients.tasks.dpo.spec:DPO",
@@ -29,8 +29,6 @@ _SHIPPED = {
     "rag": "gradients.tasks.rag.spec:RAG",
     "diffusion": "gradients.tasks.diffusion.spec:DIFFUSION",
 }
-_INSTALLED = {point.name: point.value for point in entry_points(group="gradients.task_types")}
-TYPES: Mapping[str, str] = MappingProxyType(_SHIPPED | {n: at for n, at in _INSTALLED.items() if n not in _SHIPPED})
 # What workers import, by the family of the base; found without importing it. The extras `train` and `image` bring it.
 _ALL_TYPES_NEED = ("torch", "transformers", "peft", "safetensors")
 PACKAGES = {"language": _ALL_TYPES_NEED, "image": (*_ALL_TYPES_NEED, "diffusers", "PIL")}
