@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +19,8 @@ from gradients.datasets.splits import Split, split
 from gradients.datasets.synthesis import Made, make_up
 from gradients.domain.json import canonical
 from gradients.domain.task import Blob, TaskRequest
-from gradients.errors import DiskFull
+from gradients.files.disk import writing
+from gradients.files.whole import write_bytes
 from gradients.tasks.base import TaskType
 
 TRAIN_FILE, HELDOUT_FILE = "train.jsonl", "held_out.jsonl"
@@ -53,7 +52,7 @@ def prepare(
 ) -> PreparedData:
     """Read, clean, deduplicate and split; the same request and salt leave the same bytes, but for held-out rows that `endpoint` makes up.
 
-    Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and DiskFull.
+    Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and OperatorError when the disk refuses.
     """
     read = _reader(kind, limits, access)
     rows = read(cast(JsonValue, request.dataset))
@@ -131,17 +130,7 @@ def _made_up(
 def _write(file: Path, rows: Sequence[Numbered]) -> Blob:
     """Rows as canonical JSON lines, there as a whole or not at all."""
     content = b"".join(canonical(row.row) + b"\n" for row in rows)
-    part = file.with_suffix(".part")
-    try:
+    with writing(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise DiskFull(f"There is no room for {file.name} in {file.parent}", fix="Free some space") from error
-        raise
+    write_bytes(file, content)
     return Blob(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
