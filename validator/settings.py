@@ -46,7 +46,7 @@ class MeasureSettings(Section):
 
 
 class EstimateSettings(Section):
-    """How hours are reckoned for specs that name none; see gradients/tasks/hours.py."""
+    """How hours are computed for specs that give none; see gradients/tasks/hours.py."""
 
     reference: Reference = Field(
         default="h100", description="whose speed counts: h100 (by rule, corrected by what is measured), or here"

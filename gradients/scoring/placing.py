@@ -65,8 +65,8 @@ def place(entries: Sequence[Entry], *, base_value: float, better: Better, factor
         placings.append(_placing(entry, rank, points, factor, why))
     own_fault = rules.last_points if field else 0.0  # it costs points only when somebody else delivered
     for entry in left_out:
-        as_whom = "the base does" if entry.value == base_value else "an earlier one"
-        why = f"measures exactly as {as_whom}; not counted as a fine-tune"
+        like = "the base does" if entry.value == base_value else "an earlier one"
+        why = f"measures exactly as {like}; not counted as a fine-tune"
         placings.append(_placing(entry, None, own_fault, factor, why))
     failed = [(entry, entry.failure) for entry in entries if entry.failure is not None]
     for entry, failure in sorted(failed, key=lambda pair: pair[0].hotkey):

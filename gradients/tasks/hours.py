@@ -64,8 +64,8 @@ class Workload:
     effort: Effort
     rows: int
     parameters: int  # weights of the base
-    tokens_per_row: float | None = None  # mean over rows, as they are read; None when nobody has counted
-    tokens_per_second: float | None = None  # measured on one device; None when nobody has measured
+    tokens_per_row: float | None = None  # mean over rows, as they are read; None before they are counted
+    tokens_per_second: float | None = None  # measured on one device; None before it is measured
 
     @property
     def tokens(self) -> int:
@@ -77,7 +77,7 @@ class Workload:
 
 
 class HoursBudget(NamedTuple):
-    """The hours, and what they were reckoned with."""
+    """The hours, and what they were computed from."""
 
     hours: float
     tokens_per_second: float | None  # of all GPUs; None where tokens play no part

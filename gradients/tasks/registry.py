@@ -65,7 +65,7 @@ def all_types() -> list[TaskType]:
 
 
 def missing_packages(name: str) -> tuple[str, ...]:
-    """What a machine lacks to train or measure tasks of a type; nothing for a type that nobody knows."""
+    """What a machine lacks to train or measure tasks of a type; nothing for an unknown type."""
     needed = PACKAGES[task_type(name).base_family] if name in TYPES else ()
     return tuple(package for package in needed if importlib.util.find_spec(package) is None)
 

@@ -53,7 +53,7 @@ class Keys(BaseModel):
 
 
 class Roles(BaseModel):
-    """What the data set calls the speakers, where it is none of the usual names (human, user, gpt, assistant, system …)."""
+    """What the data set calls the speakers, where it is not one of the usual names (human, user, gpt, assistant, system …)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -23,7 +23,7 @@ class ExactAnswer(Reward):
     kind: Literal["exact_answer"]
     column: str = Field(default="answer", min_length=1, description="holds the right answer")
     after: str = Field(default="", max_length=100, description="only what stands behind the last of these words counts")
-    ignore_case: bool = Field(default=True, description="whether capitals matter not")
+    ignore_case: bool = Field(default=True, description="whether capitals and small letters are the same")
 
 
 class NumericAnswer(Reward):

@@ -31,7 +31,7 @@ class RegularExpression(Reward):
     where: Literal["anywhere", "start", "whole"] = Field(
         default="anywhere", description="which part of the answer has to match"
     )
-    ignore_case: bool = Field(default=False, description="whether capitals matter not")
+    ignore_case: bool = Field(default=False, description="whether capitals and small letters are the same")
     negated: bool = Field(default=False, description="reward answers that do not match instead")
 
     @field_validator("pattern")
