@@ -8,7 +8,8 @@ pass is tried again within the epoch.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -48,6 +49,10 @@ KEY_PREFIX = "weights:"
 log = get_logger("emission")
 
 
+def _declared_shares() -> dict[str, float]:
+    return {kind.name: kind.pay_share for kind in all_types()}
+
+
 @dataclass(frozen=True, slots=True)
 class Emission:
     """Decides and sends this validator's weights."""
@@ -56,6 +61,9 @@ class Emission:
     gateway: ChainGateway
     view: ChainView
     clock: Clock
+    declared_shares: Mapping[str, float] = field(
+        default_factory=_declared_shares
+    )  # looked up at the start, to fail there
 
     async def run(self) -> None:
         """Decide and send with every block, until cancelled."""
@@ -90,8 +98,7 @@ class Emission:
         rules, now = rules_at(block), self.clock.now()
         longest_days = max(days for days, _ in rules.windows)
         records = self.ledger.placings.since(now - longest_days * SECONDS_PER_DAY)
-        declared_shares = {kind.name: kind.pay_share for kind in all_types()}
-        return shares(records, now=now, rules=rules, declared_shares=declared_shares)
+        return shares(records, now=now, rules=rules, declared_shares=self.declared_shares)
 
     async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
         if self._on_chain(call, metagraph):

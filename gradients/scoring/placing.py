@@ -62,18 +62,19 @@ def place(entries: Sequence[Entry], *, base_value: float, better: Better, factor
             points, why = rules.first_points, "best of the field"
         elif rank > field - losers:
             points, why = rules.last_points, f"bottom quarter of {field} entrants"
-        placings.append(_placing(entry, rank, points, factor, why))
+        placings.append(_placing(entry, rank, points=points, factor=factor, reason=why))
     own_fault = rules.last_points if field else 0.0  # it costs points only when somebody else delivered
     for entry in left_out:
         like = "the base does" if entry.value == base_value else "an earlier one"
         why = f"measures exactly as {like}; not counted as a fine-tune"
-        placings.append(_placing(entry, None, own_fault, factor, why))
+        placings.append(_placing(entry, None, points=own_fault, factor=factor, reason=why))
     failed = [(entry, entry.failure) for entry in entries if entry.failure is not None]
     for entry, failure in sorted(failed, key=lambda pair: pair[0].hotkey):
         points = own_fault if failure.blame is Blame.MINER else 0.0
-        placings.append(_placing(entry, None, points, factor, f"{failure.code}: {failure.message}"))
+        why = f"{failure.code}: {failure.message}"
+        placings.append(_placing(entry, None, points=points, factor=factor, reason=why))
     return placings
 
 
-def _placing(entry: Entry, rank: int | None, points: float, factor: float, reason: str) -> Placing:
+def _placing(entry: Entry, rank: int | None, *, points: float, factor: float, reason: str) -> Placing:
     return Placing(hotkey=entry.hotkey, rank=rank, points=points, adjusted_points=points * factor, reason=reason)

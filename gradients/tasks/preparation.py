@@ -56,9 +56,9 @@ def prepare(
     """
     read = _reader(kind, limits, access)
     rows = read(cast(JsonValue, request.dataset))
-    cleaned = _clean(kind, rows, request, salt, read)
+    cleaned = _clean(kind, rows, request, salt=salt, read=read)
     sides = split(cleaned.rows, text=kind.text, group=kind.group, salt=salt, sizes=kind.split_sizes)
-    made = _made_up(endpoint, kind, rows, sides, request, salt) if endpoint else Made((), {})
+    made = _made_up(endpoint, kind, request, rows=rows, sides=sides, salt=salt) if endpoint else Made((), {})
     train = _write(folder / TRAIN_FILE, sides.train)
     held_out = _write(folder / HELDOUT_FILE, (*sides.held_out, *made.rows))
     removed = Counter(cleaned.removed)
@@ -80,7 +80,7 @@ def prepare(
 def rows_of(kind: TaskType, request: TaskRequest, *, salt: bytes, access: Access = OUTSIDERS) -> Cleaned:
     """The request's rows in their normal form, before anything is split. Raises as `prepare` does."""
     read = _reader(kind, DatasetLimits(), access)
-    return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt, read)
+    return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt=salt, read=read)
 
 
 def held_out_commitment(salt: bytes, sha256: str) -> str:
@@ -98,7 +98,7 @@ def _reader(kind: TaskType, limits: DatasetLimits, access: Access) -> ReadSource
     return read
 
 
-def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, salt: bytes, read: ReadSource) -> Cleaned:
+def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, *, salt: bytes, read: ReadSource) -> Cleaned:
     """The type's rows in their normal form, with whatever comes from its other sources."""
     parameters = kind.schema.model_validate(request.parameters)
     cleaned = kind.clean(rows, parameters)
@@ -109,7 +109,7 @@ def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, salt: byte
 
 
 def _made_up(
-    endpoint: SynthesisEndpoint, kind: TaskType, rows: Sequence[Row], sides: Split, request: TaskRequest, salt: bytes
+    endpoint: SynthesisEndpoint, kind: TaskType, request: TaskRequest, *, rows: Sequence[Row], sides: Split, salt: bytes
 ) -> Made:
     """Held-out rows in the style of the train rows. Types that draw, and those with data beside the data set, need more than a text."""
     if kind.enrich is not None or kind.base_family == "image":

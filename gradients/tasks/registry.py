@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from gradients.datasets.sources import parse_source
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskRequest
-from gradients.errors import TaskInvalid
+from gradients.errors import SetupError, TaskInvalid
 from gradients.tasks.base import TaskType
 
 TYPES: Mapping[str, str] = {
@@ -51,11 +51,16 @@ class TaskSpec(BaseModel):
 
 
 def task_type(name: str) -> TaskType:
-    """The task type called `name`. Raises TaskInvalid that lists what there is."""
+    """The task type called `name`. Raises TaskInvalid that lists what there is, and SetupError for one that cannot be loaded."""
     if name not in TYPES:
         raise TaskInvalid(f"There is no task type '{name}'", fix=f"Choose from {', '.join(TYPES)}")
-    module, attribute = TYPES[name].split(":")
-    found: TaskType = getattr(importlib.import_module(module), attribute)
+    module, _, attribute = TYPES[name].partition(":")
+    try:
+        found: TaskType = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SetupError(
+            f"The task type '{name}' cannot be loaded: {error}", fix="Mend or uninstall the package that brings it"
+        ) from error
     return found
 
 

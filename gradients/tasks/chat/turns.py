@@ -92,8 +92,8 @@ def dialogue(turns: Iterable[Turn]) -> Dialogue:
 def _turn(entry: JsonValue, spelling: Spelling) -> Turn:
     if not isinstance(entry, dict):
         raise TurnMalformed("wrong_type", "has a turn that is not an object", 'Write {"from": …, "value": …}')
-    name = _one_of(entry, spelling.role_keys, "does not say who speaks", "keys.role")
-    content = _one_of(entry, spelling.content_keys, "has a turn without its text", "keys.content")
+    name = _one_of(entry, spelling.role_keys, problem="does not say who speaks", parameter="keys.role")
+    content = _one_of(entry, spelling.content_keys, problem="has a turn without its text", parameter="keys.content")
     if not isinstance(name, str) or not isinstance(content, str | int | float | None):
         raise TurnMalformed("wrong_type", "has a turn that is not text", "Write who speaks and what is said as text")
     if name not in spelling.roles:
@@ -109,7 +109,7 @@ def _turn(entry: JsonValue, spelling: Spelling) -> Turn:
     return Turn(spelling.roles[name], cell(content))
 
 
-def _one_of(entry: Mapping[str, JsonValue], keys: Sequence[str], problem: str, parameter: str) -> JsonValue:
+def _one_of(entry: Mapping[str, JsonValue], keys: Sequence[str], *, problem: str, parameter: str) -> JsonValue:
     for key in keys:
         if key in entry:
             return entry[key]

@@ -38,7 +38,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
 
     def measured(entrant: Entrant, progress: Progress) -> Measured:
         with lora_applied(base, entrant.folder):
-            errors, shown = _redrawn(base, rows, how, job.seed, progress)
+            errors, shown = _redrawn(base, rows, how, seed=job.seed, progress=progress)
             with torch.inference_mode():
                 captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
             losses = denoising_loss(
@@ -65,7 +65,7 @@ def redrawing(base: ImageBase, asked: DiffusionParameters) -> Redrawing:
 
 
 def _redrawn(
-    base: ImageBase, rows: Captioned, how: Redrawing, seed: int, progress: Progress
+    base: ImageBase, rows: Captioned, how: Redrawing, *, seed: int, progress: Progress
 ) -> tuple[list[float], list[Image.Image]]:
     errors, shown = [], []
     for done, (image, caption) in enumerate(zip(rows.images, rows.captions, strict=True), start=1):

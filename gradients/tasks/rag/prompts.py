@@ -61,7 +61,7 @@ def with_passages(rows: Sequence[Numbered], parameters: RagParameters, *, salt: 
             code="passage_missing",
             fix="Check columns.passage and corpus_columns.id",
         )
-    found = _retrieved(rows, corpus, parameters, salt)
+    found = _retrieved(rows, corpus, parameters, salt=salt)
     kept = [rows[position] for position in found]
     # exactly the share is to abstain, whatever the order of the rows
     drawn = sorted(kept, key=lambda row: (_seed(salt, "abstain", row.row), row.number))
@@ -85,7 +85,7 @@ def retriever_of(parameters: RagParameters) -> Retriever:
 
 
 def _retrieved(
-    rows: Sequence[Numbered], corpus: Corpus, parameters: RagParameters, salt: bytes
+    rows: Sequence[Numbered], corpus: Corpus, parameters: RagParameters, *, salt: bytes
 ) -> dict[int, Retrieved]:
     """What was found, by position of the row; rows without a passage for the answer are not there."""
     texts = [f"{passage.title} {passage.text}".strip() for passage in corpus.passages]

@@ -56,6 +56,18 @@ def test_it_is_known_where_it_is_installed_and_takes_no_shipped_types_place(inst
     assert NAME not in TYPES
 
 
+def test_a_type_that_cannot_be_loaded_is_named_before_anything_runs(installed: dict[str, str]) -> None:
+    """Otherwise pay would stop with the first epoch."""
+    site = Path(installed["PYTHONPATH"].partition(os.pathsep)[0])
+    [points] = site.glob("*/entry_points.txt")
+    points.write_text(f"[gradients.task_types]\n{NAME} = no_such_package.spec:CONTINUATION\n")
+    program = "from validator.emission import Emission; Emission(*[None] * 4)"
+    run = subprocess.run(
+        [sys.executable, "-c", program], env=installed, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert f"SetupError: The task type '{NAME}' cannot be loaded: No module named 'no_such_package'" in run.stderr
+
+
 def test_it_keeps_what_all_declarations_must_keep(installed: dict[str, str]) -> None:
     _passes(installed, *RULES_OF_ALL_TYPES, "-k", NAME)
 
