@@ -8,7 +8,8 @@ pass is tried again within the epoch.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -21,6 +22,7 @@ from gradients.log import get_logger
 from gradients.scoring.rules import rules_at
 from gradients.scoring.standings import SECONDS_PER_DAY, shares
 from gradients.scoring.weights import weights_by_uid
+from gradients.tasks.registry import all_types
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.loops import run_forever
@@ -47,6 +49,10 @@ KEY_PREFIX = "weights:"
 log = get_logger("emission")
 
 
+def _declared_shares() -> dict[str, float]:
+    return {kind.name: kind.pay_share for kind in all_types()}
+
+
 @dataclass(frozen=True, slots=True)
 class Emission:
     """Decides and sends this validator's weights."""
@@ -55,6 +61,9 @@ class Emission:
     gateway: ChainGateway
     view: ChainView
     clock: Clock
+    declared_shares: Mapping[str, float] = field(
+        default_factory=_declared_shares
+    )  # looked up at the start, to fail there
 
     async def run(self) -> None:
         """Decide and send with every block, until cancelled."""
@@ -88,7 +97,8 @@ class Emission:
         """Every miner's share by the rules at `block` and the points of the longest window."""
         rules, now = rules_at(block), self.clock.now()
         longest_days = max(days for days, _ in rules.windows)
-        return shares(self.ledger.placings.since(now - longest_days * SECONDS_PER_DAY), now=now, rules=rules)
+        records = self.ledger.placings.since(now - longest_days * SECONDS_PER_DAY)
+        return shares(records, now=now, rules=rules, declared_shares=self.declared_shares)
 
     async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
         if self._on_chain(call, metagraph):

@@ -24,10 +24,10 @@ from gradients.errors import JobFailed
 from gradients.execution.job import Executor, Job
 from gradients.log import get_logger
 from gradients.tasks.base import TaskType
-from gradients.tasks.hours import Workload, budget, hours_by_rows, is_measured
+from gradients.tasks.hours import Workload, budget, hours_by_rows
 from gradients.tasks.jobs import MEASURE_THROUGHPUT, Throughput, ThroughputJob
 from gradients.tasks.preparation import rows_of
-from gradients.tasks.registry import LONGEST_HOURS, check_family, task_type, validate_request
+from gradients.tasks.registry import LONGEST_REQUEST_HOURS, check_family, task_type, validate_request
 from validator.settings import EstimateSettings
 
 SAMPLE_ROWS = 256
@@ -58,23 +58,21 @@ class Estimates:
 
         Rows that nearly repeat each other are found when the task is prepared only.
         """
-        request = validate_request({**spec, "hours": LONGEST_HOURS})
+        request = validate_request({**spec, "hours": LONGEST_REQUEST_HOURS})
         kind = task_type(request.type)
         base, rows = await asyncio.get_running_loop().run_in_executor(self.readers, self._read, kind, request)
-        draws_images = kind.base_family == "image"
         speed: Throughput | None = None
-        if is_measured(kind.name, draws_images=draws_images):
+        if kind.effort.goes_by_tokens:
             async with self.turn:
                 speed = await self._throughput(request, base, rows)
         work = Workload(
-            task_type=kind.name,
+            effort=kind.effort,
             rows=len(rows),
             parameters=base.parameters,
             tokens_per_row=speed.tokens_per_row if speed else None,
             tokens_per_second=speed.tokens_per_second if speed else None,
-            draws_images=draws_images,
         )
-        return self._view(request, work, speed)
+        return self._view(kind, request, work, speed)
 
     def _read(self, kind: TaskType, request: TaskRequest) -> tuple[BaseInfo, Sequence[Row]]:
         """The base and the rows; what costs least is checked first. Blocking, for as long as the sources take."""
@@ -84,7 +82,7 @@ class Estimates:
         check_distinct(len(rows), kind.split_sizes)
         return self.bases.resolve(request.base), rows
 
-    def _view(self, request: TaskRequest, work: Workload, speed: Throughput | None) -> JsonObject:
+    def _view(self, kind: TaskType, request: TaskRequest, work: Workload, speed: Throughput | None) -> JsonObject:
         found = budget(work, reference=self.settings.reference)
         return {
             "type": request.type,
@@ -96,7 +94,7 @@ class Estimates:
             "tokens_per_second": found.tokens_per_second,
             "measured": speed.model_dump(mode="json") if speed else None,
             "hours": found.hours,
-            "hours_by_rows": hours_by_rows(work.rows, draws_images=work.draws_images)._asdict(),
+            "hours_by_rows": hours_by_rows(work.rows, draws_images=kind.base_family == "image")._asdict(),
         }
 
     async def _throughput(self, request: TaskRequest, base: BaseInfo, rows: Sequence[Row]) -> Throughput | None:

@@ -24,7 +24,7 @@ from gradients.domain.json import Json
 from gradients.domain.task import Task, TaskId, TaskRequest
 from gradients.errors import CustomerError, LedgerConflict, OutsideError
 from gradients.log import get_logger
-from gradients.tasks.registry import task_type
+from gradients.tasks.registry import all_types, task_type
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
@@ -56,7 +56,8 @@ def next_spec(
 ) -> dict[str, Json] | None:
     """What to ask for in a slot, after what was asked for in the past, or None when the pool has nothing for any type of the mix."""
     rng = random.Random(f"{seed}/{slot}")
-    types = {t.type: t.share for t in settings.types if _datasets(settings, t.type) and _models(settings, t.type)}
+    mix = {t.type: t.share for t in settings.types} or {kind.name: kind.schedule_share for kind in all_types()}
+    types = {name: share for name, share in mix.items() if _datasets(settings, name) and _models(settings, name)}
     if not any(types.values()):
         return None
     kind = draw(types, Counter(request.type for request in past), rng)

@@ -11,7 +11,7 @@ from gradients.bases.bases import Family
 from gradients.config import DaemonSettings, Section
 from gradients.datasets.access import S3Access, SynthesisEndpoint
 from gradients.tasks.hours import Reference
-from gradients.tasks.registry import TYPES
+from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES
 
 
 class OfferSettings(Section):
@@ -46,7 +46,7 @@ class MeasureSettings(Section):
 
 
 class EstimateSettings(Section):
-    """How hours are reckoned for specs that name none; see gradients/tasks/hours.py."""
+    """How hours are computed for specs that give none; see gradients/tasks/hours.py."""
 
     reference: Reference = Field(
         default="h100", description="whose speed counts: h100 (by rule, corrected by what is measured), or here"
@@ -131,7 +131,7 @@ class SizeShare(Section):
 class HoursShare(Section):
     """How many of the synthetic tasks have a budget."""
 
-    hours: float = Field(gt=0, le=48)
+    hours: float = Field(gt=0, le=LONGEST_REQUEST_HOURS)
     share: float = Field(gt=0)
 
 
@@ -143,15 +143,7 @@ class ScheduleSettings(Section):
     )
     at_once: int = Field(default=1, ge=1, description="none while so many tasks run, those of customers included")
     types: tuple[TypeShare, ...] = Field(
-        default=(
-            TypeShare(type="instruct", share=0.28),
-            TypeShare(type="chat", share=0.28),
-            TypeShare(type="dpo", share=0.17),
-            TypeShare(type="diffusion", share=0.15),
-            TypeShare(type="rag", share=0.08),
-            TypeShare(type="grpo", share=0.04),
-        ),
-        description="shares by type; types without data sets are passed over",
+        default=(), description="shares by type; empty: as the types declare. Types without data sets are passed over"
     )
     sizes: tuple[SizeShare, ...] = Field(
         default=(

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 PROTOCOL_VERSION: Literal[1] = 1
+LONGEST_OFFER_HOURS = 240  # what a message can say; what customers may ask for is less
 
 
 class Message(BaseModel):
@@ -35,7 +36,7 @@ class Offer(Message):
     base_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     base_parameters: int = Field(ge=1)
     train_rows: int = Field(ge=1)
-    hours: float = Field(gt=0, le=240)
+    hours: float = Field(gt=0, le=LONGEST_OFFER_HOURS)
     needs_sandbox: bool = Field(default=False, description="training runs programs that strangers wrote")
 
 

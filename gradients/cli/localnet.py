@@ -16,13 +16,13 @@ from gradients.client.shelf import Shelf
 from gradients.config import CustomerSettings
 from gradients.errors import GradientsError, SetupError, TaskInvalid
 from gradients.files.locks import only_one
-from gradients.localnet.demo import SPECS
 from gradients.localnet.market import Market
 from gradients.localnet.plan import Options, Plan, plan_market
 from gradients.localnet.report import best_model, contact_sheet, report
 from gradients.localnet.screen import LiveScreen, PlainScreen
 from gradients.localnet.snapshot import Snapshot
 from gradients.localnet.supervisor import Supervisor
+from gradients.tasks.registry import TYPES
 
 DEFAULT_FOLDER = Path("~/.gradients/localnet")
 EXIT_TERMINATED = 128 + signal.SIGTERM
@@ -120,10 +120,10 @@ def _finish(plan: Plan, snapshot: Snapshot, *, as_json: bool) -> None:
 
 def _known(types: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in types.split(",") if name.strip())
-    unknown = [name for name in names if name not in SPECS]
+    unknown = [name for name in names if name not in TYPES]
     if unknown or not names:
         raise TaskInvalid(
-            f"Unknown task types: {', '.join(unknown) or 'none given'}", fix=f"Choose from {', '.join(SPECS)}"
+            f"Unknown task types: {', '.join(unknown) or 'none given'}", fix=f"Choose from {', '.join(TYPES)}"
         )
     return names
 

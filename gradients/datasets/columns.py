@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -36,6 +36,11 @@ def check_format(text: str, *, must: Collection[str], may: Collection[str] = ())
     if twice := sorted(name for name, count in used.items() if count > 1):
         raise ValueError(f"it may contain {{{twice[0]}}} once only")
     return text
+
+
+def filled(template: str, values: Mapping[str, str]) -> str:
+    """A format that was checked, with its placeholders replaced; what there is no value for is left out."""
+    return PLACEHOLDER.sub(lambda match: values.get(match.group(1), ""), template)
 
 
 def check_columns(rows: Sequence[Row], wanted: Iterable[str], *, parameter: str = "columns") -> None:

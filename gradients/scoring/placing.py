@@ -49,40 +49,32 @@ def place(entries: Sequence[Entry], *, base_value: float, better: Better, factor
         (entry for entry in entries if entry.value is not None),
         key=lambda e: (sign * (e.value or 0.0), e.committed_at_block, e.hotkey),
     )
-    distinct = [entry for i, entry in enumerate(measured) if not _repeats(measured, i) and entry.value != base_value]
-    placings = [_placed(entry, rank, len(distinct), factor, rules) for rank, entry in enumerate(distinct, start=1)]
-    placings += [_unplaced(e, base_value, len(distinct), factor, rules) for e in measured if e not in distinct]
-    failed = sorted((entry for entry in entries if entry.failure is not None), key=lambda e: e.hotkey)
-    return placings + [_failed(entry, len(distinct), factor, rules) for entry in failed]
-
-
-def _repeats(measured: Sequence[Entry], position: int) -> bool:
-    """Whether the entry before has the very same value; it committed earlier and keeps the place."""
-    return position > 0 and measured[position].value == measured[position - 1].value
-
-
-def _placed(entry: Entry, rank: int, field: int, factor: float, rules: Rules) -> Placing:
+    distinct, left_out = list[Entry](), list[Entry]()
+    for entry in measured:  # of equal values the first keeps the place: it committed earlier
+        repeats = bool(distinct) and entry.value == distinct[-1].value
+        (left_out if repeats or entry.value == base_value else distinct).append(entry)
+    field = len(distinct)
     losers = max(1, field // 4) if field > rules.large_field else 0
-    if rank == 1:
-        return _placing(entry, rank, rules.first_points, factor, "best of the field")
-    if rank > field - losers:
-        return _placing(entry, rank, rules.last_points, factor, f"bottom quarter of {field} entrants")
-    return _placing(entry, rank, 0.0, factor, f"rank {rank} of {field}")
+    placings = []
+    for rank, entry in enumerate(distinct, start=1):
+        points, why = 0.0, f"rank {rank} of {field}"
+        if rank == 1:
+            points, why = rules.first_points, "best of the field"
+        elif rank > field - losers:
+            points, why = rules.last_points, f"bottom quarter of {field} entrants"
+        placings.append(_placing(entry, rank, points=points, factor=factor, reason=why))
+    own_fault = rules.last_points if field else 0.0  # it costs points only when somebody else delivered
+    for entry in left_out:
+        like = "the base does" if entry.value == base_value else "an earlier one"
+        why = f"measures exactly as {like}; not counted as a fine-tune"
+        placings.append(_placing(entry, None, points=own_fault, factor=factor, reason=why))
+    failed = [(entry, entry.failure) for entry in entries if entry.failure is not None]
+    for entry, failure in sorted(failed, key=lambda pair: pair[0].hotkey):
+        points = own_fault if failure.blame is Blame.MINER else 0.0
+        why = f"{failure.code}: {failure.message}"
+        placings.append(_placing(entry, None, points=points, factor=factor, reason=why))
+    return placings
 
 
-def _unplaced(entry: Entry, base_value: float, field: int, factor: float, rules: Rules) -> Placing:
-    points = rules.last_points if field else 0.0
-    why = "measures exactly as the base does" if entry.value == base_value else "measures exactly as an earlier one"
-    return _placing(entry, None, points, factor, f"{why}; not counted as a fine-tune")
-
-
-def _failed(entry: Entry, field: int, factor: float, rules: Rules) -> Placing:
-    """A miner's own failure costs points when somebody else delivered; anybody else's failure costs the miner nothing."""
-    failure = entry.failure
-    assert failure is not None  # noqa: S101 (for the type checker: failed entries carry one)
-    points = rules.last_points if failure.blame is Blame.MINER and field else 0.0
-    return _placing(entry, None, points, factor, f"{failure.code}: {failure.message}")
-
-
-def _placing(entry: Entry, rank: int | None, points: float, factor: float, reason: str) -> Placing:
+def _placing(entry: Entry, rank: int | None, *, points: float, factor: float, reason: str) -> Placing:
     return Placing(hotkey=entry.hotkey, rank=rank, points=points, adjusted_points=points * factor, reason=reason)

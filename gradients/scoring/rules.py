@@ -22,7 +22,9 @@ class Rules:
     size_floor_billions: float  # base models count as at least this many parameters …
     size_cap_billions: float  # … and at most this many
     windows: tuple[tuple[float, float], ...]  # (days, share of the weight)
-    type_shares: Mapping[str, float]  # of task types that were active; the rest is spread over them
+    type_shares: Mapping[
+        str, float
+    ]  # of task types that were active; the rest is spread over them. Others are paid as they declare
     sigmoid_steepness: float
     sigmoid_centre: float
     sigmoid_power: float

@@ -30,19 +30,28 @@ def curve(x: float, rules: Rules) -> float:
     return rules.sigmoid_share * math.pow(sigmoid, rules.sigmoid_power) + rules.linear_share * x
 
 
-def shares(records: Sequence[ScoredPoints], *, now: float, rules: Rules) -> dict[Hotkey, float]:
+def shares(
+    records: Sequence[ScoredPoints], *, now: float, rules: Rules, declared_shares: Mapping[str, float]
+) -> dict[Hotkey, float]:
     """Each miner's share of the weight; they sum to 1, or there are none when nobody has earned anything.
 
     Every task type that was active spreads its share over the windows, every window over its miners. A miner whose points average below
     zero in a window gets nothing from it; the paper leaves this case open.
+
+    Args:
+        declared_shares: of task types that the rules do not name; a type that neither names pays nothing.
     """
     totals: dict[Hotkey, float] = defaultdict(float)
-    for task_type in {record.task_type for record in records}:
+    active = {record.task_type for record in records}
+    paid = {name: rules.type_shares.get(name, declared_shares.get(name, 0.0)) for name in active}
+    for task_type, type_share in paid.items():
+        if type_share <= 0:
+            continue
         of_type = [record for record in records if record.task_type == task_type]
         for days, window_share in rules.windows:
             window = [record for record in of_type if now - record.scored_at <= days * SECONDS_PER_DAY]
             for hotkey, share in _window_shares(window, rules).items():
-                totals[hotkey] += rules.type_shares.get(task_type, 0.0) * window_share * share
+                totals[hotkey] += type_share * window_share * share
     whole = math.fsum(totals.values())
     return {hotkey: total / whole for hotkey, total in sorted(totals.items())} if whole > 0 else {}
 

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
 
+import gradients
 from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row, SplitSizes
 from gradients.domain.evaluation import Metric
+from gradients.domain.json import Json
+from gradients.tasks.hours import Effort
+
+SHIPPED_DATA = Path(gradients.__file__).parent / "assets" / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A task of a type on data that ships with it, as customers ask for one: what the market on one machine posts."""
+
+    dataset: Path
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+    base: str = "nano-lm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +40,9 @@ class TaskType:
     too. `enrich` then brings it into the cleaned rows, before they are split; its bytes are the salt that its random choices come from.
 
     `needs_sandbox` says of checked parameters whether workers run programs that strangers wrote; miners without a sandbox decline these.
+
+    `pay_share` is the type's part of the weight beside those of the other types, of which only ones with tasks count. What a version of
+    the rules of pay (gradients/scoring/rules.py) says of the type goes before it. `schedule_share` is its part of the synthetic tasks.
     """
 
     name: str
@@ -36,6 +54,10 @@ class TaskType:
     measure: str  # "module:function", MeasureJob in, {} out, one EntrantResult file per entrant
     train: str  # "module:function", TrainJob in, TrainResult out
     generate: str  # "module:function", answers a prompt with base and winner for people to look at
+    pay_share: float
+    schedule_share: float
+    demonstrations: tuple[Demonstration, ...]  # at least one; tasks take turns where there are several
+    effort: Effort = field(default_factory=Effort)  # by which hours and GPUs are given
     base_family: Literal["language", "image"] = "language"  # of the models that it fine-tunes
     split_sizes: SplitSizes = field(default_factory=SplitSizes)
     row_characters: int = 1_000_000  # of one row in its source

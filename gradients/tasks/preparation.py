@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +19,8 @@ from gradients.datasets.splits import Split, split
 from gradients.datasets.synthesis import Made, make_up
 from gradients.domain.json import canonical
 from gradients.domain.task import Blob, TaskRequest
-from gradients.errors import DiskFull
+from gradients.files.disk import writing
+from gradients.files.whole import write_bytes
 from gradients.tasks.base import TaskType
 
 TRAIN_FILE, HELDOUT_FILE = "train.jsonl", "held_out.jsonl"
@@ -53,13 +52,13 @@ def prepare(
 ) -> PreparedData:
     """Read, clean, deduplicate and split; the same request and salt leave the same bytes, but for held-out rows that `endpoint` makes up.
 
-    Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and DiskFull.
+    Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and OperatorError when the disk refuses.
     """
     read = _reader(kind, limits, access)
     rows = read(cast(JsonValue, request.dataset))
-    cleaned = _clean(kind, rows, request, salt, read)
+    cleaned = _clean(kind, rows, request, salt=salt, read=read)
     sides = split(cleaned.rows, text=kind.text, group=kind.group, salt=salt, sizes=kind.split_sizes)
-    made = _made_up(endpoint, kind, rows, sides, request, salt) if endpoint else Made((), {})
+    made = _made_up(endpoint, kind, request, rows=rows, sides=sides, salt=salt) if endpoint else Made((), {})
     train = _write(folder / TRAIN_FILE, sides.train)
     held_out = _write(folder / HELDOUT_FILE, (*sides.held_out, *made.rows))
     removed = Counter(cleaned.removed)
@@ -81,7 +80,7 @@ def prepare(
 def rows_of(kind: TaskType, request: TaskRequest, *, salt: bytes, access: Access = OUTSIDERS) -> Cleaned:
     """The request's rows in their normal form, before anything is split. Raises as `prepare` does."""
     read = _reader(kind, DatasetLimits(), access)
-    return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt, read)
+    return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt=salt, read=read)
 
 
 def held_out_commitment(salt: bytes, sha256: str) -> str:
@@ -99,7 +98,7 @@ def _reader(kind: TaskType, limits: DatasetLimits, access: Access) -> ReadSource
     return read
 
 
-def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, salt: bytes, read: ReadSource) -> Cleaned:
+def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, *, salt: bytes, read: ReadSource) -> Cleaned:
     """The type's rows in their normal form, with whatever comes from its other sources."""
     parameters = kind.schema.model_validate(request.parameters)
     cleaned = kind.clean(rows, parameters)
@@ -110,7 +109,7 @@ def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, salt: byte
 
 
 def _made_up(
-    endpoint: SynthesisEndpoint, kind: TaskType, rows: Sequence[Row], sides: Split, request: TaskRequest, salt: bytes
+    endpoint: SynthesisEndpoint, kind: TaskType, request: TaskRequest, *, rows: Sequence[Row], sides: Split, salt: bytes
 ) -> Made:
     """Held-out rows in the style of the train rows. Types that draw, and those with data beside the data set, need more than a text."""
     if kind.enrich is not None or kind.base_family == "image":
@@ -131,17 +130,7 @@ def _made_up(
 def _write(file: Path, rows: Sequence[Numbered]) -> Blob:
     """Rows as canonical JSON lines, there as a whole or not at all."""
     content = b"".join(canonical(row.row) + b"\n" for row in rows)
-    part = file.with_suffix(".part")
-    try:
+    with writing(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        if error.errno == errno.ENOSPC:
-            raise DiskFull(f"There is no room for {file.name} in {file.parent}", fix="Free some space") from error
-        raise
+    write_bytes(file, content)
     return Blob(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))

@@ -1,10 +1,15 @@
-"""All task types by name, and the one place where a customer's spec is checked. A new type is one line here."""
+"""All task types by name, and the one place where a customer's spec is checked. A new type is one line here.
+
+Other packages bring types of their own as entry points of the group `gradients.task_types`, name = "module:DECLARATION": these are found
+when the package is installed where a daemon runs. None can take the place of a type that ships.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -12,10 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from gradients.datasets.sources import parse_source
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskRequest
-from gradients.errors import TaskInvalid
+from gradients.errors import SetupError, TaskInvalid
 from gradients.tasks.base import TaskType
 
-TYPES = {
+TYPES: Mapping[str, str] = {
+    **{point.name: point.value for point in entry_points(group="gradients.task_types")},
     "instruct": "gradients.tasks.instruct.spec:INSTRUCT",
     "chat": "gradients.tasks.chat.spec:CHAT",
     "dpo": "gradients.tasks.dpo.spec:DPO",
@@ -26,7 +32,7 @@ TYPES = {
 # What workers import, by the family of the base; found without importing it. The extras `train` and `image` bring it.
 _ALL_TYPES_NEED = ("torch", "transformers", "peft", "safetensors")
 PACKAGES = {"language": _ALL_TYPES_NEED, "image": (*_ALL_TYPES_NEED, "diffusers", "PIL")}
-LONGEST_HOURS = 48.0
+LONGEST_REQUEST_HOURS = 48.0
 _KEPT = "kept-by-the-validator"
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -40,21 +46,31 @@ class TaskSpec(BaseModel):
     type: str = Field(description="a task type's name")
     base: str = Field(min_length=1, max_length=256, description="a shipped base, a folder, or a Hub id")
     dataset: JsonValue = Field(description="a file, an upload, or hub:org/name@revision#split")
-    hours: float = Field(gt=0, le=LONGEST_HOURS, description="training budget of each miner")
+    hours: float = Field(gt=0, le=LONGEST_REQUEST_HOURS, description="training budget of each miner")
     parameters: dict[str, JsonValue] = Field(default_factory=dict, description="the task type's own part")
 
 
 def task_type(name: str) -> TaskType:
-    """The task type called `name`. Raises TaskInvalid that lists what there is."""
+    """The task type called `name`. Raises TaskInvalid that lists what there is, and SetupError for one that cannot be loaded."""
     if name not in TYPES:
         raise TaskInvalid(f"There is no task type '{name}'", fix=f"Choose from {', '.join(TYPES)}")
-    module, attribute = TYPES[name].split(":")
-    found: TaskType = getattr(importlib.import_module(module), attribute)
+    module, _, attribute = TYPES[name].partition(":")
+    try:
+        found: TaskType = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SetupError(
+            f"The task type '{name}' cannot be loaded: {error}", fix="Mend or uninstall the package that brings it"
+        ) from error
     return found
 
 
+def all_types() -> list[TaskType]:
+    """Every declaration."""
+    return [task_type(name) for name in TYPES]
+
+
 def missing_packages(name: str) -> tuple[str, ...]:
-    """What a machine lacks to train or measure tasks of a type; nothing for a type that nobody knows."""
+    """What a machine lacks to train or measure tasks of a type; nothing for an unknown type."""
     needed = PACKAGES[task_type(name).base_family] if name in TYPES else ()
     return tuple(package for package in needed if importlib.util.find_spec(package) is None)
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from gradients.localnet.demo import ASSETS, IMAGE_SPECS
+from gradients.bases.bases import SHIPPED
+from gradients.localnet.demo import spec
 from gradients.ml.adapters import LoraShape
 from gradients.ml.device import choose_device
 from gradients.ml.diffusion_errors import Redrawing, denoising_loss, redraw, row_seed
@@ -29,7 +30,7 @@ from gradients.tasks.preparation import prepare
 from gradients.tasks.registry import task_type, validate_request
 from scripts.benchmarks.timing import Figure, figure
 
-BASE = ASSETS / "models" / "nano-image"
+BASE = SHIPPED / "nano-image"
 RATES = (3e-4, 1e-3, 4e-3)
 LOOKS = (4, 8, 16, 32)  # steps
 SHAPE = LoraShape(rank=16, alpha=16.0)
@@ -52,10 +53,11 @@ class Seen(NamedTuple):
 def ranks() -> Sequence[Figure]:
     """Spearman's correlation of the metrics' ranks, and their cost."""
     figures = []
-    for spec in IMAGE_SPECS:
-        name = Path(str(spec["dataset"])).parent.name
+    for number in range(2):
+        asked = spec("diffusion", number=number, hours=0.1, base=None)
+        name = Path(str(asked["dataset"])).parent.name
         with tempfile.TemporaryDirectory() as folder:
-            request = validate_request({**spec, "hours": 0.1})
+            request = validate_request(asked)
             data = prepare(task_type("diffusion"), request, salt=b"bench", folder=Path(folder) / "data")
             submissions = _submissions(read_captioned(data.train_file), Path(folder))
             first, second = (_seen(read_captioned(data.held_out_file), submissions, seed) for seed in SEEDS)

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from gradients.bases.bases import SHIPPED
 from gradients.datasets.near_duplicates import near_duplicate_groups, normalised
 from gradients.domain.json import JsonObject
 from gradients.localchain.epoch import yuma
-from gradients.localnet.demo import ASSETS
+from gradients.tasks.base import SHIPPED_DATA
 from gradients.tasks.jobs import Entrant, MeasureJob, TrainingPlan, TrainJob
 from scripts.benchmarks.timing import Figure, figure, seconds_of
 
-BASE = ASSETS / "models" / "nano-lm"
-ROWS = ASSETS / "data" / "wordnet-definitions" / "rows.jsonl"
+BASE = SHIPPED / "nano-lm"
+ROWS = SHIPPED_DATA / "wordnet-definitions" / "rows.jsonl"
 NEURONS, VALIDATORS = 256, 64
 ENTRANTS = 4
 TRAIN_SECONDS = 30.0

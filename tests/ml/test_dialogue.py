@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from gradients.bases.bases import SHIPPED
 from gradients.domain.dialogue import BEGIN_OF_TEXT, END_OF_TEXT
 from gradients.errors import TaskInvalid
-from gradients.localnet.demo import ASSETS
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.batching import IGNORED, pad
 from gradients.ml.device import Device
@@ -22,7 +22,7 @@ from gradients.ml.losses import measure_rows
 from gradients.ml.text import ChatFormat, Example, PromptRow
 
 CPU = Device("cpu")
-NANO = ASSETS / "models" / "nano-lm"
+NANO = SHIPPED / "nano-lm"
 
 
 def row(*said: str, system: str | None = None, frames: tuple[str, ...] | None = None) -> DialogueRow:

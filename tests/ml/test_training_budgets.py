@@ -8,7 +8,7 @@ import pytest
 
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.training import TrainingRun
-from gradients.tasks.hours import Workload, budget
+from gradients.tasks.hours import Effort, Workload, budget
 from tests.ml.test_training_run import Slope, make_model, settings
 
 TOKENS_A_ROW, BATCH_ROWS = 300, 32
@@ -22,7 +22,7 @@ def test_four_fifths_of_the_useful_rows_are_seen_while_the_rate_falls(
     tmp_path: Path, billions: float, rows: int, max_epochs: float
 ) -> None:
     """Useful is what the smaller of time and epochs allows: three probes, a dozen validations and checkpoints take a fifth at most."""
-    given = budget(Workload("instruct", rows=rows, parameters=round(billions * 1e9), tokens_per_row=TOKENS_A_ROW))
+    given = budget(Workload(Effort(), rows=rows, parameters=round(billions * 1e9), tokens_per_row=TOKENS_A_ROW))
     assert given.tokens_per_second is not None
     row_seconds = TOKENS_A_ROW / given.tokens_per_second
     validated = min(VALIDATION_ROWS, round(VALIDATION_FRACTION * rows))

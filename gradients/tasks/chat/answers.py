@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def generate(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
     """As gradients.tasks.workers.generation does; a base without a template is asked as its family is."""
-    return generate_in(_format, arguments, report)
 
+    def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
+        return ChatFormat(tokenizer, template=None if tokenizer.chat_template else family_template(tokenizer))
 
-def _format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
-    return ChatFormat(tokenizer, template=None if tokenizer.chat_template else family_template(tokenizer))
+    return generate_in(chat_format, arguments, report)

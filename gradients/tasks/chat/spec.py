@@ -6,14 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from gradients.datasets.columns import LONGEST_FORMAT, cell, check_cells, check_columns, check_enough
 from gradients.datasets.rows import Cleaned, Numbered, Row, numbers
 from gradients.domain.dialogue import Shape
 from gradients.domain.evaluation import Metric
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 from gradients.tasks.chat.template import frames_of
 from gradients.tasks.chat.turns import (
     CONTENT_KEYS,
@@ -53,7 +53,7 @@ class Keys(BaseModel):
 
 
 class Roles(BaseModel):
-    """What the data set calls the speakers, where it is none of the usual names (human, user, gpt, assistant, system …)."""
+    """What the data set calls the speakers, where it is not one of the usual names (human, user, gpt, assistant, system …)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -120,13 +120,15 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     kept = [each for each in found if each.dialogue.exchanges]
     removed = Counter({"empty": len(found) - len(kept)})
     check_enough((each.number for each in kept), len(rows), missing="no prompt with an answer")
-    layouts = frames_of(asked.template, {_shape(each.dialogue) for each in kept}) if asked.template else {}
-    return Cleaned(
-        rows=tuple(
-            Numbered(each.number, _normal_form(each.dialogue, layouts.get(_shape(each.dialogue)))) for each in kept
-        ),
-        removed=removed,
-    )
+    shapes = {Shape(said.system is not None, len(said.exchanges)) for _, said in kept}
+    layouts = frames_of(asked.template, shapes) if asked.template else {}
+    normal = []
+    for number, (system, exchanges) in kept:
+        turns: list[JsonValue] = [{"prompt": prompt, "completion": answer} for prompt, answer in exchanges]
+        frames = layouts.get(Shape(system is not None, len(exchanges)))
+        row: Row = {"system": system, "exchanges": turns, "frames": list(frames) if frames is not None else None}
+        normal.append(Numbered(number, row))
+    return Cleaned(rows=tuple(normal), removed=removed)
 
 
 def text(row: Row) -> str:
@@ -147,33 +149,19 @@ def _dialogues(rows: Sequence[Row], asked: ChatParameters) -> list[_Found]:
     wrong: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for number, row in enumerate(rows, start=1):
         try:
-            found.append(_Found(number, _dialogue(row, asked)))
+            said = dialogue(read_turns(row.get(asked.columns.conversations), asked.spelling))
         except TurnMalformed as error:
             wrong[error.code, error.what, error.fix].append(number)
+            continue
+        # the system message is the conversation's own, or the row's, or the task's
+        of_row = cell(row.get(asked.columns.system)) if asked.columns.system is not None else ""
+        system = said.system or of_row or asked.system_prompt or None
+        found.append(_Found(number, said._replace(system=system)))
     for (code, what, fix), at in wrong.items():
         raise DatasetInvalid(
             f"Column '{asked.columns.conversations}' {what} in rows {numbers(at)}", rows=at, code=code, fix=fix
         )
     return found
-
-
-def _dialogue(row: Row, asked: ChatParameters) -> Dialogue:
-    """The system message is the conversation's own, or the row's, or the task's."""
-    said = dialogue(read_turns(row.get(asked.columns.conversations), asked.spelling))
-    of_row = cell(row.get(asked.columns.system)) if asked.columns.system is not None else ""
-    return said._replace(system=said.system or of_row or asked.system_prompt or None)
-
-
-def _shape(said: Dialogue) -> Shape:
-    return Shape(system=said.system is not None, exchanges=len(said.exchanges))
-
-
-def _normal_form(said: Dialogue, frames: Sequence[str] | None) -> Row:
-    return {
-        "system": said.system,
-        "exchanges": [{"prompt": prompt, "completion": answer} for prompt, answer in said.exchanges],
-        "frames": list(frames) if frames is not None else None,
-    }
 
 
 CHAT = TaskType(
@@ -187,4 +175,7 @@ CHAT = TaskType(
     measure="gradients.tasks.chat.metric:measure",
     train="gradients.tasks.chat.trainer:train",
     generate="gradients.tasks.chat.answers:generate",
+    pay_share=0.10,
+    schedule_share=0.28,
+    demonstrations=(Demonstration(SHIPPED_DATA / "chatterbot-dialogues" / "rows.jsonl"),),
 )

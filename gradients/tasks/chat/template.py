@@ -64,7 +64,13 @@ def _main() -> int:
     """The child: {"template", "shapes"} in, the frames of each shape out."""
     from jinja2 import TemplateError
 
-    _limit()
+    for kind, most in (
+        (resource.RLIMIT_AS, LAYOUT_BYTES),
+        (resource.RLIMIT_CPU, LAYOUT_SECONDS),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
     asked = json.load(sys.stdin)
     try:
         found = _lay_out(asked["template"], [Shape(*shape) for shape in asked["shapes"]])
@@ -73,16 +79,6 @@ def _main() -> int:
         return _EXIT_REFUSED
     json.dump(found, sys.stdout)
     return 0
-
-
-def _limit() -> None:
-    for kind, most in (
-        (resource.RLIMIT_AS, LAYOUT_BYTES),
-        (resource.RLIMIT_CPU, LAYOUT_SECONDS),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(kind, (most, most))
 
 
 def _lay_out(template: str, shapes: list[Shape]) -> list[Frames]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 
 from pydantic import JsonValue
@@ -59,11 +59,14 @@ class Dialogue(NamedTuple):
 def read_turns(value: JsonValue, spelling: Spelling) -> list[Turn]:
     """The turns in a cell: a list of objects, or the same as JSON text, which is how tables hold it. Raises TurnMalformed."""
     if isinstance(value, str) and value.strip():
-        value = _parsed(value)
+        try:
+            value = cast(JsonValue, json.loads(value))
+        except (ValueError, RecursionError) as error:
+            raise TurnMalformed("wrong_type", "is not a list of turns", "Write the list as JSON") from error
     if not value:
         return []
     if not isinstance(value, list):
-        raise TurnMalformed("wrong_type", "is no list of turns", 'Write [{"from": "human", "value": "…"}, …]')
+        raise TurnMalformed("wrong_type", "is not a list of turns", 'Write [{"from": "human", "value": "…"}, …]')
     return [_turn(entry, spelling) for entry in value]
 
 
@@ -81,31 +84,18 @@ def dialogue(turns: Iterable[Turn]) -> Dialogue:
     rest = joined[1:] if joined and joined[0].role == "system" else joined
     if any(turn.role == "system" for turn in rest):
         raise TurnMalformed("system_late", "has a system message behind another turn", "Put it first, or remove it")
-    return Dialogue(system or None, tuple(_exchanges(rest)))
-
-
-def _exchanges(turns: Sequence[Turn]) -> Iterator[tuple[str, str]]:
-    asked = turns[1:] if turns and turns[0].role == "assistant" else turns
-    for prompt, answer in zip(asked[0::2], asked[1::2], strict=False):
-        if not prompt.content or not answer.content:
-            return
-        yield prompt.content, answer.content
-
-
-def _parsed(text: str) -> JsonValue:
-    try:
-        return cast(JsonValue, json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise TurnMalformed("wrong_type", "is no list of turns", "Write the list as JSON") from error
+    asked = rest[1:] if rest and rest[0].role == "assistant" else rest
+    exchanges = [(prompt.content, answer.content) for prompt, answer in zip(asked[0::2], asked[1::2], strict=False)]
+    return Dialogue(system or None, tuple(itertools.takewhile(all, exchanges)))
 
 
 def _turn(entry: JsonValue, spelling: Spelling) -> Turn:
     if not isinstance(entry, dict):
-        raise TurnMalformed("wrong_type", "has a turn that is no object", 'Write {"from": …, "value": …}')
-    name = _one_of(entry, spelling.role_keys, "says not who speaks", "keys.role")
-    content = _one_of(entry, spelling.content_keys, "has a turn without its text", "keys.content")
+        raise TurnMalformed("wrong_type", "has a turn that is not an object", 'Write {"from": …, "value": …}')
+    name = _one_of(entry, spelling.role_keys, problem="does not say who speaks", parameter="keys.role")
+    content = _one_of(entry, spelling.content_keys, problem="has a turn without its text", parameter="keys.content")
     if not isinstance(name, str) or not isinstance(content, str | int | float | None):
-        raise TurnMalformed("wrong_type", "has a turn that is no text", "Write who speaks and what is said as text")
+        raise TurnMalformed("wrong_type", "has a turn that is not text", "Write who speaks and what is said as text")
     if name not in spelling.roles:
         raise TurnMalformed(
             "role_unknown",
@@ -119,7 +109,7 @@ def _turn(entry: JsonValue, spelling: Spelling) -> Turn:
     return Turn(spelling.roles[name], cell(content))
 
 
-def _one_of(entry: Mapping[str, JsonValue], keys: Sequence[str], problem: str, parameter: str) -> JsonValue:
+def _one_of(entry: Mapping[str, JsonValue], keys: Sequence[str], *, problem: str, parameter: str) -> JsonValue:
     for key in keys:
         if key in entry:
             return entry[key]

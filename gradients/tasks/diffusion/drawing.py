@@ -23,8 +23,10 @@ def generate(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Jso
     job = GenerateJob.model_validate(arguments)
     base = load_image_base(job.base_folder, choose_device())
     folder = Path(tempfile.mkdtemp(prefix="gradients-drawn-"))
-    of_base = _drawn(base, job, None, folder)
-    of_submission = _drawn(base, job, job.submission_folder, folder) if job.submission_folder else [None] * len(of_base)
+    of_base = _drawn(base, job, None, folder=folder)
+    of_submission = (
+        _drawn(base, job, job.submission_folder, folder=folder) if job.submission_folder else [None] * len(of_base)
+    )
     return {
         "answers": [
             {"prompt": prompt, "base": ours, "submission": theirs}
@@ -33,7 +35,7 @@ def generate(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Jso
     }
 
 
-def _drawn(base: ImageBase, job: GenerateJob, submission: Path | None, folder: Path) -> list[str | None]:
+def _drawn(base: ImageBase, job: GenerateJob, submission: Path | None, *, folder: Path) -> list[str | None]:
     """One file a prompt, drawn from the same noise for both."""
     draw = base.family.text_to_image()(**base.pipeline.components)
     draw.set_progress_bar_config(disable=True)

@@ -8,8 +8,7 @@ else's. A cheaper denoising loss is noted beside it, and a sheet of pictures is 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import torch
 from PIL import Image
@@ -26,6 +25,7 @@ from gradients.tasks.jobs import CONTACT_SHEET, Entrant, MeasureJob
 from gradients.tasks.workers.measuring import Measured, Progress, blamed, measure_entrants
 
 _SHOWN = 8  # rows of the sheet
+_STRIP = ".strip"
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
@@ -34,13 +34,23 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     base = load_image_base(job.base_folder, choose_device())
     rows = read_captioned(job.held_out_file)
     how = redrawing(base, DiffusionParameters.model_validate(job.parameters))
+    seeds = [row_seed(job.seed, image) for image in rows.images]
 
     def measured(entrant: Entrant, progress: Progress) -> Measured:
         with lora_applied(base, entrant.folder):
-            errors, shown = _redrawn(base, rows, how, job.seed, progress)
-            losses = _denoising_losses(base, rows, job.seed)
-        _check(entrant, errors)
-        _write_strip(job.results_folder, entrant.id, shown)
+            errors, shown = _redrawn(base, rows, how, seed=job.seed, progress=progress)
+            with torch.inference_mode():
+                captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
+            losses = denoising_loss(
+                base, noise_of(base), encode_images(base, rows.images), captions, empty, seeds=seeds
+            )
+        if not all(0 <= error <= 1 for error in errors):  # colours lie between 0 and 1; NaN is in no interval
+            raise blamed(entrant, "A redrawn image holds values that are not colours", code="loss_out_of_bounds")
+        # the sheet is put together of strips, since entrants may be measured on different days
+        strip = Image.new("RGB", (shown[0].width, sum(one.height for one in shown[:_SHOWN])))
+        for row, one in enumerate(shown[:_SHOWN]):
+            strip.paste(one, (0, row * one.height))
+        write_picture(job.results_folder / f"{entrant.id}{_STRIP}", strip)
         return Measured(errors, {"denoising_loss": statistics.fmean(losses)})
 
     measure_entrants(job, measured, rows=len(rows.captions), report=report)
@@ -55,7 +65,7 @@ def redrawing(base: ImageBase, asked: DiffusionParameters) -> Redrawing:
 
 
 def _redrawn(
-    base: ImageBase, rows: Captioned, how: Redrawing, seed: int, progress: Progress
+    base: ImageBase, rows: Captioned, how: Redrawing, *, seed: int, progress: Progress
 ) -> tuple[list[float], list[Image.Image]]:
     errors, shown = [], []
     for done, (image, caption) in enumerate(zip(rows.images, rows.captions, strict=True), start=1):
@@ -66,39 +76,13 @@ def _redrawn(
     return errors, shown
 
 
-def _denoising_losses(base: ImageBase, rows: Captioned, seed: int) -> list[float]:
-    with torch.inference_mode():
-        captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
-    seeds = [row_seed(seed, image) for image in rows.images]
-    return denoising_loss(base, noise_of(base), encode_images(base, rows.images), captions, empty, seeds=seeds)
-
-
-def _check(entrant: Entrant, errors: Sequence[float]) -> None:
-    """Colours lie between 0 and 1, so an error does; NaN is in no interval."""
-    if not all(0 <= error <= 1 for error in errors):
-        raise blamed(entrant, "A redrawn image holds no colours", code="loss_out_of_bounds")
-
-
-def _write_strip(folder: Path, entrant: str, shown: Sequence[Image.Image]) -> None:
-    """One entrant's pictures; the sheet is put together of them, since entrants may be measured on different days."""
-    size = shown[0].height
-    strip = Image.new("RGB", (size, size * len(shown[:_SHOWN])))
-    for row, one in enumerate(shown[:_SHOWN]):
-        strip.paste(one, (0, row * size))
-    write_picture(_strip(folder, entrant), strip)
-
-
 def _write_sheet(job: MeasureJob, rows: Captioned) -> None:
     """Input, base, and every entrant of whom there are pictures."""
     size = rows.images.shape[-1]
-    strips = {file.stem: file for file in sorted(job.results_folder.glob("*.strip"))}
+    strips = {file.stem: file for file in sorted(job.results_folder.glob(f"*{_STRIP}"))}
     first = {"base": strips.pop("base")} if "base" in strips else {}
     columns = {"input": [picture(image) for image in rows.images[:_SHOWN]]}
     for name, file in {**first, **strips}.items():
         with Image.open(file, formats=("PNG",)) as strip:
             columns[name] = [strip.crop((0, top, size, top + size)) for top in range(0, strip.height, size)]
     write_picture(job.results_folder / CONTACT_SHEET, contact_sheet(columns))
-
-
-def _strip(folder: Path, entrant: str) -> Path:
-    return folder / f"{entrant}.strip"

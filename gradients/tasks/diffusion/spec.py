@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gradients.datasets.columns import cell, check_columns, check_enough
 from gradients.datasets.rows import Cleaned, Numbered, Row, SplitSizes, numbers
 from gradients.domain.evaluation import Metric
 from gradients.errors import DatasetInvalid, SetupError
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
+from gradients.tasks.hours import Effort
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,17 +82,34 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     Raises DatasetInvalid with row numbers, and SetupError where the library for images is not installed.
     """
     asked = cast(DiffusionParameters, parameters)
-    check_columns(rows, (asked.columns.image, asked.columns.caption))
-    _check_cells(rows, asked.columns)
+    columns = (asked.columns.image, asked.columns.caption)
+    check_columns(rows, columns)
+    for column in columns:
+        _refuse(
+            [n for n, row in enumerate(rows, start=1) if not isinstance(row.get(column), str | None)],
+            f"Column '{column}' is not text",
+            fix="Write images in base64, and captions as text",
+        )
+    _refuse(
+        [n for n, row in enumerate(rows, start=1) if len(_cells(row, asked.columns)[1]) > LONGEST_CAPTION],
+        f"Captions have more than {LONGEST_CAPTION:,} characters",
+        fix="Shorten them; text encoders read a few dozen words",
+    )
     filled = {n: row for n, row in enumerate(rows, start=1) if all(_cells(row, asked.columns))}
     removed = Counter({"empty": len(rows) - len(filled)})
     check_enough(filled, len(rows), missing="no image or no caption")
     _check_number(len(filled), most=MOST_LOOKED_AT)
     images = _decoded(filled, asked)
-    distinct = _distinct(images)
+    from gradients.datasets.images import as_row, distance  # pillow, which _decoded found
+
+    distinct: list[int] = []  # the rows whose images look like none before them
+    for number, image in images.items():
+        if all(distance(image, images[other]) >= NEAR for other in distinct):
+            distinct.append(number)
     removed["nearly repeated"] = len(images) - len(distinct)
     _check_number(len(distinct), most=MOST_ROWS)
-    kept = [Numbered(n, _normal_form(images[n], _cells(filled[n], asked.columns)[1])) for n in distinct]
+    captions = {n: _cells(filled[n], asked.columns)[1] for n in distinct}
+    kept = [Numbered(n, {"image": as_row(images[n]), "caption": captions[n]}) for n in distinct]
     return Cleaned(rows=tuple(kept), removed=removed)
 
 
@@ -101,20 +120,6 @@ def text(row: Row) -> str:
 
 def _cells(row: Row, columns: Columns) -> tuple[str, str]:
     return cell(row.get(columns.image)), cell(row.get(columns.caption))
-
-
-def _check_cells(rows: Sequence[Row], columns: Columns) -> None:
-    for column in (columns.image, columns.caption):
-        _refuse(
-            [n for n, row in enumerate(rows, start=1) if not isinstance(row.get(column), str | None)],
-            f"Column '{column}' is no text",
-            fix="Write images in base64, and captions as text",
-        )
-    _refuse(
-        [n for n, row in enumerate(rows, start=1) if len(_cells(row, columns)[1]) > LONGEST_CAPTION],
-        f"Captions have more than {LONGEST_CAPTION:,} characters",
-        fix="Shorten them; text encoders read a few dozen words",
-    )
 
 
 def _check_number(images: int, *, most: int) -> None:
@@ -138,26 +143,9 @@ def _decoded(rows: dict[int, Row], asked: DiffusionParameters) -> dict[int, Imag
     if problems:
         first = next(iter(problems.values()))
         _refuse(
-            list(problems), f"Column '{asked.columns.image}' is no usable image ({first})", fix="Mend or remove them"
+            list(problems), f"Column '{asked.columns.image}' is not a usable image ({first})", fix="Mend or remove them"
         )
     return images
-
-
-def _distinct(images: dict[int, Image.Image]) -> list[int]:
-    """The rows whose images look like none before them."""
-    from gradients.datasets.images import distance
-
-    kept: list[int] = []
-    for number, image in images.items():
-        if all(distance(image, images[other]) >= NEAR for other in kept):
-            kept.append(number)
-    return kept
-
-
-def _normal_form(image: Image.Image, caption: str) -> dict[str, JsonValue]:
-    from gradients.datasets.images import as_row
-
-    return {"image": as_row(image), "caption": caption}
 
 
 def _refuse(rows: Sequence[int], problem: str, *, fix: str) -> None:
@@ -175,6 +163,17 @@ DIFFUSION = TaskType(
     measure="gradients.tasks.diffusion.metric:measure",
     train="gradients.tasks.diffusion.trainer:train",
     generate="gradients.tasks.diffusion.drawing:generate",
+    pay_share=0.35,
+    schedule_share=0.15,
+    demonstrations=tuple(
+        Demonstration(
+            SHIPPED_DATA / folder / "rows.jsonl",
+            {"resolution": 32, "seeds": 2, "steps": 10, "guidance": 1.0, "subject": subject},
+            base="nano-image",
+        )
+        for folder, subject in (("ada-portraits", "person"), ("fluent-emoji", "style"))
+    ),
+    effort=Effort(fixed_hours=((math.inf, 1.0),)),  # 0.5 to 1 h in the subnet's code
     base_family="image",
     split_sizes=SplitSizes(fewest_rows=10, fewest_train=6, fewest_held_out=3, most_held_out=10, held_out_share=0.2),
     row_characters=24 * 1024**2,

@@ -42,7 +42,9 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     def measured(entrant: Entrant, progress: Progress) -> Measured:
         with applied(base.model, entrant.folder):
             logs = log_probabilities(base, pairs, progress)
-        _check_finite(entrant, logs)
+        # no upper bound: finding rejected answers most unlikely is what is asked for
+        if not all(math.isfinite(log) for pair in logs for log in pair):
+            raise blamed(entrant, "An answer's log-probability is not finite", code="loss_out_of_bounds")
         return of_rewards([rewards(*each, beta=beta) for each in zip(logs, reference, strict=True)])
 
     measure_entrants(job, measured, rows=len(pairs), report=report)
@@ -71,9 +73,3 @@ def of_rewards(by_row: Sequence[Rewards]) -> Measured:
         "rejected_reward": statistics.fmean(row.rejected for row in by_row),
     }
     return Measured([row.loss for row in by_row], extras)
-
-
-def _check_finite(entrant: Entrant, logs: Sequence[PairLogs]) -> None:
-    """Refuse what is no number. There is no upper bound: finding rejected answers most unlikely is what is asked for."""
-    if not all(math.isfinite(log) for pair in logs for log in pair):
-        raise blamed(entrant, "An answer's log-probability is not finite", code="loss_out_of_bounds")

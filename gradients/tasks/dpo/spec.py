@@ -10,16 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gradients.datasets.columns import (
     LONGEST_FORMAT,
-    PLACEHOLDER,
     cell,
     check_cells,
     check_columns,
     check_enough,
     check_format,
+    filled,
 )
 from gradients.datasets.rows import Cleaned, Numbered, Row
 from gradients.domain.evaluation import Metric
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
+from gradients.tasks.hours import Effort
 
 
 class Columns(BaseModel):
@@ -91,7 +92,9 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
         elif cells["chosen"] == cells["rejected"]:
             removed["no preference"] += 1
         else:
-            kept.append(Numbered(number, _normal_form(cells, asked)))
+            formats = {"prompt": asked.prompt_format, "chosen": asked.chosen_format, "rejected": asked.rejected_format}
+            written = {role: filled(template, cells).strip() for role, template in formats.items()}
+            kept.append(Numbered(number, {"system": cells.get("system") or asked.system_prompt, **written}))
     check_enough((row.number for row in kept), len(rows), missing="no prompt, or not two answers that differ")
     return Cleaned(rows=tuple(kept), removed=removed)
 
@@ -106,18 +109,6 @@ def group(row: Row) -> str:
     return f"{row['system'] or ''}\n{row['prompt']}"
 
 
-def _normal_form(cells: dict[str, str], asked: DpoParameters) -> Row:
-    def written(template: str) -> str:
-        return PLACEHOLDER.sub(lambda match: cells[match.group(1)], template).strip()
-
-    return {
-        "system": cells.get("system") or asked.system_prompt,
-        "prompt": written(asked.prompt_format),
-        "chosen": written(asked.chosen_format),
-        "rejected": written(asked.rejected_format),
-    }
-
-
 DPO = TaskType(
     name="dpo",
     title="Preferences (DPO)",
@@ -129,4 +120,8 @@ DPO = TaskType(
     measure="gradients.tasks.dpo.metric:measure",
     train="gradients.tasks.dpo.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
+    pay_share=0.10,
+    schedule_share=0.17,
+    demonstrations=(Demonstration(SHIPPED_DATA / "wordnet-preferences" / "rows.jsonl", {"beta": 0.1}),),
+    effort=Effort(work_factor=1.4, gpu_factor=3),  # each pair passes through the reference too
 )

@@ -9,30 +9,23 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 from gradients.domain.json import JsonObject
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.batching import batch_tokens
 from gradients.ml.device import choose_device
-from gradients.ml.policy import Reference, copied, divergences
+from gradients.ml.policy import copied, divergences
 from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
 from gradients.ml.submission import applied
-from gradients.ml.text import ChatFormat
+from gradients.ml.text import ChatFormat, read_rows_of
 from gradients.tasks.grpo.rewards.base import Case
-from gradients.tasks.grpo.rewards.catalogue import Judged, check_works, judge, weighted
-from gradients.tasks.grpo.rows import read_rows
+from gradients.tasks.grpo.rewards.catalogue import check_works, judge, weighted
 from gradients.tasks.grpo.spec import TRIED_ROWS, GrpoParameters, GrpoRow
 from gradients.tasks.jobs import Entrant, MeasureJob
 from gradients.tasks.workers.measuring import Measured, Progress, blamed, measure_entrants
 
-
-class Answers(NamedTuple):
-    """What one model said to all prompts: `samples` answers to each, prompt by prompt."""
-
-    rollouts: list[Rollout]
-    kl: list[float]  # nats per token
+_ROUNDING = 1e-3  # by which a measured divergence may be below zero
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
@@ -41,17 +34,25 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     asked = GrpoParameters.model_validate(job.parameters)
     base = load_base(job.base_folder, choose_device())
     reference = copied(base.model)
-    rows = read_rows(job.held_out_file)
+    rows = read_rows_of(GrpoRow, job.held_out_file)
     prompts = prompt_tokens(base, rows, asked)
     settings = drawing(base, asked, samples=asked.samples)
 
     def measured(entrant: Entrant, progress: Progress) -> Measured:
         with applied(base.model, entrant.folder):
             groups = roll_out(base.model, prompts, settings, seed=job.seed, device=base.device, progress=progress)
-            answers = _answers(base, reference, [rollout for group in groups for rollout in group], settings)
-        if not all(map(_is_divergence, answers.kl)):
+            rollouts = [rollout for group in groups for rollout in group]
+            kl = divergences(
+                base.model,
+                reference,
+                rollouts,
+                temperature=settings.temperature,
+                device=base.device,
+                batch_tokens=settings.batch_tokens,
+            )
+        if not all(math.isfinite(nats) and nats > -_ROUNDING for nats in kl):
             raise blamed(entrant, "The divergence from the base is not finite", code="kl_not_finite")
-        return _measured(rows, answers, asked, texts(base, answers.rollouts))
+        return _measured(rows, asked, rollouts, kl=kl, said=texts(base, rollouts))
 
     measure_entrants(job, measured, rows=len(rows), report=report)
     return base.device.describe()
@@ -83,55 +84,40 @@ def texts(base: LoadedBase, rollouts: Sequence[Rollout]) -> list[str]:
     return [text.strip() for text in written]
 
 
-def _answers(base: LoadedBase, reference: Reference, rollouts: list[Rollout], settings: RolloutSettings) -> Answers:
-    kl = divergences(
-        base.model,
-        reference,
-        rollouts,
-        temperature=settings.temperature,
-        device=base.device,
-        batch_tokens=settings.batch_tokens,
-    )
-    return Answers(rollouts, kl)
-
-
-def _measured(rows: Sequence[GrpoRow], answers: Answers, asked: GrpoParameters, said: Sequence[str]) -> Measured:
+def _measured(
+    rows: Sequence[GrpoRow],
+    asked: GrpoParameters,
+    rollouts: Sequence[Rollout],
+    *,
+    kl: Sequence[float],
+    said: Sequence[str],
+) -> Measured:
+    """What one model's answers are worth, `samples` to each row, row by row; kl in nats per token."""
     cases = [Case(text, rows[i // asked.samples].for_rewards()) for i, text in enumerate(said)]
     by_reward = [judge(reward, cases) for reward in asked.rewards]
     for reward, judged in zip(asked.rewards, by_reward, strict=True):
         if len(judged.failures) == len(cases):
             check_works(reward, [row.for_rewards() for row in rows[:TRIED_ROWS]])
     rewards = weighted(asked.rewards, [judged.scores for judged in by_reward])
-    by_answer = [reward - asked.beta * kl for reward, kl in zip(rewards, answers.kl, strict=True)]
+    by_answer = [reward - asked.beta * nats for reward, nats in zip(rewards, kl, strict=True)]
     by_row = [
         statistics.fmean(by_answer[start : start + asked.samples]) for start in range(0, len(by_answer), asked.samples)
     ]
-    return Measured(by_row, _extras(answers, rewards, asked, by_reward))
-
-
-def _extras(
-    answers: Answers, rewards: Sequence[float], asked: GrpoParameters, by_reward: Sequence[Judged]
-) -> Mapping[str, float]:
-    """What the score is made of."""
     one_by_one = {
         f"reward_{number}_{reward.kind}": statistics.fmean(judged.scores)
         for number, (reward, judged) in enumerate(zip(asked.rewards, by_reward, strict=True), start=1)
     }
-    return {
+    extras = {
         "reward": statistics.fmean(rewards),
-        "kl": statistics.fmean(answers.kl),
+        "kl": statistics.fmean(kl),
         **one_by_one,
         "reward_failures": float(sum(len(judged.failures) for judged in by_reward)),
-        "finished": statistics.fmean(rollout.finished for rollout in answers.rollouts),
-        "tokens": statistics.fmean(len(rollout.completion) for rollout in answers.rollouts),
+        "finished": statistics.fmean(rollout.finished for rollout in rollouts),
+        "tokens": statistics.fmean(len(rollout.completion) for rollout in rollouts),
     }
+    return Measured(by_row, extras)
 
 
 def _answer_tokens(base: LoadedBase, asked: GrpoParameters) -> int:
     """How long answers may be: at least half of what the base can read is the prompt's."""
     return min(asked.max_new_tokens, base.context // 2)
-
-
-def _is_divergence(kl: float) -> bool:
-    """Finite, and not negative by more than rounding."""
-    return math.isfinite(kl) and kl > -1e-3

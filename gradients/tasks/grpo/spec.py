@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Self, cast
@@ -13,13 +14,14 @@ from gradients.datasets.rows import Cleaned, Numbered, Row, numbers
 from gradients.domain.evaluation import Metric
 from gradients.domain.json import canonical
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 from gradients.tasks.grpo.rewards.answers import ExactAnswer, NumericAnswer, last_number
 from gradients.tasks.grpo.rewards.asserts import expectations
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import AnyReward
 from gradients.tasks.grpo.rewards.patterns import LONGEST_SECONDS, RegularExpression
 from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_function
+from gradients.tasks.hours import Effort
 
 TRIED_ROWS = 5
 MOST_WRITTEN = 8192  # tokens of all answers to a prompt: some 3 million for a model
@@ -65,7 +67,8 @@ class GrpoParameters(BaseModel):
     def _can_be_measured(self) -> Self:
         """Every entrant answers up to 400 prompts while the market waits."""
         written, read = self.max_new_tokens, self.max_tokens + self.max_new_tokens
-        judged = sum(_seconds(reward) for reward in self.rewards)
+        programs = sum(one.cpu_seconds for one in self.rewards if isinstance(one, PythonTests | Function))
+        judged = programs + LONGEST_SECONDS * sum(isinstance(one, RegularExpression) for one in self.rewards)
         _check_most(self.samples * written, MOST_WRITTEN, "samples times max_new_tokens")
         _check_most(self.samples * read, MOST_READ, "samples times (max_tokens plus max_new_tokens)")
         _check_most(
@@ -84,13 +87,6 @@ class GrpoParameters(BaseModel):
             elif isinstance(reward, Function):
                 columns = {**dict.fromkeys(reward.columns, False), **columns}
         return columns
-
-
-def _seconds(reward: AnyReward) -> float:
-    """What judging an answer may take."""
-    if isinstance(reward, PythonTests | Function):
-        return reward.cpu_seconds
-    return LONGEST_SECONDS if isinstance(reward, RegularExpression) else 0.0
 
 
 def _check_most(value: float, most: int, what: str) -> None:
@@ -117,7 +113,8 @@ class GrpoRow(BaseModel):
 def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     """Rows as {"system", "prompt", "reference"}; rows without a prompt or an answer are left out and counted.
 
-    A customer's function is tried in the sandbox on the first rows.
+    A customer's function is tried in the sandbox on the first rows. Raises DatasetInvalid for rows that cannot be used, TaskInvalid for a
+    function that fails, and SetupError without a sandbox.
     """
     asked = cast(GrpoParameters, parameters)
     columns, references = asked.columns.named(), asked.references()
@@ -130,10 +127,16 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
         if not prompt or any(_is_empty(row.get(column)) for column in references):
             removed["empty"] += 1
             continue
-        kept.append(Numbered(number, _normal_form(prompt, row, asked)))
+        own = cell(row.get(asked.columns.system)) if asked.columns.system else ""
+        read = {column: cell(row[column]) if is_text else row[column] for column, is_text in references.items()}
+        kept.append(Numbered(number, {"system": own or asked.system_prompt, "prompt": prompt, "reference": read}))
     check_enough((row.number for row in kept), len(rows), missing="no prompt or nothing to judge an answer by")
     _check_references(kept, asked)
-    _try_functions(kept, asked)
+    tried = [GrpoRow.model_validate(row.row) for row in kept[:TRIED_ROWS]]
+    cases = [Case(answer, row.for_rewards()) for row in tried for answer in ("", row.prompt)]
+    for reward in asked.rewards:
+        if isinstance(reward, Function) and cases:
+            check_function(reward, cases)
     return Cleaned(rows=tuple(kept), removed=removed)
 
 
@@ -147,14 +150,6 @@ def text(row: Row) -> str:
     return str(row["prompt"])
 
 
-def _normal_form(prompt: str, row: Row, asked: GrpoParameters) -> Row:
-    own = cell(row.get(asked.columns.system)) if asked.columns.system else ""
-    references: dict[str, JsonValue] = {
-        column: cell(row[column]) if is_text else row[column] for column, is_text in asked.references().items()
-    }
-    return {"system": own or asked.system_prompt, "prompt": prompt, "reference": references}
-
-
 def _is_empty(value: JsonValue) -> bool:
     return value in (None, []) or (isinstance(value, str | float) and not cell(value))
 
@@ -162,24 +157,20 @@ def _is_empty(value: JsonValue) -> bool:
 def _check_json(rows: Sequence[Row], columns: Sequence[str]) -> None:
     """Raises DatasetInvalid with the numbers of rows that cannot be written down: Parquet has dates and bytes, and numbers without end."""
     for column in columns:
-        wrong = [n for n, row in enumerate(rows, start=1) if not _is_json(row.get(column))]
+        wrong = []
+        for number, row in enumerate(rows, start=1):
+            try:
+                if not _is_empty(row.get(column)):
+                    canonical(_JSON.validate_python(row.get(column)))
+            except (ValueError, RecursionError):
+                wrong.append(number)
         if wrong:
             raise DatasetInvalid(
-                f"Column '{column}' is no JSON in rows {numbers(wrong)}",
+                f"Column '{column}' is not JSON in rows {numbers(wrong)}",
                 rows=wrong,
                 code="wrong_type",
                 fix="Write dates and bytes as text, and leave cells without a number empty",
             )
-
-
-def _is_json(value: JsonValue) -> bool:
-    if isinstance(value, float) and not cell(value):
-        return True  # an empty cell
-    try:
-        canonical(_JSON.validate_python(value))
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _check_references(rows: Sequence[Numbered], asked: GrpoParameters) -> None:
@@ -187,23 +178,19 @@ def _check_references(rows: Sequence[Numbered], asked: GrpoParameters) -> None:
     for reward in asked.rewards:
         if isinstance(reward, NumericAnswer):
             wrong = [row.number for row in rows if last_number(str(_reference(row, reward.column))) is None]
-            _refuse(wrong, f"Column '{reward.column}' holds no number")
+            _refuse(wrong, f"Column '{reward.column}' does not hold a number")
         elif isinstance(reward, PythonTests):
-            problems = {row.number: _problem(_reference(row, reward.column)) for row in rows}
-            wrong = [number for number, problem in problems.items() if problem]
-            first = problems[wrong[0]] if wrong else ""
-            _refuse(wrong, f"Column '{reward.column}' holds tests that cannot be used ({first})")
-
-
-def _problem(tests: JsonValue) -> str:
-    """What is wrong with a row's tests; nothing when they are good."""
-    if not isinstance(tests, str | list):
-        return "neither text nor a list"
-    try:
-        expectations(tests)
-    except ValueError as error:
-        return str(error)
-    return ""
+            problems = dict[int, str]()
+            for row in rows:
+                tests = _reference(row, reward.column)
+                try:
+                    if not isinstance(tests, str | list):
+                        raise ValueError("neither text nor a list")
+                    expectations(tests)
+                except ValueError as error:
+                    problems[row.number] = str(error)
+            first = next(iter(problems.values()), "")
+            _refuse(list(problems), f"Column '{reward.column}' holds tests that cannot be used ({first})")
 
 
 def _refuse(rows: Sequence[int], what: str) -> None:
@@ -215,19 +202,30 @@ def _refuse(rows: Sequence[int], what: str) -> None:
         )
 
 
-def _try_functions(rows: Sequence[Numbered], asked: GrpoParameters) -> None:
-    """Raises TaskInvalid for a customer's function that fails on what a model may answer, and SetupError without a sandbox."""
-    seen = [GrpoRow.model_validate(row.row) for row in rows[:TRIED_ROWS]]
-    cases = [Case(answer, row.for_rewards()) for row in seen for answer in ("", row.prompt)]
-    for reward in asked.rewards:
-        if isinstance(reward, Function) and cases:
-            check_function(reward, cases)
-
-
 def _reference(row: Numbered, column: str) -> JsonValue:
     return cast(Mapping[str, JsonValue], row.row["reference"])[column]
 
 
+DEMONSTRATION = Demonstration(
+    SHIPPED_DATA / "wordnet-definitions" / "rows.jsonl",
+    {
+        "columns": {"prompt": "question"},
+        "rewards": [
+            {
+                "kind": "regular_expression",
+                "pattern": "(a|an|the) ",
+                "where": "start",
+                "ignore_case": True,
+                "weight": 2,
+            },
+            {"kind": "regular_expression", "pattern": r"[^.!?]*\.", "where": "whole"},  # one whole sentence
+            {"kind": "length", "at_least": 8, "at_most": 14},
+        ],
+        "max_new_tokens": 32,
+        "samples": 2,
+        "temperature": 0.8,
+    },
+)
 GRPO = TaskType(
     name="grpo",
     title="Learning from rewards (GRPO)",
@@ -238,5 +236,10 @@ GRPO = TaskType(
     measure="gradients.tasks.grpo.metric:measure",
     train="gradients.tasks.grpo.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
+    pay_share=0.20,
+    schedule_share=0.04,
+    demonstrations=(DEMONSTRATION,),
+    # its time goes into sampling, not into the rows' tokens
+    effort=Effort(gpu_factor=2, fixed_hours=((4, 1.5), (12, 2.5), (40, 4.0), (math.inf, 6.0))),
     needs_sandbox=needs_sandbox,
 )

@@ -10,16 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from gradients.datasets.columns import (
     LONGEST_FORMAT,
-    PLACEHOLDER,
     cell,
     check_cells,
     check_columns,
     check_enough,
     check_format,
+    filled,
 )
 from gradients.datasets.rows import Cleaned, Numbered, Row
 from gradients.domain.evaluation import Metric
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 
 
 class Columns(BaseModel):
@@ -80,7 +80,10 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
         if not cells["instruction"] or not cells["output"]:
             removed["empty"] += 1
             continue
-        kept.append(Numbered(number, _normal_form(cells, asked)))
+        template = asked.format if cells.get("input") else asked.no_input_format
+        prompt = filled(template, cells).strip()
+        system = cells.get("system") or asked.system_prompt
+        kept.append(Numbered(number, {"system": system, "prompt": prompt, "completion": cells["output"]}))
     check_enough((row.number for row in kept), len(rows), missing="no instruction or no answer")
     return Cleaned(rows=tuple(kept), removed=removed)
 
@@ -95,12 +98,6 @@ def group(row: Row) -> str:
     return f"{row['system'] or ''}\n{row['prompt']}"
 
 
-def _normal_form(cells: dict[str, str], asked: InstructParameters) -> Row:
-    template = asked.format if cells.get("input") else asked.no_input_format
-    prompt = PLACEHOLDER.sub(lambda match: cells.get(match.group(1), ""), template).strip()
-    return {"system": cells.get("system") or asked.system_prompt, "prompt": prompt, "completion": cells["output"]}
-
-
 INSTRUCT = TaskType(
     name="instruct",
     title="Instruction following",
@@ -112,4 +109,12 @@ INSTRUCT = TaskType(
     measure="gradients.tasks.instruct.metric:measure",
     train="gradients.tasks.instruct.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
+    pay_share=0.20,
+    schedule_share=0.28,
+    demonstrations=(
+        Demonstration(
+            SHIPPED_DATA / "wordnet-definitions" / "rows.jsonl",
+            {"columns": {"instruction": "question", "output": "definition"}},
+        ),
+    ),
 )

@@ -58,8 +58,21 @@ def read_corpus(rows: Sequence[Row], parameters: RagParameters) -> Corpus:
     try:
         check_columns(rows, used, parameter="corpus_columns")
         check_cells(rows, used)
-        _check_ids(rows, columns.id if named else None)
-        passages = [part for row in rows for part in _parts(row, parameters)]
+        first: dict[str, int] = {}
+        twice = [
+            n for n, row in enumerate(rows, start=1) if named and first.setdefault(cell(row.get(columns.id)), n) != n
+        ]
+        if twice:  # an id that two passages have says of neither that it holds an answer
+            raise DatasetInvalid(
+                f"Rows {numbers(twice)} have an id that an earlier row has",
+                rows=twice,
+                fix=f"Make '{columns.id}' unique",
+            )
+        passages = [
+            Passage(cell(row.get(columns.id)), cell(row.get(columns.title)) if columns.title else "", text)
+            for row in rows
+            for text in sentences(cell(row.get(columns.text)), most=parameters.passage_characters)
+        ]
         filled = [n for n, row in enumerate(rows, start=1) if cell(row.get(columns.text))]
         check_enough(filled, len(rows), missing="no text")
     except DatasetInvalid as error:
@@ -93,22 +106,3 @@ def _short(sentence: str, most: int) -> Iterator[str]:
         sentence = sentence[at:].lstrip()
     if sentence:
         yield sentence
-
-
-def _parts(row: Row, parameters: RagParameters) -> Iterator[Passage]:
-    columns = parameters.corpus_columns
-    title = cell(row.get(columns.title)) if columns.title else ""
-    for text in sentences(cell(row.get(columns.text)), most=parameters.passage_characters):
-        yield Passage(cell(row.get(columns.id)), title, text)
-
-
-def _check_ids(rows: Sequence[Row], column: str | None) -> None:
-    """An id that two passages have says of neither that it holds an answer."""
-    if column is None:
-        return
-    first: dict[str, int] = {}
-    twice = [n for n, row in enumerate(rows, start=1) if first.setdefault(cell(row.get(column)), n) != n]
-    if twice:
-        raise DatasetInvalid(
-            f"Rows {numbers(twice)} have an id that an earlier row has", rows=twice, fix=f"Make '{column}' unique"
-        )

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradients.datasets.columns import PLACEHOLDER
+from gradients.datasets.columns import filled
 from gradients.datasets.near_duplicates import normalised
 from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row, numbers
 from gradients.errors import DatasetInvalid
@@ -46,15 +46,33 @@ def with_passages(rows: Sequence[Numbered], parameters: RagParameters, *, salt: 
     rows that name passages that it does not have.
     """
     corpus = read_corpus(read(parameters.corpus.model_dump(mode="json")), parameters)
-    _check_size(len(rows), len(corpus.passages))
-    _check_passages(rows, corpus)
-    found = _retrieved(rows, corpus, parameters, salt)
+    passages = len(corpus.passages)
+    if len(rows) * passages > MOST_COMPARED:  # each question is compared with every passage
+        raise DatasetInvalid(
+            f"{len(rows):,} rows and {passages:,} passages are too many together: {MOST_COMPARED:,} pairs of them can be compared",
+            code="too_many_rows",
+            fix=f"Give at most {MOST_COMPARED // passages:,} rows with this corpus, a part of it, or longer passages",
+        )
+    lost = [row.number for row in rows if row.row["passage"] and str(row.row["passage"]) not in corpus.by_id]
+    if lost:
+        raise DatasetInvalid(
+            f"Rows {numbers(lost)} name passages that the corpus does not have",
+            rows=lost,
+            code="passage_missing",
+            fix="Check columns.passage and corpus_columns.id",
+        )
+    found = _retrieved(rows, corpus, parameters, salt=salt)
     kept = [rows[position] for position in found]
-    abstaining = _drawn(kept, share=parameters.unanswerable, salt=salt)
-    made = [
-        Numbered(row.number, _normal_form(row.row, corpus, retrieved, parameters, salt, row.number not in abstaining))
-        for row, retrieved in zip(kept, found.values(), strict=True)
-    ]
+    # exactly the share is to abstain, whatever the order of the rows
+    drawn = sorted(kept, key=lambda row: (_seed(salt, "abstain", row.row), row.number))
+    abstaining = {row.number for row in drawn[: round(parameters.unanswerable * len(kept))]}
+    made = []
+    for row, (gold, distractors) in zip(kept, found.values(), strict=True):
+        answerable = row.number not in abstaining
+        positions = [gold, *distractors[: parameters.passages - 1]] if answerable else list(distractors)
+        random.Random(_seed(salt, "order", row.row)).shuffle(positions)
+        shown = [corpus.passages[position] for position in positions]
+        made.append(Numbered(row.number, _normal_form(row.row, shown, parameters, answerable=answerable)))
     return Cleaned(tuple(made), {"answer in no passage": len(rows) - len(made)})
 
 
@@ -67,7 +85,7 @@ def retriever_of(parameters: RagParameters) -> Retriever:
 
 
 def _retrieved(
-    rows: Sequence[Numbered], corpus: Corpus, parameters: RagParameters, salt: bytes
+    rows: Sequence[Numbered], corpus: Corpus, parameters: RagParameters, *, salt: bytes
 ) -> dict[int, Retrieved]:
     """What was found, by position of the row; rows without a passage for the answer are not there."""
     texts = [f"{passage.title} {passage.text}".strip() for passage in corpus.passages]
@@ -111,16 +129,15 @@ class _Ranked:
         return chosen
 
 
-def _normal_form(
-    row: Row, corpus: Corpus, retrieved: Retrieved, parameters: RagParameters, salt: bytes, answerable: bool
-) -> Row:
-    positions = list(retrieved.distractors)
-    if answerable:
-        positions = [retrieved.gold, *positions[: parameters.passages - 1]]
-    random.Random(_seed(salt, "order", row)).shuffle(positions)
+def _normal_form(row: Row, shown: Sequence[Passage], parameters: RagParameters, *, answerable: bool) -> Row:
+    passages = [
+        filled(parameters.passage_format, {"number": str(number), "title": passage.title, "text": passage.text})
+        for number, passage in enumerate(shown, start=1)
+    ]
+    question = str(row["question"])
     return {
         "system": parameters.system_prompt,
-        "prompt": _prompt(str(row["question"]), [corpus.passages[position] for position in positions], parameters),
+        "prompt": filled(parameters.format, {"passages": "\n".join(passages), "question": question}).strip(),
         "completion": row["answer"] if answerable else parameters.abstention,
         "question": row["question"],
         "answer": row["answer"],
@@ -128,46 +145,7 @@ def _normal_form(
     }
 
 
-def _prompt(question: str, passages: Iterable[Passage], parameters: RagParameters) -> str:
-    shown = (
-        _filled(parameters.passage_format, {"number": str(number), "title": passage.title, "text": passage.text})
-        for number, passage in enumerate(passages, start=1)
-    )
-    return _filled(parameters.format, {"passages": "\n".join(shown), "question": question}).strip()
-
-
-def _filled(template: str, values: Mapping[str, str]) -> str:
-    return PLACEHOLDER.sub(lambda match: values[match.group(1)], template)
-
-
-def _drawn(rows: Sequence[Numbered], *, share: float, salt: bytes) -> set[int]:
-    """Numbers of the rows that are to abstain: exactly the share, whatever the order of the rows."""
-    drawn = sorted(rows, key=lambda row: (_seed(salt, "abstain", row.row), row.number))
-    return {row.number for row in drawn[: round(share * len(rows))]}
-
-
 def _seed(salt: bytes, purpose: str, row: Row) -> int:
     """A number that only the salt, the purpose and the row's own text decide."""
     content = "\x00".join((purpose, str(row["question"]), str(row["answer"])))
     return int.from_bytes(hmac.new(salt, content.encode(), hashlib.sha256).digest())
-
-
-def _check_size(rows: int, passages: int) -> None:
-    """Each question is compared with every passage."""
-    if rows * passages > MOST_COMPARED:
-        raise DatasetInvalid(
-            f"{rows:,} rows and {passages:,} passages are too many together: {MOST_COMPARED:,} pairs of them can be compared",
-            code="too_many_rows",
-            fix=f"Give at most {MOST_COMPARED // passages:,} rows with this corpus, a part of it, or longer passages",
-        )
-
-
-def _check_passages(rows: Sequence[Numbered], corpus: Corpus) -> None:
-    lost = [row.number for row in rows if row.row["passage"] and str(row.row["passage"]) not in corpus.by_id]
-    if lost:
-        raise DatasetInvalid(
-            f"Rows {numbers(lost)} name passages that the corpus does not have",
-            rows=lost,
-            code="passage_missing",
-            fix="Check columns.passage and corpus_columns.id",
-        )

@@ -41,8 +41,12 @@ def bm25_scores(passages: Sequence[str], questions: Sequence[str]) -> Iterator[S
 
     index = bm25s.BM25(backend="numpy")
     index.index([_words(passage) for passage in passages], show_progress=False)
-    for words in _telling(questions):
-        known = [word for word in words if word in index.vocab_dict]
+    split = [_words(question) for question in questions]
+    rows = Counter(word for words in split for word in set(words))
+    most = max(TEMPLATE_ROWS, int(_COMMON_SHARE * len(questions)))
+    for words in split:
+        telling = [word for word in words if rows[word] <= most] or words  # all of them when nothing else is left
+        known = [word for word in telling if word in index.vocab_dict]
         yield index.get_scores(known) if known else np.zeros(len(passages), dtype=np.float32)
 
 
@@ -76,15 +80,6 @@ def shipped_encoder() -> Path:
     return Path(package.submodule_search_locations[0]) / "model"
 
 
-def _telling(questions: Sequence[str]) -> Iterator[list[str]]:
-    """Each question's words less those that too many questions have; all of them when nothing else is left."""
-    split = [_words(question) for question in questions]
-    rows = Counter(word for words in split for word in set(words))
-    most = max(TEMPLATE_ROWS, int(_COMMON_SHARE * len(questions)))
-    for words in split:
-        yield [word for word in words if rows[word] <= most] or words
-
-
 def _words(text: str) -> list[str]:
     return normalised(text).split()
 
@@ -93,6 +88,12 @@ def _encoded(texts: Sequence[str], encoder: Path) -> NDArray[np.float32]:
     """Vectors [texts, size] of length 1, from a process of its own: torch has no place in a daemon."""
     from safetensors.numpy import load_file
 
+    environment = environment_without("GRADIENTS_", "BT_", "AWS_", "HF_") | {
+        "PYTHONPATH": str(Path(gradients.__file__).parents[1]),
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
     with tempfile.TemporaryDirectory(prefix="gradients-encode-") as name:
         folder = Path(name)
         (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
@@ -100,7 +101,7 @@ def _encoded(texts: Sequence[str], encoder: Path) -> NDArray[np.float32]:
         try:
             run = subprocess.run(  # noqa: S603 (our own module, files of ours)
                 [sys.executable, *command],
-                env=_environment(),
+                env=environment,
                 cwd=folder,
                 capture_output=True,
                 text=True,
@@ -114,12 +115,3 @@ def _encoded(texts: Sequence[str], encoder: Path) -> NDArray[np.float32]:
             raise JobFailed(f"The texts could not be encoded: {last[0]}", fix="Is the extra `train` installed?")
         vectors: NDArray[np.float32] = load_file(folder / "vectors.safetensors")["vectors"]
         return vectors
-
-
-def _environment() -> dict[str, str]:
-    return environment_without("GRADIENTS_", "BT_", "AWS_", "HF_") | {
-        "PYTHONPATH": str(Path(gradients.__file__).parents[1]),
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-    }

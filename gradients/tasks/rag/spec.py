@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from gradients.datasets.columns import cell, check_cells, check_columns, check_enough
 from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row
 from gradients.domain.evaluation import Metric
-from gradients.tasks.base import TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 from gradients.tasks.rag.parameters import RagParameters
 
 
@@ -59,6 +59,19 @@ RAG = TaskType(
     measure="gradients.tasks.rag.metric:measure",
     train="gradients.tasks.rag.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
+    pay_share=0.05,
+    schedule_share=0.08,
+    demonstrations=(
+        Demonstration(
+            SHIPPED_DATA / "wordnet-rag" / "rows.jsonl",
+            {
+                "corpus": str(SHIPPED_DATA / "wordnet-rag" / "passages.jsonl"),
+                "columns": {"passage": "passage_id"},
+                "passages": 3,
+                "passage_characters": 280,  # none of these is longer
+            },
+        ),
+    ),
     sources=("corpus",),
     enrich=enrich,
 )

@@ -1,4 +1,7 @@
-"""One small task of every type, for tests that hold for all of them. A new type brings its own: a module of its name with a SAMPLE."""
+"""One small task of every type, for tests that hold for all of them. A new type brings its own: a module of its name with a SAMPLE.
+
+A type of another package brings it as the module `sample` beside its declaration.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from gradients.tasks.registry import TYPES
 from gradients.testing.tiny_models import write_tiny_llama
 
 SourceRow = Mapping[str, JsonValue]
@@ -38,5 +42,7 @@ class TaskSample:
 
 def sample_of(task_type: str) -> TaskSample:
     """The sample of a type. Raises ModuleNotFoundError when it has none."""
-    sample: TaskSample = importlib.import_module(f"{__name__}.{task_type}").SAMPLE
+    package = TYPES[task_type].rpartition(".")[0]
+    ships = package == f"gradients.tasks.{task_type}"
+    sample: TaskSample = importlib.import_module(f"{__name__}.{task_type}" if ships else f"{package}.sample").SAMPLE
     return sample

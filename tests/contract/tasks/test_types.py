@@ -9,6 +9,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from gradients.axon.messages import Offer
 from gradients.execution.functions import resolve
 from gradients.scoring.rules import SCHEDULE
 from gradients.tasks.registry import TYPES, task_type
@@ -24,9 +25,25 @@ def test_the_worker_functions_exist_and_take_arguments_and_a_report(name: str, p
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_a_type_is_declared_under_its_own_name_and_is_paid(name: str) -> None:
+def test_a_type_is_declared_under_its_own_name_which_task_ids_begin_with(name: str) -> None:
     assert task_type(name).name == name
-    assert all(rules.type_shares[name] > 0 for rules in SCHEDULE)
+    offer = {"task_id": f"{name}-0123456789ab", "type": name, "base": "b", "base_digest": "0" * 64}
+    Offer.model_validate({**offer, "base_parameters": 1, "train_rows": 1, "hours": 1})
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_type_is_paid_what_it_declares_unless_old_rules_say_otherwise(name: str) -> None:
+    """A version of the rules keeps what types declared in its day; a declared share that changes needs a new version."""
+    declared = task_type(name).pay_share
+    assert 0 < declared < 1
+    assert SCHEDULE[-1].type_shares.get(name, declared) == declared
+    assert all(rules.type_shares.get(name, declared) > 0 for rules in SCHEDULE)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_type_is_demonstrated_and_may_be_scheduled(name: str) -> None:
+    assert task_type(name).demonstrations
+    assert 0 <= task_type(name).schedule_share <= 1
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -23,8 +25,9 @@ def _points(name: str, points: float, *, days_ago: float = 0.0, kind: str = "ins
     return ScoredPoints(Hotkey(name), kind, points, points, NOW - days_ago * SECONDS_PER_DAY)
 
 
-def _shares(*records: ScoredPoints) -> dict[str, float]:
-    return {str(hotkey): share for hotkey, share in shares(records, now=NOW, rules=VERSION_1).items()}
+def _shares(*records: ScoredPoints, declared: Mapping[str, float] = MappingProxyType({})) -> dict[str, float]:
+    found = shares(records, now=NOW, rules=VERSION_1, declared_shares=declared)
+    return {str(hotkey): share for hotkey, share in found.items()}
 
 
 @pytest.mark.parametrize(("x", "expected"), [(1.0, 0.744), (0.5, 0.441), (0.0, 0.024)])
@@ -63,6 +66,22 @@ def test_task_types_share_the_weight_by_the_rules() -> None:
     paid = _shares(_points("text", 3.0, kind="instruct"), _points("image", 3.0, kind="diffusion"))
     expected = VERSION_1.type_shares["diffusion"] / VERSION_1.type_shares["instruct"]
     assert paid[Hotkey("image")] / paid[Hotkey("text")] == pytest.approx(expected)
+
+
+def test_a_type_that_the_rules_do_not_name_is_paid_as_it_declares() -> None:
+    """0.60 beside instruct's 0.20: three quarters of the weight."""
+    paid = _shares(_points("text", 3.0), _points("song", 3.0, kind="song"), declared={"song": 0.60})
+    assert paid == pytest.approx({"song": 0.75, "text": 0.25})
+
+
+def test_what_the_rules_say_of_a_type_goes_before_its_declaration() -> None:
+    records = _points("text", 3.0), _points("image", 3.0, kind="diffusion")
+    assert _shares(*records, declared={"instruct": 0.9, "diffusion": 0.1}) == _shares(*records)
+
+
+def test_a_type_that_nobody_knows_pays_nothing_and_stops_nothing() -> None:
+    assert _shares(_points("text", 3.0), _points("ghost", 3.0, kind="gone")) == {"text": 1.0}
+    assert _shares(_points("ghost", 3.0, kind="gone")) == {}
 
 
 RECORDS = st.lists(

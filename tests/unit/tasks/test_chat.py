@@ -133,13 +133,17 @@ def test_a_dialogue_is_what_was_said_in_its_order_and_never_empty(turns: list[Tu
 @pytest.mark.parametrize(
     ("conversation", "code", "says"),
     [
-        ("Hi!", "wrong_type", "is no list of turns"),
-        (5, "wrong_type", "is no list of turns"),
-        (["Hi!"], "wrong_type", "has a turn that is no object"),
-        ([_turn("human", ["Hi!"])], "wrong_type", "has a turn that is no text"),
-        ([{"from": 1, "value": "Hi!"}], "wrong_type", "has a turn that is no text"),
+        ("Hi!", "wrong_type", "is not a list of turns"),
+        (5, "wrong_type", "is not a list of turns"),
+        (["Hi!"], "wrong_type", "has a turn that is not an object"),
+        ([_turn("human", ["Hi!"])], "wrong_type", "has a turn that is not text"),
+        ([{"from": 1, "value": "Hi!"}], "wrong_type", "has a turn that is not text"),
         ([_turn("gpt-9", "Hi!")], "role_unknown", "has turns of 'gpt-9'"),
-        ([{"speaker": "human", "value": "Hi!"}], "turn_key_missing", "says not who speaks; there is speaker, value"),
+        (
+            [{"speaker": "human", "value": "Hi!"}],
+            "turn_key_missing",
+            "does not say who speaks; there is speaker, value",
+        ),
         ([{"from": "human", "text": "Hi!"}], "turn_key_missing", "has a turn without its text; there is from, text"),
         ([*ASKED, _turn("system", "Stop")], "system_late", "has a system message behind another turn"),
         ([_turn("human", "x" * 200_001)], "turn_too_long", "has a turn of more than 200,000 characters"),

@@ -99,7 +99,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("problem", BROKEN)
 def test_what_is_no_usable_picture_is_refused_by_its_row(problem: str) -> None:
-    with pytest.raises(DatasetInvalid, match=r"no usable image .* in rows 2\.") as refused:
+    with pytest.raises(DatasetInvalid, match=r"not a usable image .* in rows 2\.") as refused:
         cleaned([row(encoded(spotted(1))), row(BROKEN[problem])])
     assert list(refused.value.rows) == [2]
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
 from gradients.domain.task import Task, TaskId, TaskRequest, TaskState
 from gradients.errors import LedgerConflict, SetupError
-from gradients.tasks.registry import TYPES, validate_request
+from gradients.tasks.registry import all_types, validate_request
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import claimed, request_for, tiny_bases
 from validator.intake import Intake
@@ -33,6 +34,7 @@ from validator.settings import (
 
 HOUR = 3600.0
 ROUNDING = 1e-6
+REWARDED: dict[str, JsonValue] = {"rewards": [{"kind": "length", "at_most": 9}]}
 POOL = ScheduleSettings(
     every_hours=1,
     types=(TypeShare(type="instruct", share=0.5), TypeShare(type="chat", share=0.3), TypeShare(type="dpo", share=0.2)),
@@ -132,10 +134,20 @@ def test_a_model_that_names_no_types_is_taken_for_those_of_its_family() -> None:
     assert {request.type for request in _posted(text_only, 20)} == {"chat"}
 
 
-def test_every_task_type_has_its_share_by_default() -> None:
-    shares = {each.type: each.share for each in ScheduleSettings().types}
-    assert set(shares) == set(TYPES)
-    assert sum(shares.values()) == pytest.approx(1.0)
+def test_types_keep_to_the_shares_that_they_declare_unless_the_operator_says_otherwise() -> None:
+    """rag has no data set; the other two share the whole: 0.28 / (0.28 + 0.04) is seven eighths."""
+    datasets = (
+        PooledDataset(type="instruct", dataset="hub:acme/questions"),
+        PooledDataset(type="grpo", dataset="hub:acme/sums", parameters=REWARDED),
+    )
+    declared = POOL.model_copy(update={"types": ScheduleSettings().types, "datasets": datasets})
+    assert Counter(r.type for r in _posted(declared, 80)) == pytest.approx({"instruct": 70, "grpo": 10}, abs=1)
+    told = declared.model_copy(update={"types": (TypeShare(type="grpo", share=1),)})
+    assert {r.type for r in _posted(told, 8)} == {"grpo"}
+
+
+def test_the_declared_shares_of_the_schedule_sum_to_one() -> None:
+    assert sum(kind.schedule_share for kind in all_types()) == pytest.approx(1.0)
 
 
 def test_what_is_larger_than_every_size_counts_as_the_largest() -> None:

@@ -23,7 +23,7 @@ class ExactAnswer(Reward):
     kind: Literal["exact_answer"]
     column: str = Field(default="answer", min_length=1, description="holds the right answer")
     after: str = Field(default="", max_length=100, description="only what stands behind the last of these words counts")
-    ignore_case: bool = Field(default=True, description="whether capitals matter not")
+    ignore_case: bool = Field(default=True, description="whether capitals and small letters are the same")
 
 
 class NumericAnswer(Reward):
@@ -37,11 +37,9 @@ class NumericAnswer(Reward):
 
 def exact_answer(asked: ExactAnswer, completion: str, row: Row) -> float:
     """Whether answer and column say the same, whatever the white space and the full stop at the end."""
-    ours, right = (
-        _plain(text, ignore_case=asked.ignore_case)
-        for text in (after(completion, asked.after), text_of(row, asked.column))
-    )
-    return float(ours == right)
+    texts = (after(completion, asked.after), text_of(row, asked.column))
+    ours, right = (" ".join(text.split()).removesuffix(".").rstrip() for text in texts)
+    return float(ours.casefold() == right.casefold() if asked.ignore_case else ours == right)
 
 
 def numeric_answer(asked: NumericAnswer, completion: str, row: Row) -> float:
@@ -57,8 +55,3 @@ def last_number(text: str) -> float | None:
     """The last number in a text; None when there is none."""
     found = _NUMBER.findall(text)
     return float(found[-1].replace(",", "")) if found else None
-
-
-def _plain(text: str, *, ignore_case: bool) -> str:
-    plain = " ".join(text.split()).removesuffix(".").rstrip()
-    return plain.casefold() if ignore_case else plain

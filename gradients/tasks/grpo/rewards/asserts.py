@@ -44,7 +44,7 @@ def expectations(tests: JsonValue) -> list[Expectation]:
         statements = ast.parse(text).body
         found = [_expectation(statement) for statement in statements]
     except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"no Python: {error}") from error
+        raise ValueError(f"not Python: {error}") from error
     if not found:
         raise ValueError("no test")
     return found
@@ -85,16 +85,13 @@ _RELATIONS: Mapping[str, Relation] = {
 
 def _expectation(statement: ast.stmt) -> Expectation:
     if not isinstance(statement, ast.Assert):
-        raise ValueError(f"'{_shown(statement)}' is no assert statement")
+        raise ValueError(f"'{_shown(statement)}' is not an assert statement")
     test, wanted = statement.test, True
-    if isinstance(test, ast.Compare) and len(test.ops) == 1:
-        return _comparison(test.left, type(test.ops[0]).__name__, test.comparators[0])
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-        test, wanted = test.operand, False
-    return _truth(test, "Eq", wanted)
-
-
-def _comparison(left: ast.expr, relation: str, right: ast.expr) -> Expectation:
+    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            test, wanted = test.operand, False
+        return _truth(test, "Eq", wanted)
+    left, relation, right = test.left, type(test.ops[0]).__name__, test.comparators[0]
     value = _literal(right)
     if relation in ("Is", "IsNot") and value is not None and not isinstance(value, bool):
         raise ValueError(f"'is {_shown(right)}' means nothing; write ==")
@@ -110,7 +107,8 @@ def _comparison(left: ast.expr, relation: str, right: ast.expr) -> Expectation:
 def _truth(test: ast.expr, relation: str, value: bool) -> Expectation:
     """Truth is easily guessed, so a truth about the answer's own values (`isclose(f(2), 1.4)`) is left to nobody inside."""
     given = [*test.args, *(keyword.value for keyword in test.keywords)] if isinstance(test, ast.Call) else [test]
-    if any(_calls(one) for one in given) or not isinstance(test, ast.Call):
+    calls = any(isinstance(one, ast.Call) for each in given for one in ast.walk(each))
+    if calls or not isinstance(test, ast.Call):
         raise ValueError(f"'{_shown(test)}' is decided by the answer itself; {_HINT}")
     return Expectation(_inside(test), relation, value)
 
@@ -122,7 +120,7 @@ def _inside(expression: ast.expr) -> str:
 
 
 def _decides(node: ast.AST) -> bool:
-    """Whether an expression compares the answer's values, or reckons them against a literal; functions that it hands over may."""
+    """Whether an expression compares the answer's values, or computes with them and a literal; functions that it hands over may."""
     match node:
         case ast.Lambda():
             return False
@@ -135,22 +133,15 @@ def _decides(node: ast.AST) -> bool:
 
 def _asks(node: ast.AST) -> bool:
     """Whether it calls something of the answer's."""
-    return any(isinstance(one, ast.Call) and not _is_builtin(one.func) for one in ast.walk(node))
-
-
-def _is_builtin(function: ast.expr) -> bool:
-    return isinstance(function, ast.Name) and hasattr(builtins, function.id)
-
-
-def _calls(node: ast.AST) -> bool:
-    return any(isinstance(one, ast.Call) for one in ast.walk(node))
+    called = [one.func for one in ast.walk(node) if isinstance(one, ast.Call)]
+    return any(not (isinstance(function, ast.Name) and hasattr(builtins, function.id)) for function in called)
 
 
 def _literal(node: ast.expr) -> object:
     try:
         return ast.literal_eval(node)
     except _UNREADABLE as error:
-        raise ValueError(f"'{_shown(node)}' is no literal") from error
+        raise ValueError(f"'{_shown(node)}' is not a literal") from error
 
 
 def _shown(node: ast.AST) -> str:

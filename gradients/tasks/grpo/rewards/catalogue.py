@@ -43,9 +43,16 @@ class Judged(NamedTuple):
 
 
 def judge(asked: Reward, cases: Sequence[Case]) -> Judged:
-    """What the reward says. An answer that a customer's reward fails on is no good one, so nobody gains by tripping it."""
-    together = _TOGETHER.get(type(asked))
-    said = together(asked, cases) if together else [_verdict(asked, case) for case in cases]
+    """What the reward says. An answer that a customer's reward fails on is not a good one, so nobody gains by tripping it."""
+    if together := _TOGETHER.get(type(asked)):
+        said = together(asked, cases)
+    else:
+        said = []
+        for completion, row in cases:
+            try:
+                said.append(_EACH[type(asked)](asked, completion, row))
+            except TaskInvalid as failure:
+                said.append(failure)
     failures = [one for one in said if isinstance(one, TaskInvalid)]
     return Judged([0.0 if isinstance(one, TaskInvalid) else one for one in said], failures)
 
@@ -69,10 +76,3 @@ def weighted(rewards: Sequence[Reward], by_reward: Sequence[Sequence[float]]) ->
         math.fsum(reward.weight * said for reward, said in zip(rewards, answer, strict=True)) / total
         for answer in zip(*by_reward, strict=True)
     ]
-
-
-def _verdict(asked: Reward, case: Case) -> Verdict:
-    try:
-        return _EACH[type(asked)](asked, case.completion, case.row)
-    except TaskInvalid as failure:
-        return failure

@@ -31,25 +31,26 @@ class RegularExpression(Reward):
     where: Literal["anywhere", "start", "whole"] = Field(
         default="anywhere", description="which part of the answer has to match"
     )
-    ignore_case: bool = Field(default=False, description="whether capitals matter not")
+    ignore_case: bool = Field(default=False, description="whether capitals and small letters are the same")
     negated: bool = Field(default=False, description="reward answers that do not match instead")
 
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, pattern: str) -> str:
-        if _copies(pattern) > MOST_COPIES:
+        # how often something could be written out if all counted repetitions stood inside one another
+        copies = math.prod(max(1, *(int(number or 1) for number in match)) for match in _COUNTED.findall(pattern))
+        if copies > MOST_COPIES:
             raise ValueError(f"its counted repetitions multiply to more than {MOST_COPIES:,}")
         if "{" in _COUNTED.sub("", _QUOTED.sub("", pattern)) or _NAMED_SET.search(pattern):
             raise ValueError(
                 "a brace that counts nothing is written \\{ or [{], and there are no sets like [[:alpha:]]"
             )
         try:
-            re.compile(
-                pattern
-            )  # what only `regex` knows is left out, also what means something else there: fuzzy matches
+            # what only `regex` knows is left out, also what means something else there: fuzzy matches
+            re.compile(pattern)
             regex.compile(pattern)
         except (re.error, regex.error, RecursionError, OverflowError) as error:
-            raise ValueError(f"it is no regular expression: {error}") from error
+            raise ValueError(f"it is not a regular expression: {error}") from error
         return pattern
 
 
@@ -66,8 +67,3 @@ def regular_expression(asked: RegularExpression, completion: str, row: Row) -> f
             fix="Write it without repetitions inside of repetitions",
         ) from error
     return float(matches != asked.negated)
-
-
-def _copies(pattern: str) -> int:
-    """How often something could be written out if all counted repetitions stood inside one another."""
-    return math.prod(max(1, *(int(number or 1) for number in match)) for match in _COUNTED.findall(pattern))

@@ -24,7 +24,7 @@ _PROGRAMS = Path(inspect.getfile(sandboxed)).parent
 _FUNCTION, _TESTS = _PROGRAMS / "function.py", _PROGRAMS / "tests.py"
 _CASES_A_RUN = 32
 _AT_ONCE = min(8, os.cpu_count() or 1)  # runs of the sandbox
-_MOST = 1e300  # a larger number is none
+_MOST = 1e300  # larger numbers are refused
 
 
 class PythonTests(Reward):
@@ -56,7 +56,7 @@ class Function(Reward):
         try:
             statements = ast.parse(source).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise ValueError(f"it is no Python: {error}") from error
+            raise ValueError(f"it is not Python: {error}") from error
         if not any(isinstance(one, ast.FunctionDef) and one.name == "reward" for one in statements):
             raise ValueError("it must define a function reward(completion, row)")
         return source
@@ -73,9 +73,22 @@ def python_tests(asked: PythonTests, cases: Sequence[Case]) -> list[Verdict]:
     limits = ProgramLimits(cpu_seconds=asked.cpu_seconds, memory_bytes=asked.memory_mebibytes * MEBIBYTE)
     # nothing is parsed in the threads: Python 3.11's parser keeps its depth in one place for all of them (python/cpython#106905)
     expected = [expectations(case.row[asked.column]) for case in cases]
+
+    def run_tests(case: Case, tests: Sequence[Expectation]) -> JsonValue:
+        """What the sandbox says of the tests' expressions; nothing when the answer's code broke it."""
+        given = {"code": unfenced(case.completion, "python"), "expressions": [test.expression for test in tests]}
+        try:
+            return run(_TESTS, cast(JsonValue, given), limits=limits)
+        except ProgramStopped:
+            return None
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        written = list(pool.map(lambda case, tests: _written(case, tests, limits), cases, expected))
-    return [_passed(tests, values) for tests, values in zip(expected, written, strict=True)]
+        written = list(pool.map(run_tests, cases, expected))
+    verdicts: list[Verdict] = []
+    for tests, values in zip(expected, written, strict=True):
+        told = values if isinstance(values, list) and len(values) == len(tests) else []
+        verdicts.append(sum(map(holds, tests, told)) / len(tests))
+    return verdicts
 
 
 def function(asked: Function, cases: Sequence[Case]) -> list[Verdict]:
@@ -83,7 +96,8 @@ def function(asked: Function, cases: Sequence[Case]) -> list[Verdict]:
     runs = [cases[start : start + _CASES_A_RUN] for start in range(0, len(cases), _CASES_A_RUN)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         said = [one for run in pool.map(lambda run: _say(asked, run), runs) for one in run]
-    return [one if isinstance(one, TaskInvalid) else _in_range(asked, one) for one in said]
+    width = asked.high - asked.low
+    return [one if isinstance(one, TaskInvalid) else min(1.0, max(0.0, (one - asked.low) / width)) for one in said]
 
 
 def check_function(asked: Function, cases: Sequence[Case]) -> None:
@@ -115,34 +129,14 @@ def _say(asked: Function, cases: Sequence[Case]) -> list[Verdict]:
         return [_failure(error.message)]
     if not isinstance(said, list) or len(said) != len(cases):
         return [_failure("it answered for itself")] * len(cases)
-    return [_verdict(one) for one in said]
-
-
-def _verdict(said: JsonValue) -> Verdict:
-    """A number, or what went wrong."""
-    if isinstance(said, float | int) and abs(said) < _MOST:  # NaN is not less than anything
-        return float(said)
-    return _failure(said if isinstance(said, str) else "it gave something else than one finite number")
+    verdicts: list[Verdict] = []
+    for one in said:
+        if isinstance(one, float | int) and abs(one) < _MOST:  # NaN is not less than anything
+            verdicts.append(float(one))
+        else:
+            verdicts.append(_failure(one if isinstance(one, str) else "it gave something else than one finite number"))
+    return verdicts
 
 
 def _failure(problem: str) -> TaskInvalid:
     return TaskInvalid(f"The reward function failed: {problem}", code="reward_failed")
-
-
-def _in_range(asked: Function, number: float) -> float:
-    return min(1.0, max(0.0, (number - asked.low) / (asked.high - asked.low)))
-
-
-def _written(case: Case, tests: Sequence[Expectation], limits: ProgramLimits) -> JsonValue:
-    """What the sandbox says of the tests' expressions; nothing when the answer's code broke it."""
-    given = {"code": unfenced(case.completion, "python"), "expressions": [test.expression for test in tests]}
-    try:
-        return run(_TESTS, cast(JsonValue, given), limits=limits)
-    except ProgramStopped:
-        return None
-
-
-def _passed(tests: Sequence[Expectation], values: JsonValue) -> float:
-    if not isinstance(values, list) or len(values) != len(tests):
-        return 0.0
-    return sum(holds(test, value) for test, value in zip(tests, values, strict=True)) / len(tests)

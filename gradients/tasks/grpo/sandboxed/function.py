@@ -30,7 +30,7 @@ def _said(reward: Any, call: dict[str, Any], cpu_seconds: int) -> float | str:  
         return f"{type(error).__name__}: {error}"[:300]
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    return number if math.isfinite(number) else "it gave no finite number"
+    return number if math.isfinite(number) else "it did not give a finite number"
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

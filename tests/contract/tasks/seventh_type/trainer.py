@@ -1,0 +1,25 @@
+"""The reference trainer of continuation tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gradients.domain.json import JsonObject
+from gradients.ml.base_model import LoadedBase
+from gradients.ml.objective import CompletionObjective
+from gradients.ml.training import TrainingSettings
+from gradients.tasks.jobs import TrainJob
+from gradients.tasks.workers.training import Trainable, completion_objective, language_model, run_job
+from tests.contract.tasks.seventh_type.metric import read_examples
+
+
+def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a TrainJob and return a TrainResult."""
+    return run_job(arguments, report, _trainable)
+
+
+def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
+    def objective(base: LoadedBase) -> CompletionObjective:
+        return completion_objective(base, read_examples(base, job.train_file, job.parameters), settings, seed=job.seed)
+
+    return language_model(job, settings, objective)
