@@ -31,6 +31,7 @@ MOST_CAPTION_BYTES = 64 * 1024
 MOST_MEMBERS = 10_000  # of an archive, with those that are not shown
 MOST_ARCHIVE_BYTES = MOST_BYTES + MOST_IMAGE_BYTES  # with room for what is not shown
 _MEMBER = b"PK\x01\x02"  # begins each entry of an archive's table of contents
+_HIDDEN = (".", "__")  # begins what systems leave in folders: `__MACOSX`, `.DS_Store`
 # What zipfile, the decoders below it and names in no encoding raise.
 _BROKEN = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
@@ -133,31 +134,26 @@ class _Budget:
 
 
 def _rows(members: Mapping[str, Read], *, where: str) -> Iterator[Row]:
-    """A row for each line of the metadata file, if there is one, and for each image otherwise."""
-    # Not what systems leave in folders: `__MACOSX`, `.DS_Store`.
+    """A row for each line of the metadata file, if there is one; otherwise for each image, with the caption in the text file beside it."""
     shown = {
         name: read
         for name, read in members.items()
-        if not any(part.startswith((".", "__")) for part in PurePosixPath(name).parts)
+        if not any(part.startswith(_HIDDEN) for part in PurePosixPath(name).parts)
     }
     if len(shown) > MOST_FILES:
         raise DatasetInvalid(f"{where} holds more than {MOST_FILES} files", fix="Give the images of one task")
     budget = _Budget(where)
     if listing := next((name for name in shown if PurePosixPath(name).name == METADATA), None):
-        return _listed(shown, listing, budget)
-    return _beside(shown, budget)
-
-
-def _beside(members: Mapping[str, Read], budget: _Budget) -> Iterator[Row]:
-    """Each image with the caption in the text file of the same name; without one the caption is empty."""
-    for name in sorted(members):
+        yield from _listed(shown, listing, budget)
+        return
+    for name in sorted(shown):
         if PurePosixPath(name).suffix.lower() in IMAGE_ENDINGS:
-            caption = members.get(str(PurePosixPath(name).with_suffix(".txt")))
+            caption = shown.get(str(PurePosixPath(name).with_suffix(".txt")))
             try:
                 words = caption(MOST_CAPTION_BYTES).decode("utf-8-sig") if caption else ""
             except UnicodeDecodeError as error:
                 raise DatasetInvalid(f"The caption of {name} is not UTF-8", fix="Save it as UTF-8") from error
-            yield {"image": budget.read_image(members[name], name), "caption": words}
+            yield {"image": budget.read_image(shown[name], name), "caption": words}
 
 
 def _listed(members: Mapping[str, Read], listing: str, budget: _Budget) -> Iterator[Row]:

@@ -52,6 +52,10 @@ def test_images_in_a_folder_or_an_archive_have_the_captions_beside_them(tmp_path
     assert rows(packed(tmp_path / "images.zip", MEMBERS)) == EXPECTED
 
 
+def test_members_whose_names_begin_with_the_archives_own_folder_are_shown(tmp_path: Path) -> None:
+    assert rows(packed(tmp_path / "images.zip", {"./a.png": b"A"})) == [{"image": shown(b"A"), "caption": ""}]
+
+
 def test_a_metadata_file_names_images_relative_to_itself(tmp_path: Path) -> None:
     line = json.dumps({"file_name": "one/a.png", "caption": "first", "artist": "Ada"}).encode()
     members = {"set/metadata.jsonl": line, "set/one/a.png": b"A"}
