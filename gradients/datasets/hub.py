@@ -32,7 +32,7 @@ OPENED = frozenset(
 )  # kinds of file systems
 
 
-def fetch(repo: str, revision: str, split: str, folder: Path, *, limits: DatasetLimits) -> Path:
+def fetch(repo: str, revision: str, split: str, *, folder: Path, limits: DatasetLimits) -> Path:
     """All rows of one split as JSON lines in `folder`, which is empty.
 
     Raises DatasetInvalid when there is no such data set, OutsideError when the hub does not answer, and DiskFull.

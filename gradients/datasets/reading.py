@@ -29,7 +29,7 @@ def read_rows(source: Source, *, limits: DatasetLimits = DEFAULT_LIMITS, access:
         if isinstance(source, HubSource):  # what fetches is imported only when it is needed
             from gradients.datasets import hub
 
-            file = hub.fetch(source.repo, source.revision, source.split, folder, limits=limits)
+            file = hub.fetch(source.repo, source.revision, source.split, folder=folder, limits=limits)
         elif isinstance(source, UrlSource):
             from gradients.datasets import urls
 

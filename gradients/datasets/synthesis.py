@@ -139,7 +139,7 @@ def _written(endpoint: SynthesisEndpoint, examples: Sequence[Row], seed: int) ->
             shown = random_lines.sample(usable, min(EXAMPLES, len(usable)))
             count = min(left, ROWS_PER_REQUEST)
             try:
-                answer = _answer(http, endpoint, shown, count)
+                answer = _answer(http, endpoint, shown, count=count)
             except OutsideError as error:
                 log.warning("synthesis_failed", problem=str(error))
                 return
@@ -147,7 +147,7 @@ def _written(endpoint: SynthesisEndpoint, examples: Sequence[Row], seed: int) ->
             left -= count
 
 
-def _answer(http: httpx.Client, endpoint: SynthesisEndpoint, shown: Sequence[str], count: int) -> list[JsonValue]:
+def _answer(http: httpx.Client, endpoint: SynthesisEndpoint, shown: Sequence[str], *, count: int) -> list[JsonValue]:
     """What the model writes when it is shown these lines. Raises OutsideError."""
     messages = [
         {"role": "system", "content": INSTRUCTIONS.format(rows=count)},

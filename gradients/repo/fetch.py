@@ -52,7 +52,7 @@ async def fetch_repo(
 
     Raises PeerUnreachable when time runs out or the source breaks off (a later call goes on from there), SubmissionRejected
     (content_mismatch) when the bytes are not the announced ones, OutsideError (fetch_busy) when another process fetches the same
-    repo, and DiskFull.
+    repo, DiskFull, and OperatorError (unwritable).
     """
     missing = {file.sha256: file.size_bytes for file in manifest.files.values() if not store.has(file.sha256)}
     await asyncio.to_thread(store.reserve, sum(missing.values()))
@@ -64,7 +64,7 @@ async def fetch_repo(
         async with asyncio.timeout(allowed):
             for name, file in manifest.files.items():
                 if not store.has(file.sha256):
-                    await _fetch_file(reader, name, file, store, part=store.part(file.sha256, source))
+                    await _fetch_file(reader, name, file, store=store, part=store.part(file.sha256, source))
                 # What was here already by its digest may have been announced with another size, to get past the limits.
                 if (size := store.path(file.sha256).stat().st_size) != file.size_bytes:
                     raise SubmissionRejected(
@@ -75,7 +75,7 @@ async def fetch_repo(
         raise PeerUnreachable(f"The repo of {manifest.size_bytes:,} bytes was not here after {took:.0f} s") from error
 
 
-async def _fetch_file(reader: RepoReader, name: str, file: RepoFile, store: ContentStore, *, part: Path) -> None:
+async def _fetch_file(reader: RepoReader, name: str, file: RepoFile, *, store: ContentStore, part: Path) -> None:
     make_folder(part.parent)
     try:
         stream = open_alone(part)
@@ -88,7 +88,7 @@ async def _fetch_file(reader: RepoReader, name: str, file: RepoFile, store: Cont
         if offset > file.size_bytes:
             stream.truncate(0)
             offset = stream.seek(0)
-        await _append(reader, name, file, stream, offset)
+        await _append(reader, name, file, stream=stream, offset=offset, folder=part.parent)
         try:
             await asyncio.to_thread(store.finish, part, file.sha256)
         except SubmissionRejected:
@@ -97,10 +97,10 @@ async def _fetch_file(reader: RepoReader, name: str, file: RepoFile, store: Cont
         else:
             return
     # Bytes of an earlier run may have been spoilt on our disk; only what was read in one go convicts a miner.
-    await _fetch_file(reader, name, file, store, part=part)
+    await _fetch_file(reader, name, file, store=store, part=part)
 
 
-async def _append(reader: RepoReader, name: str, file: RepoFile, stream: FileIO, offset: int) -> None:
+async def _append(reader: RepoReader, name: str, file: RepoFile, *, stream: FileIO, offset: int, folder: Path) -> None:
     """Write what the reader gives until the announced size is reached. Raises PeerUnreachable when it ends early."""
     missing = file.size_bytes - offset
     if missing == 0:
@@ -113,7 +113,7 @@ async def _append(reader: RepoReader, name: str, file: RepoFile, stream: FileIO,
                 )
             missing -= len(chunk)
             left = memoryview(chunk)
-            with writing(Path(name)):
+            with writing(folder / name):
                 while left:
                     left = left[stream.write(left) :]
     if missing:

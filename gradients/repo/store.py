@@ -12,7 +12,7 @@ from pathlib import Path
 from gradients.errors import DiskFull, OperatorError, SubmissionRejected
 from gradients.files.digest import file_sha256
 from gradients.files.disk import writing
-from gradients.files.whole import make_folder, put
+from gradients.files.whole import make_folder, put, sync
 
 FREE_BYTES_KEPT = 256 * 1024 * 1024
 STALE_PART_SECONDS = 24 * 3600.0
@@ -80,6 +80,9 @@ class ContentStore:
                 f"The bytes fetched for {sha256[:12]}… are something else", code="content_mismatch"
             )
         with writing(part):
+            sync(
+                part
+            )  # before it cannot be written any more: where there is no room for it, the next try goes on from here
             part.chmod(0o444)
         put(part, self.path(sha256))
 
