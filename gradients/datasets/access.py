@@ -26,7 +26,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class SynthesisEndpoint:
-    """A language model that makes up held-out rows, and how many; see synthesis.py."""
+    """A language model that writes synthetic held-out rows, and how many; see synthesis.py."""
 
     url: str  # as OpenAI's clients name it, such as "http://127.0.0.1:8000/v1"
     model: str

@@ -63,7 +63,7 @@ def check_cells(rows: Sequence[Row], columns: Iterable[str]) -> None:
         wrong = [n for n, row in enumerate(rows, start=1) if not isinstance(row.get(column), str | int | float | None)]
         if wrong:
             raise DatasetInvalid(
-                f"Column '{column}' is no text in rows {numbers(wrong)}",
+                f"Column '{column}' is not text in rows {numbers(wrong)}",
                 rows=wrong,
                 code="wrong_type",
                 fix="Write text or numbers there, or map another column",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from gradients.errors import DatasetInvalid, DiskFull
+from gradients.errors import DatasetInvalid
+from gradients.files.disk import is_full, write_failure
 
 LONGEST_STEM = 48
 
@@ -22,8 +22,8 @@ def save(chunks: Iterable[bytes], file: Path, *, max_bytes: int) -> None:
                 check_size(size, file.name, max_bytes=max_bytes)
                 stream.write(chunk)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DiskFull(f"There is no room for {file.name} in {file.parent}", fix="Free some space") from error
+        if is_full(error):
+            raise write_failure(error, file) from error
         raise
 
 

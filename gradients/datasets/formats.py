@@ -1,25 +1,28 @@
 """How rows are read from files of the common formats. No format that can carry code is read.
 
-Whatever cannot be read is one DatasetInvalid that names the row or the line. Rows are given out one by one, so that whoever reads may
-stop at the first one too many.
+Whatever cannot be read is one DatasetInvalid that names the row, and the line in formats of lines. Rows are counted as they are given out,
+from 1 on and without blank lines, here as everywhere; and they are given out one by one, so that whoever reads may stop.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 from gradients.datasets.image_folders import folder_rows, has_images, zip_rows
+from gradients.datasets.json_rows import row_object, rows_of_lines
 from gradients.datasets.rows import Row
 from gradients.errors import DatasetInvalid
+from gradients.files.strict_json import strict_json
 
 BATCH_ROWS = 256  # of a Parquet file, decompressed at a time
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # as "surrogateescape" marks bytes
 
 
 def reader_of(path: Path) -> Callable[[Path], Iterator[Row]]:
@@ -29,76 +32,71 @@ def reader_of(path: Path) -> Callable[[Path], Iterator[Row]]:
     if (reader := READERS.get(path.suffix.lower())) is None:
         raise DatasetInvalid(
             f"{path.name} has no ending that says its format",
-            fix=f"Use one of {', '.join(READERS)} (unpacked), or a folder saved by `datasets`",
+            fix=f"Use one of {', '.join(ENDINGS)} (unpacked), or a folder saved by `datasets`",
         )
     return reader
 
 
 def _json_lines(path: Path) -> Iterator[Row]:
     with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if raw.strip():
-                yield _object(path, number, partial(_parse, raw))
+        yield from rows_of_lines(file, path.name)
 
 
 def _json_array(path: Path) -> Iterator[Row]:
     try:
-        whole = _parse(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DatasetInvalid(f"{path.name} is no valid UTF-8 JSON: {error}", fix="Check how it was written") from error
+        whole = strict_json(path.read_bytes().decode("utf-8-sig"))
+    except ValueError as error:
+        raise DatasetInvalid(f"{path.name} is not valid UTF-8 JSON: {error}", fix="Check how it was written") from error
     rows = whole.get("data") if isinstance(whole, dict) else whole
     if not isinstance(rows, list):
-        raise DatasetInvalid(f"{path.name} holds no list of rows", fix='Write [{…}, …] or {"data": [{…}, …]}')
+        raise DatasetInvalid(f"{path.name} does not hold a list of rows", fix='Write [{…}, …] or {"data": [{…}, …]}')
     for number, row in enumerate(rows, start=1):
-        yield _object(path, number, partial(_as_it_is, row))
+        yield row_object(row, number, f"Row {number} of {path.name}")
 
 
 def _csv(path: Path) -> Iterator[Row]:
     content = path.read_bytes()
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DatasetInvalid(
-            f"Line {line} of {path.name} is not UTF-8", rows=[line], fix="Save the file as UTF-8"
-        ) from error
+        text, is_utf8 = content.decode("utf-8-sig"), True
+    except UnicodeDecodeError:  # which row it is comes out as they are counted
+        text, is_utf8 = content.decode("utf-8-sig", errors="surrogateescape"), False
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    number = 0
     try:
-        _check_header(path, reader.fieldnames or [])
+        columns = reader.fieldnames or []
+        if not is_utf8 and any(map(_NOT_UTF8.search, columns)):
+            raise DatasetInvalid(f"The header of {path.name} is not UTF-8", fix="Save the file as UTF-8")
+        _check_columns(columns, path)
         for number, row in enumerate(reader, start=1):
             if None in row or None in row.values():
                 raise DatasetInvalid(
-                    f"Row {number} of {path.name} has another number of columns than the header",
+                    f"Row {number} of {path.name} (line {reader.reader.line_num}) has another number of columns than the header",
                     rows=[number],
                     fix="Put cells that hold commas or line breaks into double quotes",
                 )
+            if not is_utf8 and any(map(_NOT_UTF8.search, row.values())):
+                raise DatasetInvalid(
+                    f"Row {number} of {path.name} (line {reader.reader.line_num}) is not UTF-8",
+                    rows=[number],
+                    fix="Save the file as UTF-8",
+                )
             yield cast(Row, row)
     except csv.Error as error:
+        where = f"Row {number + 1} of {path.name}" if reader.line_num else f"The header of {path.name}"
         raise DatasetInvalid(
-            f"{path.name} is no valid CSV from line {reader.line_num + 1} on: {error}",
+            f"{where} (from line {reader.line_num + 1} on) is not valid CSV: {error}",
+            rows=[number + 1] if reader.line_num else [],
             fix="Mend the quotes, or use JSON lines",
         ) from error
 
 
-def _check_header(path: Path, columns: Sequence[str]) -> None:
-    """Of two columns with one name, one would be lost."""
-    twice = [column for column, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise DatasetInvalid(f"{path.name} has two columns called '{twice[0]}'", fix="Give each column its own name")
-
-
 def _parquet(path: Path) -> Iterator[Row]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DatasetInvalid(
-            f"{path.name} is no valid Parquet file: {_reason(error)}", fix="Was it copied whole?"
-        ) from error
+    with _blaming(path, "Parquet file"), pq.ParquetFile(path) as file:
+        _check_columns(file.schema_arrow.names, path)
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            yield from batch.to_pylist()
 
 
 def _saved_by_datasets(folder: Path) -> Iterator[Row]:
@@ -109,14 +107,10 @@ def _saved_by_datasets(folder: Path) -> Iterator[Row]:
     if not files or not (folder / "state.json").is_file():
         raise DatasetInvalid(f"{folder} was not saved by `datasets`", fix="Name the folder of one split")
     for file in files:
-        try:
-            with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as stream:
-                for batch in stream:
-                    yield from batch.to_pylist()
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise DatasetInvalid(
-                f"{file.name} is no valid Arrow stream: {_reason(error)}", fix="Was it copied whole?"
-            ) from error
+        with _blaming(file, "Arrow stream"), pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as stream:
+            _check_columns(stream.schema.names, file)
+            for batch in stream:
+                yield from batch.to_pylist()
 
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
@@ -126,38 +120,24 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".parquet": _parquet,
     ".zip": zip_rows,
 }
+ENDINGS = tuple(READERS)  # of files that can be read, in lower case
 
 
-def _object(path: Path, number: int, parse: Callable[[], object]) -> Row:
+def _check_columns(columns: Sequence[str], path: Path) -> None:
+    """Of two columns with one name, one would be lost."""
+    if twice := [column for column, count in Counter(columns).items() if count > 1]:
+        raise DatasetInvalid(f"{path.name} has two columns called '{twice[0]}'", fix="Give each column its own name")
+
+
+@contextmanager
+def _blaming(path: Path, what: str) -> Iterator[None]:
+    """What a broken file raises is the customer's; what a disk raises is not."""
+    import pyarrow as pa
+
     try:
-        row = parse()
-    except UnicodeDecodeError as error:
-        raise DatasetInvalid(
-            f"Row {number} of {path.name} is not UTF-8", rows=[number], fix="Save the file as UTF-8"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetInvalid(
-            f"Row {number} of {path.name} is no valid JSON: {error}", rows=[number], fix="Write one object per line"
-        ) from error
-    if not isinstance(row, dict):
-        raise DatasetInvalid(
-            f"Row {number} of {path.name} is no object", rows=[number], fix='Each row is {"column": value}'
-        )
-    return cast(Row, row)
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong in one line, as the middle of a sentence."""
-    return " ".join(str(error).split()).rstrip(".")
-
-
-def _parse(raw: bytes) -> object:
-    return json.loads(raw.decode("utf-8-sig"), parse_constant=_no_constant)
-
-
-def _as_it_is(row: object) -> object:
-    return row
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no JSON number")
+        yield
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise DatasetInvalid(f"{path.name} is not a valid {what}: {reason}", fix="Was it copied whole?") from error

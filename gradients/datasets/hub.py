@@ -17,25 +17,25 @@ from typing import TYPE_CHECKING, Any
 
 import gradients
 from gradients.config import hub_environment
-from gradients.datasets.sources import DatasetLimits
-from gradients.errors import DatasetInvalid, OutsideError
+from gradients.datasets.sources import MOST_IMAGE_BYTES, DatasetLimits
+from gradients.errors import DatasetInvalid, DiskFull, OutsideError
+from gradients.files.disk import is_full
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
 FETCH_SECONDS = 1800.0
-MOST_IMAGE_BYTES = 16 * 1024**2
-EXIT_UNREACHABLE, EXIT_REFUSED = 3, 4
+EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_NO_ROOM = 3, 4, 5
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN", "HF_TOKEN_PATH")
 OPENED = frozenset(
     {"hf", "file", "local", "memory", "zip", "tar", "gzip", "bz2", "xz", "lz4", "zstd"}
 )  # kinds of file systems
 
 
-def fetch(repo: str, revision: str, split: str, folder: Path, *, limits: DatasetLimits) -> Path:
+def fetch(repo: str, revision: str, split: str, *, folder: Path, limits: DatasetLimits) -> Path:
     """All rows of one split as JSON lines in `folder`, which is empty.
 
-    Raises DatasetInvalid when there is no such data set, OutsideError when the hub does not answer.
+    Raises DatasetInvalid when there is no such data set, OutsideError when the hub does not answer, and DiskFull.
     """
     target = folder / "rows.jsonl"
     arguments = [repo, revision, split, str(limits.rows), str(limits.bytes), str(target)]
@@ -57,6 +57,8 @@ def fetch(repo: str, revision: str, split: str, folder: Path, *, limits: Dataset
             f"The data set {repo}@{revision}#{split} cannot be used: {problem[0].rstrip('.')}",
             fix="Check name, revision and split, or upload its rows as a file",
         )
+    if run.returncode == EXIT_NO_ROOM:
+        raise DiskFull(f"There is no room for the data set {repo}", fix="Free some space")
     if run.returncode:
         raise OutsideError(f"The data set {repo} could not be fetched: {problem[0]}", fix="Is the hub reachable?")
     return target
@@ -71,7 +73,25 @@ def child_environment() -> dict[str, str]:
 # ---- the child
 
 
-def _download(repo: str, revision: str, split: str, *, rows: int, size: int, target: Path) -> None:
+def main(repo: str, revision: str, split: str, rows: str, size: str, target: str) -> int:
+    """Do it; the exit code says whose fault a failure is."""
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DatasetsError
+
+    try:
+        download(repo, revision, split, rows=int(rows), size=int(size), target=Path(target))
+    except Exception as error:  # the process's outermost: the parent raises it again
+        print(f"{error}".replace("\n", " "), file=sys.stderr)  # noqa: T201 (the parent reads it)
+        if is_full(error):
+            return EXIT_NO_ROOM
+        # Another try would end the same way: no such data set, nothing in it that can be read, or a script.
+        lasting = isinstance(error, ValueError | TypeError | DatasetsError | EmptyDatasetError)
+        script = isinstance(error, RuntimeError) and "scripts" in str(error)
+        return EXIT_REFUSED if lasting or script else EXIT_UNREACHABLE
+    return 0
+
+
+def download(repo: str, revision: str, split: str, *, rows: int, size: int, target: Path) -> None:
     """Write the split as JSON lines, stopping at the first row too many."""
     from datasets import load_dataset
 
@@ -140,24 +160,5 @@ def _image(cell: dict[str, Any], repo: str, column: str) -> str:  # Any: bytes o
     return base64.b64encode(content).decode()
 
 
-def _main(arguments: list[str]) -> int:
-    repo, revision, split, rows, size, target = arguments
-    try:
-        _download(repo, revision, split, rows=int(rows), size=int(size), target=Path(target))
-    except Exception as error:  # the parent raises it again, with whose fault it is
-        print(f"{error}".replace("\n", " "), file=sys.stderr)  # noqa: T201 (the parent reads it)
-        return EXIT_REFUSED if _is_the_data_sets(error) else EXIT_UNREACHABLE
-    return 0
-
-
-def _is_the_data_sets(error: Exception) -> bool:
-    """Whether another try would end the same way: no such data set, nothing in it that can be read, or a script."""
-    from datasets.data_files import EmptyDatasetError
-    from datasets.exceptions import DatasetsError
-
-    lasting = isinstance(error, ValueError | TypeError | DatasetsError | EmptyDatasetError)
-    return lasting or (isinstance(error, RuntimeError) and "scripts" in str(error))
-
-
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+    sys.exit(main(*sys.argv[1:]))

@@ -12,7 +12,8 @@ import io
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-MOST_BYTES = 16 * 1024**2  # of one file
+from gradients.datasets.sources import MOST_IMAGE_BYTES
+
 MOST_PIXELS = 50_000_000
 FEWEST_PIXELS_A_SIDE = 16
 FORMATS = ("PNG", "JPEG", "WEBP")
@@ -20,18 +21,18 @@ _THUMBNAIL = 8  # pixels a side of what images are compared by
 
 
 class NotAnImage(ValueError):
-    """Why the bytes are no image that can be used."""
+    """Why the bytes cannot be used as an image."""
 
 
 def decoded(text: str) -> Image.Image:
     """The image that base64 `text` is, upright and on white, without metadata. Raises NotAnImage."""
-    if len(text) > 4 * MOST_BYTES // 3 + 4:
-        raise NotAnImage(f"it has more than {MOST_BYTES:,} bytes")
+    if len(text) > 4 * MOST_IMAGE_BYTES // 3 + 4:
+        raise NotAnImage(f"it has more than {MOST_IMAGE_BYTES:,} bytes")
     head, comma, rest = text.partition(",")
     try:
         content = base64.b64decode(rest if comma and head.startswith("data:image/") else text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise NotAnImage("it is no base64") from error
+        raise NotAnImage("it is not base64") from error
     return opened(content)
 
 
@@ -39,12 +40,17 @@ def opened(content: bytes) -> Image.Image:
     """The image in these bytes, upright and on white, without metadata. Raises NotAnImage."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:  # reads the header only
-            _check_size(image)
-            return _on_white(ImageOps.exif_transpose(image))
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise NotAnImage(f"it has more than {MOST_PIXELS:,} pixels")
+            if min(width, height) < FEWEST_PIXELS_A_SIDE:
+                raise NotAnImage(f"it has {width} x {height} pixels; at least {FEWEST_PIXELS_A_SIDE} a side are needed")
+            pixels = ImageOps.exif_transpose(image).convert("RGBA")
+            return Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
     except Image.DecompressionBombError as error:
         raise NotAnImage(f"it has more than {MOST_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
-        raise NotAnImage(f"it is none of {', '.join(FORMATS)}") from error
+        raise NotAnImage(f"it is not one of {', '.join(FORMATS)}") from error
     except (NotAnImage, MemoryError):
         raise
     except Exception as error:  # PIL's readers raise whatever comes first in a broken file, struct.error for EXIF
@@ -67,20 +73,6 @@ def distance(one: Image.Image, other: Image.Image) -> float:
     """How far apart two images are at a glance, 0 to 255: between their thumbnails, mirrored or not."""
     ours, theirs = _thumbnail(one), _thumbnail(other)
     return min(_deviation(ours, theirs), _deviation(ours, ImageOps.mirror(theirs)))
-
-
-def _check_size(image: Image.Image) -> None:
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise NotAnImage(f"it has more than {MOST_PIXELS:,} pixels")
-    if min(width, height) < FEWEST_PIXELS_A_SIDE:
-        raise NotAnImage(f"it has {width} x {height} pixels; at least {FEWEST_PIXELS_A_SIDE} a side are needed")
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """A copy of nothing but the pixels."""
-    coloured = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", coloured.size, "white"), coloured).convert("RGB")
 
 
 def _thumbnail(image: Image.Image) -> Image.Image:

@@ -21,7 +21,7 @@ BANDS, BAND_NUMBERS = 21, 3  # of a sketch: pairs have a band in common in 99 of
 COMPARED = 32  # texts of a band that others with the same band are compared with; there are more where a template is
 TEMPLATE_SHARE = 0.02  # shingles of more texts than this may be template
 TEMPLATE_ROWS = 10  # … if those are more than this
-COMMON_ROWS = 5  # what more rows than this have is nobody's own
+COMMON_ROWS = 5  # what more rows than this have is not a row's own
 TEMPLATE_LEVELS = 8  # a template within a template, and so on
 OVERLAP_WORDS = 13  # a run of this many words in both is an overlap whatever else the rows say (as for GPT-3)
 
@@ -100,7 +100,7 @@ def overlapping(texts: Sequence[str], with_texts: Sequence[str]) -> set[int]:
 
 
 def _spaced(found: re.Match[str]) -> str:
-    """A character that is no letter: part of the word that it marks, nothing, a gap, or a word of its own."""
+    """A character that is not a letter: part of the word that it marks, nothing, a gap, or a word of its own."""
     kind = unicodedata.category(found[0])
     if kind[0] == "M" or kind == "Cf":  # accents and vowel signs; joiners and soft hyphens
         return found[0] if kind[0] == "M" else ""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from gradients.datasets.access import OUTSIDERS, Access
 from gradients.datasets.formats import reader_of
 from gradients.datasets.rows import Row, numbers
-from gradients.datasets.sources import DEFAULT_LIMITS, DatasetLimits, FileSource, HubSource, S3Source, Source, UrlSource
+from gradients.datasets.sources import DEFAULT_LIMITS, DatasetLimits, FileSource, HubSource, Source, UrlSource
 from gradients.errors import DatasetInvalid
 
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -24,34 +24,36 @@ def read_rows(source: Source, *, limits: DatasetLimits = DEFAULT_LIMITS, access:
     """All rows in their own order. Raises DatasetInvalid with row numbers, and OutsideError when a server does not answer."""
     if isinstance(source, FileSource):
         return _read_file(source.path, limits)
-    with tempfile.TemporaryDirectory(prefix="gradients-rows-") as folder:
-        return _read_file(_fetched(source, Path(folder), limits, access), limits)
+    with tempfile.TemporaryDirectory(prefix="gradients-rows-") as name:
+        folder = Path(name)
+        if isinstance(source, HubSource):  # what fetches is imported only when it is needed
+            from gradients.datasets import hub
 
+            file = hub.fetch(source.repo, source.revision, source.split, folder=folder, limits=limits)
+        elif isinstance(source, UrlSource):
+            from gradients.datasets import urls
 
-def _fetched(source: HubSource | UrlSource | S3Source, folder: Path, limits: DatasetLimits, access: Access) -> Path:
-    """The source's file, in `folder`. What fetches is imported only when it is needed."""
-    if isinstance(source, HubSource):
-        from gradients.datasets import hub
+            file = urls.fetch(source.url, folder, max_bytes=limits.bytes, allow_private=access.private_addresses)
+        else:
+            from gradients.datasets import s3
 
-        return hub.fetch(source.repo, source.revision, source.split, folder, limits=limits)
-    if isinstance(source, UrlSource):
-        from gradients.datasets import urls
-
-        return urls.fetch(source.url, folder, max_bytes=limits.bytes, allow_private=access.private_addresses)
-    from gradients.datasets import s3
-
-    return s3.fetch(source.bucket, source.key, folder, max_bytes=limits.bytes, access=access.s3)
+            file = s3.fetch(source.bucket, source.key, folder, max_bytes=limits.bytes, access=access.s3)
+        return _read_file(file, limits)
 
 
 def _read_file(path: Path, limits: DatasetLimits) -> list[Row]:
-    if not path.exists():
-        raise DatasetInvalid(f"There is no data set {path}", fix="Check the path")
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    if (size := sum(file.stat().st_size for file in files)) > limits.bytes:
-        raise DatasetInvalid(
-            f"{path.name} has {size:,} bytes; at most {limits.bytes:,} are read", fix="Give a part of it"
-        )
-    if not (rows := list(_within(reader_of(path)(path), path, limits))):
+    try:
+        if not path.exists():
+            raise DatasetInvalid(f"There is no data set {path}", fix="Check the path")
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        if (size := sum(file.stat().st_size for file in files)) > limits.bytes:
+            raise DatasetInvalid(
+                f"{path.name} has {size:,} bytes; at most {limits.bytes:,} are read", fix="Give a part of it"
+            )
+        rows = list(_within(reader_of(path)(path), path, limits))
+    except PermissionError as error:
+        raise DatasetInvalid(f"{path} cannot be read: {error.strerror}", fix="Give this user the right to") from error
+    if not rows:
         raise DatasetInvalid(f"{path.name} has no rows", fix="Give a data set with at least a few dozen rows")
     return rows
 
@@ -76,15 +78,12 @@ def _within(rows: Iterable[Row], path: Path, limits: DatasetLimits) -> Iterator[
             broken.append(number)
         else:
             yield row
-    _refuse(huge, f"of {path.name} are larger than {limits.row_characters:,} characters", fix="Split or remove them")
-    _refuse(
-        broken, f"of {path.name} hold a NUL or half of a character", fix="Texts may be cut inside an emoji; mend them"
-    )
-
-
-def _refuse(rows: Sequence[int], what: str, *, fix: str) -> None:
-    if rows:
-        raise DatasetInvalid(f"Rows {numbers(rows)} {what}", rows=rows, fix=fix)
+    for numbered, problem, fix in (
+        (huge, f"are larger than {limits.row_characters:,} characters", "Split or remove them"),
+        (broken, "hold a NUL or half of a character", "Texts may be cut inside an emoji; mend them"),
+    ):
+        if numbered:
+            raise DatasetInvalid(f"Rows {numbers(numbered)} of {path.name} {problem}", rows=numbered, fix=fix)
 
 
 def is_text(value: object) -> bool:

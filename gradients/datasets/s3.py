@@ -14,7 +14,7 @@ from typing import Any
 
 from gradients.datasets.access import S3Access
 from gradients.datasets.downloads import check_size, safe_stem, save
-from gradients.datasets.formats import READERS
+from gradients.datasets.formats import ENDINGS
 from gradients.errors import DatasetInvalid, OutsideError, SetupError
 
 FETCH_SECONDS = 1800.0
@@ -33,26 +33,25 @@ def fetch(
     Raises DatasetInvalid when it cannot be had, SetupError for our keys, OutsideError when the store is away.
     """
     ending = PurePosixPath(key).suffix.lower()
-    if ending not in READERS:
+    if ending not in ENDINGS:
         raise DatasetInvalid(
-            f"s3://{bucket}/{key} has no ending that says its format", fix=f"Use one of {', '.join(READERS)}"
+            f"s3://{bucket}/{key} has no ending that says its format", fix=f"Use one of {', '.join(ENDINGS)}"
         )
     deadline = time.monotonic() + seconds
     file = folder / f"{safe_stem(key)}{ending}"
+
+    def in_time(chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if time.monotonic() > deadline:
+                raise OutsideError(f"{file.name} took too long as a whole", fix="Is the store slow?")
+            yield chunk
+
     with _blaming(bucket, key):
         found = _client(access, bucket).get_object(Bucket=bucket, Key=key)
         with closing(found["Body"]) as body:
             check_size(found.get("ContentLength", 0), file.name, max_bytes=max_bytes)
-            save(_until(deadline, body.iter_chunks(CHUNK_BYTES), file.name), file, max_bytes=max_bytes)
+            save(in_time(body.iter_chunks(CHUNK_BYTES)), file, max_bytes=max_bytes)
     return file
-
-
-def _until(deadline: float, chunks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """The chunks, as long as the time goes. Raises OutsideError."""
-    for chunk in chunks:
-        if time.monotonic() > deadline:
-            raise OutsideError(f"{name} took too long as a whole", fix="Is the store slow?")
-        yield chunk
 
 
 def _client(access: S3Access, bucket: str) -> Any:  # noqa: ANN401 (boto3 makes its clients' classes at run time)
@@ -99,6 +98,6 @@ def _blaming(bucket: str, key: str) -> Iterator[None]:
     except NoCredentialsError as error:
         raise SetupError(f"There are no keys for {name}", fix="Set [s3] access_key and secret_key") from error
     except ParamValidationError as error:
-        raise DatasetInvalid(f"{name} is no object: {error}", fix="Check bucket and key") from error
+        raise DatasetInvalid(f"{name} is not an object: {error}", fix="Check bucket and key") from error
     except BotoCoreError as error:
         raise OutsideError(f"{name} could not be fetched: {error}", fix="Is the store reachable?") from error

@@ -25,6 +25,7 @@ class DatasetLimits:
 
 
 DEFAULT_LIMITS = DatasetLimits()
+MOST_IMAGE_BYTES = 16 * 1024**2  # of one image's file, wherever it comes from
 
 
 class FileSource(BaseModel):

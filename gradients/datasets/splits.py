@@ -25,13 +25,6 @@ class Split(NamedTuple):
     removed: dict[str, int]
 
 
-class _Drawn(NamedTuple):
-    """Positions of rows that are held out, and of those that belong with them and are too many."""
-
-    held_out: frozenset[int]
-    beside: frozenset[int]
-
-
 def split(
     rows: Sequence[Numbered],
     *,
@@ -50,16 +43,19 @@ def split(
         group: rows for which it says the same stand on one side; near-duplicates among them stay.
     """
     whole = [plain(text(row.row)) for row in rows]
-    exact = _first_of_each(whole)
+    exact = sorted({one: i for i, one in reversed(list(enumerate(whole)))}.values())  # the first of equal ones
     texts = {i: normalised(whole[i]) for i in exact}
-    groups = _groups({i: normalised(group(rows[i].row)) if group else whole[i] for i in exact}, whole, sizes)
+    named = {i: normalised(group(rows[i].row)) if group else whole[i] for i in exact}
+    # A group of more rows than are held out, such as one prompt for all of them, does not count as one.
+    rows_of, most = Counter(named.values()), sizes.held_out(len(named))
+    groups = {i: name if rows_of[name] <= most else whole[i] for i, name in named.items()}
     distinct = _one_group_of_each(texts, groups, whole)
     check_distinct(len(distinct), sizes, of=len(rows))
     size = sizes.held_out(len(distinct))
-    drawn = _drawn({i: groups[i] for i in distinct}, whole, size=size, salt=salt)
-    away = drawn.held_out | drawn.beside
+    held_out, beside = _drawn({i: groups[i] for i in distinct}, whole, size=size, salt=salt)
+    away = {*held_out, *beside}
     rest = [i for i in distinct if i not in away]
-    leaking = overlapping([texts[i] for i in rest], [texts[i] for i in drawn.held_out])
+    leaking = overlapping([texts[i] for i in rest], [texts[i] for i in held_out])
     train = [i for position, i in enumerate(rest) if position not in leaking]
     if len(train) < sizes.fewest_train:
         shared = f"{len(leaking)} of {len(rest)} rows share long passages with the {size} held-out ones"
@@ -69,10 +65,10 @@ def split(
     removed = {
         "repeated": len(rows) - len(exact),
         "nearly repeated": len(exact) - len(distinct),
-        "belong with held-out rows": len(drawn.beside),
+        "belong with held-out rows": len(beside),
         "overlap with held-out rows": len(leaking),
     }
-    return Split(tuple(rows[i] for i in train), tuple(rows[i] for i in sorted(drawn.held_out)), removed)
+    return Split(tuple(rows[i] for i in train), tuple(rows[i] for i in held_out), removed)
 
 
 def check_distinct(distinct: int, sizes: SplitSizes, *, of: int | None = None) -> None:
@@ -85,17 +81,6 @@ def check_distinct(distinct: int, sizes: SplitSizes, *, of: int | None = None) -
 
 def _too_few(problem: str, *, fix: str) -> DatasetInvalid:
     return DatasetInvalid(problem, code="too_few_rows", fix=fix)
-
-
-def _first_of_each(texts: Sequence[str]) -> list[int]:
-    """Positions of the first of equal texts, in order."""
-    return sorted({text: i for i, text in reversed(list(enumerate(texts)))}.values())
-
-
-def _groups(named: Mapping[int, str], whole: Sequence[str], sizes: SplitSizes) -> dict[int, str]:
-    """Which group each row is of. A group of more rows than are held out, such as one prompt for all of them, is none."""
-    rows, most = Counter(named.values()), sizes.held_out(len(named))
-    return {i: name if rows[name] <= most else whole[i] for i, name in named.items()}
 
 
 def _one_group_of_each(texts: Mapping[int, str], groups: Mapping[int, str], whole: Sequence[str]) -> list[int]:
@@ -112,11 +97,11 @@ def _one_group_of_each(texts: Mapping[int, str], groups: Mapping[int, str], whol
     return sorted(kept)
 
 
-def _drawn(groups: Mapping[int, str], whole: Sequence[str], *, size: int, salt: bytes) -> _Drawn:
-    """So many rows, group after group."""
+def _drawn(groups: Mapping[int, str], whole: Sequence[str], *, size: int, salt: bytes) -> tuple[list[int], list[int]]:
+    """Positions of so many rows, group after group; and of those that belong with the last one and are too many."""
     order = sorted(groups, key=lambda i: (_lot(salt, groups[i]), _lot(salt, whole[i])))
     last = groups[order[size - 1]]
-    return _Drawn(frozenset(order[:size]), frozenset(i for i in order[size:] if groups[i] == last))
+    return sorted(order[:size]), [i for i in order[size:] if groups[i] == last]
 
 
 def _lot(salt: bytes, text: str) -> bytes:

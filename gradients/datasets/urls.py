@@ -20,7 +20,7 @@ import httpx
 
 from gradients import __version__
 from gradients.datasets.downloads import check_size, safe_stem, save
-from gradients.datasets.formats import READERS
+from gradients.datasets.formats import ENDINGS
 from gradients.domain.addresses import may_be_called
 from gradients.errors import DatasetInvalid, OutsideError
 
@@ -50,30 +50,26 @@ def fetch(url: str, folder: Path, *, max_bytes: int, allow_private: bool, second
     """
     network = _CheckedNetwork(allow_private=allow_private, deadline=time.monotonic() + seconds)
     asked = here = _parsed(url)
-    with _blaming(asked), httpcore.ConnectionPool(network_backend=network, max_connections=1) as pool:
-        for _ in range(MOST_REDIRECTS + 1):
-            with _answer(pool, here) as answer:
-                if answer.status in REDIRECTS:
-                    here = _redirected(here, answer)
-                    continue
-                _check_status(answer.status, asked)
-                headers = _headers(answer)
-                file = folder / f"{safe_stem(asked.path)}{_ending(asked, here, headers)}"
-                check_size(_announced(headers), file.name, max_bytes=max_bytes)
-                save(answer.iter_stream(), file, max_bytes=max_bytes)
-                return file
-    raise DatasetInvalid(f"{_shown(asked)} redirects more than {MOST_REDIRECTS} times", fix="Name where it leads to")
-
-
-@contextmanager
-def _blaming(url: httpx.URL) -> Iterator[None]:
-    """What goes wrong on the way is the network's."""
     try:
-        yield
+        with httpcore.ConnectionPool(network_backend=network, max_connections=1) as pool:
+            for _ in range(MOST_REDIRECTS + 1):
+                with _answer(pool, here) as answer:
+                    headers = {
+                        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers
+                    }
+                    if answer.status in REDIRECTS:
+                        here = _redirected(here, headers.get("location", ""))
+                        continue
+                    file = folder / f"{safe_stem(asked.path)}{_ending(answer.status, headers, asked=asked, final=here)}"
+                    announced = headers.get("content-length", "")
+                    check_size(int(announced) if announced.isdecimal() else 0, file.name, max_bytes=max_bytes)
+                    save(answer.iter_stream(), file, max_bytes=max_bytes)
+                    return file
     except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
         raise OutsideError(
-            f"{_shown(url)} could not be fetched: {str(error) or type(error).__name__}", fix="Does its server answer?"
+            f"{_shown(asked)} could not be fetched: {str(error) or type(error).__name__}", fix="Does its server answer?"
         ) from error
+    raise DatasetInvalid(f"{_shown(asked)} redirects more than {MOST_REDIRECTS} times", fix="Name where it leads to")
 
 
 @contextmanager
@@ -98,38 +94,39 @@ def _parsed(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
-        raise DatasetInvalid(f"{text[:200]!r} is no URL: {error}", fix="Check it") from error
+        raise DatasetInvalid(f"{text[:200]!r} is not a URL: {error}", fix="Check it") from error
     if url.scheme not in ("http", "https") or not url.host or url.userinfo:
         raise DatasetInvalid(
-            f"{_shown(url)} is no http:// or https:// URL without a password",
+            f"{_shown(url)} is not an http:// or https:// URL without a password",
             fix="Name a file that anybody with its URL can have",
         )
     if url.port not in (None, 80, 443) and url.port < LOWEST_OTHER_PORT:
-        raise DatasetInvalid(f"Port {url.port} is none that files come from", code="address_refused", fix="Use another")
+        raise DatasetInvalid(f"Files are not fetched from port {url.port}", code="address_refused", fix="Use another")
     return url
 
 
-def _redirected(url: httpx.URL, answer: httpcore.Response) -> httpx.URL:
-    location = _headers(answer).get("location", "")
+def _redirected(url: httpx.URL, location: str) -> httpx.URL:
+    """Where the answer of `url` leads to. Raises DatasetInvalid."""
     try:
         target = _parsed(str(url.join(location)))
     except httpx.InvalidURL as error:
-        raise DatasetInvalid(f"{_shown(url)} redirects to no URL: {error}", fix="Name the file itself") from error
+        raise DatasetInvalid(
+            f"{_shown(url)} redirects to something that is not a URL: {error}", fix="Name the file itself"
+        ) from error
     if url.scheme == "https" and target.scheme != "https":
         raise DatasetInvalid(f"{_shown(url)} redirects to an unencrypted {_shown(target)}", fix="Name the file itself")
     return target
 
 
-def _check_status(status: int, url: httpx.URL) -> None:
-    if status == 200:
-        return
+def _ending(status: int, headers: Mapping[str, str], *, asked: httpx.URL, final: httpx.URL) -> str:
+    """The ending of the file's format: by the URL, or else by what its server says.
+
+    Raises OutsideError for an answer that may be another one later, and DatasetInvalid for one that is not a file that can be read.
+    """
     if status >= 500 or status in PASSING:
-        raise OutsideError(f"{_shown(url)} answers {status}", fix="Try again later")
-    raise DatasetInvalid(f"{_shown(url)} answers {status}", fix="Name a file that anybody with its URL can have")
-
-
-def _ending(asked: httpx.URL, final: httpx.URL, headers: Mapping[str, str]) -> str:
-    """The ending of the file's format: by the URL, or else by what its server says. Raises DatasetInvalid for pages and unknown formats."""
+        raise OutsideError(f"{_shown(asked)} answers {status}", fix="Try again later")
+    if status != 200:
+        raise DatasetInvalid(f"{_shown(asked)} answers {status}", fix="Name a file that anybody with its URL can have")
     encoding = headers.get("content-encoding", "identity")
     if encoding != "identity":  # a few bytes of it may unpack to any number
         raise DatasetInvalid(f"{_shown(asked)} comes compressed ({encoding[:20]})", fix="Name an unpacked file")
@@ -138,21 +135,12 @@ def _ending(asked: httpx.URL, final: httpx.URL, headers: Mapping[str, str]) -> s
         raise DatasetInvalid(f"{_shown(asked)} is a page, not a file", fix="Name what its download button leads to")
     by_path = [PurePosixPath(unquote(url.path)).suffix.lower() for url in (asked, final)]
     for ending in (*by_path, ENDING_OF_TYPE.get(content_type, "")):
-        if ending in READERS:
+        if ending in ENDINGS:
             return ending
     raise DatasetInvalid(
         f"{_shown(asked)} does not say its format, neither by an ending nor by its content type",
-        fix=f"Name a URL that ends in one of {', '.join(READERS)}",
+        fix=f"Name a URL that ends in one of {', '.join(ENDINGS)}",
     )
-
-
-def _announced(headers: Mapping[str, str]) -> int:
-    length = headers.get("content-length", "")
-    return int(length) if length.isdecimal() else 0
-
-
-def _headers(answer: httpcore.Response) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
 
 
 def _shown(url: httpx.URL) -> str:
@@ -240,11 +228,11 @@ def addresses_of(host: str, port: int, *, allow_private: bool) -> list[str]:
             raise DatasetInvalid(f"There is no host {host[:200]}", fix="Check the URL") from error
         raise httpcore.ConnectError(f"{host} could not be looked up: {error.strerror}") from error
     except UnicodeError as error:  # a label that is too long
-        raise DatasetInvalid(f"{host[:200]} is no name of a host", fix="Check the URL") from error
+        raise DatasetInvalid(f"{host[:200]} is not the name of a host", fix="Check the URL") from error
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     allowed = [address for address in addresses if may_be_called(address, allow_private=allow_private)]
     if not allowed:
         raise DatasetInvalid(
-            f"{host[:200]} is none of the public internet", code="address_refused", fix="Name a public server"
+            f"{host[:200]} does not lie in the public internet", code="address_refused", fix="Name a public server"
         )
     return allowed

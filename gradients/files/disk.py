@@ -26,8 +26,13 @@ def write_failure(error: OSError, path: Path) -> OperatorError:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Any OSError of the body is about writing `path`: raises DiskFull or OperatorError (unwritable) for it."""
+    """A disk's OSErrors of the body are about writing `path`: raises DiskFull or OperatorError (unwritable) for them.
+
+    TimeoutError and ConnectionError pass: Python makes OSErrors of what a network does too, and a disk is not to blame for it.
+    """
     try:
         yield
+    except (TimeoutError, ConnectionError):
+        raise
     except OSError as error:
         raise write_failure(error, path) from error

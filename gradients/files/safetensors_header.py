@@ -45,14 +45,20 @@ def read_header(file: Path) -> dict[str, TensorShape]:
     try:
         header = strict_json(raw)
     except ValueError as error:
-        raise _invalid(file, f"its header is no valid JSON: {error}") from error
+        raise _invalid(file, f"its header is not valid JSON: {error}") from error
     if not isinstance(header, dict):
-        raise _invalid(file, "its header is no object")
+        raise _invalid(file, "its header is not an object")
     header.pop("__metadata__", None)
     if len(header) > MAX_TENSORS:
         raise _invalid(file, f"it holds {len(header):,} tensors, and at most {MAX_TENSORS:,} are read")
     spans = {name: _span(file, name, entry) for name, entry in header.items()}
-    _check_cover(file, [(begin, end) for _, begin, end in spans.values()], size - 8 - length)
+    position = 0  # tensors lie end to end and fill the file
+    for begin, end in sorted((begin, end) for _, begin, end in spans.values()):
+        if begin != position:
+            raise _invalid(file, "its tensors overlap or leave holes")
+        position = end
+    if position != size - 8 - length:
+        raise _invalid(file, f"{size - 8 - length - position:,} bytes belong to no tensor")
     return {name: tensor for name, (tensor, _, _) in spans.items()}
 
 
@@ -75,17 +81,6 @@ def _span(file: Path, name: str, entry: Any) -> tuple[TensorShape, int, int]:  #
     if end - begin != tensor.elements * ITEM_BYTES[dtype]:
         raise _invalid(file, f"{name[:80]!r} claims {end - begin:,} bytes for {tensor.elements:,} values of {dtype}")
     return tensor, begin, end
-
-
-def _check_cover(file: Path, spans: list[tuple[int, int]], size: int) -> None:
-    """Tensors lie end to end and fill the file."""
-    position = 0
-    for begin, end in sorted(spans):
-        if begin != position:
-            raise _invalid(file, "its tensors overlap or leave holes")
-        position = end
-    if position != size:
-        raise _invalid(file, f"{size - position:,} bytes belong to no tensor")
 
 
 def _invalid(file: Path, why: str) -> SubmissionRejected:

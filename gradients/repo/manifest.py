@@ -77,7 +77,7 @@ def parse_manifest(text: str) -> Manifest:
         where = ".".join(map(str, first["loc"]))[:100]
         raise SubmissionRejected(f"The manifest's {where!r}: {first['msg']}", code="manifest_invalid") from error
     except ValueError as error:
-        raise SubmissionRejected(f"The manifest is no valid JSON: {error}", code="manifest_invalid") from error
+        raise SubmissionRejected(f"The manifest is not valid JSON: {error}", code="manifest_invalid") from error
 
 
 def describe_folder(

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from gradients.bases.bases import BaseInfo
-from gradients.errors import SubmissionRejected
+from gradients.errors import ModelUnknown, SubmissionRejected
 from gradients.files.safetensors_header import read_header
 from gradients.files.strict_json import strict_json
 from gradients.repo.manifest import Manifest
@@ -33,12 +33,21 @@ COSMETIC = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", 
 
 def screen_manifest(manifest: Manifest, base: BaseInfo) -> None:
     """Raises SubmissionRejected for a repo that is not worth fetching."""
+    adapter = manifest.kind == "adapter"
+    parts = IMAGE_ADAPTER_FILES if base.family == "image" else ADAPTER_FILES
     for name, file in manifest.files.items():
-        if not _is_allowed(name, manifest, base):
+        own = name in parts if adapter else FULL_FILE.fullmatch(name) is not None
+        if not own and name not in ALWAYS_ALLOWED:
             raise SubmissionRejected(f"A repo of kind {manifest.kind} cannot hold {name}", code="file_not_allowed")
         if name.endswith((".json", ".md")) and file.size_bytes > MAX_JSON_BYTES:
             raise SubmissionRejected(f"{name} has {file.size_bytes:,} bytes", code="file_too_large")
-    _check_complete(manifest, base)
+    names = manifest.files.keys()
+    if not adapter and base.family == "image":
+        raise SubmissionRejected("Of an image model only adapters are taken", code="repo_kind")
+    if adapter and not names >= parts:
+        raise SubmissionRejected(f"An adapter consists of {' and '.join(sorted(parts))}", code="file_missing")
+    if not adapter and not ("config.json" in names and any(name.endswith(".safetensors") for name in names)):
+        raise SubmissionRejected("A full model consists of config.json and *.safetensors", code="file_missing")
     budget = byte_budget(manifest, base)
     if manifest.size_bytes > budget:
         raise SubmissionRejected(
@@ -54,41 +63,22 @@ def byte_budget(manifest: Manifest, base: BaseInfo) -> int:
 
 
 def screen_folder(folder: Path, manifest: Manifest, base: BaseInfo) -> None:
-    """Raises SubmissionRejected for files that a worker should not even open."""
+    """Raises SubmissionRejected for files that a worker should not even open, and ModelUnknown for a base that no repo can be like."""
     for name in manifest.files:
         if name.endswith(".safetensors"):
             read_header(folder / name)
         elif name.endswith(".json"):
             _read_json(folder / name)
     if manifest.kind == "full":
-        _same_architecture(_read_json(folder / "config.json"), _read_json(base.folder / "config.json"))
-
-
-def _adapter_files(base: BaseInfo) -> frozenset[str]:
-    return IMAGE_ADAPTER_FILES if base.family == "image" else ADAPTER_FILES
-
-
-def _is_allowed(name: str, manifest: Manifest, base: BaseInfo) -> bool:
-    own = name in _adapter_files(base) if manifest.kind == "adapter" else FULL_FILE.fullmatch(name) is not None
-    return own or name in ALWAYS_ALLOWED
-
-
-def _check_complete(manifest: Manifest, base: BaseInfo) -> None:
-    """Raises SubmissionRejected for a repo that cannot be a model, so that it is not even fetched."""
-    names = manifest.files.keys()
-    if manifest.kind == "full" and base.family == "image":
-        raise SubmissionRejected("Of an image model only adapters are taken", code="repo_kind")
-    if manifest.kind == "adapter" and not names >= (parts := _adapter_files(base)):
-        raise SubmissionRejected(f"An adapter consists of {' and '.join(sorted(parts))}", code="file_missing")
-    if manifest.kind == "full" and not ("config.json" in names and any(n.endswith(".safetensors") for n in names)):
-        raise SubmissionRejected("A full model consists of config.json and *.safetensors", code="file_missing")
-
-
-def _same_architecture(theirs: dict[str, object], ours: dict[str, object]) -> None:
-    """A full model computes as the base does: only the weights differ. Our own config is used all the same."""
-    for key in sorted(theirs.keys() | ours.keys()):
-        if key not in COSMETIC and theirs.get(key) != ours.get(key):
-            raise SubmissionRejected(f"config.json differs from the base's in {key[:80]!r}", code="config_mismatch")
+        # A full model computes as the base does: only the weights differ. Our own config is used all the same.
+        theirs = _read_json(folder / "config.json")
+        try:
+            ours = _read_json(base.folder / "config.json")
+        except SubmissionRejected as error:  # no miner has anything to do with a base
+            raise ModelUnknown(f"The base {base.name} cannot be used: {error.message}") from error
+        for key in sorted(theirs.keys() | ours.keys()):
+            if key not in COSMETIC and theirs.get(key) != ours.get(key):
+                raise SubmissionRejected(f"config.json differs from the base's in {key[:80]!r}", code="config_mismatch")
 
 
 def _read_json(file: Path) -> dict[str, object]:
@@ -97,7 +87,7 @@ def _read_json(file: Path) -> dict[str, object]:
     except FileNotFoundError as error:
         raise SubmissionRejected(f"The repo has no {file.name}", code="file_missing") from error
     except ValueError as error:
-        raise SubmissionRejected(f"{file.name} is no valid JSON: {error}", code="json_invalid") from error
+        raise SubmissionRejected(f"{file.name} is not valid JSON: {error}", code="json_invalid") from error
     if not isinstance(data, dict):
-        raise SubmissionRejected(f"{file.name} is no JSON object", code="json_invalid")
+        raise SubmissionRejected(f"{file.name} is not a JSON object", code="json_invalid")
     return data

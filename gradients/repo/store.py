@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 import uuid
@@ -12,7 +11,8 @@ from pathlib import Path
 
 from gradients.errors import DiskFull, OperatorError, SubmissionRejected
 from gradients.files.digest import file_sha256
-from gradients.files.disk import write_failure
+from gradients.files.disk import writing
+from gradients.files.whole import make_folder, put, sync
 
 FREE_BYTES_KEPT = 256 * 1024 * 1024
 STALE_PART_SECONDS = 24 * 3600.0
@@ -42,7 +42,7 @@ class ContentStore:
     def reserve(self, size_bytes: int) -> None:
         """Drop what nobody goes on with. Raises DiskFull when `size_bytes` more would leave too little room."""
         self.drop_stale_parts()
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         free = shutil.disk_usage(self.root).free
         if free - size_bytes < FREE_BYTES_KEPT:
             raise DiskFull(
@@ -56,12 +56,11 @@ class ContentStore:
             return sha256
         self.reserve(file.stat().st_size)
         part = self.part(sha256, uuid.uuid4().hex)
+        make_folder(part.parent)
         try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, part)
+            with writing(part):
+                shutil.copyfile(file, part)
             self.finish(part, sha256)
-        except OSError as error:
-            raise write_failure(error, part) from error
         except SubmissionRejected as error:  # our own file, so nobody else's fault
             raise OperatorError(f"{file} changed while it was copied", code="file_changed") from error
         finally:
@@ -70,17 +69,22 @@ class ContentStore:
         return sha256
 
     def finish(self, part: Path, sha256: str) -> None:
-        """Turn a whole part into content. Raises SubmissionRejected (content_mismatch) when it is something else; the part is gone then."""
+        """Turn a whole part into content.
+
+        Raises SubmissionRejected (content_mismatch) when it is something else; the part is gone then. Raises DiskFull and OperatorError
+        (unwritable) when the disk does not take it; the part stays.
+        """
         if file_sha256(part) != sha256:
             part.unlink()
             raise SubmissionRejected(
                 f"The bytes fetched for {sha256[:12]}… are something else", code="content_mismatch"
             )
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.chmod(0o444)
-        part.replace(self.path(sha256))
-        _sync_folder(part.parent)
+        with writing(part):
+            sync(
+                part
+            )  # before it cannot be written any more: where there is no room for it, the next try goes on from here
+            part.chmod(0o444)
+        put(part, self.path(sha256))
 
     def check(self, sha256: str) -> Path:
         """Where the bytes lie, after reading them once more.
@@ -103,23 +107,10 @@ class ContentStore:
     def drop_stale_parts(self, *, now: float | None = None) -> int:
         """Remove parts that nobody has written to for a day; how many."""
         oldest = (time.time() if now is None else now) - STALE_PART_SECONDS
-        stale = [part for part in self.root.glob("sha256/*/*.part") if _modified(part) < oldest]
-        for part in stale:
-            part.unlink(missing_ok=True)
-        return len(stale)
-
-
-def _modified(part: Path) -> float:
-    """When it was last written to; one that has just become content counts as new."""
-    try:
-        return part.stat().st_mtime
-    except FileNotFoundError:
-        return float("inf")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        dropped = 0
+        for part in self.root.glob("sha256/*/*.part"):
+            with contextlib.suppress(FileNotFoundError):  # it has just become content
+                if part.stat().st_mtime < oldest:
+                    part.unlink()
+                    dropped += 1
+        return dropped

@@ -16,7 +16,7 @@ from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row
 from gradients.datasets.sources import DatasetLimits, parse_source
 from gradients.datasets.splits import Split, split
-from gradients.datasets.synthesis import Made, make_up
+from gradients.datasets.synthesis import Synthetic, synthesise
 from gradients.domain.json import canonical
 from gradients.domain.task import Blob, TaskRequest
 from gradients.files.disk import writing
@@ -50,7 +50,7 @@ def prepare(
     access: Access = OUTSIDERS,
     endpoint: SynthesisEndpoint | None = None,
 ) -> PreparedData:
-    """Read, clean, deduplicate and split; the same request and salt leave the same bytes, but for held-out rows that `endpoint` makes up.
+    """Read, clean, deduplicate and split; the same request and salt leave the same bytes, but for the synthetic rows of `endpoint`.
 
     Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and OperatorError when the disk refuses.
     """
@@ -58,7 +58,7 @@ def prepare(
     rows = read(cast(JsonValue, request.dataset))
     cleaned = _clean(kind, rows, request, salt=salt, read=read)
     sides = split(cleaned.rows, text=kind.text, group=kind.group, salt=salt, sizes=kind.split_sizes)
-    made = _made_up(endpoint, kind, request, rows=rows, sides=sides, salt=salt) if endpoint else Made((), {})
+    made = _synthetic(endpoint, kind, request, rows=rows, sides=sides, salt=salt) if endpoint else Synthetic((), {})
     train = _write(folder / TRAIN_FILE, sides.train)
     held_out = _write(folder / HELDOUT_FILE, (*sides.held_out, *made.rows))
     removed = Counter(cleaned.removed)
@@ -108,17 +108,17 @@ def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, *, salt: b
     return Cleaned(enriched.rows, {**cleaned.removed, **enriched.removed})
 
 
-def _made_up(
+def _synthetic(
     endpoint: SynthesisEndpoint, kind: TaskType, request: TaskRequest, *, rows: Sequence[Row], sides: Split, salt: bytes
-) -> Made:
+) -> Synthetic:
     """Held-out rows in the style of the train rows. Types that draw, and those with data beside the data set, need more than a text."""
     if kind.enrich is not None or kind.base_family == "image":
-        return Made((), {})
+        return Synthetic((), {})
     parameters = kind.schema.model_validate(request.parameters)
-    return make_up(
+    return synthesise(
         endpoint,
         [rows[row.number - 1] for row in sides.train],
-        clean=lambda made: kind.clean(made, parameters),
+        clean=lambda written: kind.clean(written, parameters),
         text=kind.text,
         group=kind.group,
         known=[row.row for row in (*sides.train, *sides.held_out)],

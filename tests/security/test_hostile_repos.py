@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradients.bases.bases import BaseInfo
-from gradients.errors import SubmissionRejected
+from gradients.errors import ModelUnknown, SubmissionRejected
 from gradients.files.safetensors_header import MAX_TENSORS
 from gradients.repo.manifest import MAX_FILES, Manifest, is_file_name, parse_manifest
 from gradients.repo.screening import MAX_JSON_BYTES, screen_folder, screen_manifest
@@ -303,6 +303,15 @@ def test_a_config_that_is_no_json_object_is_refused(raw: bytes, base: BaseInfo, 
     manifest = full_repo(tmp_path / "repo", raw)
 
     assert rejection_of(lambda: screen_folder(tmp_path / "repo", manifest, base)).code == "json_invalid"
+
+
+@pytest.mark.parametrize("raw", [b"[]", b"{", b'{"rope_theta":Infinity}'])
+def test_a_bases_config_that_cannot_be_read_costs_no_miner_anything(raw: bytes, base: BaseInfo, tmp_path: Path) -> None:
+    manifest = full_repo(tmp_path / "repo", json.dumps(CONFIG).encode())
+    written(base.folder, raw, "config.json")
+
+    with pytest.raises(ModelUnknown, match="The base base cannot be used"):
+        screen_folder(tmp_path / "repo", manifest, base)
 
 
 def test_weights_are_screened_by_their_header(base: BaseInfo, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import resource
 import shutil
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from gradients.bases.bases import BaseModels
-from gradients.errors import Blame, ModelUnknown, OutsideError
+from gradients.errors import Blame, DiskFull, ModelUnknown, OperatorError, OutsideError
 from gradients.testing.loopback_hub import commit_of, loopback_hub
 from gradients.testing.tiny_models import write_tiny_llama
 
@@ -275,6 +276,30 @@ def test_a_hub_that_does_not_answer_is_the_outsides_fault(
             ask("org/tiny")
 
         assert caught.value.blame is Blame.OUTSIDE
+
+
+def test_a_base_that_finds_no_room_is_the_operators_to_solve_and_goes_on_where_it_was(
+    hub: Path, bases: BaseModels, tiny: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # what the kernel then says is what a quota says
+    try:
+        with pytest.raises(DiskFull, match="There is no room for the base org/tiny@main"):
+            bases.resolve("org/tiny")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert not bases.is_here("org/tiny")
+    assert (bases.cache / ".org--tiny@main.part").is_dir()
+    assert bases.resolve("org/tiny").digest == bases.resolve(str(tiny)).digest
+
+
+def test_a_cache_that_cannot_be_made_is_the_operators(hub: Path, bases: BaseModels) -> None:
+    bases.cache.parent.mkdir(parents=True, exist_ok=True)
+    bases.cache.touch()
+
+    with pytest.raises(OperatorError, match="cannot be written"):
+        bases.resolve("org/tiny")
 
 
 def test_a_base_is_fetched_once_however_many_ask(hub: Path, bases: BaseModels) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from gradients.datasets.hub import TOKENS, child_environment
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row
 from gradients.datasets.sources import HubSource
-from gradients.errors import DatasetInvalid, OutsideError
+from gradients.errors import DatasetInvalid, DiskFull, OutsideError
 from gradients.testing.loopback_hub import loopback_hub
 from gradients.testing.loopback_site import Page, loopback_site, pages
 
@@ -147,6 +148,17 @@ def test_a_folder_of_this_machine_is_no_data_set_of_a_hub(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DatasetInvalid, match="doesn't exist on the Hub"):
         read_rows(HubSource(repo="acme/private"))
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_data_set_that_finds_no_room_is_the_operators_to_solve() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))  # what the kernel then says is what a quota says
+    try:
+        with pytest.raises(DiskFull, match="There is no room for the data set acme/rows"):
+            read_rows(HubSource(repo="acme/rows"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.slow

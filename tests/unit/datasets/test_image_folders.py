@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from gradients.datasets.image_folders import MOST_ARCHIVE_BYTES, MOST_FILE_BYTES, MOST_FILES, MOST_MEMBERS
+from gradients.datasets.image_folders import MOST_ARCHIVE_BYTES, MOST_FILES, MOST_MEMBERS
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row
-from gradients.datasets.sources import DatasetLimits, parse_source
+from gradients.datasets.sources import MOST_IMAGE_BYTES, DatasetLimits, parse_source
 from gradients.errors import DatasetInvalid
 
 ROOMY = DatasetLimits(row_characters=64 * 1024**2)
@@ -52,6 +52,10 @@ def test_images_in_a_folder_or_an_archive_have_the_captions_beside_them(tmp_path
     assert rows(packed(tmp_path / "images.zip", MEMBERS)) == EXPECTED
 
 
+def test_members_whose_names_begin_with_the_archives_own_folder_are_shown(tmp_path: Path) -> None:
+    assert rows(packed(tmp_path / "images.zip", {"./a.png": b"A"})) == [{"image": shown(b"A"), "caption": ""}]
+
+
 def test_a_metadata_file_names_images_relative_to_itself(tmp_path: Path) -> None:
     line = json.dumps({"file_name": "one/a.png", "caption": "first", "artist": "Ada"}).encode()
     members = {"set/metadata.jsonl": line, "set/one/a.png": b"A"}
@@ -65,9 +69,26 @@ def test_a_metadata_file_names_nothing_outside(name: str, tmp_path: Path) -> Non
     (tmp_path / "secret.png").write_bytes(b"S")
     line = json.dumps({"file_name": name}).encode()
     folder = unpacked(tmp_path / "folder", {"metadata.jsonl": line, "a.png": b"A"})
-    with pytest.raises(DatasetInvalid, match="names no file") as refused:
+    with pytest.raises(DatasetInvalid, match="does not name a file") as refused:
         rows(folder)
     assert list(refused.value.rows) == [1]
+
+
+@pytest.mark.parametrize(
+    ("third", "said"),
+    [
+        ("{", "Row 3 of metadata.jsonl (line 5) is not valid JSON"),
+        ("[]", "Row 3 of metadata.jsonl (line 5) is not an object"),
+        ('{"file_name": "b.png"}', "Row 3 of metadata.jsonl does not name a file"),
+    ],
+)
+def test_lines_of_a_metadata_file_are_counted_as_rows_are(third: str, said: str, tmp_path: Path) -> None:
+    good = json.dumps({"file_name": "a.png"})
+    listing = f"{good}\n\n\n{good}\n{third}\n".encode()
+    with pytest.raises(DatasetInvalid) as refused:
+        rows(unpacked(tmp_path / "folder", {"metadata.jsonl": listing, "a.png": b"A"}))
+    assert refused.value.rows == (3,)
+    assert refused.value.message.startswith(said)
 
 
 def test_a_link_in_a_folder_is_not_followed(tmp_path: Path) -> None:
@@ -93,14 +114,14 @@ def test_an_archive_with_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_member_is_unpacked_no_further_than_images_are_large(tmp_path: Path) -> None:
-    bomb = packed(tmp_path / "images.zip", {"a.png": b"\0" * (MOST_FILE_BYTES + 1)})
+    bomb = packed(tmp_path / "images.zip", {"a.png": b"\0" * (MOST_IMAGE_BYTES + 1)})
     assert bomb.stat().st_size < 100_000
     with pytest.raises(DatasetInvalid, match="more than 16,777,216 bytes"):
         rows(bomb)
 
 
 def test_many_members_unpack_to_no_more_than_a_task_needs(tmp_path: Path) -> None:
-    bomb = packed(tmp_path / "images.zip", {f"{n}.png": b"\0" * MOST_FILE_BYTES for n in range(7)})  # six would do
+    bomb = packed(tmp_path / "images.zip", {f"{n}.png": b"\0" * MOST_IMAGE_BYTES for n in range(7)})  # six would do
     with pytest.raises(DatasetInvalid, match="unpacks to more than"):
         rows(bomb)
 
@@ -123,7 +144,7 @@ def test_an_archive_is_not_opened_when_it_is_too_large_or_lists_too_much(tmp_pat
 def test_a_members_name_in_no_encoding_is_the_customers(tmp_path: Path) -> None:
     archive = packed(tmp_path / "images.zip", {"ü.png": b"A"})
     archive.write_bytes(archive.read_bytes().replace("ü".encode(), b"\xc3("))
-    with pytest.raises(DatasetInvalid, match="no valid zip archive"):
+    with pytest.raises(DatasetInvalid, match="not a valid zip archive"):
         rows(archive)
 
 
@@ -144,7 +165,7 @@ def test_whatever_is_changed_in_an_archive_the_failure_is_the_customers(compress
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more", b"hello"])
 def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "images.zip").write_bytes(content)
-    with pytest.raises(DatasetInvalid, match="no valid zip archive"):
+    with pytest.raises(DatasetInvalid, match="not a valid zip archive"):
         rows(tmp_path / "images.zip")
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradients.datasets.columns import check_cells
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row, numbers
 from gradients.datasets.sources import DatasetLimits, FileSource, HubSource, parse_source
@@ -116,12 +117,13 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"a": ', "no valid JSON"),
-        ('{"a": NaN}', "NaN is no JSON number"),
-        ('{"a": ' + "9" * 5000 + "}", "no valid JSON"),
-        ("[" * 100_000, "no valid JSON"),
-        ('["a"]', "is no object"),
-        ('{"a": "x\x00"}', "no valid JSON"),
+        ('{"a": ', "not valid JSON"),
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ('["a"]', "is not an object"),
+        ('{"a": 1, "a": 2}', "a key stands twice"),
+        ('{"a": "x\x00"}', "not valid JSON"),
     ],
 )
 def test_a_broken_line_is_named(line: str, reason: str, tmp_path: Path) -> None:
@@ -129,6 +131,53 @@ def test_a_broken_line_is_named(line: str, reason: str, tmp_path: Path) -> None:
     assert error.rows == (2,)
     assert "Row 2 of rows.jsonl" in error.message
     assert reason in error.message
+
+
+def _lines_with_blanks(cells: list[str]) -> str:
+    """JSON lines with two blank lines behind the third one."""
+    lines = [cell if cell.startswith("{") else json.dumps({"a": json.loads(cell)}) for cell in cells]
+    return "\n".join([*lines[:3], "", "  ", *lines[3:]])
+
+
+def _table_with_blanks(cells: list[str]) -> str:
+    """A CSV file with a cell of two lines in row 1 and two blank lines behind row 3."""
+    lines = ["a,b", 'x,"of two\nlines"', *(f"{cell},y" for cell in cells[1:])]
+    return "\n".join([*lines[:4], "", "", *lines[4:]]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "spoilt", "line"),
+    [
+        ("rows.jsonl", _lines_with_blanks(['"x"'] * 8 + ['{"a": ']), 11),
+        ("rows.csv", _table_with_blanks(["x"] * 8 + ["x,y"]), 13),
+        ("rows.csv", _table_with_blanks(["x"] * 8 + ["\udcfc"]), 13),
+        ("rows.json", "[" + '{"a": "x"}, ' * 8 + "17]", None),
+    ],
+)
+def test_what_cannot_be_read_is_named_by_its_row_and_its_line(
+    name: str, spoilt: str, line: int | None, tmp_path: Path
+) -> None:
+    """Blank lines are not rows; nor is a header, nor the second line of a cell."""
+    error = _refused(_written(tmp_path / name, spoilt.encode(errors="surrogateescape")))
+    assert error.rows == (9,)
+    assert error.message.startswith(f"Row 9 of {name}" + (f" (line {line}) " if line else " is"))
+
+
+def test_a_cell_of_the_wrong_type_is_named_by_the_same_number_as_a_line_that_cannot_be_read(tmp_path: Path) -> None:
+    rows = _read(_written(tmp_path / "rows.jsonl", _lines_with_blanks(['"x"'] * 8 + ["[1]"])))
+    with pytest.raises(DatasetInvalid, match="Column 'a' is not text in rows 9") as caught:
+        check_cells(rows, ["a"])
+    assert caught.value.rows == (9,)
+    nul = _refused(_written(tmp_path / "rows.jsonl", _lines_with_blanks(['"x"'] * 8 + ['"x\\u0000"'])))
+    assert nul.rows == (9,)
+
+
+def test_of_two_columns_with_one_name_none_is_lost_in_silence(tmp_path: Path) -> None:
+    pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), tmp_path / "rows.parquet")
+    assert "two columns called 'a'" in _refused(tmp_path / "rows.parquet").message
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["x", "x"])
+    pq.write_table(pa.table({"a": twice}), tmp_path / "inner.parquet")
+    assert "duplicate field names" in _refused(tmp_path / "inner.parquet").message
 
 
 @pytest.mark.parametrize("content", ["{", "[" * 100_000, '{"rows": []}', '"text"'])
@@ -142,7 +191,10 @@ def test_a_row_of_a_json_file_that_is_no_object_is_named(tmp_path: Path) -> None
 
 def test_lines_in_another_encoding_are_named(tmp_path: Path) -> None:
     latin = "a,b\nx,y\nGrüße,z\n".encode("latin-1")
-    assert _refused(_written(tmp_path / "rows.csv", latin)).rows == (3,)
+    in_table = _refused(_written(tmp_path / "rows.csv", latin))
+    assert (in_table.rows, "Row 2 of rows.csv (line 3) is not UTF-8" in in_table.message) == ((2,), True)
+    in_header = _refused(_written(tmp_path / "header.csv", "Grüße,b\nx,y\n".encode("latin-1")))
+    assert (in_header.rows, in_header.message) == ((), "The header of header.csv is not UTF-8")
     assert _refused(_written(tmp_path / "rows.jsonl", '{"a": 1}\n{"a": "Grüße"}'.encode("latin-1"))).rows == (2,)
     assert "UTF-8" in str(_refused(_written(tmp_path / "wide.csv", "a,b\nx,y\n".encode("utf-16"))))
 
@@ -150,11 +202,12 @@ def test_lines_in_another_encoding_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("a,b\n1,2\n3\n", "Row 2 of rows.csv has another number of columns"),
-        ("a,b\n1,2,3\n", "Row 1 of rows.csv has another number of columns"),
-        ('a,b\n1,2\n"3,4\n', "no valid CSV from line 3 on"),
+        ("a,b\n1,2\n3\n", "Row 2 of rows.csv (line 3) has another number of columns"),
+        ("a,b\n1,2,3\n", "Row 1 of rows.csv (line 2) has another number of columns"),
+        ('a,b\n1,2\n"3,4\n', "Row 2 of rows.csv (from line 3 on) is not valid CSV"),
         ("a,a\n1,2\n", "two columns called 'a'"),
-        ("a,b\n" + "x" * 200_000 + ",y\n", "field larger than field limit"),
+        ("a,b\n" + "x" * 200_000 + ",y\n", "Row 1 of rows.csv (from line 2 on) is not valid CSV: field larger"),
+        ("x" * 200_000 + ",b\n1,2\n", "The header of rows.csv (from line 1 on) is not valid CSV"),
     ],
 )
 def test_a_broken_table_says_where(content: str, said: str, tmp_path: Path) -> None:
@@ -177,13 +230,13 @@ def test_a_nul_in_a_table_is_named_by_row(tmp_path: Path) -> None:
 def test_a_truncated_parquet_file_is_the_customers_fault(kept_bytes: int, tmp_path: Path) -> None:
     whole = _parquet(tmp_path)
     _written(whole, whole.read_bytes()[:kept_bytes])
-    assert "no valid Parquet file" in _refused(whole).message
+    assert "not a valid Parquet file" in _refused(whole).message
 
 
 def test_a_damaged_parquet_file_is_the_customers_fault(tmp_path: Path) -> None:
     whole = _parquet(tmp_path)
     content = whole.read_bytes()
-    assert "no valid Parquet file" in _refused(_written(whole, content[:20] + b"\xff" * 40 + content[60:])).message
+    assert "not a valid Parquet file" in _refused(_written(whole, content[:20] + b"\xff" * 40 + content[60:])).message
 
 
 def test_a_parquet_text_that_is_not_utf8_is_the_customers_fault(tmp_path: Path) -> None:
@@ -197,7 +250,7 @@ def test_a_parquet_text_that_is_not_utf8_is_the_customers_fault(tmp_path: Path) 
 def test_a_truncated_arrow_stream_is_the_customers_fault(kept_bytes: int, tmp_path: Path) -> None:
     first = _saved_by_datasets(tmp_path) / "data-00000-of-00002.arrow"
     _written(first, first.read_bytes()[:kept_bytes])
-    assert "no valid Arrow stream" in _refused(tmp_path / "saved").message
+    assert "not a valid Arrow stream" in _refused(tmp_path / "saved").message
 
 
 def test_huge_rows_are_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rows that an endpoint makes up: what it is shown, what is taken of what it says, and that it can harm no task."""
+"""Synthetic rows: what it is shown, what is taken of what it says, and that it can harm no task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from gradients.datasets.access import SynthesisEndpoint
 from gradients.datasets.rows import Cleaned, Row
-from gradients.datasets.synthesis import MALFORMED, NEAR, Made, make_up
+from gradients.datasets.synthesis import MALFORMED, NEAR, Synthetic, synthesise
 from gradients.tasks.chat.spec import CHAT, ChatParameters
 from gradients.tasks.instruct.spec import INSTRUCT, InstructParameters
 from gradients.testing.loopback_site import Page, Request, Site, loopback_site
@@ -49,10 +49,10 @@ def _made(
     *,
     rows: int = 8,
     examples: Sequence[Row] = TRAIN,
-) -> tuple[Made, Site]:
+) -> tuple[Synthetic, Site]:
     with loopback_site(answer) as site:
         endpoint = SynthesisEndpoint(f"{site.url}/v1/", "some-model", rows, key="canary")
-        made = make_up(
+        made = synthesise(
             endpoint, examples, clean=_clean, text=INSTRUCT.text, group=INSTRUCT.group, known=KNOWN, after=100, seed=5
         )
     return made, site
@@ -146,7 +146,7 @@ def test_a_row_that_the_task_as_such_cannot_take_is_dropped_too() -> None:
         {"role": role, "content": f"word {number}"} for number in range(2) for role in ("user", "assistant")
     ]
     with loopback_site(_writing([{"turns": long}, {"turns": long[:2]}])) as site:
-        made = make_up(
+        made = synthesise(
             SynthesisEndpoint(site.url, "model", 8), TRAIN, clean=clean, text=CHAT.text, known=[], after=100, seed=5
         )
     assert (len(made.rows), made.dropped) == (1, {MALFORMED: 1})
@@ -189,7 +189,7 @@ def test_an_endpoint_that_is_away_leaves_the_task_as_it_is() -> None:
         pass  # the port was free a moment ago, and nobody listens there now
     for url in (site.url, "http://[::1", "no url at all"):
         endpoint = SynthesisEndpoint(url, "some-model", 8)
-        made = make_up(endpoint, TRAIN, clean=_clean, text=INSTRUCT.text, known=KNOWN, after=100, seed=5)
+        made = synthesise(endpoint, TRAIN, clean=_clean, text=INSTRUCT.text, known=KNOWN, after=100, seed=5)
         assert made.rows == ()
 
 

@@ -78,9 +78,9 @@ def test_the_format_is_told_by_the_ending_or_else_by_the_content_type(path: str,
         (Page(status=403), "answers 403"),
         (Page(status=206), "answers 206"),
         (Page(status=302), "redirects more than"),
-        (Page(status=302, headers={"Location": "ftp://example.com/x"}), "no http:// or https:// URL"),
+        (Page(status=302, headers={"Location": "ftp://example.com/x"}), "not an http:// or https:// URL"),
         (Page(status=302, headers={"Location": "http://a:b@example.com/x"}), "without a password"),
-        (Page(status=302, headers={"Location": "http://[::1"}), "to no URL"),
+        (Page(status=302, headers={"Location": "http://[::1"}), "not a URL"),
     ],
 )
 def test_what_is_no_data_is_the_customers_fault(page: Page, said: str) -> None:

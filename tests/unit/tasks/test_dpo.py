@@ -84,7 +84,7 @@ def test_answers_that_differ_in_their_formats_alone_are_no_preference_of_the_dat
 
 
 def test_cells_that_are_no_text_are_named_by_row() -> None:
-    with pytest.raises(DatasetInvalid, match="Column 'rejected' is no text in rows 2") as caught:
+    with pytest.raises(DatasetInvalid, match="Column 'rejected' is not text in rows 2") as caught:
         _cleaned(_row("a"), _row("b", "x", ["y"]))
     assert (caught.value.code, caught.value.rows) == ("wrong_type", (2,))
 

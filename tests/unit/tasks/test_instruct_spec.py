@@ -115,7 +115,7 @@ def test_a_mapping_to_a_column_that_is_not_there_is_explained() -> None:
 
 
 def test_cells_that_are_no_text_are_named_by_row() -> None:
-    with pytest.raises(DatasetInvalid, match="Column 'output' is no text in rows 2, 4") as caught:
+    with pytest.raises(DatasetInvalid, match="Column 'output' is not text in rows 2, 4") as caught:
         _cleaned(_row("a"), _row("b", ["x"]), _row("c"), _row("d", {"x": 1}))
     assert (caught.value.code, caught.value.rows) == ("wrong_type", (2, 4))
     assert caught.value.fix

@@ -83,8 +83,8 @@ def test_rows_that_were_made_up_are_held_out_last_and_counted(request_of_rows: T
         "empty": 1,
         "repeated": 1,
         "nearly repeated": 1,
-        "made up, malformed": 1,
-        "made up, near another row": 1,
+        "synthetic, malformed": 1,
+        "synthetic, near another row": 1,
     }
     shown = json.loads(site.requests[0].body)["messages"][1]["content"].splitlines()
     held_out = {row["prompt"] for row in _rows(without.held_out_file)}

@@ -149,7 +149,7 @@ def test_parts_of_a_passage_share_its_id() -> None:
     ("rows", "problem", "wrong"),
     [
         ([{"id": 1, "body": "x"}], "no column 'text'", ()),
-        ([{"id": 1, "text": "x"}, {"id": 2, "text": ["y"]}], "no text in rows 2", (2,)),
+        ([{"id": 1, "text": "x"}, {"id": 2, "text": ["y"]}], "not text in rows 2", (2,)),
         ([{"id": 1, "text": "x"}, {"id": 1, "text": "y"}], "Rows 2 have an id", (2,)),
         ([{"id": 1, "text": "x"}], "1 passages", ()),
         ([{"id": n, "text": ""} for n in range(9)] + [{"id": 10, "text": "x"}], "9 of 10", range(1, 10)),
