@@ -45,7 +45,12 @@ class Board:
         placings = {placing.hotkey: placing for placing in self.ledger.placings.of_task(task.id)}
         base, data, window = measurements.get(BASE_ENTRANT), task.prepared, task.window
         miners = [
-            _miner(s, measurements.get(s.hotkey), placings.get(s.hotkey), self.progress.of(task.id, s.hotkey))
+            _miner(
+                s,
+                measurement=measurements.get(s.hotkey),
+                placing=placings.get(s.hotkey),
+                status=self.progress.of(task.id, s.hotkey),
+            )
             for s in self.ledger.submissions.of_task(task.id)
         ]
         return TaskDetails(
@@ -97,7 +102,7 @@ class Board:
 
 
 def _miner(
-    submission: Submission, measurement: Measurement | None, placing: Placing | None, status: AttemptStatus | None
+    submission: Submission, *, measurement: Measurement | None, placing: Placing | None, status: AttemptStatus | None
 ) -> MinerResult:
     has_repo = submission.state in (SubmissionState.COLLECTED, SubmissionState.MEASURED)
     path = f"/v1/tasks/{submission.task_id}/models/{submission.hotkey}"

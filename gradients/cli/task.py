@@ -157,7 +157,7 @@ def download(
 ) -> None:
     """Download a model of a scored task, the best one by default."""
     settings = CustomerSettings().given(url=url, key=key)
-    target = _fetch(settings, task_id, miner, Shelf((folder or settings.models).expanduser()))
+    target = _fetch(settings, task_id, miner=miner, shelf=Shelf((folder or settings.models).expanduser()))
     typer.echo(json.dumps({"folder": str(target)}) if as_json else f"The model lies in {target}")
 
 
@@ -195,7 +195,7 @@ def chat(
     settings = CustomerSettings().given(url=url, key=key)
     shelf = Shelf(settings.models.expanduser())
     if (model := shelf.find(task_id)) is None:
-        _fetch(settings, task_id, BEST, shelf)
+        _fetch(settings, task_id, miner=BEST, shelf=shelf)
         model = shelf.find(task_id)
     assert model is not None  # noqa: S101 (for the type checker: it was just put there)
     talk = Conversation.with_model(model, max_new_tokens=max_new_tokens, temperature=temperature)
@@ -233,7 +233,7 @@ def _spec(spec_file: Path | None, parameters: Sequence[str] | None, **given: Jso
     return spec
 
 
-def _fetch(settings: CustomerSettings, task_id: str, miner: str, shelf: Shelf) -> Path:
+def _fetch(settings: CustomerSettings, task_id: str, *, miner: str, shelf: Shelf) -> Path:
     with connect(settings) as client:
         task = client.task(task_id)
         with shelf.adding(task) as folder:

@@ -106,16 +106,17 @@ def plan_market(options: Options) -> Plan:
 
 def write_settings(plan: Plan) -> None:
     """Every daemon's settings file."""
-    own: dict[str, Json] = {"seed": plan.options.seed}
-    sections: dict[str, Mapping[str, Json]] = {
+    own: Mapping[str, Json] = {"seed": plan.options.seed}
+    sections: Mapping[str, Mapping[str, Json]] = {
         "api": {"host": CHAIN_HOST, "port": plan.api_port},
         "estimate": {"reference": "here"},
         "offer": {"retry_seconds": 2.0},
         "collect": {"reveal_seconds": 120.0},
     }
-    _write(plan, plan.validator, own, sections)
+    _write(plan, plan.validator, own=own, sections=sections)
     for miner in plan.miners:
-        _write(plan, miner, {"recipe": str(shipped_configs() / "recipes" / f"{miner.recipe}.toml")}, {})
+        recipe = str(shipped_configs() / "recipes" / f"{miner.recipe}.toml")
+        _write(plan, miner, own={"recipe": recipe}, sections={})
 
 
 def free_ports(host: str, count: int) -> list[int]:
@@ -130,7 +131,9 @@ def free_ports(host: str, count: int) -> list[int]:
             each.close()
 
 
-def _write(plan: Plan, who: Participant, own: Mapping[str, Json], sections: Mapping[str, Mapping[str, Json]]) -> None:
+def _write(
+    plan: Plan, who: Participant, *, own: Mapping[str, Json], sections: Mapping[str, Mapping[str, Json]]
+) -> None:
     """The settings file of a participant: what all have, and its own. JSON's strings, numbers and booleans are TOML's too."""
     tables: Mapping[str, Mapping[str, Json]] = {
         "": {"folder": str(who.folder), "allow_local_paths": True, **own},

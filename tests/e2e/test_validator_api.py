@@ -7,8 +7,10 @@ import errno
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -483,6 +485,27 @@ def test_a_failure_that_nobody_has_named_is_internal_and_told_to_the_log_alone(m
     assert (event["path"], event["log_level"], event["exc_info"]) == ("/v1/datasets", "error", True)
     market.folders.uploads.unlink()
     assert market.upload().status_code == 201
+
+
+def test_an_upload_that_its_sender_gives_up_leaves_nothing_and_is_not_a_crash(market: Market) -> None:
+    url = httpx.URL(market.url)
+    key = market.acme.headers["Authorization"]
+    head = (
+        f"POST /v1/datasets?name=rows.jsonl HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\nContent-Length: 999\r\n\r\n"
+    )
+    with capture_logs() as logged:
+        with socket.create_connection((url.host, url.port or 80)) as sender:
+            sender.sendall(head.encode() + ROWS)
+            _until(lambda: market.folders.uploads.is_dir() and list(market.folders.uploads.iterdir()) != [])
+        _until(lambda: [line["event"] for line in logged] == ["client_gone"])
+    assert list(market.folders.uploads.iterdir()) == []
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.EMFILE, "internal"), (errno.ENOSPC, "disk_full")])

@@ -35,7 +35,7 @@ async def on_error(request: Request, error: Exception) -> JSONResponse:
     if error.blame is Blame.OPERATOR:
         log.error("request_failed", path=request.url.path, code=error.code, problem=str(error))
     status = STATUS_OF_ERROR.get(type(error), STATUS_OF_BLAME[error.blame])
-    return _refused(status, error.code, error.message, error.fix)
+    return _refused(status, code=error.code, message=error.message, fix=error.fix)
 
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -52,7 +52,8 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
 async def on_refused(_: Request, error: Exception) -> JSONResponse:
     """The answer to what the framework refuses by itself, such as a path that is not there."""
     assert isinstance(error, HTTPException)  # noqa: S101 (what it is registered for)
-    return _refused(error.status_code, f"http_{error.status_code}", str(error.detail), None, headers=error.headers)
+    status, message = error.status_code, str(error.detail)
+    return _refused(status, code=f"http_{status}", message=message, fix=None, headers=error.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,13 @@ class Crashes:
                 raise
             log.exception("request_crashed", path=scope.get("path"))
             said = "The validator could not answer: a failure of its own"
-            answer = _refused(500, "internal", said, "Try again later, or tell the validator's operator")
+            fix = "Try again later, or tell the validator's operator"
+            answer = _refused(500, code="internal", message=said, fix=fix)
             await answer(scope, receive, send)
 
 
 def _refused(
-    status: int, code: str, message: str, fix: str | None, *, headers: Mapping[str, str] | None = None
+    status: int, *, code: str, message: str, fix: str | None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     body = Refusal(code=code, message=message, fix=fix).model_dump()
     return JSONResponse(body, status_code=status, headers=headers)
