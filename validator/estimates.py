@@ -1,4 +1,4 @@
-"""What a spec will take, before it is posted: its rows and tokens counted, a few steps of its base measured, the hours reckoned."""
+"""What a spec will take, before it is posted: its rows and tokens counted, a few steps of its base measured, the hours computed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from typing import cast
 from pydantic import JsonValue
 
 from gradients.bases.bases import BaseInfo, BaseModels
+from gradients.client.models import Estimate, MeasuredSpeed, RowsHours
 from gradients.datasets.access import Access
 from gradients.datasets.rows import Row
 from gradients.datasets.splits import check_distinct
-from gradients.domain.json import Json, JsonObject
+from gradients.domain.json import Json
 from gradients.domain.task import TaskRequest
 from gradients.errors import JobFailed
 from gradients.execution.job import Executor, Job
@@ -38,10 +39,6 @@ UNSALTED = bytes(32)  # for choices that an estimate need not keep secret
 log = get_logger("estimates")
 
 
-def _readers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MOST_READERS, thread_name_prefix="estimate")
-
-
 @dataclass(frozen=True, slots=True)
 class Estimates:
     """Reads the rows of several specs side by side, and measures one at a time: each measurement has a model in memory."""
@@ -51,9 +48,11 @@ class Estimates:
     access: Access
     settings: EstimateSettings
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    readers: ThreadPoolExecutor = field(default_factory=_readers)  # its own: a slow source must not hold up the daemon
+    readers: ThreadPoolExecutor = field(  # its own: a slow source must not hold up the daemon
+        default_factory=lambda: ThreadPoolExecutor(MOST_READERS, thread_name_prefix="estimate")
+    )
 
-    async def of(self, spec: Mapping[str, Json]) -> JsonObject:
+    async def of(self, spec: Mapping[str, Json]) -> Estimate:
         """Rows, tokens, weights, speed and hours of a spec; its own hours play no part. Raises CustomerError when it cannot be run.
 
         Rows that nearly repeat each other are found when the task is prepared only.
@@ -72,7 +71,19 @@ class Estimates:
             tokens_per_row=speed.tokens_per_row if speed else None,
             tokens_per_second=speed.tokens_per_second if speed else None,
         )
-        return self._view(kind, request, work, speed)
+        found = budget(work, reference=self.settings.reference)
+        return Estimate(
+            type=request.type,
+            base=request.base,
+            rows=work.rows,
+            tokens=work.tokens if found.tokens_per_second else None,
+            parameters=work.parameters,
+            gpus=found.gpus,
+            tokens_per_second=found.tokens_per_second,
+            measured=MeasuredSpeed(**dict(speed)) if speed else None,
+            hours=found.hours,
+            hours_by_rows=RowsHours(**hours_by_rows(work.rows, draws_images=kind.base_family == "image")._asdict()),
+        )
 
     def _read(self, kind: TaskType, request: TaskRequest) -> tuple[BaseInfo, Sequence[Row]]:
         """The base and the rows; what costs least is checked first. Blocking, for as long as the sources take."""
@@ -81,21 +92,6 @@ class Estimates:
         rows = [numbered.row for numbered in cleaned.rows]
         check_distinct(len(rows), kind.split_sizes)
         return self.bases.resolve(request.base), rows
-
-    def _view(self, kind: TaskType, request: TaskRequest, work: Workload, speed: Throughput | None) -> JsonObject:
-        found = budget(work, reference=self.settings.reference)
-        return {
-            "type": request.type,
-            "base": request.base,
-            "rows": work.rows,
-            "tokens": work.tokens if found.tokens_per_second else None,
-            "parameters": work.parameters,
-            "gpus": found.gpus,
-            "tokens_per_second": found.tokens_per_second,
-            "measured": speed.model_dump(mode="json") if speed else None,
-            "hours": found.hours,
-            "hours_by_rows": hours_by_rows(work.rows, draws_images=kind.base_family == "image")._asdict(),
-        }
 
     async def _throughput(self, request: TaskRequest, base: BaseInfo, rows: Sequence[Row]) -> Throughput | None:
         """What a worker measures, or None when it cannot: then the hours come from the rule alone."""

@@ -18,7 +18,7 @@ from gradients.errors import GradientsError, SetupError, TaskInvalid
 from gradients.files.locks import only_one
 from gradients.localnet.market import Market
 from gradients.localnet.plan import Options, Plan, plan_market
-from gradients.localnet.report import best_model, contact_sheet, report
+from gradients.localnet.report import contact_sheet, model_folder, report
 from gradients.localnet.screen import LiveScreen, PlainScreen
 from gradients.localnet.snapshot import Snapshot
 from gradients.localnet.supervisor import Supervisor
@@ -54,8 +54,24 @@ def localnet(
 
     Every part is a process of its own; they talk over real sockets. Nothing leaves the machine.
     """
+    names = tuple(name.strip() for name in types.split(",") if name.strip())
+    unknown = [name for name in names if name not in TYPES]
+    if unknown or not names:
+        raise TaskInvalid(
+            f"Unknown task types: {', '.join(unknown) or 'none given'}", fix=f"Choose from {', '.join(TYPES)}"
+        )
     folder = (keep or DEFAULT_FOLDER).expanduser().resolve()
-    options = Options(folder, _known(types), tasks, miners, seed, hours, block_seconds, tempo, base)
+    options = Options(
+        folder=folder,
+        types=names,
+        tasks=tasks,
+        miners=miners,
+        seed=seed,
+        hours=hours,
+        block_seconds=block_seconds,
+        tempo_blocks=tempo,
+        base=base,
+    )
     with only_one(folder, what="localnet"):
         _empty(folder, ours=keep is None)
         plan = plan_market(options)
@@ -70,34 +86,23 @@ def localnet(
 
 
 async def _run(plan: Plan, *, stay: bool, as_json: bool) -> None:
-    """The market and its results. SIGTERM takes it down as Ctrl-C does."""
-    this = asyncio.current_task()
+    """The market and its results, as a picture on a terminal and as lines elsewhere. SIGTERM takes it down as Ctrl-C does."""
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
     assert this is not None  # noqa: S101 (for the type checker: a coroutine that runs has its task)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    loop.add_signal_handler(signal.SIGTERM, this.cancel)
+    live = sys.stderr.isatty() and not as_json
     async with Supervisor() as supervisor:
-        snapshot = await _shown(plan, supervisor, live=sys.stderr.isatty() and not as_json)
+        with LiveScreen() if live else PlainScreen() as screen:
+            snapshot = await Market.of(plan, supervisor, screen.show).run()
         _finish(plan, snapshot, as_json=as_json)
         if stay:
             typer.echo(
                 f"The market stays up until Ctrl-C; its chain is {plan.chain_url}, its API {plan.api_url}", err=True
             )
-            await _asked_to_stop()
-
-
-async def _shown(plan: Plan, supervisor: Supervisor, *, live: bool) -> Snapshot:
-    """The market, shown as a picture on a terminal and as lines elsewhere."""
-    if not live:
-        return await Market.of(plan, supervisor, PlainScreen().show).run()
-    with LiveScreen() as screen:
-        return await Market.of(plan, supervisor, screen.show).run()
-
-
-async def _asked_to_stop() -> None:
-    """Waits for Ctrl-C or SIGTERM, which end a market that stays as it should."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
+            stop = asyncio.Event()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop.set)
+            await stop.wait()
 
 
 def _finish(plan: Plan, snapshot: Snapshot, *, as_json: bool) -> None:
@@ -106,26 +111,16 @@ def _finish(plan: Plan, snapshot: Snapshot, *, as_json: bool) -> None:
     if not as_json:
         typer.echo()
     for task in snapshot.tasks:
-        if (best := best_model(task, plan)) is None:
+        if task.best is None or (folder := model_folder(task, task.best, plan)) is None:
             continue
-        model = shelf.copy(task, Path(best))
+        model = shelf.copy(task, Path(folder))
         if not as_json:
-            typer.echo(f"The best model of {task['id']} lies in {model}")
-            typer.echo(f"Talk to it: gradients task chat {task['id']}")
+            typer.echo(f"The best model of {task.id} lies in {model}")
+            typer.echo(f"Talk to it: gradients task chat {task.id}")
             if (sheet := contact_sheet(task, plan)) is not None:
                 typer.echo(f"What everybody made of the held-out images: {sheet}")
     if as_json:
         typer.echo(json.dumps(report(snapshot, plan)))
-
-
-def _known(types: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in types.split(",") if name.strip())
-    unknown = [name for name in names if name not in TYPES]
-    if unknown or not names:
-        raise TaskInvalid(
-            f"Unknown task types: {', '.join(unknown) or 'none given'}", fix=f"Choose from {', '.join(TYPES)}"
-        )
-    return names
 
 
 def _empty(folder: Path, *, ours: bool) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
 from gradients.client.api import ApiRefused, connect
+from gradients.client.models import BEST, Answer, TaskDetails
 from gradients.client.shelf import Shelf
 from gradients.config import CustomerSettings
-from gradients.domain.json import Json, JsonObject
-from gradients.domain.task import TaskState
+from gradients.domain.json import Json
 from gradients.errors import SetupError, TaskInvalid
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -66,11 +67,16 @@ def submit(
     with connect(CustomerSettings().given(url=url, key=key)) as client:
         if "hours" not in spec:
             spec = client.uploaded(spec)
-            spec["hours"] = _agreed_hours(client.estimate(spec), asks=not (yes or as_json), tells=not as_json)
+            estimate = client.estimate(spec)
+            if not as_json:
+                from gradients.client.render import estimate_text
+
+                typer.echo(estimate_text(estimate))
+            if not (yes or as_json):
+                typer.confirm("Post the task?", default=True, abort=True)
+            spec["hours"] = estimate.hours
         task = client.submit(spec)
-    typer.echo(
-        json.dumps(task) if as_json else f"{task['id']} is posted; follow it with `gradients task watch {task['id']}`"
-    )
+    typer.echo(_json(task) if as_json else f"{task.id} is posted; follow it with `gradients task watch {task.id}`")
 
 
 @app.command()
@@ -89,7 +95,7 @@ def estimate(
     with connect(CustomerSettings().given(url=url, key=key)) as client:
         found = client.estimate(spec)
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(_json(found))
         return
     from gradients.client.render import estimate_text
 
@@ -102,7 +108,7 @@ def list_tasks(url: Url = None, key: Key = None, as_json: AsJson = False) -> Non
     with connect(CustomerSettings().given(url=url, key=key)) as client:
         tasks = client.tasks()
     if as_json:
-        typer.echo(json.dumps(tasks))
+        typer.echo(json.dumps([task.model_dump(mode="json") for task in tasks]))
         return
     from rich.console import Console
 
@@ -115,7 +121,11 @@ def list_tasks(url: Url = None, key: Key = None, as_json: AsJson = False) -> Non
 def show(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """One task: its state, data, miners and results."""
     with connect(CustomerSettings().given(url=url, key=key)) as client:
-        _print_task(client.task(task_id), as_json=as_json)
+        task = client.task(task_id)
+    if as_json:
+        typer.echo(_json(task))
+    else:
+        _print_task(task)
 
 
 @app.command()
@@ -124,12 +134,14 @@ def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJs
     last, task = "", None
     with connect(CustomerSettings().given(url=url, key=key)) as client:
         for task in client.watch(task_id):
-            line = json.dumps(task) if as_json else _progress_line(task)
+            line = _json(task) if as_json else _progress_line(task)
             if line != last:
                 typer.echo(line)
             last = line
-    if task is not None:
-        _end_watch(task, as_json=as_json)
+    if task is not None and not as_json:
+        _print_task(task)
+    if task is not None and task.failure is not None:  # scripts see it by the exit code
+        raise ApiRefused(f"{task.id} has failed: {task.failure.message}", code=task.failure.code)
 
 
 @app.command()
@@ -138,14 +150,14 @@ def download(
     folder: Annotated[
         Path | None, typer.Option("--to", help="Where to put it; by default ~/.gradients/models.")
     ] = None,
-    miner: Annotated[str, typer.Option(help="Whose model: a hotkey, or best.")] = "best",
+    miner: Annotated[str, typer.Option(help=f"Whose model: a hotkey, or {BEST}.")] = BEST,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Download a model of a scored task, the best one by default."""
     settings = CustomerSettings().given(url=url, key=key)
-    target = _fetch(settings, task_id, miner, Shelf((folder or settings.models).expanduser()))
+    target = _fetch(settings, task_id, miner=miner, shelf=Shelf((folder or settings.models).expanduser()))
     typer.echo(json.dumps({"folder": str(target)}) if as_json else f"The model lies in {target}")
 
 
@@ -183,15 +195,17 @@ def chat(
     settings = CustomerSettings().given(url=url, key=key)
     shelf = Shelf(settings.models.expanduser())
     if (model := shelf.find(task_id)) is None:
-        _fetch(settings, task_id, "best", shelf)
+        _fetch(settings, task_id, miner=BEST, shelf=shelf)
         model = shelf.find(task_id)
     assert model is not None  # noqa: S101 (for the type checker: it was just put there)
     talk = Conversation.with_model(model, max_new_tokens=max_new_tokens, temperature=temperature)
-    while (asked := prompt or _next_prompt()) is not None:
-        answers = talk.ask(asked)
-        typer.echo(json.dumps({"prompt": asked, **answers}) if as_json else _side_by_side(answers))
-        if prompt:
-            return
+    with contextlib.suppress(typer.Abort):  # of a prompt: the user leaves
+        while asked := prompt or str(typer.prompt("you", prompt_suffix="> ")):
+            answers = talk.ask(asked)
+            side_by_side = "\n".join(f"{who:>7}: {answer}" for who, answer in answers.items())
+            typer.echo(json.dumps({"prompt": asked, **answers}) if as_json else side_by_side)
+            if prompt:
+                return
 
 
 app.command("generate", help="The same as chat.")(chat)
@@ -214,48 +228,17 @@ def _spec(spec_file: Path | None, parameters: Sequence[str] | None, **given: Jso
         json.dumps(spec, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TaskInvalid(
-            f"The task holds what JSON has no form for: {error}", fix="Use texts, numbers and lists"
+            f"The task has a value that JSON cannot express: {error}", fix="Use texts, numbers and lists"
         ) from error
     return spec
 
 
-def _agreed_hours(estimate: JsonObject, *, asks: bool, tells: bool) -> Json:
-    """The estimated hours, once the customer has seen them and agreed. Aborts when the customer does not."""
-    from gradients.client.render import estimate_text
-
-    if tells:
-        typer.echo(estimate_text(estimate))
-    if asks:
-        typer.confirm("Post the task?", default=True, abort=True)
-    return estimate["hours"]
-
-
-def _end_watch(task: JsonObject, *, as_json: bool) -> None:
-    """The last words about a task. Raises ApiRefused when it has failed, so that scripts see it."""
-    if not as_json:
-        _print_task(task, as_json=False)
-    if task["state"] == TaskState.FAILED:
-        failure = cast(Mapping[str, str] | None, task["failure"]) or {}
-        raise ApiRefused(f"{task['id']} has failed: {failure.get('message')}", code=failure.get("code"))
-
-
-def _fetch(settings: CustomerSettings, task_id: str, miner: str, shelf: Shelf) -> Path:
+def _fetch(settings: CustomerSettings, task_id: str, *, miner: str, shelf: Shelf) -> Path:
     with connect(settings) as client:
         task = client.task(task_id)
         with shelf.adding(task) as folder:
             client.download(task_id, miner, folder)
     return shelf.folder(task)
-
-
-def _next_prompt() -> str | None:
-    try:
-        return str(typer.prompt("you", prompt_suffix="> ")) or None
-    except typer.Abort:
-        return None
-
-
-def _side_by_side(answers: Mapping[str, str]) -> str:
-    return "\n".join(f"{who:>7}: {answer}" for who, answer in answers.items())
 
 
 def _read_spec(file: Path) -> dict[str, Json]:
@@ -265,9 +248,9 @@ def _read_spec(file: Path) -> dict[str, Json]:
     except OSError as error:
         raise SetupError(f"The task file {file} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise TaskInvalid(f"{file} is no valid {file.suffix.lstrip('.').upper()}: {error}") from error
+        raise TaskInvalid(f"{file} is not valid {file.suffix.lstrip('.').upper()}: {error}") from error
     if not isinstance(spec, dict):
-        raise TaskInvalid(f"{file} holds no task", fix='Write one object: {"type": …, "base": …, "dataset": …}')
+        raise TaskInvalid(f"{file} does not hold a task", fix='Write one object: {"type": …, "base": …, "dataset": …}')
     return spec
 
 
@@ -287,28 +270,26 @@ def _assigned(parameters: Mapping[str, Json], assignment: str) -> dict[str, Json
     return {**parameters, head: _assigned(inner if isinstance(inner, Mapping) else {}, f"{rest}={text}")}
 
 
-def _progress_line(task: JsonObject) -> str:
-    miners = cast(list[JsonObject], task["miners"])
-    return f"{task['state']:<10} " + "  ".join(_miner_word(miner) for miner in miners)
+def _progress_line(task: TaskDetails) -> str:
+    """The state of a task and of everybody who trains it."""
+    line = f"{task.state:<10} "
+    for miner in task.miners:
+        progress = miner.progress
+        doing = f"{progress.phase} {progress.fraction:.0%}" if progress else miner.state
+        line += f"  uid {miner.uid} {doing}"
+    return line
 
 
-def _miner_word(miner: JsonObject) -> str:
-    progress = cast(JsonObject | None, miner["progress"])
-    if progress is None:
-        return f"uid {miner['uid']} {miner['state']}"
-    done = cast(float, progress["fraction"])
-    return f"uid {miner['uid']} {progress['phase']} {done:.0%}"
-
-
-def _print_task(task: JsonObject, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(task))
-        return
+def _print_task(task: TaskDetails) -> None:
     from rich.console import Console
 
     from gradients.client.render import result_table, task_table
 
     console = Console()
     console.print(task_table([task]))
-    if task["miners"]:
+    if task.miners:
         console.print(result_table(task))
+
+
+def _json(answer: Answer) -> str:
+    return json.dumps(answer.model_dump(mode="json"))

@@ -6,22 +6,36 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self, cast
+from typing import Self, TypeVar
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from gradients.client.folders import as_file
+from gradients.client.models import (
+    HOSTED_PREFIXES,
+    UPLOAD_PREFIX,
+    Estimate,
+    ModelListing,
+    Refusal,
+    TaskDetails,
+    TaskList,
+    TaskSummary,
+    Upload,
+)
 from gradients.config import CustomerSettings
-from gradients.domain.json import Json, JsonObject
-from gradients.domain.task import TaskState
+from gradients.domain.json import Json
 from gradients.errors import CustomerError, OutsideError, PeerUnreachable, SetupError
+from gradients.files.whole import whole_file, write_bytes
 from gradients.repo.manifest import is_file_name
 from gradients.tasks.registry import with_sources
 
 TIMEOUT = httpx.Timeout(10.0, read=60.0)
 ESTIMATE_TIMEOUT = httpx.Timeout(10.0, read=3600.0)
+MOST_SILENT_SECONDS = 120.0  # of a validator whose task is watched
 CHUNK_BYTES = 1 << 20
-ELSEWHERE = ("hub:", "upload:", "http://", "https://", "s3://")  # data that is no file of the customer's
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class ApiRefused(CustomerError):
@@ -42,33 +56,38 @@ class MarketClient:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def submit(self, spec: Mapping[str, Json]) -> JsonObject:
+    def submit(self, spec: Mapping[str, Json]) -> TaskSummary:
         """Post a task; data that lies on this machine is uploaded first."""
-        return self._json("POST", "/v1/tasks", json=self.uploaded(spec))
+        return self._asked(TaskSummary, "POST", "/v1/tasks", json=self.uploaded(spec))
 
-    def estimate(self, spec: Mapping[str, Json]) -> JsonObject:
+    def estimate(self, spec: Mapping[str, Json]) -> Estimate:
         """What a spec will take: rows, tokens, weights, speed, hours. The base may have to be fetched for it, which takes a while."""
-        return self._json("POST", "/v1/estimates", json=self.uploaded(spec), timeout=ESTIMATE_TIMEOUT)
+        return self._asked(Estimate, "POST", "/v1/estimates", json=self.uploaded(spec), timeout=ESTIMATE_TIMEOUT)
 
     def uploaded(self, spec: Mapping[str, Json]) -> dict[str, Json]:
         """The spec with data that lies on this machine uploaded; again, it stays as it is."""
-        return with_sources(spec, self._found)
+
+        def found(source: Json) -> Json:
+            if isinstance(source, str) and not source.startswith((*HOSTED_PREFIXES, UPLOAD_PREFIX)):
+                return self.upload(Path(source))
+            return source
+
+        return with_sources(spec, found)
 
     def upload(self, file: Path) -> str:
         """Upload a file, or a folder as one; the name to use as a task's data set."""
         with as_file(file) as whole, whole.open("rb") as stream:
-            answer = self._json("POST", "/v1/datasets", params={"name": whole.name}, content=stream)
-        return str(answer["dataset"])
+            return self._asked(Upload, "POST", "/v1/datasets", params={"name": whole.name}, content=stream).dataset
 
-    def tasks(self, *, limit: int = 50) -> list[JsonObject]:
+    def tasks(self, *, limit: int = 50) -> tuple[TaskSummary, ...]:
         """The customer's tasks, newest first."""
-        return cast(list[JsonObject], self._json("GET", "/v1/tasks", params={"limit": limit})["tasks"])
+        return self._asked(TaskList, "GET", "/v1/tasks", params={"limit": limit}).tasks
 
-    def task(self, task_id: str) -> JsonObject:
+    def task(self, task_id: str) -> TaskDetails:
         """One task with everything that may be seen of it now."""
-        return self._json("GET", f"/v1/tasks/{task_id}")
+        return self._asked(TaskDetails, "GET", f"/v1/tasks/{task_id}")
 
-    def watch(self, task_id: str, *, every_seconds: float = 1.0) -> Iterator[JsonObject]:
+    def watch(self, task_id: str, *, every_seconds: float = 1.0) -> Iterator[TaskDetails]:
         """The task again and again until it has ended; a validator that is down for a while is waited for."""
         silent_since: float | None = None
         while True:
@@ -76,106 +95,83 @@ class MarketClient:
                 task = self.task(task_id)
             except OutsideError:
                 silent_since = silent_since or time.monotonic()
-                if time.monotonic() - silent_since > 120:
+                if time.monotonic() - silent_since > MOST_SILENT_SECONDS:
                     raise
             else:
                 silent_since = None
                 yield task
-                if TaskState(str(task["state"])).ended:
+                if task.state.ended:
                     return
             time.sleep(every_seconds)
 
     def download(self, task_id: str, hotkey: str, folder: Path) -> Path:
         """A model's files in `folder`, each checked against its digest; 'best' names the winner's."""
-        listing = self._json("GET", f"/v1/tasks/{task_id}/models/{hotkey}")
+        model = self._asked(ModelListing, "GET", f"/v1/tasks/{task_id}/models/{hotkey}")
         folder.mkdir(parents=True, exist_ok=True)
-        for name, file in cast(Mapping[str, Mapping[str, str]], listing["files"]).items():
+        for name, announced in model.files.items():
             if not is_file_name(name):
                 raise PeerUnreachable(f"The validator names a file {name[:96]!r}, which no model has")
-            self._fetch(f"/v1/tasks/{task_id}/models/{listing['hotkey']}/{name}", folder / name, file["sha256"])
+            path, digest = f"/v1/tasks/{task_id}/models/{model.hotkey}/{name}", hashlib.sha256()
+            with whole_file(folder / name) as file:
+                try:
+                    with self._http.stream("GET", path) as response:
+                        response.raise_for_status()
+                        for chunk in response.iter_bytes(CHUNK_BYTES):
+                            digest.update(chunk)
+                            file.write(chunk)
+                except httpx.HTTPError as error:
+                    raise PeerUnreachable(f"{name} could not be downloaded: {error}") from error
+                if digest.hexdigest() != announced.sha256:
+                    raise PeerUnreachable(f"{name} arrived damaged", fix="Try again")
         return folder
 
     def contact_sheet(self, task_id: str, target: Path) -> Path:
         """The picture of what everybody made of the held-out images, in `target`. Raises ApiRefused for a task without one."""
         response = self._answered("GET", f"/v1/tasks/{task_id}/contact-sheet")
-        if not response.is_success:
-            raise _refused(response)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        try:
-            part.write_bytes(response.content)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        write_bytes(target, response.content)
         return target
 
-    def _found(self, source: Json) -> Json:
-        """What the validator finds the source by."""
-        local = isinstance(source, str) and not source.startswith(ELSEWHERE)
-        return self.upload(Path(source)) if local and isinstance(source, str) else source
-
-    def _fetch(self, path: str, target: Path, sha256: str) -> None:
-        part = target.with_name(f".{target.name}.part")
-        digest = hashlib.sha256()
-        try:
-            with self._http.stream("GET", path) as response, part.open("wb") as file:
-                response.raise_for_status()
-                for chunk in response.iter_bytes(CHUNK_BYTES):
-                    digest.update(chunk)
-                    file.write(chunk)
-        except httpx.HTTPError as error:
-            raise PeerUnreachable(f"{target.name} could not be downloaded: {error}") from error
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
-        if digest.hexdigest() != sha256:
-            part.unlink()
-            raise PeerUnreachable(f"{target.name} arrived damaged", fix="Try again")
-        part.replace(target)
-
-    def _json(self, method: str, path: str, **options: object) -> JsonObject:
+    def _asked(self, model: type[Model], method: str, path: str, **options: object) -> Model:
+        """What the API answers, checked. Raises ApiRefused when it says no, or something else than the API answers."""
         response = self._answered(method, path, **options)
-        body = _object(response)
-        if response.is_success and body:
-            return body
-        raise _refused(response)
+        try:
+            return model.model_validate_json(response.content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ApiRefused(
+                f"{method} {path} was answered with {response.status_code} but not with a {model.__name__}: "
+                f"{where + ': ' if where else ''}{first['msg']}",
+                fix="Is --api-url a validator's API?",
+            ) from error
 
     def _answered(self, method: str, path: str, **options: object) -> httpx.Response:
+        """A successful answer. Raises ApiRefused in the API's own words for any other, and PeerUnreachable for none."""
         try:
-            return self._http.request(method, path, **options)  # type: ignore[arg-type]  # httpx names them one by one
+            response = self._http.request(method, path, **options)  # type: ignore[arg-type]  # httpx names them one by one
         except httpx.HTTPError as error:
             raise PeerUnreachable(
                 f"The validator's API at {self._http.base_url} does not answer: {error}",
                 fix="Is `gradients validator run` up?",
             ) from error
-
-
-def _refused(response: httpx.Response) -> ApiRefused:
-    """The API's own words, where it has any."""
-    asked, body = response.request, _object(response)
-    message = str(body.get("message") or f"{asked.method} {asked.url.path} was answered with {response.status_code}")
-    return ApiRefused(message, code=str(body.get("code") or "api_refused"), fix=str(body.get("fix") or "") or None)
-
-
-def _object(response: httpx.Response) -> JsonObject:
-    """The JSON object in an answer; an empty one when something else answers, such as a proxy."""
-    try:
-        body = response.json()
-    except ValueError:
-        return {}
-    return cast(JsonObject, body) if isinstance(body, dict) else {}
+        if response.is_success:
+            return response
+        try:
+            said = Refusal.model_validate_json(response.content)
+        except ValidationError:  # something else answers, such as a proxy
+            raise ApiRefused(f"{method} {path} was answered with {response.status_code}") from None
+        raise ApiRefused(said.message, code=said.code, fix=said.fix)
 
 
 def connect(settings: CustomerSettings) -> MarketClient:
     """A client by these settings. Raises SetupError when there is no key."""
-    return MarketClient(settings.api_url, settings.api_key or _stored_key(settings.api_key_file.expanduser()))
-
-
-def _stored_key(file: Path) -> str:
+    file = settings.api_key_file.expanduser()
     try:
-        return file.read_text(encoding="utf-8").strip()
+        key = settings.api_key or file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SetupError(
             f"There is no API key: none was given and {file} cannot be read",
             fix="Give --api-key or set GRADIENTS_API_KEY; the operator makes keys with `gradients validator key`",
         ) from error
+    return MarketClient(settings.api_url, key)

@@ -55,5 +55,5 @@ class Conversation:
         with tempfile.TemporaryDirectory(prefix="gradients-ask-") as folder:
             job = Job(self.function, arguments, Path(folder), deadline_seconds=ANSWER_SECONDS, threads=THREADS)
             result = asyncio.run(ProcessExecutor(environment=device_environment()).run(job, report=lambda _: None))
-        answers = cast(list[Mapping[str, str]], result["answers"])
-        return {"base": answers[0]["base"], "winner": answers[0]["submission"]}
+        [answer] = cast(list[Mapping[str, str]], result["answers"])
+        return {"base": answer["base"], "winner": answer["submission"]}

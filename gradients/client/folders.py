@@ -17,27 +17,20 @@ ARROW, DATASETS_STATE, SPLITS = "data-*.arrow", "state.json", "dataset_dict.json
 
 @contextlib.contextmanager
 def as_file(path: Path) -> Iterator[Path]:
-    """A file with what is in `path`: itself, or for the body a temporary one. Raises SetupError and DatasetInvalid where there is none."""
+    """A file with what is in `path`: itself, or for the body a temporary one. Raises SetupError and DatasetInvalid where that cannot be."""
     if path.is_file():
         yield path
         return
     if not path.is_dir():
         raise SetupError(f"There is no file or folder {path}", fix=FORMS)
+    parts = sorted(path.glob(ARROW)) if (path / DATASETS_STATE).is_file() else []
+    if not parts and (path / SPLITS).is_file():
+        splits = ", ".join(sorted(inner.name for inner in path.iterdir() if (inner / DATASETS_STATE).is_file()))
+        raise DatasetInvalid(f"{path} holds several splits: {splits}", fix=f"Name one of them, such as {path}/train")
+    if not parts and not has_images(path):
+        raise DatasetInvalid(f"{path} holds neither images nor rows that `datasets` saved", fix=FORMS)
     with tempfile.TemporaryDirectory(prefix="gradients-upload-") as folder:
-        yield _packed(path, Path(folder))
-
-
-def _packed(folder: Path, into: Path) -> Path:
-    if (folder / DATASETS_STATE).is_file() and (files := sorted(folder.glob(ARROW))):
-        return _rows(files, into / "rows.parquet")
-    if (folder / SPLITS).is_file():
-        splits = ", ".join(sorted(inner.name for inner in folder.iterdir() if (inner / DATASETS_STATE).is_file()))
-        raise DatasetInvalid(
-            f"{folder} holds several splits: {splits}", fix=f"Name one of them, such as {folder}/train"
-        )
-    if has_images(folder):
-        return _images(folder, into / "images.zip")
-    raise DatasetInvalid(f"{folder} holds neither images nor rows that `datasets` saved", fix=FORMS)
+        yield _rows(parts, Path(folder) / "rows.parquet") if parts else _images(path, Path(folder) / "images.zip")
 
 
 def _rows(arrow_files: list[Path], target: Path) -> Path:
@@ -56,7 +49,7 @@ def _rows(arrow_files: list[Path], target: Path) -> Path:
             except pa.ArrowException as error:
                 reason = " ".join(str(error).split())
                 raise DatasetInvalid(
-                    f"{file} is no valid Arrow stream: {reason}", fix="Was it copied whole?"
+                    f"{file} is not a valid Arrow stream: {reason}", fix="Was it copied whole?"
                 ) from error
     return target
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradients.domain.json import JsonObject
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-CARD = "task.json"
+from gradients.client.models import TaskSummary
+from gradients.files.whole import whole_folder, write_text
+
+CARD_FILE = "task.json"
+
+
+class Card(BaseModel):
+    """The file beside a model that says what it was made of."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    task_id: str
+    type: str
+    base: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,36 +43,29 @@ class Shelf:
     root: Path
 
     @contextlib.contextmanager
-    def adding(self, task: JsonObject) -> Iterator[Path]:
+    def adding(self, task: TaskSummary) -> Iterator[Path]:
         """An empty folder for the files of a task's model. They take their place when the body ends well, and are gone otherwise."""
-        part = self.root / f".{task['id']}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        try:
+        with whole_folder(self.folder(task)) as part:
             yield part
-            card = {"task_id": task["id"], "type": task["type"], "base": task["base"]}
-            (part / CARD).write_text(json.dumps(card), encoding="utf-8")
-            shutil.rmtree(self.folder(task), ignore_errors=True)
-            part.replace(self.folder(task))
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            card = Card(task_id=task.id, type=task.type, base=task.base)
+            write_text(part / CARD_FILE, card.model_dump_json())
 
-    def copy(self, task: JsonObject, model: Path) -> Path:
+    def copy(self, task: TaskSummary, model: Path) -> Path:
         """A copy of a model that lies on this machine."""
         with self.adding(task) as folder:
             for file in model.iterdir():
                 shutil.copyfile(file, folder / file.name)
         return self.folder(task)
 
-    def folder(self, task: JsonObject) -> Path:
+    def folder(self, task: TaskSummary) -> Path:
         """Where a task's model lies, or would lie."""
-        return self.root / str(task["id"])
+        return self.root / task.id
 
     def find(self, task_id: str) -> ShelvedModel | None:
         """The task's model, or None when it was never brought here."""
         folder = self.root / task_id
         try:
-            card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            card = Card.model_validate_json((folder / CARD_FILE).read_bytes())
+        except (OSError, ValidationError):
             return None
-        return ShelvedModel(task_id=card["task_id"], type=card["type"], base=card["base"], folder=folder)
+        return ShelvedModel(task_id=card.task_id, type=card.type, base=card.base, folder=folder)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
@@ -13,19 +14,27 @@ import httpx
 from gradients.chain.sdk import SdkGateway
 from gradients.chain.wallet import open_wallet
 from gradients.client.api import MarketClient
-from gradients.domain.json import Json, JsonObject
+from gradients.client.models import TaskDetails
 from gradients.domain.task import TaskState
 from gradients.errors import JobFailed, OutsideError
 from gradients.localnet.demo import spec
 from gradients.localnet.founding import found
-from gradients.localnet.plan import Participant, Plan, write_settings
+from gradients.localnet.plan import CHAIN_HOST, Plan, write_settings
 from gradients.localnet.snapshot import Snapshot
 from gradients.localnet.supervisor import Supervisor
 
-START_SECONDS = 120.0
+START_SECONDS, START_LOOK_SECONDS = 120.0, 0.1
 LOOK_EVERY_SECONDS = 0.5
 PAID_AFTER_EPOCHS = 20  # at the latest: weights are set once an epoch, and count in the next
 PAID_AFTER_SECONDS = 300.0  # but never sooner
+WAITS_FOR = {  # the slowest task's state first
+    TaskState.DRAFT: "preparing data",
+    TaskState.OPEN: "offering tasks to miners",
+    TaskState.ASSIGNED: "miners are training",
+    TaskState.COLLECTED: "measuring on held-out rows",
+    TaskState.MEASURED: "scoring",
+}
+NEEDS_MINERS = (TaskState.DRAFT, TaskState.OPEN, TaskState.ASSIGNED)  # what is measured needs none
 
 Show = Callable[[Snapshot], None]
 
@@ -34,7 +43,7 @@ class News(TypedDict, total=False):
     """What may be new in a snapshot."""
 
     block: int
-    tasks: tuple[JsonObject, ...]
+    tasks: tuple[TaskDetails, ...]
     weights: Mapping[int, float]
     incentive: Mapping[int, float]
 
@@ -61,27 +70,28 @@ class Market:
         failure = asyncio.create_task(self.supervisor.failure())
         try:
             await asyncio.wait({run, failure}, return_when=asyncio.FIRST_COMPLETED)
-            return await (run if run.done() else _never(failure))
+            if not run.done():
+                await failure  # which can only raise
+            return await run
         finally:
             for each in (run, failure):
                 each.cancel()
             await asyncio.gather(run, failure, return_exceptions=True)
 
     async def _run(self) -> Snapshot:
-        await self._start_chain()
-        self._tell("registering validator and miners")
-        self.validator_hotkey = await found(self.plan)
-        await self._start_daemons()
+        await self._start()
         gateway = SdkGateway(self.plan.chain_url, 1, open_wallet("//Watcher", "//Watcher//hot"))
+        key = (self.plan.validator.folder / "api.key").read_text(encoding="utf-8").strip()
         try:
-            await self._post_and_follow(gateway)
+            with MarketClient(self.plan.api_url, key) as client:
+                await self._post_and_follow(client, gateway)
             await self._wait_for_pay(gateway)
         finally:
             await gateway.close()
         return self.snapshot
 
-    async def _start_chain(self) -> None:
-        """The loopback chain, listening."""
+    async def _start(self) -> None:
+        """The chain, everybody registered on it, and their daemons, all of them listening."""
         self._tell("starting the chain")
         plan, options = self.plan, self.plan.options
         flags = [
@@ -91,23 +101,20 @@ class Market:
         ]
         arguments = ["gradients.cli", "localchain", "--json", *flags, f"--data={options.folder / 'chain'}"]
         await self.supervisor.start("chain", arguments, log_file=options.folder / "chain.log")
-        await _until_open("127.0.0.1", plan.chain_port)
-
-    async def _start_daemons(self) -> None:
+        await _until_open(CHAIN_HOST, plan.chain_port)
+        self._tell("registering validator and miners")
+        self.validator_hotkey = await found(plan)
         self._tell("starting validator and miners")
-        await asyncio.to_thread(write_settings, self.plan)
-        await self._start_daemon("validator", self.plan.validator)
-        for miner in self.plan.miners:
-            await self._start_daemon("miner", miner)
-        await _until_ready(self.plan.api_url)
-        for miner in self.plan.miners:
+        await asyncio.to_thread(write_settings, plan)
+        for who in plan.participants:
+            command = "validator" if who is plan.validator else "miner"
+            arguments = ["gradients.cli", command, "run", "--config", str(who.settings_file)]
+            await self.supervisor.start(who.name, arguments, log_file=who.folder / f"{who.name}.log")
+        await _until_ready(plan.api_url)
+        for miner in plan.miners:
             await _until_open(miner.host, miner.port)
 
-    async def _start_daemon(self, command: str, who: Participant) -> None:
-        arguments = ["gradients.cli", command, "run", "--config", str(who.settings_file)]
-        await self.supervisor.start(who.name, arguments, log_file=who.folder / f"{who.name}.log")
-
-    async def _post_and_follow(self, gateway: SdkGateway) -> None:
+    async def _post_and_follow(self, client: MarketClient, gateway: SdkGateway) -> None:
         """Post one task after the other, each when the miners are free again, and show them until all have ended.
 
         Raises JobFailed when one of them failed.
@@ -119,28 +126,24 @@ class Market:
             for number in range(options.tasks)
         ]
         ids: list[str] = []
-        tasks: list[JsonObject] = []
-        with self._client() as client:
-            while len(tasks) < len(specs) or not all(TaskState(str(task["state"])).ended for task in tasks):
-                if len(ids) < len(specs) and len(tasks) == len(ids) and not _miners_are_busy(tasks):
-                    ids.append(await _posted(client, specs[len(ids)]))
-                tasks = await self._look(client, gateway, ids)
+        tasks: list[TaskDetails] = []
+        while len(tasks) < len(specs) or not all(task.state.ended for task in tasks):
+            busy = len(tasks) < len(ids) or any(task.state in NEEDS_MINERS for task in tasks)
+            try:
+                if len(ids) < len(specs) and not busy:
+                    ids.append((await asyncio.to_thread(client.submit, specs[len(ids)])).id)
+                tasks = [await asyncio.to_thread(client.task, task_id) for task_id in ids]
+                block = await gateway.block()
+            except OutsideError:  # while a process is down the last picture stays
                 await asyncio.sleep(LOOK_EVERY_SECONDS)
-        failed = [task for task in tasks if task["state"] == TaskState.FAILED]
-        if failed:
-            raise JobFailed(
-                f"{failed[0]['id']} ended without scores: {failed[0]['failure']}", fix="Read the logs in the folder"
-            )
-
-    async def _look(self, client: MarketClient, gateway: SdkGateway, ids: Sequence[str]) -> list[JsonObject]:
-        """Refresh the snapshot; while a process is down the last picture stays, which may be short of the newest task."""
-        try:
-            tasks = [await asyncio.to_thread(client.task, task_id) for task_id in ids]
-            block = await gateway.block()
-        except OutsideError:
-            return list(self.snapshot.tasks)
-        self._tell(_doing(tasks), block=block, tasks=tuple(tasks))
-        return tasks
+                continue
+            states = {task.state for task in tasks}
+            doing = next((words for state, words in WAITS_FOR.items() if state in states), "all tasks are scored")
+            self._tell(doing, block=block, tasks=tuple(tasks))
+            await asyncio.sleep(LOOK_EVERY_SECONDS)
+        if failed := [task for task in tasks if task.state is TaskState.FAILED]:
+            why = failed[0].failure.message if failed[0].failure else "for no reason that was given"
+            raise JobFailed(f"{failed[0].id} ended without scores: {why}", fix="Read the logs in the folder")
 
     async def _wait_for_pay(self, gateway: SdkGateway) -> None:
         """Until weights over every task stand on chain and an epoch after them has turned them into incentive.
@@ -165,10 +168,6 @@ class Market:
             await asyncio.sleep(LOOK_EVERY_SECONDS)
         raise JobFailed(f"No weights were paid within {most:.0f} s", fix=f"Read the logs in {options.folder}")
 
-    def _client(self) -> MarketClient:
-        key = (self.plan.validator.folder / "api.key").read_text(encoding="utf-8").strip()
-        return MarketClient(self.plan.api_url, key)
-
     def _tell(self, doing: str, **news: Unpack[News]) -> None:
         restarts = {child.name: child.restarts for child in self.supervisor.children}
         seconds = time.monotonic() - self.started_at
@@ -176,28 +175,13 @@ class Market:
         self.show(self.snapshot)
 
 
-async def _posted(client: MarketClient, spec: Mapping[str, Json]) -> str:
-    """The id of a new task, as soon as the validator can be reached."""
-    while True:
-        try:
-            return str((await asyncio.to_thread(client.submit, spec))["id"])
-        except OutsideError:
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
-
-
-async def _never(failure: asyncio.Task[None]) -> Snapshot:
-    """Waits for a task that can only raise."""
-    await failure
-    raise AssertionError("the supervisor ended without a reason")
-
-
 async def _until_open(host: str, port: int) -> None:
     """Wait until something listens. Raises JobFailed when nothing does in time."""
-    for _ in range(int(START_SECONDS / 0.1)):
+    for _ in range(int(START_SECONDS / START_LOOK_SECONDS)):
         try:
             _, writer = await asyncio.open_connection(host, port)
         except OSError:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(START_LOOK_SECONDS)
         else:
             writer.close()
             return
@@ -205,31 +189,11 @@ async def _until_open(host: str, port: int) -> None:
 
 
 async def _until_ready(url: str) -> None:
-    """Wait until the validator's API says that it can work."""
+    """Wait until the validator's API says that it can work. Raises JobFailed when it does not in time."""
     async with httpx.AsyncClient(timeout=2.0) as http:
-        for _ in range(int(START_SECONDS / 0.1)):
-            try:
+        for _ in range(int(START_SECONDS / START_LOOK_SECONDS)):
+            with contextlib.suppress(httpx.HTTPError):
                 if (await http.get(f"{url}/readyz")).is_success:
                     return
-            except httpx.HTTPError:
-                pass
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(START_LOOK_SECONDS)
     raise JobFailed(f"The validator was not ready after {START_SECONDS:.0f} s", fix="Read the logs in the folder")
-
-
-def _miners_are_busy(tasks: Sequence[JsonObject]) -> bool:
-    """Whether a task is being offered or trained; what is measured needs no miner."""
-    return any(task["state"] in (TaskState.DRAFT, TaskState.OPEN, TaskState.ASSIGNED) for task in tasks)
-
-
-def _doing(tasks: Sequence[JsonObject]) -> str:
-    """What the slowest task waits for."""
-    waits = {
-        TaskState.DRAFT: "preparing data",
-        TaskState.OPEN: "offering tasks to miners",
-        TaskState.ASSIGNED: "miners are training",
-        TaskState.COLLECTED: "measuring on held-out rows",
-        TaskState.MEASURED: "scoring",
-    }
-    states = {TaskState(str(task["state"])) for task in tasks}
-    return next((words for state, words in waits.items() if state in states), "all tasks are scored")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,23 +79,44 @@ class Plan:
 def plan_market(options: Options) -> Plan:
     """A plan with free ports; nothing is written yet."""
     chain_port, api_port = free_ports(CHAIN_HOST, 2)
-    folder = options.folder
     validator = Participant(
         name="validator",
         coldkey="//Validator",
         hotkey="//Validator//hot",
         host=VALIDATOR_HOST,
         port=free_ports(VALIDATOR_HOST, 1)[0],
-        folder=folder / "validator",
+        folder=options.folder / "validator",
     )
-    return Plan(options, chain_port, api_port, validator, tuple(_miner(folder, i) for i in range(options.miners)))
+    miners = []
+    for index in range(options.miners):
+        name, host = f"miner-{index + 1}", f"127.0.0.{FIRST_MINER_OCTET + index}"
+        miners.append(
+            Participant(
+                name=name,
+                coldkey=f"//Miner{index + 1}",
+                hotkey=f"//Miner{index + 1}//hot",
+                host=host,
+                port=free_ports(host, 1)[0],
+                folder=options.folder / name,
+                recipe=DEMO_RECIPES[index % len(DEMO_RECIPES)],
+            )
+        )
+    return Plan(options, chain_port, api_port, validator, tuple(miners))
 
 
 def write_settings(plan: Plan) -> None:
     """Every daemon's settings file."""
-    _write(plan.validator, _validator_settings(plan))
+    own: Mapping[str, Json] = {"seed": plan.options.seed}
+    sections: Mapping[str, Mapping[str, Json]] = {
+        "api": {"host": CHAIN_HOST, "port": plan.api_port},
+        "estimate": {"reference": "here"},
+        "offer": {"retry_seconds": 2.0},
+        "collect": {"reveal_seconds": 120.0},
+    }
+    _write(plan, plan.validator, own=own, sections=sections)
     for miner in plan.miners:
-        _write(miner, _miner_settings(plan, miner))
+        recipe = str(shipped_configs() / "recipes" / f"{miner.recipe}.toml")
+        _write(plan, miner, own={"recipe": recipe}, sections={})
 
 
 def free_ports(host: str, count: int) -> list[int]:
@@ -110,56 +131,21 @@ def free_ports(host: str, count: int) -> list[int]:
             each.close()
 
 
-def _miner(folder: Path, index: int) -> Participant:
-    host = f"127.0.0.{FIRST_MINER_OCTET + index}"
-    name = f"miner-{index + 1}"
-    return Participant(
-        name=name,
-        coldkey=f"//Miner{index + 1}",
-        hotkey=f"//Miner{index + 1}//hot",
-        host=host,
-        port=free_ports(host, 1)[0],
-        folder=folder / name,
-        recipe=DEMO_RECIPES[index % len(DEMO_RECIPES)],
-    )
-
-
-def _shared_settings(plan: Plan, who: Participant) -> dict[str, Mapping[str, Json]]:
-    return {
-        "": {"folder": str(who.folder)},
+def _write(
+    plan: Plan, who: Participant, *, own: Mapping[str, Json], sections: Mapping[str, Mapping[str, Json]]
+) -> None:
+    """The settings file of a participant: what all have, and its own. JSON's strings, numbers and booleans are TOML's too."""
+    tables: Mapping[str, Mapping[str, Json]] = {
+        "": {"folder": str(who.folder), "allow_local_paths": True, **own},
         "chain": {"network": plan.chain_url, "netuid": 1, "refresh_seconds": 2 * plan.options.block_seconds},
         "wallet": {"name": who.coldkey, "hotkey": who.hotkey},
         "axon": {"host": who.host, "port": who.port},
         "log": {"style": "json"},
+        **sections,
     }
-
-
-def _validator_settings(plan: Plan) -> dict[str, Mapping[str, Json]]:
-    shared = _shared_settings(plan, plan.validator)
-    shared[""] = {**shared[""], "seed": plan.options.seed, "allow_local_paths": True}
-    return {
-        **shared,
-        "api": {"host": CHAIN_HOST, "port": plan.api_port},
-        "estimate": {"reference": "here"},
-        "offer": {"retry_seconds": 2.0},
-        "collect": {"reveal_seconds": 120.0},
-    }
-
-
-def _miner_settings(plan: Plan, miner: Participant) -> dict[str, Mapping[str, Json]]:
-    shared = _shared_settings(plan, miner)
-    recipe = str(shipped_configs() / "recipes" / f"{miner.recipe}.toml")
-    shared[""] = {**shared[""], "recipe": recipe, "allow_local_paths": True}
-    return shared
-
-
-def _write(who: Participant, tables: Mapping[str, Mapping[str, Json]]) -> None:
-    """JSON's strings, numbers and booleans are TOML's too."""
+    lines = []
+    for name, table in tables.items():
+        lines += [f"\n[{name}]"] if name else []
+        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
     who.folder.mkdir(parents=True, exist_ok=True)
-    lines = [line for name, table in tables.items() for line in _table(name, table)]
     who.settings_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _table(name: str, table: Mapping[str, Json]) -> Sequence[str]:
-    header = [f"\n[{name}]"] if name else []
-    return header + [f"{key} = {json.dumps(value)}" for key, value in table.items()]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Self, cast
+from typing import Self
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -13,12 +12,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gradients.client.models import TaskDetails
 from gradients.client.render import number, result_table
-from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskState
 from gradients.localnet.snapshot import Snapshot
 
-STEPS = tuple(state.value for state in TaskState if state is not TaskState.FAILED)
+STEPS = tuple(state for state in TaskState if state is not TaskState.FAILED)
 BAR_WIDTH = 24
 PLAIN_EVERY_SECONDS = 5.0
 
@@ -48,6 +47,12 @@ class PlainScreen:
         self._doing = ""
         self._shown_at = -PLAIN_EVERY_SECONDS
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
     def show(self, snapshot: Snapshot) -> None:
         """Print a line unless there is nothing new to say."""
         if snapshot.doing == self._doing and snapshot.seconds - self._shown_at < PLAIN_EVERY_SECONDS:
@@ -68,94 +73,62 @@ def draw(snapshot: Snapshot) -> RenderableType:
         (snapshot.doing, "cyan"),
     )
     restarted = [f"{name} restarted {times}x" for name, times in snapshot.restarts.items() if times]
-    all_scored = all(_is_scored(task) for task in snapshot.tasks)
-    tasks = [
-        _scored_line(task) if _is_scored(task) and not all_scored else draw_task(task, snapshot)
-        for task in snapshot.tasks
-    ]
+    all_scored = all(task.state is TaskState.SCORED for task in snapshot.tasks)
+    tasks: list[RenderableType] = []
+    for task in snapshot.tasks:
+        if task.state is not TaskState.SCORED or all_scored:
+            tasks.append(draw_task(task, snapshot))
+            continue
+        best = task.best
+        words = f"best {number(best.loss)} (uid {best.uid}, {best.recipe})" if best else "nobody has a place"
+        scored = f"scored: base {number(task.base_loss)}, {words}"
+        tasks.append(Text.assemble((f" {task.id}  ", "green"), scored))
     return Group(head, *tasks, Text("  ".join(restarted), style="yellow"))
 
 
-def draw_task(task: JsonObject, snapshot: Snapshot) -> RenderableType:
+def draw_task(task: TaskDetails, snapshot: Snapshot) -> RenderableType:
     """One task: where it stands, and a line per miner or the results."""
-    scored = _is_scored(task)
+    failed, scored = task.state is TaskState.FAILED, task.state is TaskState.SCORED
+    reached = -1 if failed else STEPS.index(task.state)
+    path = Text("failed", style="bold red") if failed else Text()
+    for index, step in enumerate(() if failed else STEPS):
+        path.append(f" {step} ", "green" if index < reached else "bold reverse" if index == reached else "dim")
+    data = Text(f"base {task.base}", style="dim")
+    if task.data:
+        data.append(f": {task.data.train_rows} train rows, {task.data.held_out_rows} held out")
+    if task.blocks:
+        data.append(f", deadline at block {task.blocks.deadline}")
+    if task.failure:
+        data = Text(f"{task.failure.code}: {task.failure.message}", style="red")
     body = result_table(task, weights=snapshot.weights, incentive=snapshot.incentive) if scored else _miner_lines(task)
-    title = None if scored else str(task["id"])  # the table of results has its own
-    return Panel(Group(_steps(str(task["state"])), _data_line(task), body), title=title, title_align="left")
+    title = None if scored else task.id  # the table of results has its own
+    return Panel(Group(path, data, body), title=title, title_align="left")
 
 
 def plain_line(snapshot: Snapshot) -> str:
     """The view in one line, for logs and pipes."""
-    tasks = "  ".join(_plain_task(task) for task in snapshot.tasks)
-    return f"[{snapshot.seconds:6.1f} s] block {snapshot.block:>4}  {snapshot.doing}" + (f"  {tasks}" if tasks else "")
+    line = f"[{snapshot.seconds:6.1f} s] block {snapshot.block:>4}  {snapshot.doing}"
+    for task in snapshot.tasks:
+        words = []
+        for miner in task.miners:
+            progress = miner.progress
+            words.append(f"{miner.recipe} {progress.phase} {progress.fraction:.0%}" if progress else miner.recipe)
+        line += f"  {task.id} {task.state}" + (f" ({', '.join(words)})" if words else "")
+    return line
 
 
-def _is_scored(task: JsonObject) -> bool:
-    return task["state"] == TaskState.SCORED
-
-
-def _scored_line(task: JsonObject) -> Text:
-    """Base and best of a task in one line."""
-    best = next((miner for miner in cast(Sequence[JsonObject], task["miners"]) if miner["rank"] == 1), None)
-    words = f"best {number(best['loss'])} (uid {best['uid']}, {best['recipe']})" if best else "nobody has a place"
-    return Text.assemble((f" {task['id']}  ", "green"), f"scored: base {number(task['base_loss'])}, {words}")
-
-
-def _steps(state: str) -> Text:
-    """The path of a task, with the place where it is."""
-    if state == TaskState.FAILED:
-        return Text("failed", style="bold red")
-    reached = STEPS.index(state)
-    words = [
-        (f" {step} ", "green" if i < reached else "bold reverse" if i == reached else "dim")
-        for i, step in enumerate(STEPS)
-    ]
-    return Text.assemble(*words)
-
-
-def _data_line(task: JsonObject) -> Text:
-    failure = cast(Mapping[str, str] | None, task["failure"])
-    if failure:
-        return Text(f"{failure['code']}: {failure['message']}", style="red")
-    data = cast(JsonObject | None, task.get("data"))
-    if not data:
-        return Text(f"base {task['base']}", style="dim")
-    blocks = cast(JsonObject | None, task.get("blocks"))
-    deadline = f", deadline at block {blocks['deadline']}" if blocks else ""
-    return Text(
-        f"base {task['base']}: {data['train_rows']} train rows, {data['held_out_rows']} held out{deadline}", style="dim"
-    )
-
-
-def _miner_lines(task: JsonObject) -> Table:
+def _miner_lines(task: TaskDetails) -> Table:
     table = Table.grid(padding=(0, 2))
-    for miner in cast(Sequence[JsonObject], task.get("miners", ())):
-        progress = cast(JsonObject, miner["progress"] or {})
-        done = cast(float, progress.get("fraction", 0.0))
+    for miner in task.miners:
+        progress = miner.progress
+        loss = progress.loss if progress else None
         table.add_row(
-            f"uid {miner['uid']}",
-            str(miner["recipe"]),
-            str(progress.get("phase", miner["state"])),
-            ProgressBar(total=1.0, completed=done, width=BAR_WIDTH),
-            f"step {progress['step']}" if progress.get("step") else "",
-            _loss(progress.get("loss")),
-            str(progress.get("problem") or miner["reason"]),
+            f"uid {miner.uid}",
+            miner.recipe,
+            progress.phase if progress else miner.state,
+            ProgressBar(total=1.0, completed=progress.fraction if progress else 0.0, width=BAR_WIDTH),
+            f"step {progress.step}" if progress and progress.step else "",
+            f"loss {number(loss, digits=3)}" if loss is not None else "",
+            (progress.problem if progress else "") or miner.reason,
         )
     return table
-
-
-def _plain_task(task: JsonObject) -> str:
-    miners: Iterable[JsonObject] = cast(Sequence[JsonObject], task.get("miners", ()))
-    words = []
-    for miner in miners:
-        progress = cast(JsonObject | None, miner["progress"])
-        words.append(
-            f"{miner['recipe']} {progress['phase']} {cast(float, progress['fraction']):.0%}"
-            if progress
-            else str(miner["recipe"])
-        )
-    return f"{task['id']} {task['state']}" + (f" ({', '.join(words)})" if words else "")
-
-
-def _loss(value: Json) -> str:
-    return f"loss {number(value, digits=3)}" if value is not None else ""

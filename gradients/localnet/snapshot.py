@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gradients.domain.json import JsonObject
+from gradients.client.models import TaskDetails
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Snapshot:
     seconds: float  # since the command was given
     doing: str  # one phrase for people
     block: int = 0
-    tasks: tuple[JsonObject, ...] = ()  # as the API shows them
+    tasks: tuple[TaskDetails, ...] = ()
     weights: Mapping[int, float] = field(default_factory=dict)  # uid -> share of the validator's weights on chain
     incentive: Mapping[int, float] = field(default_factory=dict)  # uid -> share of the last epoch
     restarts: Mapping[str, int] = field(default_factory=dict)  # process -> how often it was started again

@@ -20,7 +20,8 @@ from gradients.log import get_logger
 STOP_SECONDS = 10.0
 CRASH_WINDOW_SECONDS = 60.0
 CRASHES_ALLOWED = 8  # within the window, for each process
-PR_SET_PDEATHSIG = 1
+EXIT_FAILED = 1  # of a command that has said why; another try would end the same
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 log = get_logger("supervisor")
 
@@ -35,6 +36,17 @@ class Child:
     process: asyncio.subprocess.Process
     deaths: deque[float] = field(default_factory=deque)
     restarts: int = 0
+
+    async def stop(self) -> None:
+        """Ask the process to end, and make it end when it does not in time."""
+        if self.process.returncode is not None:
+            return
+        self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
 
 
 class Supervisor:
@@ -55,7 +67,7 @@ class Supervisor:
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
         first, rest = self.children[:1], self.children[1:]  # all others talk to the first, so it goes last
         for group in (rest, first):
-            await asyncio.gather(*(_stop(child.process) for child in group))
+            await asyncio.gather(*(child.stop() for child in group))
 
     @property
     def children(self) -> Sequence[Child]:
@@ -74,21 +86,18 @@ class Supervisor:
         await asyncio.shield(self._failed)
 
     async def _keep(self, child: Child) -> None:
-        """Start the process again whenever it ends by itself."""
+        """Start the process again whenever it ends by itself, until it has done so too often or says that it must not run."""
         while True:
             code = await child.process.wait()
             now = time.monotonic()
             child.deaths.append(now)
             while child.deaths and now - child.deaths[0] > CRASH_WINDOW_SECONDS:
                 child.deaths.popleft()
-            if len(child.deaths) > CRASHES_ALLOWED or code == 1:
-                self._give_up(child, code)
-                return
+            if len(child.deaths) > CRASHES_ALLOWED or code == EXIT_FAILED:
+                break
             log.warning("process_restarted", name=child.name, exit_code=code)
             child.restarts += 1
             child.process = await _spawn(child.arguments, child.log_file)
-
-    def _give_up(self, child: Child, code: int) -> None:
         if self._failed is not None and not self._failed.done():
             tail = child.log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
             problem = f"{child.name} ended with exit code {code}: {' | '.join(tail)}"
@@ -110,16 +119,6 @@ async def _spawn(arguments: Sequence[str], log_file: Path) -> asyncio.subprocess
 
 
 def _die_with_parent() -> None:
-    """Linux: a supervisor that is killed takes its children along."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    """A supervisor that is killed takes its children along, where the kernel can do that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

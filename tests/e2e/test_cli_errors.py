@@ -27,6 +27,7 @@ from gradients.chain.wallet import open_wallet
 from gradients.localchain.operator import operating
 from gradients.localnet.plan import free_ports
 from gradients.testing.chain_process import chain_process
+from tests.unit.client import answers
 
 VALIDATOR, NOBODY = ("-w", "//Validator", "-H", "//Validator//hot"), ("-w", "//Nobody", "-H", "//Nobody//hot")
 NO_CHAIN = ("-n", "ws://127.0.0.1:1")
@@ -305,15 +306,15 @@ def test_a_bad_setting_is_named(tmp_path: Path, arguments: tuple[str, ...], name
 @pytest.mark.parametrize(
     ("name", "text", "arguments", "said"),
     [
-        ("task.json", "[1]", (), "holds no task. Write one object"),
-        ("task.json", '"text"', (), "holds no task. Write one object"),
+        ("task.json", "[1]", (), "does not hold a task. Write one object"),
+        ("task.json", '"text"', (), "does not hold a task. Write one object"),
         ("task.json", '{"parameters": 3}', ("--set", "a=1"), "`parameters` in {file} is not a table"),
-        ("task.json", "{", (), "{file} is no valid JSON"),
-        ("task.json", "[" * 10**5, (), "{file} is no valid JSON"),
-        ("task.toml", "hours = ", (), "{file} is no valid TOML"),
-        ("task.toml", "dataset = 2026-01-01", (), "what JSON has no form for"),
-        ("task.toml", "hours = nan", (), "what JSON has no form for"),
-        ("task.json", "{}", ("--hours", "nan"), "what JSON has no form for"),
+        ("task.json", "{", (), "{file} is not valid JSON"),
+        ("task.json", "[" * 10**5, (), "{file} is not valid JSON"),
+        ("task.toml", "hours = ", (), "{file} is not valid TOML"),
+        ("task.toml", "dataset = 2026-01-01", (), "a value that JSON cannot express"),
+        ("task.toml", "hours = nan", (), "a value that JSON cannot express"),
+        ("task.json", "{}", ("--hours", "nan"), "a value that JSON cannot express"),
     ],
 )
 def test_a_task_file_that_is_none_is_named(
@@ -379,7 +380,7 @@ def test_a_download_that_is_not_what_was_announced_leaves_nothing(
 @contextmanager
 def model_server(files: Mapping[str, bytes], *, damage: bytes = b"") -> Iterator[str]:
     """A validator's API that knows one scored task with one model."""
-    task = {"id": "instruct-000000000001", "type": "instruct", "base": "nano-lm", "state": "scored"}
+    task = answers.task(answers.miner())
     listing = {
         name: {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
         for name, content in files.items()
@@ -388,10 +389,10 @@ def model_server(files: Mapping[str, bytes], *, damage: bytes = b"") -> Iterator
     class Api(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name = self.path.rpartition("/")[2]
-            answers = {"best": {"hotkey": "5Miner", "files": listing}, str(task["id"]): task}
-            body = json.dumps(answers[name]).encode() if name in answers else files.get(name, b"") + damage
+            told = {"best": {"hotkey": "5Miner", "files": listing}, task.id: task.model_dump(mode="json")}
+            body = json.dumps(told[name]).encode() if name in told else files.get(name, b"") + damage
             self.send_response(200)
-            self.send_header("Content-Type", "application/json" if name in answers else "application/octet-stream")
+            self.send_header("Content-Type", "application/json" if name in told else "application/octet-stream")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

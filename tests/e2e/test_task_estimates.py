@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gradients.testing.loopback_site import Page, Request, Site, loopback_site
+from tests.unit.client import answers
 
 ESTIMATE = {
     "type": "instruct",
@@ -29,9 +30,9 @@ SHOWN = """\
 1,200 rows, 108,000 tokens an epoch; nano-lm has 1,476,864 weights; 3,100 tokens a second on 1 device(s) (measured on cpu: 3,100).
 That makes 1.25 hours for each miner (by rows alone the subnet's code of December 2025 has 1 to 3)."""
 ANSWERS = {
-    "/v1/datasets": {"dataset": "upload:" + "0" * 64 + ".jsonl"},
+    "/v1/datasets": {"dataset": "upload:" + "0" * 64 + ".jsonl", "customer": "acme"},
     "/v1/estimates": ESTIMATE,
-    "/v1/tasks": {"id": "instruct-0123456789ab"},
+    "/v1/tasks": answers.task(state="draft").model_dump(mode="json"),
 }
 
 

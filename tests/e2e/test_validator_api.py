@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import hashlib
 import json
+import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -16,6 +21,7 @@ import pytest
 from datasets import Dataset
 from fastapi import FastAPI
 from pydantic import JsonValue
+from structlog.testing import capture_logs
 
 from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
@@ -28,6 +34,7 @@ from gradients.domain.evaluation import Measurement, Placing
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskState, Window
+from gradients.errors import DiskFull
 from gradients.execution.inline import InlineExecutor
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.tasks.instruct.spec import INSTRUCT
@@ -147,7 +154,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> BaseModels:
 
 @dataclass
 class Served:
-    """One server for all tests; each puts its own parts behind it."""
+    """One server for all tests; each puts its own dependencies behind it."""
 
     app: FastAPI
     url: str
@@ -157,7 +164,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory, bases: BaseModels) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock())
-    app = api_app(_parts(ledger, folder, bases, [], lambda: True))
+    app = api_app(_dependencies(ledger, folder, bases, [], lambda: True))
     with serving_in_thread(app) as address:
         yield Served(app, address.url())
     ledger.engine.dispose()
@@ -167,13 +174,13 @@ def served(tmp_path_factory: pytest.TempPathFactory, bases: BaseModels) -> Itera
 def market(tmp_path: Path, bases: BaseModels, served: Served) -> Iterator[Market]:
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", SystemClock())
     market = Market(served.url, ledger, Folders(tmp_path), [])
-    served.app.state.parts = _parts(ledger, tmp_path, bases, market.posted, lambda: market.ready)
+    served.app.state.dependencies = _dependencies(ledger, tmp_path, bases, market.posted, lambda: market.ready)
     yield market
     market.acme.close()
     ledger.engine.dispose()
 
 
-def _parts(
+def _dependencies(
     ledger: Ledger, folder: Path, bases: BaseModels, posted: list[str], ready: Callable[[], bool]
 ) -> Dependencies:
     return Dependencies(
@@ -325,7 +332,7 @@ def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(market: Market) 
 
 @pytest.mark.parametrize("name", ["rows.pkl", "rows", "../../rows.sh"])
 def test_an_upload_of_another_kind_is_refused(market: Market, name: str) -> None:
-    assert "Upload one of .json, .jsonl" in str(_refusal(market.upload(name=name), 422)["fix"])
+    assert "Upload one of .jsonl, .json" in str(_refusal(market.upload(name=name), 422)["fix"])
 
 
 def test_an_upload_stays_in_its_folder_whatever_it_is_called(market: Market) -> None:
@@ -345,7 +352,7 @@ def test_an_upload_stays_in_its_folder_whatever_it_is_called(market: Market) -> 
         ({"dataset": None}, "dataset"),
         ({"dataset": "hub:nothing"}, "dataset"),
         ({"dataset": "upload:" + "0" * 64 + ".jsonl"}, "There is no upload"),
-        ({"dataset": "upload:../ledger.db"}, "no name that an upload was given"),
+        ({"dataset": "upload:../ledger.db"}, "is not a name that an upload was given"),
         ({"parameters": {"max_tokens": 3}}, "parameters.max_tokens"),
         ({"parameters": {"colums": {}}}, "parameters.colums"),
         ({"surprise": 1}, "surprise"),
@@ -387,7 +394,7 @@ def test_a_client_uploads_every_file_that_a_spec_names(market: Market, tmp_path:
     spec = market.spec(type="rag", dataset=str(rows), parameters={"corpus": str(corpus)})
     with MarketClient(market.url, market.ledger.customers.issue("acme")) as client:
         task = client.submit(cast(dict[str, Json], spec))
-    created = market.ledger.tasks.find(TaskId(str(task["id"])))
+    created = market.ledger.tasks.find(TaskId(task.id))
     assert created is not None
     sources = created.request.dataset, cast(JsonObject, created.request.parameters["corpus"])
     assert [Path(str(source["path"])).read_bytes() for source in sources] == [ROWS, ROWS[::-1]]
@@ -399,7 +406,7 @@ def test_a_client_uploads_a_folder_that_datasets_saved_as_one_file(market: Marke
     Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
     with MarketClient(market.url, market.ledger.customers.issue("acme")) as client:
         task = client.submit(cast(dict[str, Json], market.spec(dataset=str(tmp_path / "saved"))))
-    created = market.ledger.tasks.find(TaskId(str(task["id"])))
+    created = market.ledger.tasks.find(TaskId(task.id))
     assert created is not None
     assert read_rows(parse_source(cast(JsonValue, created.request.dataset))) == rows
 
@@ -459,6 +466,108 @@ def test_strangers_cannot_fill_the_memory_with_a_body(market: Market) -> None:
         announced = stranger.post("/v1/tasks", content=b" " * (MOST_BYTES + 1))
         streamed = stranger.post("/v1/tasks", content=endless())
     assert [_refusal(answer, 413)["code"] for answer in (announced, streamed)] == ["http_413", "http_413"]
+
+
+def test_what_is_wrong_with_a_spec_is_said_by_field_up_to_three_times(market: Market) -> None:
+    spec = market.spec(hours=99, base="", surprise=1, another=2)
+    message = _refusal(market.acme.post("/v1/tasks", json=spec), 422)["message"]
+    assert message.startswith("base: String should have at least 1 character; hours: Input should be less than")
+    assert message.count(": ") == 3
+
+
+def test_a_failure_that_nobody_has_named_is_internal_and_told_to_the_log_alone(market: Market) -> None:
+    market.folders.uploads.write_text("a file in the way")
+    with capture_logs() as logged:
+        refusal = _refusal(market.upload(), 500)
+    assert refusal["code"] == "internal"
+    assert "uploads" not in json.dumps(refusal)
+    [event] = [line for line in logged if line["event"] == "request_crashed"]
+    assert (event["path"], event["log_level"], event["exc_info"]) == ("/v1/datasets", "error", True)
+    market.folders.uploads.unlink()
+    assert market.upload().status_code == 201
+
+
+def test_an_upload_that_its_sender_gives_up_leaves_nothing_and_is_not_a_crash(market: Market) -> None:
+    url = httpx.URL(market.url)
+    key = market.acme.headers["Authorization"]
+    head = (
+        f"POST /v1/datasets?name=rows.jsonl HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\nContent-Length: 999\r\n\r\n"
+    )
+    with capture_logs() as logged:
+        with socket.create_connection((url.host, url.port or 80)) as sender:
+            sender.sendall(head.encode() + ROWS)
+            _until(lambda: market.folders.uploads.is_dir() and list(market.folders.uploads.iterdir()) != [])
+        _until(lambda: [line["event"] for line in logged] == ["client_gone"])
+    assert list(market.folders.uploads.iterdir()) == []
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EMFILE, "internal"), (errno.ENOSPC, "disk_full")])
+def test_only_a_full_disk_is_called_one(market: Market, number: int, code: str) -> None:
+    """A body that fails in the middle stands in for the disk: what the system says decides, not where it is said."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield ROWS
+        raise OSError(number, os.strerror(number))
+
+    uploads = Uploads(market.folders.uploads, MAX_UPLOAD_BYTES)
+    with pytest.raises((OSError, DiskFull)) as caught:
+        asyncio.run(uploads.receive("rows.jsonl", body()))
+    assert isinstance(caught.value, DiskFull) == (code == "disk_full")
+    assert list(market.folders.uploads.iterdir()) == []
+
+
+def test_the_openapi_document_says_what_every_field_and_parameter_means(market: Market) -> None:
+    document = market.acme.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    silent = {
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, about in schema.get("properties", {}).items()
+        if "description" not in about
+    }
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    parameters = [parameter for operation in operations for parameter in operation.get("parameters", ())]
+    assert silent == set()
+    assert [parameter["name"] for parameter in parameters if not parameter.get("description")] == []
+    assert {"TaskSpec", "TaskDetails", "MinerResult", "Estimate", "Refusal"} <= set(schemas)
+    assert len(parameters) > 5
+
+
+def test_the_openapi_document_has_a_type_for_every_body(market: Market) -> None:
+    """A model by name for JSON, bytes or text for the rest; and every refusal of a customer's route is a Refusal."""
+    document = market.acme.get("/openapi.json").json()
+    bodies = {}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if "requestBody" in operation:
+                bodies[f"{method} {path}"] = operation["requestBody"]["content"]
+            for status, answer in operation["responses"].items():
+                bodies[f"{method} {path} {status}"] = answer["content"]
+    named = {
+        name: content["application/json"]["schema"]["$ref"]
+        for name, content in bodies.items()
+        if "application/json" in content
+    }
+    assert {name for name in bodies if name not in named} == {
+        "post /v1/datasets",
+        "get /v1/tasks/{task_id}/models/{hotkey}/{name} 200",
+        "get /v1/tasks/{task_id}/contact-sheet 200",
+        "get /metrics 200",
+    }
+    assert named["post /v1/tasks"] == "#/components/schemas/TaskSpec"
+    assert named["post /v1/estimates"] == "#/components/schemas/EstimateSpec"
+    refused = {ref for name, ref in named.items() if " /v1/" in name and name[-3:].isdigit() and name[-3:] >= "400"}
+    assert refused == {"#/components/schemas/Refusal"}
+    required = document["components"]["schemas"]
+    assert "hours" in required["TaskSpec"]["required"]
+    assert "hours" not in required["EstimateSpec"]["required"]
 
 
 def test_a_path_that_is_not_there_is_refused_in_the_same_form(market: Market) -> None:

@@ -43,7 +43,7 @@ def test_a_market_survives_kills_and_does_nothing_twice(tmp_path: Path, request:
 
     assert sum(killed.values()) == kills
     assert {"validator", "miner-1", "chain"} <= set(killed), f"not everybody was killed: {dict(killed)}"
-    assert [task["state"] for task in snapshot.tasks] == [TaskState.SCORED]
+    assert [task.state for task in snapshot.tasks] == [TaskState.SCORED]
     _check_ledger(plan)
     assert sets, "no weights were set"
     assert max(sets.values()) == 1, f"weights set more than once in an epoch: {sets}"

@@ -19,19 +19,15 @@ class SmallBodies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application with its bodies counted."""
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > MOST_BYTES:
+                raise HTTPException(413, f"A request has at most {MOST_BYTES:,} bytes")
+            return message
+
         limited = scope["type"] == "http" and scope["path"] != self.but_for
-        await self.app(scope, _counted(receive) if limited else receive, send)
-
-
-def _counted(receive: Receive) -> Receive:
-    taken = 0
-
-    async def counted() -> Message:
-        nonlocal taken
-        message = await receive()
-        taken += len(message.get("body", b""))
-        if taken > MOST_BYTES:
-            raise HTTPException(413, f"A request has at most {MOST_BYTES:,} bytes")
-        return message
-
-    return counted
+        await self.app(scope, counted if limited else receive, send)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from gradients.domain.task import Task
@@ -45,31 +45,35 @@ class Dependencies:
     ready: Callable[[], bool]  # whether the daemon can do its work now
 
 
-def _parts(request: Request) -> Dependencies:
-    return cast(Dependencies, request.app.state.parts)
+def app_dependencies(request: Request) -> Dependencies:
+    """What the application was made with."""
+    return cast(Dependencies, request.app.state.dependencies)  # starlette's state carries no types
 
 
-Parts = Annotated[Dependencies, Depends(_parts)]
+AppDependencies = Annotated[Dependencies, Depends(app_dependencies)]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 
-async def _customer(parts: Parts, given: Bearer) -> str:
+async def customer_of_key(dependencies: AppDependencies, given: Bearer) -> str:
     """The customer whose key was sent."""
-    found = await asyncio.to_thread(parts.ledger.customers.of_key, given.credentials) if given else None
+    customers = dependencies.ledger.customers
+    found = await asyncio.to_thread(customers.of_key, given.credentials) if given else None
     if found is None:
         raise KeyRefused("The API key is missing or opens nothing", fix="Send `Authorization: Bearer gr_…`")
     return found
 
 
-Customer = Annotated[str, Depends(_customer)]
+Customer = Annotated[str, Depends(customer_of_key)]
+TaskIdInPath = Annotated[str, Path(description="the task's id, as the list of tasks shows it")]
 
 
-async def _own_task(task_id: str, parts: Parts, customer: Customer) -> Task:
+async def own_task(task_id: TaskIdInPath, dependencies: AppDependencies, customer: Customer) -> Task:
     """The task, when it is the customer's own."""
-    task = await asyncio.to_thread(parts.ledger.tasks.find, task_id)
-    if task is None or await asyncio.to_thread(parts.ledger.tasks.customer_of, task_id) != customer:
+    tasks = dependencies.ledger.tasks
+    task = await asyncio.to_thread(tasks.find, task_id)
+    if task is None or await asyncio.to_thread(tasks.customer_of, task_id) != customer:
         raise NotFound(f"There is no task {task_id}", fix="`gradients task list` shows yours")
     return task
 
 
-OwnTask = Annotated[Task, Depends(_own_task)]
+OwnTask = Annotated[Task, Depends(own_task)]

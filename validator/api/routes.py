@@ -4,103 +4,143 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import cast
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+import fastapi
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
-from pydantic import JsonValue
 
-from gradients.domain.json import JsonObject
+from gradients.client.models import (
+    BEST,
+    Estimate,
+    EstimateSpec,
+    ModelFile,
+    ModelListing,
+    Refusal,
+    TaskDetails,
+    TaskList,
+    TaskSummary,
+    Upload,
+)
 from gradients.domain.task import Task, TaskState
 from gradients.repo.manifest import parse_manifest
-from validator.api.dependencies import Customer, Dependencies, NotFound, OwnTask, Parts
+from gradients.tasks.registry import TaskSpec
+from validator.api.dependencies import AppDependencies, Customer, Dependencies, NotFound, OwnTask
 
-BEST = "best"
 MOST_LISTED = 1000
 UPLOAD_PATH = "/datasets"
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+Responses = dict[int | str, dict[str, Any]]  # as FastAPI declares it
+NOT_FOUND: Responses = {404: {"model": Refusal, "description": "There is none, or it is not this customer's"}}
 
-JsonBody = dict[str, JsonValue]
-router = APIRouter(prefix="/v1")
+router = APIRouter(
+    prefix="/v1",
+    responses={
+        401: {"model": Refusal, "description": "The API key is missing or opens nothing"},
+        413: {"model": Refusal, "description": "The body is larger than what is taken"},
+        422: {"model": Refusal, "description": "The request cannot be met as it was made"},
+        500: {"model": Refusal, "description": "A failure of the validator's own"},
+        503: {"model": Refusal, "description": "A hub or the chain does not answer; worth another try"},
+    },
+)
+
+HotkeyInPath = Annotated[str, fastapi.Path(description=f"a miner's hotkey, or '{BEST}' for the winner's")]
 
 
 @router.post("/tasks", status_code=201)
-async def post_task(spec: JsonBody, parts: Parts, customer: Customer) -> JsonBody:
+async def post_task(spec: TaskSpec, dependencies: AppDependencies, customer: Customer) -> TaskSummary:
     """Post a task."""
-    resolved = parts.uploads.resolve(spec)
-    task = await asyncio.to_thread(parts.intake.submit, resolved, customer=customer)
-    return _body(parts.board.summary(task))
+    resolved = dependencies.uploads.resolve(spec.model_dump())
+    task = await asyncio.to_thread(dependencies.intake.submit, resolved, customer=customer)
+    return dependencies.board.summary(task)
 
 
 @router.post("/estimates")
-async def estimate(spec: JsonBody, parts: Parts, customer: Customer) -> JsonBody:
+async def estimate(spec: EstimateSpec, dependencies: AppDependencies, customer: Customer) -> Estimate:
     """What a spec will take; nothing is posted."""
-    return _body(await parts.estimates.of(parts.uploads.resolve(spec)))
+    return await dependencies.estimates.of(dependencies.uploads.resolve(spec.model_dump()))
 
 
 @router.get("/tasks")
-async def list_tasks(parts: Parts, customer: Customer, limit: int = 50) -> JsonBody:
+async def list_tasks(
+    dependencies: AppDependencies,
+    customer: Customer,
+    limit: Annotated[int, Query(description=f"how many at most, 1 to {MOST_LISTED}")] = 50,
+) -> TaskList:
     """The customer's tasks, newest first."""
     shown = min(max(limit, 1), MOST_LISTED)
-    tasks = await asyncio.to_thread(parts.ledger.tasks.list, customer=customer, limit=shown)
-    return {"tasks": [_body(parts.board.summary(task)) for task in tasks]}
+    tasks = await asyncio.to_thread(dependencies.ledger.tasks.list, customer=customer, limit=shown)
+    return TaskList(tasks=tuple(dependencies.board.summary(task) for task in tasks))
 
 
-@router.get("/tasks/{task_id}")
-async def show_task(task: OwnTask, parts: Parts) -> JsonBody:
+@router.get("/tasks/{task_id}", responses=NOT_FOUND)
+async def show_task(task: OwnTask, dependencies: AppDependencies) -> TaskDetails:
     """One task with everything that may be seen of it now."""
-    return _body(await asyncio.to_thread(parts.board.task, task))
+    return await asyncio.to_thread(dependencies.board.task, task)
 
 
-@router.get("/tasks/{task_id}/models/{hotkey}")
-async def list_model(task: OwnTask, hotkey: str, parts: Parts) -> JsonBody:
+@router.get("/tasks/{task_id}/models/{hotkey}", responses=NOT_FOUND)
+async def list_model(task: OwnTask, hotkey: HotkeyInPath, dependencies: AppDependencies) -> ModelListing:
     """The files of a miner's model, once the task is scored; 'best' names the winner's."""
-    owner = await asyncio.to_thread(_owner, parts, task, hotkey)
-    return {"hotkey": owner, "files": await asyncio.to_thread(_files, parts, task, owner)}
+    return await asyncio.to_thread(_listing, dependencies, task, hotkey)
 
 
-@router.get("/tasks/{task_id}/models/{hotkey}/{name}")
-async def model_file(task: OwnTask, hotkey: str, name: str, parts: Parts) -> FileResponse:
+@router.get(
+    "/tasks/{task_id}/models/{hotkey}/{name}",
+    response_class=FileResponse,
+    responses={**NOT_FOUND, 200: {"content": {"application/octet-stream": BINARY}}},
+)
+async def model_file(
+    task: OwnTask,
+    hotkey: HotkeyInPath,
+    name: Annotated[str, fastapi.Path(description="a file's name, as the model's listing has it")],
+    dependencies: AppDependencies,
+) -> FileResponse:
     """One file of a miner's model."""
-    owner = await asyncio.to_thread(_owner, parts, task, hotkey)
-    if name not in await asyncio.to_thread(_files, parts, task, owner):
+    model = await asyncio.to_thread(_listing, dependencies, task, hotkey)
+    if name not in model.files:
         raise NotFound(f"The model has no file {name}")
-    return FileResponse(parts.folders.submission(task.id, owner) / name, media_type="application/octet-stream")
+    file = dependencies.folders.submission(task.id, model.hotkey) / name
+    return FileResponse(file, media_type="application/octet-stream")
 
 
-@router.get("/tasks/{task_id}/contact-sheet")
-async def contact_sheet(task: OwnTask, parts: Parts) -> FileResponse:
+@router.get(
+    "/tasks/{task_id}/contact-sheet",
+    response_class=FileResponse,
+    responses={**NOT_FOUND, 200: {"content": {"image/png": BINARY}}},
+)
+async def contact_sheet(task: OwnTask, dependencies: AppDependencies) -> FileResponse:
     """What everybody made of the held-out images, as a PNG, once the task is scored."""
-    sheet = parts.folders.contact_sheet(task.id)
+    sheet = dependencies.folders.contact_sheet(task.id)
     if task.state is not TaskState.SCORED or not await asyncio.to_thread(sheet.is_file):
         raise NotFound(f"Task {task.id} has no contact sheet: tasks with images have one once they are scored")
     return FileResponse(sheet, media_type="image/png")
 
 
-@router.post(UPLOAD_PATH, status_code=201)
-async def upload(name: str, request: Request, parts: Parts, customer: Customer) -> JsonBody:
+@router.post(
+    UPLOAD_PATH,
+    status_code=201,
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": BINARY}}},
+)
+async def upload(
+    name: Annotated[str, Query(description="the file's name; its ending says the format")],
+    request: Request,
+    dependencies: AppDependencies,
+    customer: Customer,
+) -> Upload:
     """Upload rows to train on; the answer's `dataset` goes into the task."""
-    return {"dataset": await parts.uploads.receive(Path(name).name, request.stream()), "customer": customer}
+    dataset = await dependencies.uploads.receive(Path(name).name, request.stream())
+    return Upload(dataset=dataset, customer=customer)
 
 
-def _owner(parts: Dependencies, task: Task, hotkey: str) -> str:
-    """The hotkey whose model is meant. Raises NotFound before the task is scored, and when there is no such model."""
+def _listing(dependencies: Dependencies, task: Task, hotkey: str) -> ModelListing:
+    """Whose model is meant, and its files. Raises NotFound before the task is scored, and when there is no such model."""
     if task.state is not TaskState.SCORED:
         raise NotFound(f"Task {task.id} is {task.state}; models can be had once it is scored")
-    owner = parts.board.winner(task) if hotkey == BEST else hotkey
-    if owner is None or parts.ledger.submissions.manifest(task.id, owner) is None:
+    owner = dependencies.board.winner(task) if hotkey == BEST else hotkey
+    manifest = dependencies.ledger.submissions.manifest(task.id, owner) if owner else None
+    if owner is None or manifest is None:
         raise NotFound(f"Task {task.id} has no model of {hotkey}")
-    return owner
-
-
-def _files(parts: Dependencies, task: Task, hotkey: str) -> dict[str, JsonValue]:
-    """name -> size and digest of a collected model's files."""
-    text = parts.ledger.submissions.manifest(task.id, hotkey)
-    if text is None:
-        return {}
-    files = parse_manifest(text).files
-    return {name: {"sha256": file.sha256, "size_bytes": file.size_bytes} for name, file in files.items()}
-
-
-def _body(view: JsonObject) -> JsonBody:
-    """A view as FastAPI's type for JSON objects."""
-    return cast(JsonBody, view)
+    files = parse_manifest(manifest).files
+    listed = {name: ModelFile(sha256=file.sha256, size_bytes=file.size_bytes) for name, file in files.items()}
+    return ModelListing(hotkey=owner, files=listed)

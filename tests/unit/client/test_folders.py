@@ -98,5 +98,5 @@ def test_what_is_wrong_with_a_folder_is_said_before_anything_is_sent(tmp_path: P
     Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
     [part] = (tmp_path / "saved").glob("*.arrow")
     part.write_bytes(part.read_bytes()[:500])
-    with pytest.raises(DatasetInvalid, match="no valid Arrow stream"), as_file(tmp_path / "saved"):
+    with pytest.raises(DatasetInvalid, match="is not a valid Arrow stream"), as_file(tmp_path / "saved"):
         pass

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from gradients.client.render import gain, result_table
-from gradients.domain.json import JsonObject
+from gradients.client.render import gain, result_table, task_table
+from gradients.domain.evaluation import Better
+from tests.unit.client.answers import miner, task
 
 
 @pytest.mark.parametrize(
@@ -22,38 +23,24 @@ from gradients.domain.json import JsonObject
     ],
 )
 def test_a_gain_is_positive_when_the_model_got_better(
-    base: float | None, value: float | None, better: str, shown: str
+    base: float | None, value: float | None, better: Better, shown: str
 ) -> None:
     assert gain(base, value, better=better) == shown
 
 
 def test_a_miner_without_a_measurement_is_shown_with_its_reason() -> None:
-    scored: JsonObject = {
-        "uid": 3,
-        "recipe": "lora-tuned",
-        "rank": 1,
-        "loss": 3.0,
-        "points": 3.0,
-        "reason": "best",
-    }
-    failed: JsonObject = {
-        **scored,
-        "uid": 4,
-        "rank": None,
-        "loss": None,
-        "points": 0.0,
-        "reason": "too_late: at block 9",
-    }
-    task: JsonObject = {
-        "id": "instruct-1",
-        "metric": {"name": "loss", "unit": "nats"},
-        "better": "lower",
-        "base_loss": 4.0,
-        "miners": [scored, failed],
-    }
+    failed = miner(uid=4, rank=None, loss=None, stderr=None, points=0.0, reason="too_late: at block 9")
     console = Console(width=140, record=True)
-    console.print(result_table(task, weights={3: 0.94}, incentive={}))
+    shown = task(miner(loss=3.0), failed, base_loss=4.0)
+    console.print(result_table(shown, weights={3: 0.94}, incentive={}))
     text = console.export_text()
     assert "too_late: at block 9" in text
     assert "+25.0%" in text
     assert "94.0%" in text
+
+
+def test_a_task_that_has_failed_says_why_in_the_list() -> None:
+    failed = task(state="failed", rows=None, failure={"blame": "customer", "code": "too_few_rows", "message": "Only 3"})
+    console = Console(width=140, record=True)
+    console.print(task_table([failed]))
+    assert "too_few_rows: Only 3" in console.export_text()

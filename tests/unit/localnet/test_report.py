@@ -4,45 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gradients.domain.json import JsonObject
 from gradients.localnet.plan import Options, Plan, plan_market
-from gradients.localnet.report import best_model, contact_sheet, report
+from gradients.localnet.report import contact_sheet, model_folder, report
 from gradients.localnet.snapshot import Snapshot
+from tests.unit.client.answers import miner, task
 
-WINNER: JsonObject = {
-    "uid": 3,
-    "hotkey": "5Winner",
-    "recipe": "lora-tuned",
-    "loss": 3.25,
-    "stderr": 0.04,
-    "points": 3.0,
-    "rank": 1,
-    "reason": "best of the field",
-    "repo": "/v1/tasks/instruct-1/models/5Winner",
-    "progress": None,
-}
-SILENT: JsonObject = {
-    **WINNER,
-    "uid": 4,
-    "hotkey": "5Silent",
-    "loss": None,
-    "stderr": None,
-    "points": -1.0,
-    "rank": None,
-    "reason": "no commitment stood on chain at the deadline",
-    "repo": None,
-}
-TASK: JsonObject = {
-    "id": "instruct-1",
-    "type": "instruct",
-    "state": "scored",
-    "metric": {"name": "completion cross-entropy", "unit": "nats/token"},
-    "better": "lower",
-    "base_loss": 4.5,
-    "rows": 294,
-    "hours": 0.02,
-    "miners": [WINNER, SILENT],
-}
+SILENT = miner(
+    uid=4,
+    hotkey="5Silent",
+    loss=None,
+    stderr=None,
+    points=-1.0,
+    rank=None,
+    reason="no commitment stood on chain at the deadline",
+    repo=None,
+)
+TASK = task(miner(), SILENT, id="instruct-1")
 SNAPSHOT = Snapshot(61.27, "paid", block=61, tasks=(TASK,), weights={3: 1.0}, incentive={3: 0.99})
 
 
@@ -55,17 +32,38 @@ def _plan(folder: Path) -> Plan:
 
 
 def test_a_miner_without_a_measurement_has_no_loss_and_a_reason(tmp_path: Path) -> None:
-    said = report(SNAPSHOT, _plan(tmp_path))
-    lies_in = str(tmp_path / "validator" / "tasks" / "instruct-1" / "submissions" / "5Winner")
-    kept = ("uid", "hotkey", "recipe", "loss", "stderr", "points", "reason")
-    assert said == {
+    assert report(SNAPSHOT, _plan(tmp_path)) == {
         "seconds": 61.3,
         "tasks": [
             {
-                **{key: value for key, value in TASK.items() if key not in ("hours", "miners")},
+                "id": "instruct-1",
+                "type": "instruct",
+                "state": "scored",
+                "metric": {"name": "completion cross-entropy", "unit": "nats/token"},
+                "better": "lower",
+                "base_loss": 4.5,
+                "rows": 294,
                 "miners": [
-                    {**{key: WINNER[key] for key in kept}, "repo": lies_in},
-                    {**{key: SILENT[key] for key in kept}, "repo": None},
+                    {
+                        "uid": 3,
+                        "hotkey": "5Winner",
+                        "recipe": "lora-tuned",
+                        "loss": 3.25,
+                        "stderr": 0.04,
+                        "points": 3.0,
+                        "reason": "best of the field",
+                        "repo": str(tmp_path / "validator" / "tasks" / "instruct-1" / "submissions" / "5Winner"),
+                    },
+                    {
+                        "uid": 4,
+                        "hotkey": "5Silent",
+                        "recipe": "lora-tuned",
+                        "loss": None,
+                        "stderr": None,
+                        "points": -1.0,
+                        "reason": "no commitment stood on chain at the deadline",
+                        "repo": None,
+                    },
                 ],
             }
         ],
@@ -74,9 +72,11 @@ def test_a_miner_without_a_measurement_has_no_loss_and_a_reason(tmp_path: Path) 
 
 
 def test_the_best_model_is_the_first_ones(tmp_path: Path) -> None:
-    plan = _plan(tmp_path)
-    assert best_model(TASK, plan) == str(tmp_path / "validator" / "tasks" / "instruct-1" / "submissions" / "5Winner")
-    assert best_model({**TASK, "miners": [SILENT]}, plan) is None
+    assert TASK.best == miner()
+    lies_in = str(tmp_path / "validator" / "tasks" / "instruct-1" / "submissions" / "5Winner")
+    assert model_folder(TASK, miner(), _plan(tmp_path)) == lies_in
+    assert model_folder(TASK, SILENT, _plan(tmp_path)) is None
+    assert task(SILENT).best is None
 
 
 def test_a_contact_sheet_is_named_where_there_is_one(tmp_path: Path) -> None:

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 from rich.console import Console
 
-from gradients.domain.json import JsonObject
+from gradients.client.models import TaskFailure
+from gradients.domain.task import TaskState
+from gradients.errors import Blame
 from gradients.localnet.screen import draw, plain_line
 from gradients.localnet.snapshot import Snapshot
+from tests.unit.client.answers import miner, task
 
-TRAINING: JsonObject = {
-    "id": "instruct-1",
-    "state": "assigned",
-    "base": "nano-lm",
-    "failure": None,
-    "data": {"train_rows": 90, "held_out_rows": 10},
-    "blocks": {"deadline": 84},
-    "metric": {"name": "loss", "unit": "nats"},
-    "better": "lower",
-    "base_loss": None,
-    "miners": [
-        {
-            "uid": 2,
-            "recipe": "lora-tuned",
-            "state": "started",
-            "reason": "",
-            "rank": None,
-            "loss": None,
-            "points": None,
-            "progress": {"phase": "training", "fraction": 0.4, "step": 21, "loss": 4.071, "problem": ""},
-        }
-    ],
+DATA = {
+    "train_rows": 90,
+    "held_out_rows": 10,
+    "made_up_rows": 0,
+    "removed": {},
+    "train_sha256": "a" * 64,
+    "held_out_commitment": "b" * 64,
+    "base_digest": "c" * 64,
+    "base_parameters": 1000,
 }
+PROGRESS = {"phase": "training", "recipe": "lora-tuned", "fraction": 0.4, "step": 21, "loss": 4.071, "problem": ""}
+TRAINING = task(
+    miner(uid=2, state="started", reason="", rank=None, loss=None, points=None, repo=None, progress=PROGRESS),
+    id="instruct-1",
+    state="assigned",
+    data=DATA,
+    blocks={"started": 20, "deadline": 84, "reveal_until": 90},
+    base_loss=None,
+)
 MARKET = Snapshot(33.0, "miners are training", block=33, tasks=(TRAINING,))
 
 
@@ -52,19 +49,12 @@ def test_a_training_miner_is_shown_with_recipe_step_and_loss() -> None:
 
 
 def test_a_task_that_failed_says_why() -> None:
-    failed: JsonObject = {**TRAINING, "state": "failed", "failure": {"code": "too_few_rows", "message": "Only 3 rows"}}
+    failure = TaskFailure(blame=Blame.CUSTOMER, code="too_few_rows", message="Only 3 rows")
+    failed = TRAINING.model_copy(update={"state": TaskState.FAILED, "failure": failure})
     assert "too_few_rows: Only 3 rows" in shown(replace(MARKET, tasks=(failed,)))
 
 
-SCORED: JsonObject = {
-    **TRAINING,
-    "id": "chat-2",
-    "state": "scored",
-    "base_loss": 4.5,
-    "miners": [
-        {**cast(Sequence[JsonObject], TRAINING["miners"])[0], "rank": 1, "loss": 3.25, "points": 3.0, "progress": None}
-    ],
-}
+SCORED = task(miner(uid=2), id="chat-2")
 
 
 def test_a_scored_task_has_a_line_while_another_is_under_way_and_then_its_table() -> None:

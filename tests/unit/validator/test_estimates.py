@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -68,8 +67,9 @@ def test_hours_come_from_what_is_counted_and_measured(spec: dict[str, Json], tmp
     """2 x 400 x 100 tokens at 20 a second are 4,000 s; with 0.75 h for the rest 1.861 h: 2 h."""
     bench = Bench(_at(20.0))
     found = asyncio.run(_estimates(tmp_path, bench, reference="here").of(spec))
-    assert (found["rows"], found["tokens"], found["tokens_per_second"], found["hours"]) == (400, 40_000, 20.0, 2.0)
-    assert cast(JsonObject, found["measured"])["device"] == "bench"
+    assert (found.rows, found.tokens, found.tokens_per_second, found.hours) == (400, 40_000, 20.0, 2.0)
+    assert found.measured is not None
+    assert found.measured.device == "bench"
     assert [job.function for job in bench.jobs] == [MEASURE_THROUGHPUT]
 
 
@@ -82,7 +82,7 @@ def test_a_worker_sees_a_sample_of_what_models_read_and_write(spec: dict[str, Js
 
 def test_where_nothing_can_be_measured_the_rule_alone_is_told(spec: dict[str, Json], tmp_path: Path) -> None:
     found = asyncio.run(_estimates(tmp_path, Bench(_crashing)).of(spec))
-    assert (found["measured"], found["tokens"], found["hours"]) == (None, 400 * 400, 1.0)
+    assert (found.measured, found.tokens, found.hours) == (None, 400 * 400, 1.0)
 
 
 def test_one_model_at_a_time_is_loaded(spec: dict[str, Json], tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_type_whose_hours_go_by_size_is_not_measured(spec: dict[str, Json], tm
         "rewards": [{"kind": "length", "at_least": 8, "at_most": 14}],
     }
     found = asyncio.run(_estimates(tmp_path, bench).of({**spec, "type": "grpo", "parameters": parameters}))
-    assert (bench.jobs, found["hours"], found["tokens"], found["tokens_per_second"]) == ([], 1.5, None, None)
+    assert (bench.jobs, found.hours, found.tokens, found.tokens_per_second) == ([], 1.5, None, None)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_a_source_that_is_slow_holds_up_nobody_else(spec: dict[str, Json], tmp_p
         )
         slow = asyncio.create_task(estimates.of({**spec, "dataset": f"{url}/rows.jsonl"}))
         await asyncio.sleep(0.1)
-        assert (await estimates.of(spec))["rows"] == 400
+        assert (await estimates.of(spec)).rows == 400
         assert not slow.done()
         served.set()
-        assert (await slow)["rows"] == 400
+        assert (await slow).rows == 400
 
     with loopback_site(answer) as site:
         asyncio.run(both(site.url))

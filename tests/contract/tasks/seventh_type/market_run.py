@@ -158,7 +158,7 @@ def test_its_hours_come_from_its_own_factors(rows: Path, tmp_path: Path) -> None
     """2 x 100 x 100 tokens at half the work, 20 a second, are 500 s; with 0.75 h for the rest 0.889 h: 1 h. At all of it: 1.25 h."""
     spec: dict[str, JsonValue] = {"type": CONTINUATION.name, "base": "tiny", "dataset": str(rows)}
     estimates = Estimates(tiny_bases(tmp_path), Bench(), Access(), EstimateSettings(reference="here"))
-    assert asyncio.run(estimates.of(spec))["hours"] == 1.0
+    assert asyncio.run(estimates.of(spec)).hours == 1.0
 
 
 def test_the_schedule_takes_it_by_its_declared_share() -> None:

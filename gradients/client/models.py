@@ -1,0 +1,204 @@
+"""What customers and a validator's API send each other over HTTP, version 1. The API's OpenAPI document is made of these models.
+
+An answer may hold more than these fields: a validator that is newer than its customer's client is still understood.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gradients.domain.evaluation import Better
+from gradients.domain.submission import SubmissionState
+from gradients.domain.task import TaskState
+from gradients.errors import Blame
+from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TaskSpec
+
+BEST = "best"  # in place of a hotkey: the winner's
+UPLOAD_PREFIX = "upload:"  # and then the sha256 of the file and its ending
+HOSTED_PREFIXES = ("hub:", "http://", "https://", "s3://")  # sources that a validator fetches by itself
+
+
+class Answer(BaseModel):
+    """Base of everything that the API answers with."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class EstimateSpec(TaskSpec):
+    """A task spec whose hours are wanted, so that they need not be given."""
+
+    hours: float = Field(default=LONGEST_REQUEST_HOURS, description="plays no part in an estimate")
+
+
+class MetricName(Answer):
+    """Which number is measured on the held-out rows."""
+
+    name: str = Field(description="what is measured, such as 'completion cross-entropy'")
+    unit: str = Field(description="unit of every loss of the task, such as 'nats/token'")
+
+
+class TaskFailure(Answer):
+    """Why a task ended without scores."""
+
+    blame: Blame = Field(description="whose failure it is: the customer's, the operator's, a miner's, or the outside's")
+    code: str = Field(description="stable and machine-readable")
+    message: str = Field(description="what went wrong and what to do, for people")
+
+
+class TaskSummary(Answer):
+    """One task in a list."""
+
+    id: str = Field(description="the task's id: its type, a hyphen and 12 hex digits")
+    type: str = Field(description="name of the task type, such as 'instruct'")
+    state: TaskState = Field(description="what is true of the task; 'scored' and 'failed' are the last ones")
+    base: str = Field(description="the base model that is fine-tuned")
+    hours: float = Field(description="training budget of each miner")
+    created_at: float = Field(description="when it was posted, Unix seconds")
+    metric: MetricName = Field(description="which number is measured")
+    better: Better = Field(description="whether a lower or a higher number is better")
+    rows: int | None = Field(description="number of held-out rows; null until the data is prepared")
+    failure: TaskFailure | None = Field(description="why it has failed; null unless it has")
+
+
+class TaskData(Answer):
+    """What preparation made of a task's data set and base model."""
+
+    train_rows: int = Field(description="rows that miners get")
+    held_out_rows: int = Field(description="rows that only the validator has until the task is scored")
+    made_up_rows: int = Field(description="how many of the held-out rows are synthetic, written by a language model")
+    removed: dict[str, int] = Field(description="how many rows were left out, by reason")
+    train_sha256: str = Field(description="sha256 of the file with the rows that miners get")
+    held_out_commitment: str = Field(description="sha256 over a secret salt and the held-out file's sha256")
+    base_digest: str = Field(description="sha256 over the base model's files")
+    base_parameters: int = Field(description="number of weights of the base model")
+
+
+class TaskBlocks(Answer):
+    """The blocks of the chain between which a task runs."""
+
+    started: int = Field(description="the block in which the miners were drawn")
+    deadline: int = Field(description="the last block in which a miner's commitment counts")
+    reveal_until: int = Field(description="the last block in which a miner's model is collected")
+
+
+class MinerProgress(Answer):
+    """How far a miner is, by its own word. Nothing depends on it."""
+
+    phase: str = Field(description="what the miner is doing, such as 'training'")
+    recipe: str = Field(description="name of the miner's recipe")
+    fraction: float = Field(description="share of the training that is done, 0 to 1")
+    step: int = Field(description="optimiser steps so far")
+    loss: float | None = Field(description="training loss of the last steps; null before the first")
+    problem: str = Field(description="what is wrong, for people; empty when nothing is")
+
+
+class MinerResult(Answer):
+    """One miner's part in a task."""
+
+    uid: int = Field(description="the miner's number on the subnet at the start of the task")
+    hotkey: str = Field(description="the miner's hotkey, an SS58 address")
+    recipe: str = Field(description="name of the miner's recipe, by its own word")
+    state: SubmissionState = Field(description="what is true of the miner's submission")
+    loss: float | None = Field(description="the metric on the held-out rows; null until scored or when not measured")
+    stderr: float | None = Field(description="standard error of `loss`; null with it")
+    extras: dict[str, float] = Field(description="numbers beside the metric, by name")
+    rank: int | None = Field(description="place among the miners, 1 is best; null without a measurement")
+    points: float | None = Field(description="points for the task; null until it is scored")
+    reason: str = Field(description="one sentence on the place, or on what went wrong")
+    repo: str | None = Field(description="path of the model's listing in this API; null when there is no model to get")
+    progress: MinerProgress | None = Field(description="how far the training is; null when the miner has not said")
+
+
+class TaskDetails(TaskSummary):
+    """One task with everything that may be seen of it now. Losses are null until it is scored."""
+
+    data: TaskData | None = Field(description="what preparation left behind; null before it")
+    blocks: TaskBlocks | None = Field(description="between which blocks it runs; null before its start")
+    base_loss: float | None = Field(description="the metric of the untouched base model; null until scored")
+    base_stderr: float | None = Field(description="standard error of `base_loss`; null with it")
+    miners: tuple[MinerResult, ...] = Field(description="the miners of the task, best first, then by uid")
+
+    @property
+    def best(self) -> MinerResult | None:
+        """The winner, or None when nobody has a place."""
+        return next((miner for miner in self.miners if miner.rank == 1), None)
+
+
+class TaskList(Answer):
+    """A customer's tasks."""
+
+    tasks: tuple[TaskSummary, ...] = Field(description="newest first")
+
+
+class MeasuredSpeed(Answer):
+    """A few training steps of the base model on the validator's machine."""
+
+    tokens_per_row: float = Field(description="mean number of tokens of a row")
+    tokens_per_second: float = Field(description="tokens of rows, without padding, that were trained on in a second")
+    steps: int = Field(description="training steps that were measured")
+    device: str = Field(description="what they ran on, such as 'cpu'")
+
+
+class RowsHours(Answer):
+    """The budgets that the market gave before, by the number of rows alone."""
+
+    shortest: int = Field(description="in hours")
+    longest: int = Field(description="in hours")
+    source: str = Field(description="who says so")
+
+
+class Estimate(Answer):
+    """What a task would take."""
+
+    type: str = Field(description="name of the task type")
+    base: str = Field(description="the base model")
+    rows: int = Field(description="rows of the data set that are usable and distinct")
+    tokens: int | None = Field(description="tokens of one pass over the rows; null where hours don't depend on them")
+    parameters: int = Field(description="number of weights of the base model")
+    gpus: int = Field(description="number of devices that the hours are for")
+    tokens_per_second: float | None = Field(description="assumed speed of all devices; null where it plays no part")
+    measured: MeasuredSpeed | None = Field(description="what was measured; null where the hours come from a rule alone")
+    hours: float = Field(description="training budget that each miner should get")
+    hours_by_rows: RowsHours = Field(description="for comparison")
+
+
+class ModelFile(Answer):
+    """One file of a miner's model."""
+
+    sha256: str = Field(description="sha256 of the file's bytes, as hex")
+    size_bytes: int = Field(description="number of bytes")
+
+
+class ModelListing(Answer):
+    """The files of a miner's model."""
+
+    hotkey: str = Field(description="whose model it is")
+    files: dict[str, ModelFile] = Field(description="each file by its name")
+
+
+class Upload(Answer):
+    """A data set that was uploaded."""
+
+    dataset: str = Field(description="the name to use as `dataset` in a task spec")
+    customer: str = Field(description="whose upload it is")
+
+
+class Health(Answer):
+    """Whether the process answers."""
+
+    alive: bool = Field(description="always true")
+    version: str = Field(description="version of the validator's code")
+
+
+class Readiness(Answer):
+    """Whether the validator can do its work now."""
+
+    ready: bool = Field(description="false while the chain has not been read")
+
+
+class Refusal(Answer):
+    """Any answer that is not a success."""
+
+    code: str = Field(description="stable and machine-readable")
+    message: str = Field(description="what was wrong, for people")
+    fix: str | None = Field(description="what to do about it; null where nothing is known")
