@@ -1,7 +1,8 @@
 """Settings: how they are read, and the parts that both daemons share. The only module that reads the environment.
 
 Order, later wins: defaults < TOML file < BT_* variables < GRADIENTS_* variables < flags. Nested fields are joined by two underscores
-(GRADIENTS_CHAIN__NETUID). Rules of the game (margins, shares, windows) are not settings: see gradients/scoring/rules.py.
+(GRADIENTS_CHAIN__NETUID). Paths are absolute once they are read. Rules of the game (margins, shares, windows) are not settings: see
+gradients/scoring/rules.py.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -41,10 +42,21 @@ DEVICE_VARIABLES = (
 )
 
 
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # no home to put in the place of ~
+        raise ValueError(f"the home folder in {path} is not known; write the whole path") from error
+
+
+# A file or folder. Made absolute when settings are read: workers have working directories of their own, and a daemon's next start may too.
+Place = Annotated[Path, AfterValidator(_absolute)]
+
+
 class Section(BaseModel):
     """A group of settings: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class ChainSettings(Section):
@@ -62,7 +74,7 @@ class WalletSettings(Section):
 
     name: str = Field(default="default", description="coldkey's name, as btcli knows it")
     hotkey: str = Field(default="default", description="hotkey's name, as btcli knows it")
-    path: Path = Field(default=Path("~/.bittensor/wallets"), description="folder of the wallets")
+    path: Place = Field(default=Path("~/.bittensor/wallets"), description="folder of the wallets")
 
 
 class AxonSettings(Section):
@@ -104,9 +116,9 @@ class DaemonSettings(BaseSettings):
         extra="forbid", frozen=True, env_prefix="GRADIENTS_", env_nested_delimiter="__", env_ignore_empty=True
     )
 
-    folder: Path = Field(default=Path("~/.gradients"), description="everything that this daemon keeps")
+    folder: Place = Field(default=Path("~/.gradients"), description="everything that this daemon keeps")
     chain: ChainSettings = ChainSettings()
-    wallet: WalletSettings = WalletSettings()
+    wallet: WalletSettings = Field(default_factory=WalletSettings)
     axon: AxonSettings = AxonSettings()
     log: LogSettings = LogSettings()
 
@@ -143,10 +155,10 @@ class CustomerSettings(BaseSettings):
 
     api_url: str = Field(default="http://127.0.0.1:8090", description="the validator's API")
     api_key: str | None = Field(default=None, description="the customer's key")
-    api_key_file: Path = Field(
+    api_key_file: Place = Field(
         default=Path("~/.gradients/validator/api.key"), description="written by a validator on this machine"
     )
-    models: Path = Field(default=Path("~/.gradients/models"), description="models that were downloaded")
+    models: Place = Field(default=Path("~/.gradients/models"), description="models that were downloaded")
 
     def given(self, *, url: str | None, key: str | None) -> Self:
         """These settings with the flags that were given."""

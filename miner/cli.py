@@ -72,7 +72,7 @@ def run(
     settings = MinerSettings.load(config, flags)
     configure_logging(style=settings.log.style, level=settings.log.level)
 
-    with only_one(settings.resolved_folder(), what="miner"):
+    with only_one(settings.folder, what="miner"):
         _run(settings)
 
 

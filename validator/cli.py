@@ -74,7 +74,7 @@ def run(
     settings = ValidatorSettings.load(config, flags)
     configure_logging(style=settings.log.style, level=settings.log.level)
 
-    with only_one(settings.resolved_folder(), what="validator"):
+    with only_one(settings.folder, what="validator"):
         _run(settings)
 
 
