@@ -39,7 +39,7 @@ def localchain(
     commit_reveal: Annotated[bool, typer.Option(help="Let subnet 1 of a new chain take sealed weights only.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Say where the chain listens as one line of JSON.")] = False,
 ) -> None:
-    """Run a loopback subtensor that the Bittensor SDK and btcli connect to. Raises SetupError and DiskFull."""
+    """Run a loopback subtensor that the Bittensor SDK and btcli connect to."""
     if context.invoked_subcommand is not None:
         return
     configure_logging(style="json" if json_ else "text", level="info")
@@ -57,7 +57,7 @@ def fund(
     network: Network = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Give accounts TAO out of nothing, on a local chain that runs. Raises SetupError, ChainRefused and ChainUnreachable."""
+    """Give accounts TAO out of nothing, on a local chain that runs."""
     gifts = [_gift(account) for account in accounts]
     named = DaemonSettings.load(None, settings_of(chain__network=network)).chain.network
     asyncio.run(_fund(local_endpoint() if named == "local" else named, gifts))
