@@ -97,7 +97,8 @@ class AxonSettings(Section):
         address = AxonAddress(self.external_ip or listening.ip, self.external_port or listening.port)
         if address.ip in ("0.0.0.0", "::"):  # noqa: S104 (refused, not bound)
             raise SetupError(
-                f"{address.ip} is no address that others can call", fix="Give this machine's public one: --external-ip"
+                f"{address.ip} is not an address that others can call",
+                fix="Give this machine's public one: --external-ip",
             )
         return address
 
@@ -131,7 +132,7 @@ class DaemonSettings(BaseSettings):
         except ValidationError as error:
             raise SetupError(_explain(error, file), fix="See configs/ for an example of every setting") from error
         except tomllib.TOMLDecodeError as error:
-            raise SetupError(f"{file} is no valid TOML: {error}") from error
+            raise SetupError(f"{file} is not valid TOML: {error}") from error
         assert isinstance(settings, cls)  # noqa: S101 (for the type checker: `sources` is a subclass)
         return settings
 

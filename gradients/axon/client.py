@@ -1,7 +1,8 @@
 """Calls peers' axons: signs each request, checks each answer's signature, and never waits longer or takes more than its limits.
 
-Whose fault: an answer that the peer has not signed might be anybody's, so it is no answer (PeerUnreachable). Only what it has signed
-can be held against it (PeerMisbehaved).
+Whose fault: an answer that the peer has not signed might be anybody's, so it counts as none (PeerUnreachable). Only what it has signed
+can be held against it (PeerMisbehaved). The chain takes nearly any address, so whoever calls must choose: public IP addresses and ports
+from 1024 on, private ones on a local network only. What answers at a public address is not covered.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,14 +17,16 @@ import httpx
 from bittensor import http_auth
 from pydantic import BaseModel, ValidationError
 
-from gradients.axon.addresses import check_address
 from gradients.axon.auth import HEADER_HOTKEY, HEADER_NONCE, answer_target
 from gradients.axon.limits import ClientLimits
 from gradients.axon.messages import Refusal
 from gradients.axon.transport import ANSWER_METHOD, HEADER_FILE
+from gradients.domain.addresses import may_be_called
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey
 from gradients.errors import PeerMisbehaved, PeerRefused, PeerUnreachable
+
+LOWEST_PORT, HIGHEST_PORT = 1024, 65535  # of a peer
 
 Answer = TypeVar("Answer", bound=BaseModel)
 # Peers that hold on to a connection must not keep others waiting for one; idle ones are let go of before any axon does.
@@ -37,6 +39,13 @@ class Peer:
 
     hotkey: Hotkey
     address: AxonAddress
+
+
+def check_address(address: AxonAddress, *, allow_private: bool) -> None:
+    """Raises PeerUnreachable for an address that is not to be called; `allow_private` is for local networks."""
+    allowed = may_be_called(address.ip, allow_private=allow_private)
+    if not (allowed and LOWEST_PORT <= address.port <= HIGHEST_PORT):
+        raise PeerUnreachable(f"{address.url()[:96]} is not an address that peers may have", code="address_refused")
 
 
 class AxonClient:
@@ -61,9 +70,19 @@ class AxonClient:
         """The peer's answer to a question without a body."""
         return await self._ask(peer, "GET", path, b"", answer)
 
-    def stream(self, peer: Peer, path: str, *, offset: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+    @contextlib.asynccontextmanager
+    async def stream(self, peer: Peer, path: str, *, offset: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
         """A file's bytes from `offset` on. They are as trustworthy as the digest that the reader compares them with."""
-        return self._stream(peer, path, offset)
+        signed = self._sign(peer, "GET", path, b"")
+        ranged = {"Range": f"bytes={offset}-"} if offset else {}
+        async with self._send(peer, "GET", path, b"", {**signed, **ranged}) as response:
+            if not response.is_success:
+                _raise_refusal(peer, response, await self._read(response))
+            file = response.headers.get(HEADER_FILE, "")
+            self._check_answer(peer, response, file.encode(), path, signed)
+            if not file.partition(" ")[2].startswith(f"bytes {offset}-" if offset else "-"):
+                raise PeerMisbehaved(f"{peer.hotkey} sent another range than was asked for", code="range_mismatch")
+            yield _chunks(peer, response)
 
     async def _ask(self, peer: Peer, method: str, path: str, body: bytes, answer: type[Answer]) -> Answer:
         signed = self._sign(peer, method, path, body)
@@ -83,19 +102,6 @@ class AxonClient:
             raise PeerMisbehaved(
                 f"{peer.hotkey} sent no valid {answer.__name__}: {error.errors()[0]['msg']}"
             ) from error
-
-    @contextlib.asynccontextmanager
-    async def _stream(self, peer: Peer, path: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        signed = self._sign(peer, "GET", path, b"")
-        ranged = {"Range": f"bytes={offset}-"} if offset else {}
-        async with self._send(peer, "GET", path, b"", {**signed, **ranged}) as response:
-            if not response.is_success:
-                _raise_refusal(peer, response, await self._read(response))
-            file = response.headers.get(HEADER_FILE, "")
-            self._check_answer(peer, response, file.encode(), path, signed)
-            if not file.partition(" ")[2].startswith(f"bytes {offset}-" if offset else "-"):
-                raise PeerMisbehaved(f"{peer.hotkey} sent another range than was asked for", code="range_mismatch")
-            yield _chunks(peer, response)
 
     def _sign(self, peer: Peer, method: str, path: str, body: bytes) -> dict[str, str]:
         check_address(peer.address, allow_private=self._allow_private)

@@ -103,9 +103,9 @@ def test_flags_become_nested_settings_and_absent_ones_are_left_out() -> None:
         ("[chain]\nnet_uid = 1\n", "chain.net_uid"),
         ("colour = 'red'\n", "colour"),
         ("task_types = ['knitting']\n", "there is no task type 'knitting'"),
-        ("[chain\n", "no valid TOML"),
+        ("[chain\n", "not valid TOML"),
     ],
-    ids=["out of range", "misspelt", "unknown", "unknown type", "no TOML"],
+    ids=["out of range", "misspelt", "unknown", "unknown type", "not TOML"],
 )
 def test_a_settings_file_that_is_not_usable_names_file_and_field(tmp_path: Path, text: str, named: str) -> None:
     file = write(tmp_path, text)
