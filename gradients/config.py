@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -23,9 +22,10 @@ from pydantic_settings import (
 )
 
 from gradients.domain.chain import AxonAddress
-from gradients.domain.json import Json, JsonObject
+from gradients.domain.json import JsonObject
 from gradients.errors import SetupError
 
+# btcli's variables, and BT_NETUID in their manner -> section and field.
 BT_VARIABLES = {
     "BT_NETWORK": ("chain", "network"),
     "BT_NETUID": ("chain", "netuid"),
@@ -126,11 +126,19 @@ class DaemonSettings(BaseSettings):
     @classmethod
     def load(cls, file: Path | None, flags: JsonObject) -> Self:
         """Settings from all sources. Raises SetupError that names the file or variable and the field."""
-        sources = type(cls.__name__, (cls,), {"model_config": SettingsConfigDict(toml_file=_existing(file))})
+        if file is not None and not file.is_file():
+            raise SetupError(
+                f"There is no settings file {file}", fix="Name an existing TOML file or leave the option out"
+            )
+        sources = type(cls.__name__, (cls,), {"model_config": SettingsConfigDict(toml_file=file)})
         try:
             settings = sources(**{key: value for key, value in flags.items() if value is not None})
         except ValidationError as error:
-            raise SetupError(_explain(error, file), fix="See configs/ for an example of every setting") from error
+            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+            raise SetupError(
+                f"The settings{f' in {file}' if file else ''} are not usable: {problems}",
+                fix="See configs/ for an example of every setting",
+            ) from error
         except tomllib.TOMLDecodeError as error:
             raise SetupError(f"{file} is not valid TOML: {error}") from error
         assert isinstance(settings, cls)  # noqa: S101 (for the type checker: `sources` is a subclass)
@@ -145,7 +153,11 @@ class DaemonSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        bittensor = InitSettingsSource(settings_cls, _bittensor_environment(os.environ))
+        given: dict[str, dict[str, str]] = {}
+        for variable, (section, field) in BT_VARIABLES.items():
+            if value := os.environ.get(variable):
+                given.setdefault(section, {})[field] = value
+        bittensor = InitSettingsSource(settings_cls, dict(given))
         return init_settings, env_settings, bittensor, TomlConfigSettingsSource(settings_cls)
 
 
@@ -197,23 +209,3 @@ def local_endpoint() -> str:
 def device_environment() -> dict[str, str]:
     """The variables that say which accelerators are this process's, as they were given; workers get them too."""
     return {name: os.environ[name] for name in DEVICE_VARIABLES if name in os.environ}
-
-
-def _existing(file: Path | None) -> Path | None:
-    if file is not None and not file.is_file():
-        raise SetupError(f"There is no settings file {file}", fix="Name an existing TOML file or leave the option out")
-    return file
-
-
-def _bittensor_environment(environment: Mapping[str, str]) -> dict[str, Json]:
-    """The BT_* variables as nested settings: those of btcli, and BT_NETUID in their manner."""
-    found: dict[str, dict[str, str]] = {}
-    for variable, (section, field) in BT_VARIABLES.items():
-        if value := environment.get(variable):
-            found.setdefault(section, {})[field] = value
-    return {section: dict(fields) for section, fields in found.items()}
-
-
-def _explain(error: ValidationError, file: Path | None) -> str:
-    problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
-    return f"The settings{f' in {file}' if file else ''} are not usable: {problems}"
