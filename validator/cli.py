@@ -45,6 +45,7 @@ def run(
 @takes(FOLDER)
 def key(
     given: Given,
+    *,
     customer: Annotated[str | None, typer.Argument(help="Whose key it is; any name.", show_default=False)] = None,
     revoke: Annotated[str | None, typer.Option(help="Make this key useless instead of making a new one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,

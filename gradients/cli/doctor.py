@@ -78,24 +78,24 @@ def _accelerator() -> Finding:
     query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     run = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 (a fixed command)
     if run.returncode:
-        return Finding("gpu", "missing", run.stderr.strip() or "nvidia-smi failed", "mend the NVIDIA driver")
+        return Finding("gpu", "missing", run.stderr.strip() or "nvidia-smi failed", "repair the NVIDIA driver")
     return Finding("gpu", "ok", "; ".join(run.stdout.strip().splitlines()))
 
 
 def _machine(folder: Path) -> Iterator[Finding]:
     yield _accelerator()
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    yield _at_least(LEAST_MEMORY_GIB, total, "memory", "GiB")
+    yield _at_least(LEAST_MEMORY_GIB, total, name="memory", unit="GiB")
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free / GIB
-    yield _at_least(LEAST_FREE_GIB, free, "disk", f"GiB free at {existing}")
+    yield _at_least(LEAST_FREE_GIB, free, name="disk", unit=f"GiB free at {existing}")
     if (tool := shutil.which("bwrap")) is None:
         yield Finding("sandbox", "note", "bubblewrap is not installed", "apt-get install bubblewrap")
     else:
         yield Finding("sandbox", "ok", tool)
 
 
-def _at_least(least: int, there: float, name: str, unit: str) -> Finding:
+def _at_least(least: int, there: float, *, name: str, unit: str) -> Finding:
     if there < least:
         return Finding(name, "note", f"{there:.0f} {unit}", f"{least} GiB or more are better")
     return Finding(name, "ok", f"{there:.0f} {unit}")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from gradients import __version__
-from gradients.errors import DiskFull, GradientsError, SetupError
+from gradients.errors import CustomerError, DiskFull, GradientsError, SetupError
 from gradients.files.disk import is_full
 
 # name -> a group of commands, or a single one as a function, and what it does
@@ -65,13 +65,13 @@ def main() -> None:
         build(arguments)(args=arguments, prog_name="gradients")
     except SystemExit as ending:
         if ending.code == EXIT_USAGE and as_json:
-            _print_json("usage", "customer", "The command line is not usable", "Standard error says why")
+            _print_json(CustomerError("The command line is not usable", code="usage", fix="Standard error says why"))
         raise
     except Exception as error:
         if (named := _named(error)) is None:
             raise
         if as_json:
-            _print_json(named.code, named.blame, named.message, named.fix)
+            _print_json(named)
         typer.secho(f"gradients: {' '.join(str(named).split())}", err=True, fg=typer.colors.RED)
         sys.exit(EXIT_FAILED)
 
@@ -90,8 +90,9 @@ def _named(error: BaseException) -> GradientsError | None:
     return None
 
 
-def _print_json(code: str, blame: str, message: str, fix: str | None) -> None:
-    typer.echo(json.dumps({"error": {"code": code, "blame": blame, "message": message, "fix": fix}}))
+def _print_json(error: GradientsError) -> None:
+    said = {"code": error.code, "blame": error.blame, "message": error.message, "fix": error.fix}
+    typer.echo(json.dumps({"error": said}))
 
 
 def _root(

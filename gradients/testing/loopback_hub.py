@@ -73,7 +73,7 @@ def _handler(root: Path, keys: list[str | None]) -> type[BaseHTTPRequestHandler]
 
         def _answer(self, body: bytes) -> None:
             keys.append(self.headers.get("Authorization"))
-            answer = _respond(root, unquote(urlsplit(self.path).path), body, self.headers.get("Range"))
+            answer = _respond(root, unquote(urlsplit(self.path).path), body=body, byte_range=self.headers.get("Range"))
             self.send_response(answer.status)
             for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
                 self.send_header(name, value)
@@ -84,7 +84,7 @@ def _handler(root: Path, keys: list[str | None]) -> type[BaseHTTPRequestHandler]
     return Handler
 
 
-def _respond(root: Path, path: str, body: bytes, byte_range: str | None) -> _Answer:
+def _respond(root: Path, path: str, *, body: bytes, byte_range: str | None) -> _Answer:
     """The answer to one request."""
     asked = _API.fullmatch(path) or _FILE.fullmatch(path)
     if asked is None:
@@ -96,7 +96,7 @@ def _respond(root: Path, path: str, body: bytes, byte_range: str | None) -> _Ans
     if (asked["revision"] or REVISION) not in (REVISION, commit):
         return _refusal("RevisionNotFound")
     if asked.re is _FILE:
-        return _file(repo, asked["path"], commit, byte_range)
+        return _file(repo, asked["path"], commit=commit, byte_range=byte_range)
     if asked["what"] == "tree":
         below = sorted(path.relative_to(repo).as_posix() for path in (repo / (asked["path"] or "")).rglob("*"))
         return _json([_entry(repo, name) for name in below])
@@ -111,7 +111,7 @@ def _respond(root: Path, path: str, body: bytes, byte_range: str | None) -> _Ans
     )
 
 
-def _file(repo: Path, name: str, commit: str, byte_range: str | None) -> _Answer:
+def _file(repo: Path, name: str, *, commit: str, byte_range: str | None) -> _Answer:
     file = repo / name
     if not file.is_file() or not file.resolve().is_relative_to(repo.resolve()):
         return _refusal("EntryNotFound", commit)

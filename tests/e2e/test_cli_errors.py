@@ -284,7 +284,7 @@ def test_an_api_that_is_down_is_named(tmp_path: Path) -> None:
     [
         (("validator", "run", "-n", "mars"), "'mars' is not a network. Name finney, test"),
         (("miner", "run", "--config", "none.toml"), "There is no settings file none.toml"),
-        (("miner", "run", "--recipe", "none.toml"), "The recipe none.toml cannot be read"),
+        (("miner", "run", "--recipe", "none.toml"), "none.toml cannot be read"),
         (("miner", "run", "--axon-port", "70000"), "axon.port: Input should be less than or equal to 65535"),
         (("miner", "run", "-w", "//Alice", "-n", "finney"), "//Alice is a development key"),
         (("validator", "run", "-w", "//Alice", "-n", "test"), "//Alice is a development key"),
