@@ -7,7 +7,7 @@ COPY gradients gradients
 COPY validator validator
 COPY miner miner
 COPY configs configs
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[train,image,gpu,redis]'
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[train,image,redis]'
 
 FROM python:3.11.13-slim-bookworm
 RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap && rm -rf /var/lib/apt/lists/* \

@@ -1,18 +1,18 @@
 """Settings: how they are read, and the parts that both daemons share. The only module that reads the environment.
 
 Order, later wins: defaults < TOML file < BT_* variables < GRADIENTS_* variables < flags. Nested fields are joined by two underscores
-(GRADIENTS_CHAIN__NETUID). Rules of the game (margins, shares, windows) are not settings: see gradients/scoring/rules.py.
+(GRADIENTS_CHAIN__NETUID). Paths are absolute once they are read. Rules of the game (margins, shares, windows) are not settings: see
+gradients/scoring/rules.py.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -22,9 +22,10 @@ from pydantic_settings import (
 )
 
 from gradients.domain.chain import AxonAddress
-from gradients.domain.json import Json, JsonObject
+from gradients.domain.json import JsonObject
 from gradients.errors import SetupError
 
+# btcli's variables, and BT_NETUID in their manner -> section and field.
 BT_VARIABLES = {
     "BT_NETWORK": ("chain", "network"),
     "BT_NETUID": ("chain", "netuid"),
@@ -41,10 +42,21 @@ DEVICE_VARIABLES = (
 )
 
 
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # no home to put in the place of ~
+        raise ValueError(f"the home folder in {path} is not known; write the whole path") from error
+
+
+# A file or folder. Made absolute when settings are read: workers have working directories of their own, and a daemon's next start may too.
+Place = Annotated[Path, AfterValidator(_absolute)]
+
+
 class Section(BaseModel):
     """A group of settings: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class ChainSettings(Section):
@@ -62,7 +74,7 @@ class WalletSettings(Section):
 
     name: str = Field(default="default", description="coldkey's name, as btcli knows it")
     hotkey: str = Field(default="default", description="hotkey's name, as btcli knows it")
-    path: Path = Field(default=Path("~/.bittensor/wallets"), description="folder of the wallets")
+    path: Place = Field(default=Path("~/.bittensor/wallets"), description="folder of the wallets")
 
 
 class AxonSettings(Section):
@@ -85,7 +97,8 @@ class AxonSettings(Section):
         address = AxonAddress(self.external_ip or listening.ip, self.external_port or listening.port)
         if address.ip in ("0.0.0.0", "::"):  # noqa: S104 (refused, not bound)
             raise SetupError(
-                f"{address.ip} is no address that others can call", fix="Give this machine's public one: --external-ip"
+                f"{address.ip} is not an address that others can call",
+                fix="Give this machine's public one: --external-ip",
             )
         return address
 
@@ -104,22 +117,30 @@ class DaemonSettings(BaseSettings):
         extra="forbid", frozen=True, env_prefix="GRADIENTS_", env_nested_delimiter="__", env_ignore_empty=True
     )
 
-    folder: Path = Field(default=Path("~/.gradients"), description="everything that this daemon keeps")
+    folder: Place = Field(default=Path("~/.gradients"), description="everything that this daemon keeps")
     chain: ChainSettings = ChainSettings()
-    wallet: WalletSettings = WalletSettings()
+    wallet: WalletSettings = Field(default_factory=WalletSettings)
     axon: AxonSettings = AxonSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
     def load(cls, file: Path | None, flags: JsonObject) -> Self:
         """Settings from all sources. Raises SetupError that names the file or variable and the field."""
-        sources = type(cls.__name__, (cls,), {"model_config": SettingsConfigDict(toml_file=_existing(file))})
+        if file is not None and not file.is_file():
+            raise SetupError(
+                f"There is no settings file {file}", fix="Name an existing TOML file or leave the option out"
+            )
+        sources = type(cls.__name__, (cls,), {"model_config": SettingsConfigDict(toml_file=file)})
         try:
             settings = sources(**{key: value for key, value in flags.items() if value is not None})
         except ValidationError as error:
-            raise SetupError(_explain(error, file), fix="See configs/ for an example of every setting") from error
+            problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
+            raise SetupError(
+                f"The settings{f' in {file}' if file else ''} are not usable: {problems}",
+                fix="See configs/ for an example of every setting",
+            ) from error
         except tomllib.TOMLDecodeError as error:
-            raise SetupError(f"{file} is no valid TOML: {error}") from error
+            raise SetupError(f"{file} is not valid TOML: {error}") from error
         assert isinstance(settings, cls)  # noqa: S101 (for the type checker: `sources` is a subclass)
         return settings
 
@@ -132,7 +153,11 @@ class DaemonSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        bittensor = InitSettingsSource(settings_cls, _bittensor_environment(os.environ))
+        given: dict[str, dict[str, str]] = {}
+        for variable, (section, field) in BT_VARIABLES.items():
+            if value := os.environ.get(variable):
+                given.setdefault(section, {})[field] = value
+        bittensor = InitSettingsSource(settings_cls, dict(given))
         return init_settings, env_settings, bittensor, TomlConfigSettingsSource(settings_cls)
 
 
@@ -143,10 +168,10 @@ class CustomerSettings(BaseSettings):
 
     api_url: str = Field(default="http://127.0.0.1:8090", description="the validator's API")
     api_key: str | None = Field(default=None, description="the customer's key")
-    api_key_file: Path = Field(
+    api_key_file: Place = Field(
         default=Path("~/.gradients/validator/api.key"), description="written by a validator on this machine"
     )
-    models: Path = Field(default=Path("~/.gradients/models"), description="models that were downloaded")
+    models: Place = Field(default=Path("~/.gradients/models"), description="models that were downloaded")
 
     def given(self, *, url: str | None, key: str | None) -> Self:
         """These settings with the flags that were given."""
@@ -184,23 +209,3 @@ def local_endpoint() -> str:
 def device_environment() -> dict[str, str]:
     """The variables that say which accelerators are this process's, as they were given; workers get them too."""
     return {name: os.environ[name] for name in DEVICE_VARIABLES if name in os.environ}
-
-
-def _existing(file: Path | None) -> Path | None:
-    if file is not None and not file.is_file():
-        raise SetupError(f"There is no settings file {file}", fix="Name an existing TOML file or leave the option out")
-    return file
-
-
-def _bittensor_environment(environment: Mapping[str, str]) -> dict[str, Json]:
-    """The BT_* variables as nested settings: those of btcli, and BT_NETUID in their manner."""
-    found: dict[str, dict[str, str]] = {}
-    for variable, (section, field) in BT_VARIABLES.items():
-        if value := environment.get(variable):
-            found.setdefault(section, {})[field] = value
-    return {section: dict(fields) for section, fields in found.items()}
-
-
-def _explain(error: ValidationError, file: Path | None) -> str:
-    problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors())
-    return f"The settings{f' in {file}' if file else ''} are not usable: {problems}"

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from gradients.config import DaemonSettings, shipped_configs
+from gradients.config import DaemonSettings, Place, shipped_configs
 from gradients.tasks.registry import TYPES
 
 
 class MinerSettings(DaemonSettings):
     """Everything a miner can be told."""
 
-    folder: Path = Field(default=Path("~/.gradients/miner"), description="data, checkpoints and repos")
-    recipe: Path = Field(
+    folder: Place = Field(default=Path("~/.gradients/miner"), description="data, checkpoints and repos")
+    recipe: Place = Field(
         default_factory=lambda: shipped_configs() / "recipes" / "lora-tuned.toml",
         description="how to train; see configs/recipes/",
     )
@@ -36,7 +36,9 @@ class MinerSettings(DaemonSettings):
     allow_local_paths: bool = Field(
         default=False, description="validators may name folders of this machine as bases; for local networks"
     )
-    caches: Path | None = Field(default=None, description="converted and downloaded bases; by default the user's cache")
+    caches: Place | None = Field(
+        default=None, description="converted and downloaded bases; by default the user's cache"
+    )
 
     @field_validator("task_types")
     @classmethod
@@ -49,7 +51,3 @@ class MinerSettings(DaemonSettings):
     def accepts(self, task_type: str) -> bool:
         """Whether tasks of this type are taken."""
         return task_type in (TYPES if self.task_types is None else self.task_types)
-
-    def resolved_folder(self) -> Path:
-        """The folder with ~ expanded."""
-        return self.folder.expanduser()

@@ -42,7 +42,7 @@ def build(settings: MinerSettings) -> Daemon:
         refresh_seconds=settings.chain.refresh_seconds,
         start_seconds=settings.chain.start_seconds,
     )
-    journal = Journal(settings.resolved_folder() / "tasks")
+    journal = Journal(settings.folder / "tasks")
     begun: asyncio.Queue[str] = asyncio.Queue()
     endpoints = Endpoints(
         journal=journal,

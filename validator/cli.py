@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from gradients.cli.flags import (
-    AxonHost,
-    AxonPort,
-    Config,
-    ExternalIp,
-    ExternalPort,
-    Folder,
-    LogStyle,
-    Netuid,
-    Network,
-    WalletHotkey,
-    WalletName,
-    WalletPath,
-    settings_of,
-)
-
-if TYPE_CHECKING:
-    from validator.settings import ValidatorSettings
+from gradients.cli.flags import DAEMON, FOLDER, Given, takes
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -35,82 +19,67 @@ def validator() -> None:
 
 
 @app.command()
+@takes(DAEMON)
 def run(
-    config: Config = None,
-    folder: Folder = None,
-    wallet: WalletName = None,
-    hotkey: WalletHotkey = None,
-    wallet_path: WalletPath = None,
-    network: Network = None,
-    netuid: Netuid = None,
-    host: AxonHost = None,
-    port: AxonPort = None,
-    external_ip: ExternalIp = None,
-    external_port: ExternalPort = None,
+    given: Given,
     api_host: Annotated[str | None, typer.Option(help="Interface of the customers' API.")] = None,
     api_port: Annotated[int | None, typer.Option(help="Port of the customers' API.")] = None,
-    log_style: LogStyle = None,
 ) -> None:
     """Run a validator until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
-    from gradients.files.locks import only_one
-    from gradients.log import configure_logging
+    from gradients.cli.daemon import run_daemon
     from validator.settings import ValidatorSettings
 
-    flags = settings_of(
-        folder=folder,
-        wallet__name=wallet,
-        wallet__hotkey=hotkey,
-        wallet__path=wallet_path,
-        chain__network=network,
-        chain__netuid=netuid,
-        axon__host=host,
-        axon__port=port,
-        axon__external_ip=external_ip,
-        axon__external_port=external_port,
-        api__host=api_host,
-        api__port=api_port,
-        log__style=log_style,
-    )
-    settings = ValidatorSettings.load(config, flags)
-    configure_logging(style=settings.log.style, level=settings.log.level)
+    settings = given.load(ValidatorSettings, api__host=api_host, api__port=api_port)
 
-    with only_one(settings.resolved_folder(), what="validator"):
-        _run(settings)
+    async def daemon() -> None:
+        # Imported once the settings are known to be good: chain, ledger and server take a second.
+        from validator.daemon import run_until_signalled
+        from validator.wiring import build
 
-
-def _run(settings: ValidatorSettings) -> None:
-    """The daemon. Imported once the settings are known to be good: chain, ledger and server take a second."""
-    import asyncio
-
-    from validator.daemon import run_until_signalled
-    from validator.wiring import build
-
-    async def main() -> None:
         await run_until_signalled(build(settings))
 
-    asyncio.run(main())
+    run_daemon(settings, daemon, what="validator")
 
 
 @app.command()
+@takes(FOLDER)
 def key(
-    customer: Annotated[str, typer.Argument(help="Whose key it is; any name.")],
-    config: Config = None,
-    folder: Folder = None,
+    given: Given,
+    *,
+    customer: Annotated[str | None, typer.Argument(help="Whose key it is; any name.", show_default=False)] = None,
     revoke: Annotated[str | None, typer.Option(help="Make this key useless instead of making a new one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Make an API key for a customer. It is shown once and kept as a digest."""
+    """Make an API key for a customer, or revoke one. A new key is shown once and kept as a digest.
+
+    Works on the ledger of a validator that was started before: name the same --config or --folder as there.
+    """
     from gradients.clock import SystemClock
     from gradients.errors import SetupError
     from validator.ledger import Ledger
     from validator.settings import ValidatorSettings
 
-    settings = ValidatorSettings.load(config, settings_of(folder=folder))
-    customers = Ledger.open(settings.resolved_ledger_url(), SystemClock()).customers
-    if revoke is None:
-        made = customers.issue(customer)
-        typer.echo(json.dumps({"customer": customer, "key": made}) if as_json else made)
-    elif customers.revoke(revoke):
-        typer.echo(json.dumps({"customer": customer, "revoked": True}) if as_json else "The key opens nothing any more")
+    if (customer is None) is (revoke is None):
+        raise typer.BadParameter("Name a customer to make a key for, or a key to --revoke, and not both")
+    url = given.load(ValidatorSettings).resolved_ledger_url()
+    address = url.partition("?")[0]
+    if url.startswith("sqlite"):
+        shown = address.partition(":///")[2]
+        if not Path(shown).is_file():
+            raise SetupError(
+                f"There is no validator's ledger at {shown}",
+                fix="Name the validator's --folder or --config, or start it first",
+            )
     else:
-        raise SetupError("There is no such key", fix="Give the whole key as it was shown")
+        shown = address.rpartition("@")[2]  # without a password
+    customers = Ledger.open(url, SystemClock()).customers
+
+    if customer is not None:
+        made = customers.issue(customer)
+        typer.echo(json.dumps({"customer": customer, "key": made, "ledger": shown}) if as_json else made)
+        typer.echo(f"Its digest is in {shown}", err=True)
+        return
+    if revoke is None or (owner := customers.revoke(revoke)) is None:
+        raise SetupError(f"The key opens nothing in {shown}", fix="Give the whole key as it was shown")
+    result = {"customer": owner, "revoked": True, "ledger": shown}
+    typer.echo(json.dumps(result) if as_json else f"The key of {owner} opens nothing any more in {shown}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from gradients.axon.client import AxonClient
+from gradients.axon.limits import BEHIND_PROXY
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -56,7 +57,7 @@ class Daemon:
     async def _serve(self, stop: asyncio.Event) -> None:
         async with (
             serving(self.axon_app, self.axon.host, self.axon.port) as axon,
-            serving(self.api_app, self.api.host, self.api.port) as api,
+            serving(self.api_app, self.api.host, self.api.port, limits=BEHIND_PROXY) as api,
         ):
             await self._publish(axon)
             log.info("validator_ready", axon=axon.url(), api=api.url(), block=self.view.block)

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, JsonValue, SecretStr
 
 from gradients.bases.bases import Family
-from gradients.config import DaemonSettings, Section
+from gradients.config import DaemonSettings, Place, Section
 from gradients.datasets.access import S3Access, SynthesisEndpoint
 from gradients.tasks.hours import Reference
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES
@@ -180,9 +180,9 @@ class ApiSettings(Section):
 class ValidatorSettings(DaemonSettings):
     """Everything a validator can be told."""
 
-    folder: Path = Field(default=Path("~/.gradients/validator"), description="ledger, blobs and job folders")
+    folder: Place = Field(default=Path("~/.gradients/validator"), description="ledger, blobs and job folders")
     ledger_url: str | None = Field(default=None, description="SQLAlchemy URL; by default SQLite in the folder")
-    caches: Path | None = Field(
+    caches: Place | None = Field(
         default=None, description="converted and downloaded base models; by default the user's cache"
     )
     seed: int | None = Field(
@@ -200,10 +200,6 @@ class ValidatorSettings(DaemonSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     api: ApiSettings = ApiSettings()
 
-    def resolved_folder(self) -> Path:
-        """The folder with ~ expanded."""
-        return self.folder.expanduser()
-
     def resolved_ledger_url(self) -> str:
         """The ledger's URL."""
-        return self.ledger_url or f"sqlite:///{self.resolved_folder()}/ledger.db"
+        return self.ledger_url or f"sqlite:///{self.folder}/ledger.db"

@@ -57,7 +57,7 @@ def build(settings: ValidatorSettings) -> Daemon:
     gateway = SdkGateway(
         settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
     )
-    clock, folders = SystemClock(), Folders(settings.resolved_folder())
+    clock, folders = SystemClock(), Folders(settings.folder)
     ledger = Ledger.open(settings.resolved_ledger_url(), clock)
     keep_local_key(ledger.customers, folders.api_key)
     view = ChainView(

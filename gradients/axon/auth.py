@@ -14,7 +14,7 @@ from typing import Protocol
 
 from bittensor import http_auth
 
-from gradients.domain.chain import Metagraph, Neuron
+from gradients.domain.chain import Metagraph
 from gradients.domain.task import Hotkey
 from gradients.errors import OutsideError, PeerRefused, SetupError
 
@@ -79,17 +79,13 @@ class MetagraphPolicy:
             ) from error
         if neuron is None:
             raise Forbidden(f"{hotkey[:48]} is not registered on this subnet", code="not_registered")
-        if self.validators_only:
-            self._check_validator(neuron)
-        return Caller(neuron.hotkey, neuron.uid, neuron.validator_permit, neuron.stake_alpha)
-
-    def _check_validator(self, neuron: Neuron) -> None:
-        if not neuron.validator_permit:
+        if self.validators_only and not neuron.validator_permit:
             raise Forbidden(f"uid {neuron.uid} has no validator permit", code="no_permit")
-        if neuron.stake_alpha < self.min_stake_alpha:
+        if self.validators_only and neuron.stake_alpha < self.min_stake_alpha:
             raise Forbidden(
                 f"uid {neuron.uid} has less than {self.min_stake_alpha:g} alpha of stake", code="stake_too_low"
             )
+        return Caller(neuron.hotkey, neuron.uid, neuron.validator_permit, neuron.stake_alpha)
 
 
 class Nonces:
@@ -120,7 +116,7 @@ class RedisNonces:
     retention = 60.0
 
     def __init__(self, url: str) -> None:
-        """Raises SetupError when the package redis is missing or the URL is none of its."""
+        """Raises SetupError when the package redis is missing or the URL is not a Redis URL."""
         try:
             import redis
         except ModuleNotFoundError as error:
@@ -130,7 +126,7 @@ class RedisNonces:
                 url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
             )
         except ValueError as error:
-            raise SetupError(f"axon.nonces_url is no Redis URL: {error}", fix="Write redis://host:port/0") from error
+            raise SetupError(f"axon.nonces_url is not a Redis URL: {error}", fix="Write redis://host:port/0") from error
         self._failure = redis.RedisError
 
     def check_and_store(self, hotkey_ss58: str, nonce_ns: int) -> bool:

@@ -1,7 +1,8 @@
 """Calls peers' axons: signs each request, checks each answer's signature, and never waits longer or takes more than its limits.
 
-Whose fault: an answer that the peer has not signed might be anybody's, so it is no answer (PeerUnreachable). Only what it has signed
-can be held against it (PeerMisbehaved).
+Whose fault: an answer that the peer has not signed might be anybody's, so it counts as none (PeerUnreachable). Only what it has signed
+can be held against it (PeerMisbehaved). The chain takes nearly any address, so whoever calls must choose: public IP addresses and ports
+from 1024 on, private ones on a local network only. What answers at a public address is not covered.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,14 +17,16 @@ import httpx
 from bittensor import http_auth
 from pydantic import BaseModel, ValidationError
 
-from gradients.axon.addresses import check_address
 from gradients.axon.auth import HEADER_HOTKEY, HEADER_NONCE, answer_target
 from gradients.axon.limits import ClientLimits
 from gradients.axon.messages import Refusal
 from gradients.axon.transport import ANSWER_METHOD, HEADER_FILE
+from gradients.domain.addresses import may_be_called
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey
 from gradients.errors import PeerMisbehaved, PeerRefused, PeerUnreachable
+
+LOWEST_PORT, HIGHEST_PORT = 1024, 65535  # of a peer
 
 Answer = TypeVar("Answer", bound=BaseModel)
 # Peers that hold on to a connection must not keep others waiting for one; idle ones are let go of before any axon does.
@@ -37,6 +39,28 @@ class Peer:
 
     hotkey: Hotkey
     address: AxonAddress
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked of whom, signed."""
+
+    peer: Peer
+    method: str
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        return self.peer.address.url(self.path)
+
+
+def check_address(address: AxonAddress, *, allow_private: bool) -> None:
+    """Raises PeerUnreachable for an address that is not to be called; `allow_private` is for local networks."""
+    allowed = may_be_called(address.ip, allow_private=allow_private)
+    if not (allowed and LOWEST_PORT <= address.port <= HIGHEST_PORT):
+        raise PeerUnreachable(f"{address.url()[:96]} is not an address that peers may have", code="address_refused")
 
 
 class AxonClient:
@@ -55,66 +79,57 @@ class AxonClient:
 
     async def post(self, peer: Peer, path: str, message: BaseModel, *, answer: type[Answer]) -> Answer:
         """The peer's answer to `message`."""
-        return await self._ask(peer, "POST", path, message.model_dump_json().encode(), answer)
+        return await self._answer(self._signed(peer, "POST", path, message.model_dump_json().encode()), answer)
 
     async def get(self, peer: Peer, path: str, *, answer: type[Answer]) -> Answer:
         """The peer's answer to a question without a body."""
-        return await self._ask(peer, "GET", path, b"", answer)
-
-    def stream(self, peer: Peer, path: str, *, offset: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """A file's bytes from `offset` on. They are as trustworthy as the digest that the reader compares them with."""
-        return self._stream(peer, path, offset)
-
-    async def _ask(self, peer: Peer, method: str, path: str, body: bytes, answer: type[Answer]) -> Answer:
-        signed = self._sign(peer, method, path, body)
-        try:
-            async with asyncio.timeout(self._limits.answer_seconds):
-                async with self._send(peer, method, path, body, signed) as response:
-                    content = await self._read(response)
-        except TimeoutError as error:
-            raise PeerUnreachable(
-                f"{peer.address.url(path)} did not answer in {self._limits.answer_seconds:g} s"
-            ) from error
-        _raise_refusal(peer, response, content)
-        self._check_answer(peer, response, content, path, signed)
-        try:
-            return answer.model_validate_json(content)
-        except ValidationError as error:
-            raise PeerMisbehaved(
-                f"{peer.hotkey} sent no valid {answer.__name__}: {error.errors()[0]['msg']}"
-            ) from error
+        return await self._answer(self._signed(peer, "GET", path), answer)
 
     @contextlib.asynccontextmanager
-    async def _stream(self, peer: Peer, path: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        signed = self._sign(peer, "GET", path, b"")
-        ranged = {"Range": f"bytes={offset}-"} if offset else {}
-        async with self._send(peer, "GET", path, b"", {**signed, **ranged}) as response:
+    async def stream(self, peer: Peer, path: str, *, offset: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A file's bytes from `offset` on. They are as trustworthy as the digest that the reader compares them with."""
+        request = self._signed(peer, "GET", path)
+        async with self._sent(request, {"Range": f"bytes={offset}-"} if offset else {}) as response:
             if not response.is_success:
                 _raise_refusal(peer, response, await self._read(response))
             file = response.headers.get(HEADER_FILE, "")
-            self._check_answer(peer, response, file.encode(), path, signed)
+            self._check_answer(request, response, file.encode())
             if not file.partition(" ")[2].startswith(f"bytes {offset}-" if offset else "-"):
                 raise PeerMisbehaved(f"{peer.hotkey} sent another range than was asked for", code="range_mismatch")
             yield _chunks(peer, response)
 
-    def _sign(self, peer: Peer, method: str, path: str, body: bytes) -> dict[str, str]:
+    def _signed(self, peer: Peer, method: str, path: str, body: bytes = b"") -> _Request:
         check_address(peer.address, allow_private=self._allow_private)
-        return dict(http_auth.sign(self._keypair, method=method, path=path, body=body, receiver_ss58=peer.hotkey))
+        headers = dict(http_auth.sign(self._keypair, method=method, path=path, body=body, receiver_ss58=peer.hotkey))
+        return _Request(peer, method, path, body, headers)
+
+    async def _answer(self, request: _Request, answer: type[Answer]) -> Answer:
+        try:
+            async with asyncio.timeout(self._limits.answer_seconds):
+                kind = {"Content-Type": "application/json"} if request.body else {}
+                async with self._sent(request, kind) as response:
+                    content = await self._read(response)
+        except TimeoutError as error:
+            raise PeerUnreachable(f"{request.url} did not answer in {self._limits.answer_seconds:g} s") from error
+        _raise_refusal(request.peer, response, content)
+        self._check_answer(request, response, content)
+        try:
+            return answer.model_validate_json(content)
+        except ValidationError as error:
+            raise PeerMisbehaved(
+                f"{request.peer.hotkey} sent something that is not a valid {answer.__name__}: {error.errors()[0]['msg']}"
+            ) from error
 
     @contextlib.asynccontextmanager
-    async def _send(
-        self, peer: Peer, method: str, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> AsyncIterator[httpx.Response]:
-        kind = {"Content-Type": "application/json"} if body else {}
+    async def _sent(self, request: _Request, more_headers: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
+        headers = {**request.headers, **more_headers, "Accept-Encoding": "identity"}
         try:
             async with self._http.stream(
-                method, peer.address.url(path), content=body, headers={**headers, **kind, "Accept-Encoding": "identity"}
+                request.method, request.url, content=request.body, headers=headers
             ) as response:
                 yield response
         except httpx.HTTPError as error:
-            raise PeerUnreachable(
-                f"{peer.address.url(path)} cannot be reached: {error or type(error).__name__}"
-            ) from error
+            raise PeerUnreachable(f"{request.url} cannot be reached: {error or type(error).__name__}") from error
 
     async def _read(self, response: httpx.Response) -> bytes:
         content = bytearray()
@@ -126,12 +141,11 @@ class AxonClient:
                 )
         return bytes(content)
 
-    def _check_answer(
-        self, peer: Peer, response: httpx.Response, content: bytes, path: str, signed: Mapping[str, str]
-    ) -> None:
+    def _check_answer(self, request: _Request, response: httpx.Response, content: bytes) -> None:
         """Raises PeerUnreachable unless the peer has signed this very answer to this very request."""
-        lowered = {name.lower(): value for name, value in signed.items()}
-        target = answer_target(target=path, nonce=lowered[HEADER_NONCE], status=response.status_code)
+        peer = request.peer
+        nonce = {name.lower(): value for name, value in request.headers.items()}[HEADER_NONCE]
+        target = answer_target(target=request.path, nonce=nonce, status=response.status_code)
         if response.headers.get(HEADER_HOTKEY) != peer.hotkey:
             raise PeerUnreachable(f"The answer is not signed by {peer.hotkey}", code="answer_unsigned")
         try:

@@ -10,13 +10,19 @@ KNOWN_CALLERS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
-    """What an axon puts up with."""
+    """What a server puts up with; by default what an axon does."""
 
     body_bytes: int = 1_000_000
-    header_seconds: float = 5.0  # from connecting (or the last answer) to a whole request head
+    header_seconds: float = 5.0  # from connecting, or from the first byte of a later request, to a whole request head
+    keep_alive_seconds: float = 5.0  # from an answer to the next whole request head
     body_seconds: float = 10.0
-    requests_per_minute: int = 600  # of each caller, and of each address before it is known who calls
+    requests_per_minute: int = 600  # of each caller; four times as many of each address before it is known who calls
     connections_per_address: int = 64
+    private_addresses_count: bool = True  # whether loopback and private addresses have that limit too
+
+
+# A proxy on this machine or site is one address for everybody, and keeps idle connections open: nginx for 60 s, Caddy for 120 s.
+BEHIND_PROXY = ServerLimits(keep_alive_seconds=150.0, private_addresses_count=False)
 
 
 @dataclass(frozen=True, slots=True)

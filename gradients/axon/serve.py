@@ -2,13 +2,14 @@
 
 uvicorn waits for ever for the head of a first request; the protocol below gives each connection a deadline for a whole head, from
 connecting and again from each answer, and each address a number of connections. Does not cover: peers that read an answer slowly; they
-use up connections of their own address only.
+use up connections of their own address only, or of a proxy's, where its connections are not counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Generator
@@ -19,11 +20,11 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gradients.axon.limits import ServerLimits
+from gradients.domain.addresses import is_private
 from gradients.domain.chain import AxonAddress
 from gradients.errors import SetupError
 
 SHUTDOWN_SECONDS = 3
-KEEP_ALIVE_SECONDS = 30
 
 
 @contextlib.asynccontextmanager
@@ -43,7 +44,7 @@ async def serving(
         log_config=None,
         access_log=False,
         lifespan="off",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=math.ceil(limits.keep_alive_seconds),
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         server_header=False,
     )
@@ -97,27 +98,38 @@ def _protocol(limits: ServerLimits) -> type[H11Protocol]:
             super().connection_made(transport)
             self._address = self.client[0] if self.client else "?"
             connections[self._address] += 1
-            if connections[self._address] > limits.connections_per_address:
+            counts = limits.private_addresses_count or not is_private(self._address)
+            if counts and connections[self._address] > limits.connections_per_address:
                 transport.close()
-            self._await_head(self.cycle)
+            self._await_head(self.cycle, limits.header_seconds)
 
         def connection_lost(self, exc: Exception | None) -> None:
             connections[self._address] -= 1
             if connections[self._address] <= 0:
                 del connections[self._address]
-            self._head_deadline.cancel()
+            self._deadline.cancel()
             super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.cycle is self._before and self._deadline.when() > self.loop.time() + limits.header_seconds:
+                self._deadline.cancel()
+                self._await_head(self._before, limits.header_seconds)  # idle no more: a head that has begun is due
+            super().data_received(data)
 
         def on_response_complete(self) -> None:
             before = self.cycle  # a pipelined request begins the next one at once
             super().on_response_complete()
-            self._await_head(before)
+            self._deadline.cancel()
+            self._await_head(before, limits.keep_alive_seconds)
 
-        def _await_head(self, before: object) -> None:
-            self._head_deadline = self.loop.call_later(limits.header_seconds, self._close_unless_moved, before)
+        def _await_head(self, before: object, seconds: float) -> None:
+            """Hang up after so many seconds unless another request than `before` has begun."""
 
-        def _close_unless_moved(self, before: object) -> None:
-            if self.cycle is before and not self.transport.is_closing():
-                self.transport.close()
+            def hang_up() -> None:
+                if self.cycle is before and not self.transport.is_closing():
+                    self.transport.close()
+
+            self._before = before
+            self._deadline = self.loop.call_later(seconds, hang_up)
 
     return Impatient

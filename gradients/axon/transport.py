@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ from gradients.axon.limits import RateLimiter, ServerLimits
 from gradients.axon.messages import Refusal
 from gradients.errors import Blame, GradientsError, PeerRefused
 
-ANSWER_METHOD = "RESPONSE"  # no HTTP method, so a signed answer is no valid request
+ANSWER_METHOD = "RESPONSE"  # not an HTTP method, so a signed answer is never a valid request
 HEADER_FILE = "x-gradients-file"  # "<sha256> <content-range or ->" of a streamed file
 CALLER_KEY = "gradients_caller"
 
@@ -141,16 +141,12 @@ class _Request:
     def of(cls, scope: Scope) -> _Request:
         query = scope["query_string"].decode("latin-1")
         target = scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
-        return cls(scope["method"], target, _joined(scope["headers"]))
-
-
-def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Lower-case names and values; what stands twice is joined by a comma, so that nobody can choose which one counts."""
-    found: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
-    return found
+        headers: dict[str, str] = {}
+        for raw_name, raw_value in scope["headers"]:
+            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+            # What stands twice is joined by a comma, so that nobody can choose which one counts.
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        return cls(scope["method"], target, headers)
 
 
 async def _read_body(request: _Request, receive: Receive, limits: ServerLimits) -> bytes:
@@ -199,8 +195,9 @@ class _Answer:
         """The application's send."""
         if message["type"] == "http.response.start":
             self._start = message
-            if (signed := _header(message, HEADER_FILE)) is not None:
-                await self._send_start(signed.encode())
+            headers = {name.lower(): value for name, value in message.get("headers", [])}
+            if (signed := headers.get(HEADER_FILE.encode())) is not None:
+                await self._send_start(signed)
         elif self._start is None:
             await self._send(message)
         else:
@@ -235,8 +232,3 @@ class _Answer:
         extra = [(name.lower().encode(), value.encode("latin-1")) for name, value in signature.items()]
         await self._send({**self._start, "headers": [*self._start.get("headers", []), *extra]})
         self._start = None
-
-
-def _header(message: Message, name: str) -> str | None:
-    wanted = name.encode()
-    return next((value.decode("latin-1") for key, value in message.get("headers", []) if key.lower() == wanted), None)

@@ -29,7 +29,7 @@ def explained(doing: str, *, network: str) -> Iterator[None]:
 
 
 def failure_of(error: Any, doing: str, *, network: str) -> ChainUnreachable | ChainRefused:  # noqa: ANN401 (a ChainError)
-    """What the SDK's error means. A connection that broke after sending comes as an error of the chain, and is none."""
+    """What the SDK's error means. A connection that broke after sending comes as an error of the chain, which it is not."""
     if "connection" in error.message.lower():
         return unreachable(doing, network, error.message)
     return refused(doing, error)

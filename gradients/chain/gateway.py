@@ -8,6 +8,8 @@ from typing import Protocol
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, WeightsReceipt
 from gradients.domain.task import Hotkey
 
+MAX_COMMITMENT_BYTES = 128  # the chain's
+
 
 class ChainGateway(Protocol):
     """One subnet of one network, seen through one wallet.
@@ -70,7 +72,7 @@ class ChainGateway(Protocol):
         ...
 
     async def commit(self, payload: bytes) -> int:
-        """Write `payload` (at most 128 bytes) into our slot unless it stands there; the block it stands in."""
+        """Write `payload`, at most MAX_COMMITMENT_BYTES, into our slot unless it stands there; the block it stands in."""
         ...
 
     async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:

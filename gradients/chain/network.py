@@ -23,14 +23,14 @@ class Network:
 
     @classmethod
     def parse(cls, given: str) -> Self:
-        """The network that `given` names. Raises SetupError for anything that is none."""
+        """The network that `given` names. Raises SetupError for anything else."""
         if given == "local":
             given = local_endpoint()
         if given in KNOWN:
             return cls(given, is_local=False)
         url = urlsplit(given)
         if url.scheme not in ("ws", "wss") or not url.hostname:
-            raise SetupError(f"'{given}' is no network", fix=f"Name {', '.join(KNOWN)}, or a ws:// or wss:// URL")
+            raise SetupError(f"'{given}' is not a network", fix=f"Name {', '.join(KNOWN)}, or a ws:// or wss:// URL")
         return cls(given, is_local=url.hostname in _LOCAL_HOSTS)
 
     def check(self, *, wallet: str, allow_local_paths: bool = False) -> None:
@@ -40,10 +40,10 @@ class Network:
         if wallet.startswith(DEVELOPMENT):
             raise SetupError(
                 f"{wallet} is a development key, which everybody can make",
-                fix=f"Name a wallet that `btcli wallet create` made; {self.name} is no local network",
+                fix=f"Name a wallet that `btcli wallet create` made; {self.name} is not a local network",
             )
         if allow_local_paths:
             raise SetupError(
                 "With `allow_local_paths` others can ask what lies on this machine",
-                fix=f"Remove it; {self.name} is no local network",
+                fix=f"Remove it; {self.name} is not a local network",
             )

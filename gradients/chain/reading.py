@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron
@@ -29,8 +29,12 @@ def metagraph_of(raw: Any) -> Metagraph:  # noqa: ANN401 (the SDK's Metagraph ca
 
 def commitment_of(hotkey: str, record: Mapping[str, Any]) -> Commitment | None:
     """What a hotkey has committed in the open, or None when it is sealed."""
+    nested = (record.get("info") or {}).get("fields") or []
+    # The SDK nests fields in one-element lists.
+    entries = [entry for field in nested for entry in (field if isinstance(field, list | tuple) else [field])]
+    fields = [pair for entry in entries if isinstance(entry, Mapping) for pair in entry.items()]
     payload = bytearray()
-    for variant, value in _fields((record.get("info") or {}).get("fields") or []):
+    for variant, value in fields:
         if not variant.startswith("Raw"):
             return None
         payload += bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else bytes(value)
@@ -38,11 +42,15 @@ def commitment_of(hotkey: str, record: Mapping[str, Any]) -> Commitment | None:
 
 
 def _neuron(raw: Any, axon: Mapping[str, Any]) -> Neuron:  # noqa: ANN401 (as above)
+    address = None
+    if number := int(axon["ip"]):  # an axon that was never served, or was taken back, has none
+        kind = ipaddress.IPv6Address if int(axon["ip_type"]) == 6 else ipaddress.IPv4Address
+        address = AxonAddress(str(kind(number)), int(axon["port"]))
     return Neuron(
         uid=raw.uid,
         hotkey=Hotkey(raw.hotkey),
         coldkey=raw.coldkey,
-        axon=_axon(axon),
+        axon=address,
         validator_permit=raw.validator_permit,
         stake_alpha=raw.total_stake.rao / RAO,
         incentive=raw.incentive,
@@ -51,18 +59,3 @@ def _neuron(raw: Any, axon: Mapping[str, Any]) -> Neuron:  # noqa: ANN401 (as ab
         last_update_block=raw.last_update,
         registered_at_block=raw.block_at_registration,
     )
-
-
-def _axon(record: Mapping[str, Any]) -> AxonAddress | None:
-    """The served address; an axon that was never served, or was taken back, has no ip."""
-    number = int(record["ip"])
-    if not number:
-        return None
-    kind = ipaddress.IPv6Address if int(record["ip_type"]) == 6 else ipaddress.IPv4Address
-    return AxonAddress(str(kind(number)), int(record["port"]))
-
-
-def _fields(fields: Sequence[Any]) -> list[tuple[str, Any]]:
-    """(variant, value) of every field; the SDK nests them in one-element lists."""
-    entries = [entry for field in fields for entry in (field if isinstance(field, list | tuple) else [field])]
-    return [pair for entry in entries if isinstance(entry, Mapping) for pair in entry.items()]

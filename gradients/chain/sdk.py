@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from gradients.chain.failures import explained, failure_of, lost_the_nonce
+from gradients.chain.gateway import MAX_COMMITMENT_BYTES
 from gradients.chain.network import Network
 from gradients.chain.patience import Patience
 from gradients.chain.reading import commitment_of, metagraph_of
@@ -17,7 +18,6 @@ from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable
 from gradients.log import get_logger
 
-MAX_COMMITMENT_BYTES = 128
 RESUBSCRIBE_SECONDS = 1.0
 LONGEST_RESUBSCRIBE_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 1.0
@@ -130,7 +130,11 @@ class SdkGateway:
         if (uid := await self._uid()) is not None:
             return uid
         intent = bt.BurnedRegister(netuid=self._netuid)
-        await self._write("Registering", lambda client: client.execute(intent, self._keys), done=self._is_registered)
+
+        async def done() -> bool:
+            return await self._uid() is not None
+
+        await self._write("Registering", lambda client: client.execute(intent, self._keys), done=done)
         if (uid := await self._uid()) is None:
             raise ChainOutcomeUnknown("The registration was included, but the hotkey has no uid yet", fix="Look again")
         return uid
@@ -190,62 +194,53 @@ class SdkGateway:
 
     async def _read(self, doing: str, call: Callable[[Any], Awaitable[Result]]) -> Result:
         """A call that changes nothing, within the time limit."""
-        with explained(doing, network=self._network.name):
-            return await self._patience.wait(self._call(call))
 
-    async def _call(self, call: Callable[[Any], Awaitable[Result]]) -> Result:
-        return await call(await self._connected())
+        async def connected() -> Result:
+            return await call(await self._connected())
+
+        with explained(doing, network=self._network.name):
+            return await self._patience.wait(connected())
 
     async def _write(
         self, doing: str, call: Callable[[Any], Awaitable[Any]], *, done: Callable[[], Awaitable[bool]]
     ) -> Any:  # noqa: ANN401 (an ExtrinsicResult, or None when only the chain's state tells that it worked)
-        """Send a transaction once; after silence the chain's state decides."""
+        """Send a transaction once; after silence the chain's state decides.
+
+        Raises ChainOutcomeUnknown when the chain does not show the effect within the time limit either.
+        """
         async with self._writing:
             try:
-                return await self._send_until_nonce_is_free(doing, call, done)
+                return await self._send(doing, call, done)
             except ChainUnreachable as error:
-                await self._reconcile(doing, error, done)
-                return None
+                lost = error
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience.seconds):
+                    while True:
+                        with suppress(ChainUnreachable):
+                            if await done():
+                                return None
+                        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            raise ChainOutcomeUnknown(f"{doing}: sent, and then silence ({lost.message})") from lost
 
-    async def _send_until_nonce_is_free(
+    async def _send(
         self, doing: str, call: Callable[[Any], Awaitable[Any]], done: Callable[[], Awaitable[bool]]
     ) -> Any:  # noqa: ANN401 (as above)
         """Send; while others take the nonce, look whether this is still needed and send again, within the time limit."""
         give_up_at = asyncio.get_running_loop().time() + self._patience.seconds
         while True:
             try:
-                return await self._send(doing, call)
+                result = await self._read(doing, call)
+                if result.success:
+                    return result
+                if result.error is None:
+                    raise ChainRefused(f"{doing}: {result.message}")
+                raise failure_of(result.error, doing, network=self._network.name)
             except ChainRefused as error:
                 if not lost_the_nonce(error) or asyncio.get_running_loop().time() > give_up_at:
                     raise
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
             if await done():
                 return None
-
-    async def _send(self, doing: str, call: Callable[[Any], Awaitable[Any]]) -> Any:  # noqa: ANN401 (as above)
-        result = await self._read(doing, call)
-        if result.success:
-            return result
-        if result.error is None:
-            raise ChainRefused(f"{doing}: {result.message}")
-        raise failure_of(result.error, doing, network=self._network.name)
-
-    async def _reconcile(self, doing: str, lost: ChainUnreachable, done: Callable[[], Awaitable[bool]]) -> None:
-        """Wait for the chain to show the effect. Raises ChainOutcomeUnknown when it does not within the time limit."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience.seconds):
-                while True:
-                    if await self._shows(done):
-                        return
-                    await asyncio.sleep(LOOK_AGAIN_SECONDS)
-        raise ChainOutcomeUnknown(f"{doing}: sent, and then silence ({lost.message})") from lost
-
-    async def _shows(self, done: Callable[[], Awaitable[bool]]) -> bool:
-        """Whether the chain answers and shows the effect."""
-        try:
-            return await done()
-        except ChainUnreachable:
-            return False
 
     async def _connected(self) -> Any:  # noqa: ANN401 (bittensor's Client)
         async with self._connecting:  # or two first calls would open two connections
@@ -263,9 +258,6 @@ class SdkGateway:
     async def _uid(self) -> int | None:
         neuron = (await self.metagraph()).by_hotkey(self.hotkey)
         return neuron.uid if neuron else None
-
-    async def _is_registered(self) -> bool:
-        return await self._uid() is not None
 
     async def _serves(self, address: AxonAddress) -> bool:
         neuron = (await self.metagraph()).by_hotkey(self.hotkey)

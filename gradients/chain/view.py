@@ -6,13 +6,13 @@ import asyncio
 
 from gradients.chain.gateway import ChainGateway
 from gradients.clock import Clock
+from gradients.config import ChainSettings
 from gradients.domain.chain import Metagraph
 from gradients.errors import ChainUnreachable, OutsideError
 from gradients.log import get_logger
 
-REFRESH_SECONDS = 12.0
 STALE_SECONDS = 600.0
-START_SECONDS = 15.0
+_BY_DEFAULT = ChainSettings()
 
 log = get_logger("chain_view")
 
@@ -25,8 +25,8 @@ class ChainView:
         gateway: ChainGateway,
         clock: Clock,
         *,
-        refresh_seconds: float = REFRESH_SECONDS,
-        start_seconds: float = START_SECONDS,
+        refresh_seconds: float = _BY_DEFAULT.refresh_seconds,
+        start_seconds: float = _BY_DEFAULT.start_seconds,
     ) -> None:
         self._gateway = gateway
         self._clock = clock
@@ -54,7 +54,10 @@ class ChainView:
         async for number in self._gateway.heads():
             await self._advance(number)
             if self._age() > self._refresh_seconds:
-                await self._try_refresh()
+                try:
+                    await self.refresh()
+                except OutsideError as error:
+                    log.warning("metagraph_unread", code=error.code, problem=str(error))
 
     async def wait_for_block(self, block: int) -> int:
         """Sleep until `block` is reached; the newest block then."""
@@ -81,12 +84,6 @@ class ChainView:
         async with self._moved:
             self.block = max(self.block, block)
             self._moved.notify_all()
-
-    async def _try_refresh(self) -> None:
-        try:
-            await self.refresh()
-        except OutsideError as error:
-            log.warning("metagraph_unread", code=error.code, problem=str(error))
 
     def _age(self) -> float:
         return self._clock.now() - self._read_at

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from gradients.config import WalletSettings
 from gradients.errors import SetupError
 
-DEFAULT_PATH = Path("~/.bittensor/wallets")
 DEVELOPMENT = "//"
 
 
@@ -31,33 +31,30 @@ class WalletKeys:
         return self.hotkey
 
 
-def open_wallet(name: str, hotkey: str, path: Path = DEFAULT_PATH, *, with_coldkey: bool = False) -> WalletKeys:
+def open_wallet(name: str, hotkey: str, path: Path | None = None, *, with_coldkey: bool = False) -> WalletKeys:
     """The keys called `name` and `hotkey`; names that start with // are development keys made from that URI.
 
     Raises SetupError that names the missing file and the command that makes it.
     """
     if name.startswith(DEVELOPMENT):
-        return _development(name, hotkey)
+        from bittensor.sp_core import Keypair
+
+        uri = hotkey if hotkey.startswith(DEVELOPMENT) else f"{name}//{hotkey}"
+        create = cast(Any, Keypair.create_from_uri)
+        return WalletKeys(name, create(name), create(uri))
     from bittensor import Wallet
 
-    folder = path.expanduser() / name
+    wallets = path or WalletSettings().path
+    folder = wallets / name
     for file in (folder / "hotkeys" / hotkey, folder / ("coldkey" if with_coldkey else "coldkeypub.txt")):
         if not file.is_file():
             raise SetupError(
                 f"There is no wallet file {file}",
                 fix=f"Make the wallet with `btcli wallet create -w {name} -H {hotkey}`, or name another one",
             )
-    wallet = Wallet(name=name, hotkey=hotkey, path=str(path.expanduser()))
+    wallet = Wallet(name=name, hotkey=hotkey, path=str(wallets))
     try:
         coldkey = wallet.coldkey if with_coldkey else wallet.coldkeypub
         return WalletKeys(f"{name}/{hotkey}", coldkey, wallet.hotkey)
     except Exception as error:  # the SDK's key files raise whatever went wrong: a password, a format, a permission
         raise SetupError(f"The wallet {name}/{hotkey} cannot be opened: {error}") from error
-
-
-def _development(name: str, hotkey: str) -> WalletKeys:
-    from bittensor.sp_core import Keypair
-
-    uri = hotkey if hotkey.startswith(DEVELOPMENT) else f"{name}//{hotkey}"
-    create = cast(Any, Keypair.create_from_uri)
-    return WalletKeys(name, create(name), create(uri))

@@ -11,17 +11,18 @@ from typing import Annotated
 import typer
 
 from gradients import __version__
-from gradients.errors import DiskFull, GradientsError, SetupError
+from gradients.errors import CustomerError, DiskFull, GradientsError, SetupError
 from gradients.files.disk import is_full
 
+# name -> a group of commands, or a single one as a function, and what it does
 SUBCOMMANDS = {
     "localnet": ("gradients.cli.localnet:localnet", "Run the whole market on this machine."),
     "localchain": ("gradients.cli.localchain:app", "Run a loopback chain for the SDK and btcli; fund accounts on it."),
-    "register": ("gradients.cli.register:app", "Register a hotkey on the subnet by burn."),
+    "register": ("gradients.cli.register:register", "Register a hotkey on the subnet by burn."),
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
     "miner": ("miner.cli:app", "Run the reference miner."),
     "task": ("gradients.cli.task:app", "Post tasks, watch them, get and try the models."),
-    "doctor": ("gradients.cli.doctor:app", "Check what this machine has and lacks."),
+    "doctor": ("gradients.cli.doctor:doctor", "Check what this machine has and lacks."),
 }
 EXIT_FAILED, EXIT_USAGE = 1, 2
 EXTRA_OF = {
@@ -47,10 +48,13 @@ def build(arguments: Sequence[str]) -> typer.Typer:
     for name, (target, summary) in SUBCOMMANDS.items():
         if name != wanted:
             root.command(name, help=summary)(_unreachable)
-        elif isinstance(command := _imported(target), typer.Typer):
-            root.add_typer(command, name=name, help=summary)
+            continue
+        module, attribute = target.split(":")
+        command: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            root.add_typer(command, name=name, short_help=summary)
         else:
-            root.command(name)(command)
+            root.command(name, short_help=summary)(command)
     return root
 
 
@@ -62,13 +66,13 @@ def main() -> None:
         build(arguments)(args=arguments, prog_name="gradients")
     except SystemExit as ending:
         if ending.code == EXIT_USAGE and as_json:
-            _print_json("usage", "customer", "The command line is not usable", "Standard error says why")
+            _print_json(CustomerError("The command line is not usable", code="usage", fix="Standard error says why"))
         raise
     except Exception as error:
         if (named := _named(error)) is None:
             raise
         if as_json:
-            _print_json(named.code, named.blame, named.message, named.fix)
+            _print_json(named)
         typer.secho(f"gradients: {' '.join(str(named).split())}", err=True, fg=typer.colors.RED)
         sys.exit(EXIT_FAILED)
 
@@ -87,8 +91,9 @@ def _named(error: BaseException) -> GradientsError | None:
     return None
 
 
-def _print_json(code: str, blame: str, message: str, fix: str | None) -> None:
-    typer.echo(json.dumps({"error": {"code": code, "blame": blame, "message": message, "fix": fix}}))
+def _print_json(error: GradientsError) -> None:
+    said = {"code": error.code, "blame": error.blame, "message": error.message, "fix": error.fix}
+    typer.echo(json.dumps({"error": said}))
 
 
 def _root(
@@ -101,10 +106,3 @@ def _root(
 
 def _unreachable() -> None:
     raise AssertionError("a subcommand that was not named cannot run")
-
-
-def _imported(target: str) -> typer.Typer | Callable[..., None]:
-    """A group of commands, or a single one as a function."""
-    module, attribute = target.split(":")
-    command: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), attribute)
-    return command

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gradients.cli.flags import Config, Netuid, Network, WalletHotkey, WalletName, WalletPath, settings_of
+from gradients.cli.flags import SUBNET, Given, takes
 from gradients.clock import SystemClock
 from gradients.config import DaemonSettings
 from gradients.errors import SetupError
 
-app = typer.Typer(rich_markup_mode=None)
 
-
-@app.callback(invoke_without_command=True)
+@takes(SUBNET)
 def register(
-    config: Config = None,
-    wallet: WalletName = None,
-    hotkey: WalletHotkey = None,
-    wallet_path: WalletPath = None,
-    network: Network = None,
-    netuid: Netuid = None,
+    given: Given,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; implies --yes.")] = False,
 ) -> None:
@@ -32,14 +24,7 @@ def register(
 
     The coldkey is needed to pay: run this where the coldkey is, not on the GPU box.
     """
-    flags = settings_of(
-        wallet__name=wallet,
-        wallet__hotkey=hotkey,
-        wallet__path=wallet_path,
-        chain__network=network,
-        chain__netuid=netuid,
-    )
-    outcome = asyncio.run(_register(DaemonSettings.load(config, flags), ask=not (yes or as_json)))
+    outcome = asyncio.run(_register(given.load(DaemonSettings), ask=not (yes or as_json)))
     typer.echo(
         json.dumps(outcome) if as_json else f"{outcome['hotkey']} has uid {outcome['uid']} on {outcome['network']}"
     )
@@ -53,7 +38,7 @@ async def _register(settings: DaemonSettings, *, ask: bool) -> dict[str, str | i
 
     chain, wallet = settings.chain, settings.wallet
     Network.parse(chain.network).check(wallet=wallet.name)
-    keys = open_wallet(wallet.name, wallet.hotkey, Path(wallet.path), with_coldkey=True)
+    keys = open_wallet(wallet.name, wallet.hotkey, wallet.path, with_coldkey=True)
     gateway = SdkGateway(chain.network, chain.netuid, keys, timeout_seconds=chain.call_timeout_seconds)
     view = ChainView(gateway, SystemClock(), start_seconds=chain.start_seconds)
     try:
@@ -61,7 +46,11 @@ async def _register(settings: DaemonSettings, *, ask: bool) -> dict[str, str | i
         known = view.metagraph().by_hotkey(gateway.hotkey)
         price, balance = await gateway.registration_price_tao(), await gateway.balance_tao()
         if known is None:
-            _check_funds(price, balance, keys.coldkeypub.ss58_address)
+            if balance < price:
+                raise SetupError(
+                    f"Registering costs {price:g} TAO and {keys.coldkeypub.ss58_address} has {balance:g}",
+                    fix="Send TAO to that address (on test networks: ask for test TAO), or wait for a lower price",
+                )
             if ask:
                 typer.confirm(
                     f"Register on subnet {chain.netuid} of {chain.network} for {price:g} of {balance:g} TAO?",
@@ -72,11 +61,3 @@ async def _register(settings: DaemonSettings, *, ask: bool) -> dict[str, str | i
         await gateway.close()
     paid = 0.0 if known else price
     return {"network": chain.network, "netuid": chain.netuid, "hotkey": gateway.hotkey, "uid": uid, "paid_tao": paid}
-
-
-def _check_funds(price: float, balance: float, coldkey: str) -> None:
-    if balance < price:
-        raise SetupError(
-            f"Registering costs {price:g} TAO and {coldkey} has {balance:g}",
-            fix="Send TAO to that address (on test networks: ask for test TAO), or wait for a lower price",
-        )

@@ -25,26 +25,17 @@ HEAD = """\
 
 
 def example(settings: type[BaseSettings], *, command: str) -> str:
-    """The text of the example file."""
-    fields = settings.model_fields
-    sections = {name: _section(field) for name, field in fields.items()}
+    """The text of the example file: plain fields first, as TOML wants it, then the groups of settings."""
     lines = [HEAD.format(command=command)]
-    for name, section in sections.items():
-        if section is None:
-            lines += _field(name, fields[name])
-    for name, section in sections.items():
-        if section is not None:
-            lines += [
-                f"[{name}]",
-                *(line for key, field in section.model_fields.items() for line in _field(key, field)),
-            ]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _section(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a nested group of settings, or None for a plain field."""
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    sections: list[str] = []
+    for name, field in settings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            sections.append(f"[{name}]")
+            sections += (line for key, inner in kind.model_fields.items() for line in _field(key, inner))
+        else:
+            lines += _field(name, field)
+    return "\n".join([*lines, *sections]).rstrip() + "\n"
 
 
 def _field(name: str, field: FieldInfo) -> Iterator[str]:

@@ -18,7 +18,7 @@ from gradients.config import CustomerSettings
 from gradients.domain.json import Json
 from gradients.errors import SetupError, TaskInvalid
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Post tasks, watch them, get and try the models.", no_args_is_help=True, rich_markup_mode=None)
 
 Url = Annotated[str | None, typer.Option("--api-url", help="The validator's API. [env: GRADIENTS_API_URL]")]
 Key = Annotated[

@@ -19,22 +19,25 @@ _NOBODYS = tuple(
 
 def may_be_called(address: str, *, allow_private: bool) -> bool:
     """Whether `address` is an IP address that may be called: a public one, or with `allow_private` one of this site; never a name."""
+    if (ip := _parsed(address)) is None:
+        return False
+    special = ip.is_multicast or ip.is_reserved or any(ip in net for net in _NOBODYS if net.version == ip.version)
+    within_a_site = isinstance(ip, ipaddress.IPv6Address) and (ip.is_site_local or ip.scope_id is not None)
+    return (ip.is_global and not special and not within_a_site) or (allow_private and is_private(address))
+
+
+def is_private(address: str) -> bool:
+    """Whether `address` is one of this machine or its site; not a link-local one, where clouds keep their machines' credentials."""
+    if (ip := _parsed(address)) is None:
+        return False
+    unusable = ip.is_unspecified or ip.is_link_local or ip.is_reserved
+    return ip.is_loopback or (ip.is_private and not unusable)
+
+
+def _parsed(address: str) -> Ip | None:
+    """The IP address, or None for a name; an IPv4 address in IPv6's clothes is taken for what it is."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip  # an IPv4 address in IPv6's clothes is taken for what it is
-    return _is_public(ip) or (allow_private and _is_local(ip))
-
-
-def _is_public(ip: Ip) -> bool:
-    special = ip.is_multicast or ip.is_reserved or any(ip in net for net in _NOBODYS if net.version == ip.version)
-    within_a_site = isinstance(ip, ipaddress.IPv6Address) and (ip.is_site_local or ip.scope_id is not None)
-    return ip.is_global and not special and not within_a_site
-
-
-def _is_local(ip: Ip) -> bool:
-    """Loopback and private networks; not link-local, where clouds keep their machines' credentials."""
-    unusable = ip.is_unspecified or ip.is_link_local or ip.is_reserved
-    return ip.is_loopback or (ip.is_private and not unusable)
+        return None
+    return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip

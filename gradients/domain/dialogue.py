@@ -7,7 +7,7 @@ A dialogue is a system message, or none, and then exchanges of a prompt and an a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gradients.errors import TaskInvalid
@@ -32,7 +32,7 @@ class Shape(NamedTuple):
 def frames(render: Render, shape: Shape) -> Frames:
     """What the template puts around the turns of such a dialogue.
 
-    A template that knows no system message, or writes it elsewhere, gets it at the head of the first prompt, a blank line between
+    A template that does not write a system message, or writes it elsewhere, gets it at the head of the first prompt, a blank line between
     them. Raises TaskInvalid when the template does not write each turn once and in order.
     """
     if not shape.system:
@@ -45,7 +45,8 @@ def frames(render: Render, shape: Shape) -> Frames:
 
 
 def _frames(render: Render, shape: Shape) -> Frames:
-    messages = [{"role": role, "content": _MARK.format(number)} for number, role in enumerate(_roles(shape))]
+    roles = [*(["system"] if shape.system else []), *["user", "assistant"] * shape.exchanges]
+    messages = [{"role": role, "content": _MARK.format(number)} for number, role in enumerate(roles)]
     parts = _MARKS.split(render(messages))  # texts at even positions, the marks' numbers between them
     if parts[1::2] != [str(number) for number in range(len(messages))]:
         raise TaskInvalid(
@@ -54,11 +55,3 @@ def _frames(render: Render, shape: Shape) -> Frames:
             fix="It may put text around the turns, but must not drop, repeat or move them",
         )
     return tuple(parts[0::2])
-
-
-def _roles(shape: Shape) -> Iterator[str]:
-    if shape.system:
-        yield "system"
-    for _ in range(shape.exchanges):
-        yield "user"
-        yield "assistant"

@@ -11,13 +11,13 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 
+from gradients.chain.gateway import MAX_COMMITMENT_BYTES
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron, WeightsReceipt
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused, OutsideError
 
 OWNER = Hotkey("owner")
 PRICE_TAO = 0.1
-MAX_COMMITMENT_BYTES = 128
 REFUSED_IPS = ("127.0.0.1", "::1")
 SOME_ROUND = 1000  # of drand
 
@@ -177,7 +177,12 @@ class FakeGateway:
         if (known := self._neuron()) is not None:
             return known.uid
         _require(self._balance_tao >= PRICE_TAO, "not_enough_balance_to_stake")
-        await self._chain.include(self._take_seat)
+
+        def take_seat() -> None:
+            self._balance_tao -= PRICE_TAO
+            self._chain.seat(self._hotkey, coldkey=f"coldkey of {self._hotkey}")
+
+        await self._chain.include(take_seat)
         return self._registered("not_registered").uid
 
     async def publish_axon(self, address: AxonAddress) -> bool:
@@ -194,7 +199,9 @@ class FakeGateway:
         if standing is not None and standing.payload == payload:
             return standing.block
         self._registered("account_not_allowed_commit")
-        return await self._chain.include(lambda: self._write_commitment(payload))
+        return await self._chain.include(
+            lambda: self._chain.committed.append(Commitment(self._hotkey, payload, self._chain.graph.block))
+        )
 
     async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
         graph, neuron = self._graph(), self._registered("not_registered")
@@ -203,7 +210,14 @@ class FakeGateway:
         _require(version_key >= graph.weights_version, "incorrect_weight_version_key")
         _require(neuron.validator_permit, "neuron_no_validator_permit")
         _require(all(uid < len(graph.neurons) for uid in shares), "uid_vec_contain_invalid_one")
-        block = await self._chain.include(lambda: self._write_weights(neuron, shares))
+
+        def write() -> None:
+            self._chain.change(replace(neuron, last_update_block=self._chain.graph.block))
+            if not self._chain.graph.commit_reveal:
+                total = sum(shares.values())
+                self._chain.weights[neuron.uid] = {uid: share / total for uid, share in shares.items() if share}
+
+        block = await self._chain.include(write)
         return WeightsReceipt(block, SOME_ROUND if graph.commit_reveal else None)
 
     async def close(self) -> None:
@@ -223,19 +237,6 @@ class FakeGateway:
         if neuron is None:
             raise ChainRefused(f"{self._hotkey} is not registered", code=code)
         return neuron
-
-    def _take_seat(self) -> None:
-        self._balance_tao -= PRICE_TAO
-        self._chain.seat(self._hotkey, coldkey=f"coldkey of {self._hotkey}")
-
-    def _write_commitment(self, payload: bytes) -> None:
-        self._chain.committed.append(Commitment(self._hotkey, payload, self._chain.graph.block))
-
-    def _write_weights(self, neuron: Neuron, shares: Mapping[int, float]) -> None:
-        self._chain.change(replace(neuron, last_update_block=self._chain.graph.block))
-        if not self._chain.graph.commit_reveal:
-            total = sum(shares.values())
-            self._chain.weights[neuron.uid] = {uid: share / total for uid, share in shares.items() if share}
 
 
 def _require(condition: bool, code: str) -> None:

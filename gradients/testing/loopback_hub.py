@@ -73,7 +73,7 @@ def _handler(root: Path, keys: list[str | None]) -> type[BaseHTTPRequestHandler]
 
         def _answer(self, body: bytes) -> None:
             keys.append(self.headers.get("Authorization"))
-            answer = _respond(root, unquote(urlsplit(self.path).path), body, self.headers.get("Range"))
+            answer = _respond(root, unquote(urlsplit(self.path).path), body=body, byte_range=self.headers.get("Range"))
             self.send_response(answer.status)
             for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
                 self.send_header(name, value)
@@ -84,7 +84,7 @@ def _handler(root: Path, keys: list[str | None]) -> type[BaseHTTPRequestHandler]
     return Handler
 
 
-def _respond(root: Path, path: str, body: bytes, byte_range: str | None) -> _Answer:
+def _respond(root: Path, path: str, *, body: bytes, byte_range: str | None) -> _Answer:
     """The answer to one request."""
     asked = _API.fullmatch(path) or _FILE.fullmatch(path)
     if asked is None:
@@ -96,15 +96,22 @@ def _respond(root: Path, path: str, body: bytes, byte_range: str | None) -> _Ans
     if (asked["revision"] or REVISION) not in (REVISION, commit):
         return _refusal("RevisionNotFound")
     if asked.re is _FILE:
-        return _file(repo, asked["path"], commit, byte_range)
+        return _file(repo, asked["path"], commit=commit, byte_range=byte_range)
     if asked["what"] == "tree":
-        return _json([_entry(repo, name) for name in _below(repo, asked["path"] or "")])
-    if asked["what"] == "paths-info":
-        return _json([_entry(repo, name) for name in _wanted(body) if (repo / name).exists()])
-    return _json(_info(repo, asked["repo"], commit))
+        below = sorted(path.relative_to(repo).as_posix() for path in (repo / (asked["path"] or "")).rglob("*"))
+        return _json([_entry(repo, name) for name in below])
+    if asked["what"] == "paths-info":  # which comes as a form or as JSON
+        text = body.decode()
+        form = [value for name, value in parse_qsl(text) if name == "paths"]
+        wanted = list(json.loads(text)["paths"]) if text.startswith("{") else form
+        return _json([_entry(repo, name) for name in wanted if (repo / name).exists()])
+    siblings = [{"rfilename": file.relative_to(repo).as_posix()} for file in _files(repo)]
+    return _json(
+        {"id": asked["repo"], "sha": commit, "private": False, "gated": False, "tags": [], "siblings": siblings}
+    )
 
 
-def _file(repo: Path, name: str, commit: str, byte_range: str | None) -> _Answer:
+def _file(repo: Path, name: str, *, commit: str, byte_range: str | None) -> _Answer:
     file = repo / name
     if not file.is_file() or not file.resolve().is_relative_to(repo.resolve()):
         return _refusal("EntryNotFound", commit)
@@ -118,28 +125,11 @@ def _file(repo: Path, name: str, commit: str, byte_range: str | None) -> _Answer
     return _Answer(206, headers | shown, content[first : last + 1])
 
 
-def _info(repo: Path, name: str, commit: str) -> object:
-    siblings = [{"rfilename": file.relative_to(repo).as_posix()} for file in _files(repo)]
-    return {"id": name, "sha": commit, "private": False, "gated": False, "tags": [], "siblings": siblings}
-
-
 def _entry(repo: Path, name: str) -> object:
     path = repo / name
     if path.is_dir():
         return {"type": "directory", "path": name, "oid": hashlib.sha1(name.encode()).hexdigest()}  # noqa: S324
     return {"type": "file", "path": name, "oid": _sha256(path)[:40], "size": path.stat().st_size}
-
-
-def _below(repo: Path, folder: str) -> list[str]:
-    return sorted(path.relative_to(repo).as_posix() for path in (repo / folder).rglob("*"))
-
-
-def _wanted(body: bytes) -> list[str]:
-    """The paths of a paths-info request, which comes as a form or as JSON."""
-    text = body.decode()
-    if text.startswith("{"):
-        return list(json.loads(text)["paths"])
-    return [value for name, value in parse_qsl(text) if name == "paths"]
 
 
 def _files(repo: Path) -> list[Path]:

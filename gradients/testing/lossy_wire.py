@@ -11,7 +11,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+from gradients.localchain.server import MAX_MESSAGE_BYTES
+
 SUBMISSION = "author_submit"
 
 
@@ -34,7 +35,13 @@ class LossyWire:
     async def carry(self, client: ServerConnection) -> None:
         """Serve one client, over a connection to the chain of its own."""
         async with connect(self._target, max_size=MAX_MESSAGE_BYTES, compression=None) as chain:
-            answers = asyncio.create_task(_pump(chain, client))
+
+            async def answer() -> None:
+                with suppress(ConnectionClosed):
+                    async for message in chain:
+                        await client.send(message)
+
+            answers = asyncio.create_task(answer())
             try:
                 await self._forward(client, chain, answers)
             finally:
@@ -54,12 +61,6 @@ class LossyWire:
                     await chain.recv()  # the chain has taken it
                 client.transport.abort()
                 return
-
-
-async def _pump(chain: ClientConnection, client: ServerConnection) -> None:
-    with suppress(ConnectionClosed):
-        async for message in chain:
-            await client.send(message)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ MAX_MESSAGE_BYTES = 1000
 
 
 def rejection_of(act: Callable[[], object]) -> SubmissionRejected:
-    """The rejection that `act` ends in. Raises AssertionError when there is none, or not a proper one."""
+    """The rejection that `act` ends in. Raises AssertionError unless there is a proper one."""
     try:
         act()
     except SubmissionRejected as error:

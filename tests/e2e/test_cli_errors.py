@@ -207,7 +207,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, market: Market, daemon: str, wha
 
 def test_an_axon_on_every_interface_needs_the_public_address(tmp_path: Path, market: Market) -> None:
     said = complaint(gradients(tmp_path, "miner", "run", *VALIDATOR, "-n", market.chain_url, "--axon-port=0"))
-    assert said == "0.0.0.0 is no address that others can call. Give this machine's public one: --external-ip"
+    assert said == "0.0.0.0 is not an address that others can call. Give this machine's public one: --external-ip"
 
 
 def test_a_folder_that_another_validator_holds_is_named(market: Market) -> None:
@@ -283,9 +283,9 @@ def test_an_api_that_is_down_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("validator", "run", "-n", "mars"), "'mars' is no network. Name finney, test"),
+        (("validator", "run", "-n", "mars"), "'mars' is not a network. Name finney, test"),
         (("miner", "run", "--config", "none.toml"), "There is no settings file none.toml"),
-        (("miner", "run", "--recipe", "none.toml"), "The recipe none.toml cannot be read"),
+        (("miner", "run", "--recipe", "none.toml"), "none.toml cannot be read"),
         (("miner", "run", "--axon-port", "70000"), "axon.port: Input should be less than or equal to 65535"),
         (("miner", "run", "-w", "//Alice", "-n", "finney"), "//Alice is a development key"),
         (("validator", "run", "-w", "//Alice", "-n", "test"), "//Alice is a development key"),

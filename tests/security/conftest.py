@@ -28,7 +28,12 @@ from gradients.testing.axons import (
 
 CONTENT = random.Random(7).randbytes(700_001)
 LIMITS = ServerLimits(
-    body_bytes=100_000, header_seconds=0.5, body_seconds=0.5, requests_per_minute=600, connections_per_address=64
+    body_bytes=100_000,
+    header_seconds=0.5,
+    keep_alive_seconds=0.5,
+    body_seconds=0.5,
+    requests_per_minute=600,
+    connections_per_address=64,
 )
 
 

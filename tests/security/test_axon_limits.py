@@ -17,7 +17,7 @@ from gradients.axon.limits import ServerLimits
 from gradients.testing.axons import RunningAxon, StartAxon
 
 CONTENT = random.Random(7).randbytes(700_001)  # what conftest serves
-SHORT = ServerLimits(body_bytes=100_000, header_seconds=0.5, body_seconds=0.5)
+SHORT = ServerLimits(body_bytes=100_000, header_seconds=0.5, keep_alive_seconds=0.5, body_seconds=0.5)
 PATIENCE = 10.0  # seconds that a test waits for what the limits above make happen in half of one
 
 

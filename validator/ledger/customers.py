@@ -37,13 +37,14 @@ class Customers:
             row = session.get(ApiKeyRow, _digest(key))
             return row.customer if row and row.revoked_at is None else None
 
-    def revoke(self, key: str) -> bool:
-        """Make a key useless; whether there was such a key."""
+    def revoke(self, key: str) -> str | None:
+        """Make a key useless; the customer that it belonged to, or None for a key that opens nothing anyway."""
         with Session(self._engine) as session, session.begin():
             row = session.get(ApiKeyRow, _digest(key))
-            if row is not None:
-                row.revoked_at = self._clock.now()
-            return row is not None
+            if row is None or row.revoked_at is not None:
+                return None
+            row.revoked_at = self._clock.now()
+            return row.customer
 
 
 def keep_local_key(customers: Customers, file: Path) -> None:

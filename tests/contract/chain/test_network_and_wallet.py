@@ -55,8 +55,8 @@ def test_what_is_for_local_networks_is_refused_on_others(given: str, settings: d
 
 
 @pytest.mark.parametrize("given", ["", "fynney", "http://127.0.0.1:9944", "127.0.0.1:9944", "ws://"])
-def test_anything_else_is_no_network(given: str) -> None:
-    with pytest.raises(SetupError, match="is no network") as caught:
+def test_anything_else_is_not_a_network(given: str) -> None:
+    with pytest.raises(SetupError, match="is not a network") as caught:
         Network.parse(given)
     assert "finney" in str(caught.value.fix)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gradients.axon.addresses import check_address
+from gradients.axon.client import check_address
+from gradients.domain.addresses import is_private
 from gradients.domain.chain import AxonAddress
 from gradients.errors import PeerUnreachable
 
@@ -34,3 +35,8 @@ def test_metadata_services_and_groups_are_called_on_no_network(ip: str) -> None:
 @pytest.mark.parametrize("port", [1024, 65535])
 def test_the_ports_of_users_are_called(port: int) -> None:
     check_address(AxonAddress("1.1.1.1", port), allow_private=False)
+
+
+def test_private_addresses_are_those_of_this_machine_and_its_site() -> None:
+    assert [ip for ip in PRIVATE if not is_private(ip)] == []
+    assert [ip for ip in (*PUBLIC, "169.254.0.1", "fe80::1", "0.0.0.0", "localhost") if is_private(ip)] == []

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,16 @@ CONTROL_PLANE = (
     "miner.wiring",
 )
 SHARED = ("--config", "--wallet", "--wallet-hotkey", "--wallet-path", "--network", "--netuid")
-DAEMON = (*SHARED, "--folder", "--axon-host", "--axon-port", "--external-ip", "--external-port", "--log-style")
+DAEMON = (
+    *SHARED,
+    "--folder",
+    "--axon-host",
+    "--axon-port",
+    "--external-ip",
+    "--external-port",
+    "--log-style",
+    "--debug",
+)
 OPTIONS = {
     ("localnet",): (
         "--types",
@@ -88,15 +96,10 @@ def gradients(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_names_every_command_and_answers_at_once() -> None:
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        run = gradients("--help")
-        seconds.append(time.perf_counter() - started)
-        assert run.returncode == 0
+def test_help_names_every_command() -> None:
+    run = gradients("--help")
+    assert run.returncode == 0
     assert all(f"  {name} " in run.stdout for name in SUBCOMMANDS)
-    assert min(seconds) < 0.4  # 0.17 s on an idle core
 
 
 def test_every_command_has_its_options_tested_here() -> None:
@@ -109,6 +112,33 @@ def test_a_commands_help_names_its_options(command: tuple[str, ...]) -> None:
     assert (run.returncode, run.stderr) == (0, "")
     words = run.stdout.replace(",", " ").split()
     assert [option for option in OPTIONS[command] if option not in words] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("register", "run this where the coldkey is"),
+        ("doctor", "The exit code is 1 when something is missing"),
+        ("localchain", "Run a loopback subtensor that the Bittensor SDK and btcli connect to"),
+        ("validator", "set weights on chain"),
+        ("miner", "trains inside their time"),
+        ("task", "get and try the models"),
+    ],
+)
+def test_a_commands_help_says_everything_that_it_was_written_to_say(command: str, said: str) -> None:
+    run = gradients(command, "--help")
+    assert said in " ".join(run.stdout.split())
+    assert run.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["register", "doctor"])
+def test_a_single_command_is_not_shown_as_a_group(command: str) -> None:
+    assert "COMMAND" not in gradients(command, "--help").stdout
+
+
+@pytest.mark.parametrize("command", OPTIONS, ids=" ".join)
+def test_help_is_for_users_and_names_no_exceptions(command: tuple[str, ...]) -> None:
+    assert "Raises" not in gradients(*command, "--help").stdout
 
 
 def test_the_version_is_printed() -> None:

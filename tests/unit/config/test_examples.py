@@ -43,6 +43,8 @@ def test_an_example_with_every_comment_taken_away_holds_the_defaults(name: str) 
     defaults = EXAMPLES[name]().model_dump(mode="json")
     if "recipe" in values:  # the example's is relative to where configs/ lies
         values["recipe"] = str(FOLDER.parent / values["recipe"])
+    for section, field in ((values, "folder"), (values["wallet"], "path")):
+        section[field] = str(Path(section[field]).expanduser())
     assert _without_none(defaults) == values
     assert unset == {key for key, value in _leaves(defaults) if value is None}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -9,15 +10,19 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
 from gradients.cli.flags import settings_of
 from gradients.config import BT_VARIABLES, CustomerSettings
 from gradients.errors import SetupError
+from gradients.execution.job import Job
+from gradients.execution.process import ProcessExecutor
 from miner.settings import MinerSettings
 from validator.settings import ValidatorSettings
 
+ROOT = Path(__file__).parents[3]
 SHOW = """
 import json, sys
 from pathlib import Path
@@ -32,18 +37,20 @@ def loaded(
     *,
     file: Path | None = None,
     flags: Mapping[str, object] | None = None,
-) -> dict[str, dict[str, object]]:
-    """A miner's settings as a process with exactly these variables loads them."""
+    cwd: Path | None = None,
+) -> dict[str, Any]:  # JSON
+    """A miner's settings as a process with exactly these variables, in this working directory, loads them."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("GRADIENTS_", "BT_"))}
     run = subprocess.run(
         [sys.executable, "-c", SHOW, str(file or ""), json.dumps(flags or {})],
-        env=clean | dict(environment),
+        env=clean | {"PYTHONPATH": str(ROOT)} | dict(environment),
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    settings: dict[str, dict[str, object]] = json.loads(run.stdout)
+    settings: dict[str, Any] = json.loads(run.stdout)
     return settings
 
 
@@ -96,9 +103,9 @@ def test_flags_become_nested_settings_and_absent_ones_are_left_out() -> None:
         ("[chain]\nnet_uid = 1\n", "chain.net_uid"),
         ("colour = 'red'\n", "colour"),
         ("task_types = ['knitting']\n", "there is no task type 'knitting'"),
-        ("[chain\n", "no valid TOML"),
+        ("[chain\n", "not valid TOML"),
     ],
-    ids=["out of range", "misspelt", "unknown", "unknown type", "no TOML"],
+    ids=["out of range", "misspelt", "unknown", "unknown type", "not TOML"],
 )
 def test_a_settings_file_that_is_not_usable_names_file_and_field(tmp_path: Path, text: str, named: str) -> None:
     file = write(tmp_path, text)
@@ -119,3 +126,62 @@ def test_settings_do_not_change() -> None:
 
 def test_a_customers_flags_win() -> None:
     assert CustomerSettings().given(url="http://here", key=None).api_url == "http://here"
+
+
+def test_a_relative_path_from_any_source_is_absolute_once_it_is_read(tmp_path: Path) -> None:
+    file = write(tmp_path, 'folder = "run/m1"\nrecipe = "mine.toml"\ncaches = "kept"\n\n[wallet]\npath = "keys"\n')
+    places = {"folder": "run/m1", "recipe": "mine.toml", "caches": "kept", "wallet": {"path": "keys"}}
+    variables = {
+        "GRADIENTS_FOLDER": "run/m1",
+        "GRADIENTS_RECIPE": "mine.toml",
+        "GRADIENTS_CACHES": "kept",
+        "BT_WALLET_PATH": "keys",
+    }
+    for settings in (
+        loaded(file=file, cwd=tmp_path),
+        loaded(variables, cwd=tmp_path),
+        loaded(flags=places, cwd=tmp_path),
+    ):
+        read = [settings["folder"], settings["recipe"], settings["caches"], settings["wallet"]["path"]]
+        assert read == [str(tmp_path / name) for name in ("run/m1", "mine.toml", "kept", "keys")]
+
+
+def test_a_home_folder_is_written_out(tmp_path: Path) -> None:
+    settings = loaded({"HOME": str(tmp_path), "GRADIENTS_CACHES": "~/kept"})
+    assert settings["caches"] == f"{tmp_path}/kept"
+    assert settings["folder"] == f"{tmp_path}/.gradients/miner"
+    assert settings["wallet"]["path"] == f"{tmp_path}/.bittensor/wallets"
+
+
+def test_a_home_folder_that_nobody_has_is_a_setting_that_is_not_usable() -> None:
+    with pytest.raises(SetupError, match=r"folder: .*the home folder in ~nobody-here/x is not known"):
+        MinerSettings.load(None, {"folder": "~nobody-here/x"})
+
+
+def test_a_customers_places_are_absolute_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = CustomerSettings(api_key_file=Path("api.key"), models=Path("models"))
+    assert (settings.api_key_file, settings.models) == (tmp_path / "api.key", tmp_path / "models")
+
+
+def test_the_ledger_lies_in_the_folder_wherever_a_later_command_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ValidatorSettings(folder=Path("run/val")).resolved_ledger_url() == f"sqlite:///{tmp_path}/run/val/ledger.db"
+
+
+def test_a_worker_in_a_folder_of_its_own_finds_what_lies_in_a_relative_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = MinerSettings.load(None, settings_of(folder=Path("run/m1"))).folder
+    folder.mkdir(parents=True)
+    job = Job(
+        function="gradients.testing.worker_functions:echo",
+        arguments={"runs": str(folder / "runs")},
+        folder=folder / "job",
+        deadline_seconds=30,
+    )
+    asyncio.run(ProcessExecutor().run(job, report=lambda _: None))
+    assert (tmp_path / "run" / "m1" / "runs").read_text() == "ran\n"

@@ -165,6 +165,6 @@ def test_what_is_published_is_what_others_can_call(settings: dict[str, object], 
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_every_interface_is_no_address(host: str) -> None:
-    with pytest.raises(SetupError, match="no address that others can call"):
+def test_every_interface_is_not_an_address(host: str) -> None:
+    with pytest.raises(SetupError, match="is not an address that others can call"):
         AxonSettings().published(AxonAddress(host, 9000))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -16,6 +18,7 @@ from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey, TaskState
 from gradients.errors import DiskFull, SetupError
+from gradients.localnet.plan import free_ports
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import Subnet, draft, full_disk, until
 from validator.daemon import Daemon
@@ -119,6 +122,45 @@ def test_a_daemon_that_cannot_start_lets_go_of_its_connections(ledger: Ledger, c
             await client.get(
                 Peer(Hotkey(subnet.keypair.ss58_address), AxonAddress("127.0.0.1", 9999)), "/", answer=AttemptStatus
             )
+
+    asyncio.run(scenario())
+
+
+def test_the_api_takes_more_connections_of_a_proxy_than_the_axon_does_of_a_peer(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    async def scenario() -> None:
+        subnet = Subnet(clock)
+        await subnet.start()
+        (port,) = free_ports("127.0.0.1", 1)
+        client = AxonClient(subnet.keypair, allow_private=True)
+        loops = _parts(ledger, subnet, client, clock)
+        api = FastAPI()
+        api.get("/slow")(partial(asyncio.sleep, 0.2))
+        daemon = Daemon(
+            gateway=subnet.gateway,
+            view=subnet.view,
+            client=client,
+            engine=loops.engine,
+            emission=loops.emission,
+            progress=loops.progress,
+            schedule=loops.schedule,
+            axon_app=FastAPI(),
+            api_app=api,
+            axon=AxonSettings(host="127.0.0.2", port=0),
+            api=ApiSettings(port=port),
+        )
+        stop = asyncio.Event()
+        running = asyncio.create_task(daemon.run(stop))
+        await until(lambda: any(neuron.axon for neuron in subnet.chain.graph.neurons))
+        answers = []
+        async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=100)) as proxy:
+            for _ in range(2):
+                asked = (proxy.get(f"http://127.0.0.1:{port}/slow") for _ in range(100))
+                answers += [answer.status_code for answer in await asyncio.gather(*asked)]
+        stop.set()
+        await running
+        assert answers == [200] * 200
 
     asyncio.run(scenario())
 
