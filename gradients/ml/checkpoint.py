@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -24,12 +24,13 @@ class Position(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     started: float  # Unix seconds of the very first start
+    base_loss: float | None = None  # of validation, before the first step; None without validation rows
+    probed: tuple[tuple[float, float], ...] = ()  # learning rates tried so far, and the validation loss of each
+    learning_rate: float | None = None  # the one of the main run; None while probing goes on
+    # Of the probe that goes on, or of the main run:
     steps: int = 0
     rows_seen: int = 0
-    learning_rate: float | None = None  # the one to train with; None while probing goes on
-    probed: tuple[tuple[float, float], ...] = ()  # learning rates tried so far, and the validation loss of each
-    main_started: float | None = None  # Unix seconds when the main run began; None while probing goes on
-    main_rows: int = 0  # rows seen when it began
+    seconds: float = 0.0  # that its steps took
     train_loss: float | None = None  # smoothed
     best_loss: float | None = None  # of validation
 
@@ -42,10 +43,6 @@ class Snapshot:
     weights: Tensors  # trainable ones by name
     best: Tensors = field(default_factory=dict)  # those of the best validation so far; empty when there was none
     optimiser: Tensors = field(default_factory=dict)  # by "<parameter number>/<key>"
-
-    def having_probed(self, probed: tuple[tuple[float, float], ...]) -> Snapshot:
-        """The same moment, knowing what was tried by now."""
-        return replace(self, position=self.position.model_copy(update={"probed": probed}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +74,8 @@ class CheckpointFile:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (FileNotFoundError, SafetensorError, ValidationError, KeyError):
             return None
-        return Snapshot(position, _under(_WEIGHT, tensors), _under(_BEST, tensors), _under(_OPTIMISER, tensors))
-
-
-def _under(prefix: str, tensors: Tensors) -> Tensors:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        weights, best, optimiser = (
+            {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+            for prefix in (_WEIGHT, _BEST, _OPTIMISER)
+        )
+        return Snapshot(position, weights, best, optimiser)

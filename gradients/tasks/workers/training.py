@@ -24,7 +24,7 @@ from gradients.ml.device import choose_device
 from gradients.ml.full_model import write_full_model
 from gradients.ml.objective import CompletionObjective, Objective, split_validation
 from gradients.ml.text import Example
-from gradients.ml.training import Progress, TrainingRun, TrainingSettings
+from gradients.ml.training import TrainingProgress, TrainingRun, TrainingSettings
 from gradients.tasks.jobs import TrainJob, TrainProgress, TrainResult
 
 
@@ -62,10 +62,10 @@ def run_job(
     if finished is not None:
         return finished.model_dump(mode="json")
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: TrainingProgress) -> None:
         report(TrainProgress(**progress._asdict()).model_dump(mode="json"))
 
-    tell(Progress("loading", 0.0, 0, None))
+    tell(TrainingProgress("loading", 0.0, 0, None))
     result = _train(job, make, CheckpointFile(job.checkpoint_folder, digest), tell)
     return result.model_dump(mode="json")
 
@@ -97,7 +97,7 @@ def _train(
     job: TrainJob,
     make: Callable[[TrainJob, TrainingSettings], Trainable],
     checkpoints: CheckpointFile,
-    tell: Callable[[Progress], None],
+    tell: Callable[[TrainingProgress], None],
 ) -> TrainResult:
     started = time.monotonic()
     torch.manual_seed(job.seed)
@@ -114,7 +114,7 @@ def _train(
         average_decay=average_decay,
     )
     outcome = run.run()
-    tell(Progress("saving", 1.0, outcome.steps, outcome.train_loss))
+    tell(TrainingProgress("saving", 1.0, outcome.steps, outcome.train_loss))
     result = TrainResult(
         kind="adapter" if settings.method == "lora" else "full",
         seconds=time.monotonic() - started,
