@@ -30,7 +30,7 @@ _FAMILIES: tuple[tuple[tuple[str, ...], str], ...] = (
         "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
     ),
     (
-        ("<start_of_turn>", "<end_of_turn>"),  # Gemma, which knows no system messages
+        ("<start_of_turn>", "<end_of_turn>"),  # Gemma, which does not support system messages
         "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else 'user') + '\n' + m.content + '<end_of_turn>\n' }}"
         "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",

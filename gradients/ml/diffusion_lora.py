@@ -88,7 +88,7 @@ def _merged(parts: nn.ModuleDict, file: Path) -> Iterator[NewWeight]:
     layers, ranks = _layers(parts), dict[str, int]()
     for module, factors in _factors(file).items():
         if module not in layers:
-            raise SubmissionRejected(f"{module} is no layer that a LoRA may change", code="tensor_unknown")
+            raise SubmissionRejected(f"{module} is not a layer that a LoRA may change", code="tensor_unknown")
         if set(factors) != {"A", "B"}:
             raise SubmissionRejected(f"{module} has only one of lora_A and lora_B", code="tensor_missing")
         rank = _rank(module, factors["A"], ranks)
@@ -115,7 +115,7 @@ def _factors(file: Path) -> dict[str, dict[str, torch.Tensor]]:
     for name, value in read_tensors([file]):
         match = _FACTOR.fullmatch(name)
         if match is None:
-            raise SubmissionRejected(f"{name} is no factor of a LoRA", code="tensor_unknown")
+            raise SubmissionRejected(f"{name} is not a factor of a LoRA", code="tensor_unknown")
         found.setdefault(match["module"], {})[match["side"]] = value
     if not found:
         raise SubmissionRejected("The LoRA is empty", code="tensor_missing")

@@ -46,10 +46,10 @@ def read_captioned(path: Path) -> Captioned:
                 row = ImageRow.model_validate_json(line)
                 images.append(_image(row.image))
             except (ValidationError, ValueError, OSError) as error:
-                raise DatasetInvalid(f"Line {number} of {path.name} is no row: {error}", rows=(number,)) from error
+                raise DatasetInvalid(f"Line {number} of {path.name} is not a row: {error}", rows=(number,)) from error
             captions.append(row.caption)
     if not images:
-        raise DatasetInvalid(f"{path.name} holds no rows")
+        raise DatasetInvalid(f"{path.name} has no rows")
     return Captioned(torch.stack(images), captions)
 
 

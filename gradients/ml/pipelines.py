@@ -81,9 +81,11 @@ def _index(folder: Path) -> Mapping[str, Any]:  # Any: JSON
     try:
         index = json.loads((folder / INDEX).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelUnknown(f"{folder} holds no pipeline: {error}", fix=f"It needs {INDEX} and its folders") from error
+        raise ModelUnknown(
+            f"{folder} has no usable pipeline: {error}", fix=f"It needs {INDEX} and its folders"
+        ) from error
     if not isinstance(index, dict):
-        raise ModelUnknown(f"{folder / INDEX} is no JSON object")
+        raise ModelUnknown(f"{folder / INDEX} is not a JSON object")
     for name, value in index.items():
         library = value[0] if isinstance(value, list) and value else "nowhere"
         if isinstance(value, list) and library not in (*_LIBRARIES, None) and name not in _NOT_LOADED:

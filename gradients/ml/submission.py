@@ -130,7 +130,7 @@ def _copied(model: PreTrainedModel, files: list[Path]) -> Iterator[NewWeight]:
     missing = {name: parameter.shape for name, parameter in model.named_parameters()}
     for name, value in read_tensors(files):
         if name not in missing:
-            raise SubmissionRejected(f"{name} is no weight of the base, or is there twice", code="tensor_unknown")
+            raise SubmissionRejected(f"{name} is not a weight of the base, or is there twice", code="tensor_unknown")
         check_shape(name, value, tuple(missing.pop(name)))
         yield NewWeight(name, value)
     if missing:
@@ -145,7 +145,9 @@ def _merged(model: PreTrainedModel, folder: Path) -> Iterator[NewWeight]:
     layers = _adaptable_layers(model)
     for module, factors in _factors(folder / ADAPTER_WEIGHTS).items():
         if module not in layers or not config.targets(module):
-            raise SubmissionRejected(f"{module} is no linear layer that the adapter may change", code="tensor_unknown")
+            raise SubmissionRejected(
+                f"{module} is not a linear layer that the adapter may change", code="tensor_unknown"
+            )
         if set(factors) != {"A", "B"}:
             raise SubmissionRejected(f"{module} has only one of lora_A and lora_B", code="tensor_missing")
         weight = layers[module].weight.detach()
@@ -184,7 +186,7 @@ def _factors(file: Path) -> dict[str, dict[str, torch.Tensor]]:
     for name, value in read_tensors([file]):
         match = _ADAPTER_TENSOR.fullmatch(name)
         if match is None:
-            raise SubmissionRejected(f"{name} is no factor of a LoRA", code="tensor_unknown")
+            raise SubmissionRejected(f"{name} is not a factor of a LoRA", code="tensor_unknown")
         found.setdefault(match["module"], {})[match["side"]] = value
     if not found:
         raise SubmissionRejected("The adapter is empty", code="tensor_missing")

@@ -47,22 +47,22 @@ def answered(prompt: list[int], completion: list[int]) -> Example:
     return Example(tokens, (range(len(prompt), len(tokens)),))
 
 
-def read_rows(path: Path) -> list[PromptRow]:
-    """The rows of an instruct task's file; see `read_rows_of`."""
-    return read_rows_of(PromptRow, path)
+def read_prompt_rows(path: Path) -> list[PromptRow]:
+    """The rows of an instruct task's file; see `read_jsonl_of`."""
+    return read_jsonl_of(PromptRow, path)
 
 
-def read_rows_of(kind: type[AnyRow], path: Path) -> list[AnyRow]:
+def read_jsonl_of(row_type: type[AnyRow], path: Path) -> list[AnyRow]:
     """The rows of a JSON lines file, in its order. Raises DatasetInvalid that names the first bad line, or when there is none at all."""
     rows = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                rows.append(kind.model_validate_json(line))
+                rows.append(row_type.model_validate_json(line))
             except ValidationError as error:
-                raise DatasetInvalid(f"Line {number} of {path.name} is no row: {error}", rows=(number,)) from error
+                raise DatasetInvalid(f"Line {number} of {path.name} is not a row: {error}", rows=(number,)) from error
     if not rows:
-        raise DatasetInvalid(f"{path.name} holds no rows")
+        raise DatasetInvalid(f"{path.name} has no rows")
     return rows
 
 
@@ -127,7 +127,7 @@ class ChatFormat:
         return text
 
     def _try_system(self) -> bool:
-        """Whether the template knows system messages; some refuse them, some drop them silently."""
+        """Whether the template supports system messages; some refuse them, some drop them silently."""
         if self._plain:
             return True
         messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "-"}]

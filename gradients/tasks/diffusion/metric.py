@@ -23,7 +23,7 @@ from gradients.ml.images import Captioned, contact_sheet, picture, read_captione
 from gradients.ml.pipelines import ImageBase, load_image_base
 from gradients.tasks.diffusion.spec import DiffusionParameters
 from gradients.tasks.jobs import CONTACT_SHEET, Entrant, MeasureJob
-from gradients.tasks.workers.measuring import Measured, Progress, blamed, measure_entrants
+from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
 
 _SHOWN = 8  # rows of the sheet
 
@@ -35,7 +35,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     rows = read_captioned(job.held_out_file)
     how = redrawing(base, DiffusionParameters.model_validate(job.parameters))
 
-    def measured(entrant: Entrant, progress: Progress) -> Measured:
+    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
         with lora_applied(base, entrant.folder):
             errors, shown = _redrawn(base, rows, how, job.seed, progress)
             losses = _denoising_losses(base, rows, job.seed)
@@ -55,7 +55,7 @@ def redrawing(base: ImageBase, asked: DiffusionParameters) -> Redrawing:
 
 
 def _redrawn(
-    base: ImageBase, rows: Captioned, how: Redrawing, seed: int, progress: Progress
+    base: ImageBase, rows: Captioned, how: Redrawing, seed: int, progress: RowsDone
 ) -> tuple[list[float], list[Image.Image]]:
     errors, shown = [], []
     for done, (image, caption) in enumerate(zip(rows.images, rows.captions, strict=True), start=1):

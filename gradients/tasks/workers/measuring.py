@@ -28,7 +28,7 @@ from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
 
 _REPORT_SECONDS = 0.5
 
-Progress = Callable[[int], None]  # told how many rows are done
+RowsDone = Callable[[int], None]  # told how many rows are done
 
 
 class Measured(NamedTuple):
@@ -40,7 +40,7 @@ class Measured(NamedTuple):
 
 def measure_entrants(
     job: MeasureJob,
-    measure: Callable[[Entrant, Progress], Measured],
+    measure: Callable[[Entrant, RowsDone], Measured],
     *,
     rows: int,
     report: Callable[[JsonObject], None],
@@ -58,7 +58,7 @@ def measure_entrants(
 
 
 def measure_completions(
-    base: LoadedBase, examples: Sequence[Example], entrant: Entrant, progress: Progress
+    base: LoadedBase, examples: Sequence[Example], entrant: Entrant, progress: RowsDone
 ) -> list[RowLoss]:
     """The entrant's loss of every row. Raises SubmissionRejected when it cannot be applied or has losses that no honest model has."""
     with applied(base.model, entrant.folder):
@@ -89,7 +89,7 @@ def of_row_losses(rows: Sequence[RowLoss]) -> Measured:
     return Measured([row.mean for row in rows], extras)
 
 
-def _result(entrant: Entrant, measure: Callable[[Entrant, Progress], Measured], progress: Progress) -> EntrantResult:
+def _result(entrant: Entrant, measure: Callable[[Entrant, RowsDone], Measured], progress: RowsDone) -> EntrantResult:
     """The measurement, or the failure with whose fault it was: a bad submission's is the miner's, anything unforeseen is ours."""
     started = time.monotonic()
     try:
@@ -128,7 +128,7 @@ def _is_known(file: Path) -> bool:
     return result.value is not None or result.failure_blame is Blame.MINER
 
 
-def _progress(entrant: Entrant, rows: int, report: Callable[[JsonObject], None]) -> Progress:
+def _progress(entrant: Entrant, rows: int, report: Callable[[JsonObject], None]) -> RowsDone:
     """Tells {entrant, rows_done, rows}, at most twice a second and at the end."""
     reports = Every(_REPORT_SECONDS, time.monotonic)
 

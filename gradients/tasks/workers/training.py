@@ -142,7 +142,7 @@ def _make_trainable(base: LoadedBase, settings: TrainingSettings) -> Callable[[P
 
 
 def _digest(job: TrainJob) -> str:
-    """What ties a checkpoint to a job: all but the deadline, which a restarted miner reckons anew from blocks."""
+    """What ties a checkpoint to a job: all but the deadline, which a restarted miner computes anew from blocks."""
     return hashlib.sha256(canonical(job.model_dump(mode="json", exclude={"deadline_unix"}))).hexdigest()
 
 
