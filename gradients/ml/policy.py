@@ -89,7 +89,8 @@ def divergences(
 ) -> list[float]:
     """KL(model || reference) of each answer, in their order: the mean over its tokens, nats per token."""
     found = [0.0] * len(rollouts)
-    for positions in plan_batches([_length(rollout) for rollout in rollouts], max_tokens=batch_tokens):
+    lengths = [len(rollout.prompt) + len(rollout.completion) for rollout in rollouts]
+    for positions in plan_batches(lengths, max_tokens=batch_tokens):
         batch = answer_batch([rollouts[i] for i in positions], device)
         with torch.inference_mode(), device.precision():
             scores = token_scores(model, reference, batch, temperature=temperature)
@@ -97,10 +98,6 @@ def divergences(
         for position, mean in zip(positions, means, strict=True):
             found[position] = mean
     return found
-
-
-def _length(rollout: Rollout) -> int:
-    return len(rollout.prompt) + len(rollout.completion)
 
 
 def _log_probabilities(model: PreTrainedModel, batch: Batch, counted: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -80,7 +80,11 @@ class ChatFormat:
         self._template = template
         self._plain = not (template or tokenizer.chat_template)
         self._takes_system = self._try_system()
-        self._end = self._end_of_turn()
+        self._end = str(tokenizer.eos_token)
+        if not self._plain:
+            # what the template puts behind an answer, such as "<|im_end|>", without the line end after it
+            dialogue = [{"role": "user", "content": "-"}, {"role": "assistant", "content": _MARK}]
+            self._end = self._render(dialogue).rpartition(_MARK)[2].rstrip() or self._end
 
     def prompt(self, *, system: str | None, prompt: str) -> str:
         """The text up to where the answer begins."""
@@ -135,13 +139,6 @@ class ChatFormat:
             return _MARK in self._render(messages)
         except TemplateError:
             return False
-
-    def _end_of_turn(self) -> str:
-        """What the template puts behind an answer, such as "<|im_end|>", without the line end after it."""
-        if self._plain:
-            return str(self._tokenizer.eos_token)
-        dialogue = [{"role": "user", "content": "-"}, {"role": "assistant", "content": _MARK}]
-        return self._render(dialogue).rpartition(_MARK)[2].rstrip() or str(self._tokenizer.eos_token)
 
 
 def fit(prompt: list[int], completion: list[int], max_tokens: int) -> Example:

@@ -206,33 +206,29 @@ class TrainingRun:
     # The main run
 
     def _train(self, rate: float) -> None:
-        plan = self._settings
-        validations = self._validations()
-        validated = math.floor(self._done(self._main_leg()) * validations)
-        before = _PROBING_SHARE if plan.probe_learning_rates else 0.0
+        """The main run. Validations divide it into equal parts; the last one ends it, behind this.
+
+        They cost at most 8 % of the time until the deadline. When epochs end the run sooner, the rest of that time is there anyway, and a
+        choice among several is worth more than an early end.
+        """
+        plan, parts = self._settings, 0
+        if self._position.base_loss is not None:
+            affordable = _VALIDATION_SHARE * (self._box.training_ends - self._now())
+            parts = int(min(max(affordable / max(self._box.validation_seconds, 1e-9), 1), _MOST_VALIDATIONS))
+        part = math.floor(self._done(self._main_leg()) * parts)
+        probed_share = _PROBING_SHARE if plan.probe_learning_rates else 0.0
         while self._has_room(leg := self._main_leg()):
             progress = self._done(leg, ahead=0.5)
             self._step(rate * rate_factor(progress, schedule=plan.schedule, warmup_fraction=plan.warmup_fraction))
             done = self._done(self._main_leg())
-            self._tell("training", before + (1.0 - before) * done)
-            if math.floor(done * validations) > validated:
+            self._tell("training", probed_share + (1.0 - probed_share) * done)
+            if math.floor(done * parts) > part:
                 self._validate()
-                validated = math.floor(self._done(self._main_leg()) * validations)
+                part = math.floor(self._done(self._main_leg()) * parts)
 
     def _main_leg(self) -> Leg:
         """All epochs, or what was trained so far with all the time that is left: a pause takes from what is to come."""
         return Leg(self._position.seconds + self._box.training_ends - self._now(), self._max_rows)
-
-    def _validations(self) -> int:
-        """Into how many equal parts validations divide the run; the last one ends it.
-
-        They cost at most 8 % of the time until the deadline. When epochs end the run sooner, the rest of that time is there anyway,
-        and a choice among several is worth more than an early end.
-        """
-        if self._position.base_loss is None:
-            return 0
-        affordable = _VALIDATION_SHARE * (self._box.training_ends - self._now())
-        return int(min(max(affordable / max(self._box.validation_seconds, 1e-9), 1), _MOST_VALIDATIONS))
 
     def _validate(self) -> None:
         """Keep the weights if they are the best so far; without validation rows the latest ones are."""

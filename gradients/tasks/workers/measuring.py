@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -52,9 +52,12 @@ def measure_entrants(
     job.results_folder.mkdir(parents=True, exist_ok=True)
     for entrant in job.entrants:
         file = job.results_folder / f"{entrant.id}.json"
-        if not _is_known(file):
-            result = _result(entrant, measure, _progress(entrant, rows, report))
-            write_text(file, result.model_dump_json())
+        with suppress(FileNotFoundError, ValidationError):
+            known = EntrantResult.model_validate_json(file.read_bytes())
+            if known.value is not None or known.failure_blame is Blame.MINER:
+                continue  # another run would not change it
+        result = _result(entrant, measure, _progress(entrant, rows, report))
+        write_text(file, result.model_dump_json())
 
 
 def measure_completions(
@@ -117,15 +120,6 @@ def _failed(entrant: Entrant, error: GradientsError, started: float) -> EntrantR
         failure_message=str(error),
         seconds=time.monotonic() - started,
     )
-
-
-def _is_known(file: Path) -> bool:
-    """Whether the file holds a result that another run would not change."""
-    try:
-        result = EntrantResult.model_validate_json(file.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return False
-    return result.value is not None or result.failure_blame is Blame.MINER
 
 
 def _progress(entrant: Entrant, rows: int, report: Callable[[JsonObject], None]) -> RowsDone:
