@@ -26,6 +26,9 @@ class Position(BaseModel):
     started: float  # Unix seconds of the very first start
     base_loss: float | None = None  # of validation, before the first step; None without validation rows
     probed: tuple[tuple[float, float], ...] = ()  # learning rates tried so far, and the validation loss of each
+    probe_rows: int | None = (
+        None  # that the first of them was trained on; the others get no more, to be compared with it
+    )
     learning_rate: float | None = None  # the one of the main run; None while probing goes on
     # Of the probe that goes on, or of the main run:
     steps: int = 0

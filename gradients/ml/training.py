@@ -177,7 +177,9 @@ class TrainingRun:
                 continue
             self._probe(rate)
             loss = self._validation_loss() if self._position.base_loss is not None else self._position.train_loss
-            self._advance(probed=(*self._position.probed, (rate, math.inf if loss is None else loss)))
+            loss = math.inf if loss is None or not math.isfinite(loss) else loss
+            rows = self._position.probe_rows or self._position.rows_seen
+            self._advance(probed=(*self._position.probed, (rate, loss)), probe_rows=rows)
             self._return_to(untouched)
             self._save()
         self._return_to(untouched)  # from a probe that was cut short and had no time to go on
@@ -188,15 +190,18 @@ class TrainingRun:
     def _return_to(self, untouched: Snapshot) -> None:
         """Back to the start, knowing what was learnt on the way."""
         here = self._position
-        position = Position(started=here.started, base_loss=here.base_loss, probed=here.probed)
-        self._restore(replace(untouched, position=position))
+        kept = here.model_dump(include={"started", "base_loss", "probed", "probe_rows"})
+        self._restore(replace(untouched, position=Position(**kept)))
 
     def _probe(self, rate: float) -> None:
         """Train at `rate` for its share of the run, from where the position stands."""
         plan, box = self._settings, self._box
         time_share = min(plan.probe_fraction, _PROBING_SHARE / len(plan.probe_learning_rates))
-        whole_batches = math.floor(plan.probe_fraction * self._max_rows / plan.batch_rows)
-        leg = Leg(time_share * box.training_seconds - box.validation_seconds, max(whole_batches, 1) * plan.batch_rows)
+        whole_batches = max(math.floor(plan.probe_fraction * self._max_rows / plan.batch_rows), 1)
+        leg = Leg(
+            time_share * box.training_seconds - box.validation_seconds,
+            self._position.probe_rows or whole_batches * plan.batch_rows,
+        )
         while self._has_room(leg):
             factor = rate_factor(self._done(leg, ahead=0.5), schedule="constant", warmup_fraction=_PROBE_WARMUP)
             self._step(rate * factor)

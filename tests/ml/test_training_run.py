@@ -355,3 +355,16 @@ def test_weight_decay_spares_what_is_no_matrix(tmp_path: Path) -> None:
     run(Flat(), tmp_path, model=model, weight_decay=0.1)
     assert model.bias.item() == 1.0
     assert model.weight.item() < 0.9
+
+
+def test_rates_are_compared_after_the_same_rows_even_when_the_first_steps_are_slow(tmp_path: Path) -> None:
+    objective = Slope(step_seconds=2.0)
+
+    def fast_from_the_third_step_on(weight: float) -> float:
+        objective.step_seconds = 0.1 if len(objective.weights) > 2 else 2.0
+        return weight
+
+    objective.loss_of = fast_from_the_third_step_on
+    run(objective, tmp_path, probe_learning_rates=(0.01, 0.02, 0.03), seconds=300.0)
+    _, second, third, main = objective.starts()
+    assert second == third - second == main - third
