@@ -39,7 +39,7 @@ class Redrawn(NamedTuple):
     shown: torch.Tensor  # [3, height, width]: the empty caption at the middle strength, the first seed
 
 
-def redraw(base: ImageBase, image: torch.Tensor, caption: str, how: Redrawing, *, seed: int) -> Redrawn:
+def redraw(base: ImageBase, image: torch.Tensor, caption: str, *, how: Redrawing, seed: int) -> Redrawn:
     """The error of one row [3, height, width] over all strengths and seeds, a quarter with its caption, the rest with none."""
     batches = [
         image_to_image(base, image, caption, strength=strength, how=how, seed=seed) for strength in how.strengths
@@ -77,7 +77,7 @@ def image_to_image(
 
 
 def denoising_loss(
-    base: ImageBase, noise: Noise, latents: torch.Tensor, captions: Captions, empty: Captions, *, seeds: Sequence[int]
+    base: ImageBase, noise: Noise, latents: torch.Tensor, *, captions: Captions, empty: Captions, seeds: Sequence[int]
 ) -> list[float]:
     """Each row's error in telling the noise, at five levels, with the caption and with none weighed as in redrawing.
 

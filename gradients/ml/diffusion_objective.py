@@ -61,7 +61,7 @@ class DenoisingObjective:
             return None
         captions, empty = self._encode(self._validation.captions), self._encode([""])
         seeds = range(len(self._validation.captions))
-        losses = denoising_loss(self._base, self._noise, self._kept, captions, empty, seeds=seeds)
+        losses = denoising_loss(self._base, self._noise, self._kept, captions=captions, empty=empty, seeds=seeds)
         return statistics.fmean(losses)
 
     def _summed_loss(self, rows: Sequence[int]) -> torch.Tensor:

@@ -63,7 +63,7 @@ class PolicyObjective:
 
     def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
         """Answers drawn by the rows' own random numbers, so that a run that was killed draws the same ones again."""
-        groups = self._answers(model, [self._train[row] for row in rows], self._settings.drawing, rows)
+        groups = self._answers(model, [self._train[row] for row in rows], drawing=self._settings.drawing, rows=rows)
         rollouts = [rollout for group in groups for rollout in group]
         rewards = self._judge([row for row, group in zip(rows, groups, strict=True) for _ in group], rollouts)
         advantages = group_advantages(rewards, size=self._settings.drawing.samples)
@@ -87,7 +87,7 @@ class PolicyObjective:
             return None
         settings, rows = self._settings, range(len(self._validation))
         drawing = replace(settings.drawing, samples=settings.validation_samples)
-        groups = self._answers(model, self._validation, drawing, ())
+        groups = self._answers(model, self._validation, drawing=drawing, rows=())
         rollouts = [rollout for group in groups for rollout in group]
         rewards = self._judge_validation([row for row in rows for _ in groups[row]], rollouts)
         kl = divergences(
@@ -101,7 +101,7 @@ class PolicyObjective:
         return settings.beta * statistics.fmean(kl) - statistics.fmean(rewards)
 
     def _answers(
-        self, model: PreTrainedModel, prompts: Sequence[list[int]], drawing: RolloutSettings, rows: Sequence[int]
+        self, model: PreTrainedModel, prompts: Sequence[list[int]], *, drawing: RolloutSettings, rows: Sequence[int]
     ) -> list[list[Rollout]]:
         """Without dropout, whatever the model is in the middle of."""
         trains = model.training

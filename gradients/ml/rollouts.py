@@ -64,7 +64,9 @@ def roll_out(
         at_once = max(1, settings.batch_tokens // (len(together[0]) + settings.max_new_tokens))
         with torch.inference_mode(), device.precision():
             written = [
-                row for part in uniforms.split(at_once) for row in _write(model, together, settings, part).tolist()
+                row
+                for part in uniforms.split(at_once)
+                for row in _write(model, together, settings=settings, uniforms=part).tolist()
             ]
         for number, row in enumerate(written):
             position = positions[number // settings.samples]
@@ -76,7 +78,7 @@ def roll_out(
 
 
 def _write(
-    model: PreTrainedModel, prompts: Sequence[list[int]], settings: RolloutSettings, uniforms: torch.Tensor
+    model: PreTrainedModel, prompts: Sequence[list[int]], *, settings: RolloutSettings, uniforms: torch.Tensor
 ) -> torch.Tensor:
     """Tokens of one answer for each row of uniforms [answers, longest], prompt by prompt; what stands behind a stop token means nothing."""
     tokens, mask = _pad_left(prompts, uniforms.device)

@@ -111,14 +111,16 @@ def _seen(rows: Captioned, submissions: Sequence[Path], seed: int) -> Seen:
 
 def _errors(base: ImageBase, rows: Captioned, seed: int) -> Numbers:
     pairs = zip(rows.images, rows.captions, strict=True)
-    return [redraw(base, image, caption, HOW, seed=seed).error for image, caption in pairs]
+    return [redraw(base, image, caption, how=HOW, seed=seed).error for image, caption in pairs]
 
 
 def _losses(base: ImageBase, rows: Captioned, seed: int) -> Numbers:
     with torch.inference_mode():
         captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
     seeds = [row_seed(seed, image) for image in rows.images]
-    return denoising_loss(base, noise_of(base), encode_images(base, rows.images), captions, empty, seeds=seeds)
+    return denoising_loss(
+        base, noise_of(base), encode_images(base, rows.images), captions=captions, empty=empty, seeds=seeds
+    )
 
 
 def _timed(work: Callable[[], Numbers]) -> tuple[float, float]:

@@ -25,7 +25,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     examples = read_examples(base, job.held_out_file, job.parameters)
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
-        return of_row_losses(measure_completions(base, examples, entrant, progress))
+        return of_row_losses(measure_completions(base, examples, entrant, progress=progress))
 
     measure_entrants(job, measured, rows=len(examples), report=report)
     return base.device.describe()

@@ -59,7 +59,7 @@ def _redrawn(
 ) -> tuple[list[float], list[Image.Image]]:
     errors, shown = [], []
     for done, (image, caption) in enumerate(zip(rows.images, rows.captions, strict=True), start=1):
-        redrawn = redraw(base, image, caption, how, seed=seed)
+        redrawn = redraw(base, image, caption, how=how, seed=seed)
         errors.append(redrawn.error)
         shown.append(picture(redrawn.shown))
         progress(done)
@@ -70,7 +70,9 @@ def _denoising_losses(base: ImageBase, rows: Captioned, seed: int) -> list[float
     with torch.inference_mode():
         captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
     seeds = [row_seed(seed, image) for image in rows.images]
-    return denoising_loss(base, noise_of(base), encode_images(base, rows.images), captions, empty, seeds=seeds)
+    return denoising_loss(
+        base, noise_of(base), encode_images(base, rows.images), captions=captions, empty=empty, seeds=seeds
+    )
 
 
 def _check(entrant: Entrant, errors: Sequence[float]) -> None:

@@ -108,5 +108,5 @@ def _write(base: LoadedBase, examples: Sequence[Example]) -> list[str]:
     for example in examples:
         prompt = example.tokens[: example.spans[0].start]
         room = max(1, min(longest, base.context - len(prompt)))
-        texts.append(answer(base, prompt, stop, Sampling(max_new_tokens=room)))
+        texts.append(answer(base, prompt, stop=stop, sampling=Sampling(max_new_tokens=room)))
     return texts

@@ -61,7 +61,7 @@ def measure_entrants(
 
 
 def measure_completions(
-    base: LoadedBase, examples: Sequence[Example], entrant: Entrant, progress: RowsDone
+    base: LoadedBase, examples: Sequence[Example], entrant: Entrant, *, progress: RowsDone
 ) -> list[RowLoss]:
     """The entrant's loss of every row. Raises SubmissionRejected when it cannot be applied or has losses that no honest model has."""
     with applied(base.model, entrant.folder):

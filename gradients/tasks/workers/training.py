@@ -70,7 +70,7 @@ def run_job(
         report(TrainProgress(**progress._asdict()).model_dump(mode="json"))
 
     tell(TrainingProgress("loading", 0.0, 0, None))
-    result, write = _train(job, make, CheckpointFile(job.checkpoint_folder, digest), tell)
+    result, write = _train(job, make, checkpoints=CheckpointFile(job.checkpoint_folder, digest), tell=tell)
     # The result first and the model files last, so whoever sees them sees all.
     write_text(result_file, _Finished(digest=digest, result=result).model_dump_json())
     with whole_folder(job.output_folder) as folder:
@@ -116,6 +116,7 @@ def completion_objective(
 def _train(
     job: TrainJob,
     make: Callable[[TrainJob, TrainingSettings], Trainable],
+    *,
     checkpoints: CheckpointFile,
     tell: Callable[[TrainingProgress], None],
 ) -> tuple[TrainResult, Callable[[Path], None]]:
