@@ -40,7 +40,7 @@ def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
 def write_adapter(model: PreTrainedModel, folder: Path, *, base_name: str) -> None:
     """Write adapter_config.json and adapter_model.safetensors."""
     config = model.peft_config["default"]
-    config.base_model_name_or_path = base_name  # peft notes the local path, which is nobody's business
+    config.base_model_name_or_path = base_name  # peft notes the local path, which is private
     config.inference_mode = True
     config.save_pretrained(folder)
     tensors = {

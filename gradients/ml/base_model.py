@@ -50,7 +50,8 @@ def load_base(folder: Path, device: Device) -> LoadedBase:
     transformers_logging.disable_progress_bar()
     dtype = weights_dtype(device, sum(file.stat().st_size for file in files))
     try:
-        stored = _stored_dtype(files[0])
+        with safe_open(files[0], framework="pt") as tensors:
+            stored = _DTYPES[tensors.get_slice(next(iter(tensors.keys()))).get_dtype()]
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -64,9 +65,3 @@ def load_base(folder: Path, device: Device) -> LoadedBase:
         raise ModelUnknown(f"The base model in {folder} cannot be loaded: {error}") from error
     model.requires_grad_(False).eval().to(device.name)
     return LoadedBase(model=model, tokenizer=tokenizer, device=device, folder=folder, stored_dtype=stored)
-
-
-def _stored_dtype(file: Path) -> torch.dtype:
-    """The precision of the first tensor in `file`."""
-    with safe_open(file, framework="pt") as tensors:
-        return _DTYPES[tensors.get_slice(next(iter(tensors.keys()))).get_dtype()]

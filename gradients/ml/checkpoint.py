@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from gradients.files.whole import write_file
 from gradients.ml.tensor_files import write_tensors
 
 _WEIGHT, _BEST, _OPTIMISER = "weight/", "best/", "optimiser/"
+_FILE = "checkpoint.safetensors"
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -23,17 +24,18 @@ class Position(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     started: float  # Unix seconds of the very first start
+    base_loss: float | None = None  # of validation, before the first step; None without validation rows
+    probed: tuple[tuple[float, float], ...] = ()  # learning rates tried so far, and the validation loss of each
+    probe_rows: int | None = (
+        None  # that the first of them was trained on; the others get no more, to be compared with it
+    )
+    learning_rate: float | None = None  # the one of the main run; None while probing goes on
+    # Of the probe that goes on, or of the main run:
     steps: int = 0
     rows_seen: int = 0
-    learning_rate: float | None = None  # the one to train with; None while probing goes on
-    probed: tuple[tuple[float, float], ...] = ()  # learning rates tried so far, and the validation loss of each
-    probing: float | None = None  # the learning rate that is being tried, in a checkpoint within its probe
-    probing_seconds: float = 0.0  # how long it has been tried by then
-    main_started: float | None = None  # Unix seconds when the main run began; None while probing goes on
-    main_rows: int = 0  # rows seen when it began
+    seconds: float = 0.0  # that its steps took
     train_loss: float | None = None  # smoothed
     best_loss: float | None = None  # of validation
-    base_loss: float | None = None  # of validation, before the first step
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +47,13 @@ class Snapshot:
     best: Tensors = field(default_factory=dict)  # those of the best validation so far; empty when there was none
     optimiser: Tensors = field(default_factory=dict)  # by "<parameter number>/<key>"
 
-    def having_probed(self, probed: tuple[tuple[float, float], ...]) -> Snapshot:
-        """The same moment, knowing what was tried by now."""
-        return replace(self, position=self.position.model_copy(update={"probed": probed}))
-
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFile:
-    """A run's checkpoint on disk. `digest` ties it to what the run was asked for; another run's checkpoint counts as none."""
+    """The run's one checkpoint on disk. `digest` ties it to what the run was asked for; another run's checkpoint counts as none."""
 
     folder: Path
     digest: str
-    name: str = "checkpoint.safetensors"
 
     def save(self, snapshot: Snapshot) -> None:
         """Replace the checkpoint, as a whole."""
@@ -67,12 +64,12 @@ class CheckpointFile:
             **{_OPTIMISER + name: tensor for name, tensor in snapshot.optimiser.items()},
         }
         header = {"digest": self.digest, "position": snapshot.position.model_dump_json()}
-        write_file(self.folder / self.name, lambda path: write_tensors(path, tensors, header=header))
+        write_file(self.folder / _FILE, lambda path: write_tensors(path, tensors, header=header))
 
     def load(self) -> Snapshot | None:
         """The checkpoint of this run, or None when there is none that can be used."""
         try:
-            with safe_open(self.folder / self.name, framework="pt") as file:
+            with safe_open(self.folder / _FILE, framework="pt") as file:
                 header = file.metadata() or {}
                 if header.get("digest") != self.digest:
                     return None
@@ -80,8 +77,8 @@ class CheckpointFile:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (FileNotFoundError, SafetensorError, ValidationError, KeyError):
             return None
-        return Snapshot(position, _under(_WEIGHT, tensors), _under(_BEST, tensors), _under(_OPTIMISER, tensors))
-
-
-def _under(prefix: str, tensors: Tensors) -> Tensors:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        weights, best, optimiser = (
+            {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+            for prefix in (_WEIGHT, _BEST, _OPTIMISER)
+        )
+        return Snapshot(position, weights, best, optimiser)

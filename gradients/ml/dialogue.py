@@ -30,7 +30,7 @@ _FAMILIES: tuple[tuple[tuple[str, ...], str], ...] = (
         "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
     ),
     (
-        ("<start_of_turn>", "<end_of_turn>"),  # Gemma, which knows no system messages
+        ("<start_of_turn>", "<end_of_turn>"),  # Gemma, which does not support system messages
         "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else 'user') + '\n' + m.content + '<end_of_turn>\n' }}"
         "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
@@ -120,13 +120,25 @@ class DialogueFormat:
             if left <= max_tokens or first == len(later):
                 [opening] = self._tokens([text.head + prompt])
                 if len(opening) + left <= max_tokens:
-                    return _joined([opening, *later[first:]], answers[first:])
+                    tokens, spans = list[int](), list[range]()
+                    for before, answer in zip([opening, *later[first:]], answers[first:], strict=True):
+                        start = len(tokens) + len(before)
+                        tokens += before + answer
+                        spans.append(range(start, len(tokens)))
+                    return Example(tokens, tuple(spans))
             if first < len(later):
                 left -= len(answers[first]) + len(later[first])
         return fit(opening, answers[-1], max_tokens)
 
     def _written(self, row: DialogueRow) -> _Written:
-        head, *rest = (self._own_tokens(text) for text in row.frames) if row.frames else self._known_frames(row.shape)
+        if row.frames:
+            # a customer's template did not know the base, whose own first and last token these are
+            begin, end = (str(token or "") for token in (self._tokenizer.bos_token, self._tokenizer.eos_token))
+            head, *rest = (text.replace(BEGIN_OF_TEXT, begin).replace(END_OF_TEXT, end) for text in row.frames)
+        else:
+            if row.shape not in self._frames:
+                self._frames[row.shape] = frames(self._render, row.shape)
+            head, *rest = self._frames[row.shape]
         if row.system is not None:
             head, rest = head + row.system + rest[0], rest[1:]
         before, behind = rest[0::2], rest[1::2]
@@ -139,11 +151,6 @@ class DialogueFormat:
             answers=[each.completion + end for each, end in zip(row.exchanges, [*ends, end], strict=True)],
         )
 
-    def _known_frames(self, shape: Shape) -> Frames:
-        if shape not in self._frames:
-            self._frames[shape] = frames(self._render, shape)
-        return self._frames[shape]
-
     def _render(self, messages: Messages) -> str:
         try:
             text: str = self._tokenizer.apply_chat_template(messages, chat_template=self._template, tokenize=False)
@@ -155,22 +162,7 @@ class DialogueFormat:
             ) from error
         return text
 
-    def _own_tokens(self, text: str) -> str:
-        """A frame of a template that did not know the base, with the base's own first and last token."""
-        begin, end = (str(token or "") for token in (self._tokenizer.bos_token, self._tokenizer.eos_token))
-        return text.replace(BEGIN_OF_TEXT, begin).replace(END_OF_TEXT, end)
-
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         # Frames hold the special tokens; adding them again would put two at the start.
         tokens: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         return tokens
-
-
-def _joined(prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Example:
-    tokens: list[int] = []
-    spans = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        start = len(tokens) + len(prompt)
-        tokens += prompt + answer
-        spans.append(range(start, len(tokens)))
-    return Example(tokens, tuple(spans))

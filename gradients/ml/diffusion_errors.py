@@ -39,7 +39,7 @@ class Redrawn(NamedTuple):
     shown: torch.Tensor  # [3, height, width]: the empty caption at the middle strength, the first seed
 
 
-def redraw(base: ImageBase, image: torch.Tensor, caption: str, how: Redrawing, *, seed: int) -> Redrawn:
+def redraw(base: ImageBase, image: torch.Tensor, caption: str, *, how: Redrawing, seed: int) -> Redrawn:
     """The error of one row [3, height, width] over all strengths and seeds, a quarter with its caption, the rest with none."""
     batches = [
         image_to_image(base, image, caption, strength=strength, how=how, seed=seed) for strength in how.strengths
@@ -57,31 +57,27 @@ def image_to_image(
     seeds = [row_seed(seed, image, strength, number) for number in range(how.seeds)]
     wanted = [(text, one) for text in (caption, "") for one in seeds]
     at_once = max(1, how.call_pixels // (image.shape[1] * image.shape[2]))
-    parts = [wanted[start : start + at_once] for start in range(0, len(wanted), at_once)]
-    return torch.cat([_drawn(base, image, part, strength=strength, how=how) for part in parts])
-
-
-def _drawn(
-    base: ImageBase, image: torch.Tensor, wanted: Sequence[tuple[str, int]], *, strength: float, how: Redrawing
-) -> torch.Tensor:
-    """The image redrawn [wanted, 3, height, width] by prompt and seed."""
     size = {"height": image.shape[1], "width": image.shape[2]} if base.family.sized else {}
-    with torch.inference_mode(), base.device.precision():
-        drawn = base.pipeline(
-            prompt=[text for text, _ in wanted],
-            image=image.expand(len(wanted), -1, -1, -1),
-            strength=strength,
-            num_inference_steps=how.steps,
-            guidance_scale=how.guidance,
-            generator=[torch.Generator().manual_seed(one) for _, one in wanted],
-            output_type="pt",
-            **size,
-        ).images
-    return torch.as_tensor(drawn).float().cpu()
+    drawn = []
+    for start in range(0, len(wanted), at_once):
+        part = wanted[start : start + at_once]
+        with torch.inference_mode(), base.device.precision():
+            images = base.pipeline(
+                prompt=[text for text, _ in part],
+                image=image.expand(len(part), -1, -1, -1),
+                strength=strength,
+                num_inference_steps=how.steps,
+                guidance_scale=how.guidance,
+                generator=[torch.Generator().manual_seed(one) for _, one in part],
+                output_type="pt",
+                **size,
+            ).images
+        drawn.append(torch.as_tensor(images).float().cpu())
+    return torch.cat(drawn)
 
 
 def denoising_loss(
-    base: ImageBase, noise: Noise, latents: torch.Tensor, captions: Captions, empty: Captions, *, seeds: Sequence[int]
+    base: ImageBase, noise: Noise, latents: torch.Tensor, *, captions: Captions, empty: Captions, seeds: Sequence[int]
 ) -> list[float]:
     """Each row's error in telling the noise, at five levels, with the caption and with none weighed as in redrawing.
 
@@ -90,8 +86,11 @@ def denoising_loss(
         seeds: of each row's noise.
     """
     levels = torch.tensor(LEVELS * 2)
+    with_then_without = torch.tensor([0] * len(LEVELS) + [1] * len(LEVELS))
     losses = []
     for row, seed in enumerate(seeds):
+        one = captions.rows(torch.tensor([row]))
+        pooled = None if one.pooled is None or empty.pooled is None else torch.cat([one.pooled, empty.pooled])
         drawn = torch.randn(len(LEVELS), *latents.shape[1:], generator=torch.Generator().manual_seed(seed))
         with torch.inference_mode():
             errors = denoising_errors(
@@ -100,7 +99,7 @@ def denoising_loss(
                 clean=latents[row].expand(len(levels), -1, -1, -1),
                 drawn=drawn.repeat(2, 1, 1, 1),
                 levels=levels,
-                captions=_beside(captions.rows(torch.tensor([row])), empty, len(LEVELS)),
+                captions=Captions(torch.cat([one.tokens, empty.tokens]), pooled).rows(with_then_without),
             ).double()
         with_caption, with_none = errors[: len(LEVELS)].mean(), errors[len(LEVELS) :].mean()
         losses.append(CAPTION_SHARE * float(with_caption) + EMPTY_SHARE * float(with_none))
@@ -111,10 +110,3 @@ def row_seed(seed: int, image: torch.Tensor, *parts: float) -> int:
     """A seed that only somebody with the seed and the image can know, 63 bits."""
     content = f"{seed}|{parts}|".encode() + image.numpy().tobytes()
     return int.from_bytes(hashlib.sha256(content).digest()[:8]) >> 1
-
-
-def _beside(one: Captions, other: Captions, times: int) -> Captions:
-    """`times` rows of one caption, then as many of the other."""
-    positions = torch.tensor([0] * times + [1] * times)
-    pooled = None if one.pooled is None or other.pooled is None else torch.cat([one.pooled, other.pooled])
-    return Captions(torch.cat([one.tokens, other.tokens]), pooled).rows(positions)

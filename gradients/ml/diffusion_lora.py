@@ -21,7 +21,7 @@ from torch import nn
 from gradients.errors import SubmissionRejected
 from gradients.ml.adapters import LoraShape
 from gradients.ml.pipelines import ImageBase
-from gradients.ml.submission import MAX_RANK, NewWeight, changed, check_shape, read_tensors
+from gradients.ml.submission import MAX_RANK, NewWeight, changed, check_shape, lora_factors
 from gradients.ml.tensor_files import write_tensors
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -86,40 +86,22 @@ def _merged(parts: nn.ModuleDict, file: Path) -> Iterator[NewWeight]:
     """W + B · A for every layer that the submission changes, multiplied in float32."""
     _check_header(file)
     layers, ranks = _layers(parts), dict[str, int]()
-    for module, factors in _factors(file).items():
+    for module, factors in lora_factors(file, _FACTOR).items():
         if module not in layers:
-            raise SubmissionRejected(f"{module} is no layer that a LoRA may change", code="tensor_unknown")
+            raise SubmissionRejected(f"{module} is not a layer that a LoRA may change", code="tensor_unknown")
         if set(factors) != {"A", "B"}:
             raise SubmissionRejected(f"{module} has only one of lora_A and lora_B", code="tensor_missing")
-        rank = _rank(module, factors["A"], ranks)
+        rank = factors["A"].shape[0] if factors["A"].ndim else 0
+        if not 1 <= rank <= MAX_RANK:
+            raise SubmissionRejected(f"{module} has rank {rank}, not 1 to {MAX_RANK}", code="tensor_shape")
+        # loaders of some versions scale wrongly where ranks differ within a network
+        if ranks.setdefault(module.partition(".")[0], rank) != rank:
+            raise SubmissionRejected(f"{module} has rank {rank}, and others have another one", code="rank_differs")
         weight = layers[module].weight.detach()
         check_shape(f"{module}.lora_A", factors["A"], (rank, *weight.shape[1:]))
         check_shape(f"{module}.lora_B", factors["B"], (weight.shape[0], rank, *(1 for _ in weight.shape[2:])))
         a, b = (factors[side].to(weight.device, torch.float32).flatten(1) for side in "AB")
         yield NewWeight(f"{module}.weight", (weight.float() + (b @ a).view(weight.shape)).to(weight.dtype))
-
-
-def _rank(module: str, factor: torch.Tensor, ranks: dict[str, int]) -> int:
-    """The rank of a factor A; loaders of some versions scale wrongly where it differs within a network."""
-    rank = factor.shape[0] if factor.ndim else 0
-    if not 1 <= rank <= MAX_RANK:
-        raise SubmissionRejected(f"{module} has rank {rank}, not 1 to {MAX_RANK}", code="tensor_shape")
-    if ranks.setdefault(module.partition(".")[0], rank) != rank:
-        raise SubmissionRejected(f"{module} has rank {rank}, and others have another one", code="rank_differs")
-    return rank
-
-
-def _factors(file: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """LoRA factors by module and side, "A" or "B"."""
-    found: dict[str, dict[str, torch.Tensor]] = {}
-    for name, value in read_tensors([file]):
-        match = _FACTOR.fullmatch(name)
-        if match is None:
-            raise SubmissionRejected(f"{name} is no factor of a LoRA", code="tensor_unknown")
-        found.setdefault(match["module"], {})[match["side"]] = value
-    if not found:
-        raise SubmissionRejected("The LoRA is empty", code="tensor_missing")
-    return found
 
 
 def _check_header(file: Path) -> None:

@@ -102,7 +102,7 @@ class FlowNoise:
 
 
 def noise_of(base: ImageBase) -> Noise:
-    """The base's own way to noise. Raises ModelUnknown for one that is none of ours."""
+    """The base's own way to noise. Raises ModelUnknown for one that is not among ours."""
     if base.family.noise == "flow":
         return FlowNoise()
     scheduler = base.pipeline.scheduler

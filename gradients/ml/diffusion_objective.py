@@ -51,7 +51,7 @@ class DenoisingObjective:
     def backward(self, model: nn.Module, rows: Sequence[int]) -> float:
         total = 0.0
         for start in range(0, len(rows), self._settings.rows_at_once):
-            loss = self._loss(rows[start : start + self._settings.rows_at_once]) / len(rows)
+            loss = self._summed_loss(rows[start : start + self._settings.rows_at_once]) / len(rows)
             loss.backward()
             total += loss.item()
         return total
@@ -61,32 +61,24 @@ class DenoisingObjective:
             return None
         captions, empty = self._encode(self._validation.captions), self._encode([""])
         seeds = range(len(self._validation.captions))
-        losses = denoising_loss(self._base, self._noise, self._kept, captions, empty, seeds=seeds)
+        losses = denoising_loss(self._base, self._noise, self._kept, captions=captions, empty=empty, seeds=seeds)
         return statistics.fmean(losses)
 
-    def _loss(self, rows: Sequence[int]) -> torch.Tensor:
-        """The sum over these rows."""
+    def _summed_loss(self, rows: Sequence[int]) -> torch.Tensor:
+        """Drawn in this order: sides, levels, noise, and which captions are seen."""
         sides = torch.randint(2, (len(rows),), generator=self._generator) * self._settings.mirrored
         clean = self._latents[sides.to(self._latents.device), torch.tensor(rows, device=self._latents.device)]
         levels = self._noise.draw(len(rows), self._generator)
-        errors = denoising_errors(
-            self._base,
-            self._noise,
-            clean=clean,
-            drawn=torch.randn(clean.shape, generator=self._generator),
-            levels=levels,
-            captions=self._some_captions(rows),
-        )
-        return (self._noise.weights(levels, self._settings.snr_limit).to(errors) * errors).sum()
-
-    def _some_captions(self, rows: Sequence[int]) -> Captions:
-        """The rows' captions, some of them empty."""
+        drawn = torch.randn(clean.shape, generator=self._generator)
         kept = torch.rand(len(rows), generator=self._generator) >= self._settings.caption_dropout
         if self._encoded is None:
             texts = [self._captions[row] if keep else "" for row, keep in zip(rows, kept.tolist(), strict=True)]
-            return self._base.family.encode(self._base.pipeline, texts)
-        positions = torch.where(kept, torch.tensor(rows), len(self._captions))
-        return self._encoded.rows(positions.to(self._encoded.tokens.device))
+            captions = self._base.family.encode(self._base.pipeline, texts)
+        else:
+            positions = torch.where(kept, torch.tensor(rows), len(self._captions))  # the empty one is the last
+            captions = self._encoded.rows(positions.to(self._encoded.tokens.device))
+        errors = denoising_errors(self._base, self._noise, clean=clean, drawn=drawn, levels=levels, captions=captions)
+        return (self._noise.weights(levels, self._settings.snr_limit).to(errors) * errors).sum()
 
     def _encode(self, captions: Sequence[str]) -> Captions:
         with torch.no_grad():

@@ -44,12 +44,14 @@ def read_captioned(path: Path) -> Captioned:
         for number, line in enumerate(file, start=1):
             try:
                 row = ImageRow.model_validate_json(line)
-                images.append(_image(row.image))
+                with Image.open(io.BytesIO(base64.b64decode(row.image, validate=True)), formats=("PNG",)) as image:
+                    colours = torch.from_numpy(np.asarray(image.convert("RGB")).copy())
+                images.append(colours.permute(2, 0, 1).float() / 255)
             except (ValidationError, ValueError, OSError) as error:
-                raise DatasetInvalid(f"Line {number} of {path.name} is no row: {error}", rows=(number,)) from error
+                raise DatasetInvalid(f"Line {number} of {path.name} is not a row: {error}", rows=(number,)) from error
             captions.append(row.caption)
     if not images:
-        raise DatasetInvalid(f"{path.name} holds no rows")
+        raise DatasetInvalid(f"{path.name} has no rows")
     return Captioned(torch.stack(images), captions)
 
 
@@ -76,9 +78,3 @@ def contact_sheet(columns: Mapping[str, Sequence[Image.Image]]) -> Image.Image:
         for row, one in enumerate(shown):
             sheet.paste(one.resize((cell, cell), Image.Resampling.NEAREST), (left, _HEADING + _GAP + row * step))
     return sheet
-
-
-def _image(text: str) -> torch.Tensor:
-    """[3, height, width], 0 to 1."""
-    with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
-        return torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1).float() / 255

@@ -33,7 +33,7 @@ class RowLoss(NamedTuple):
 def batch_losses(model: PreTrainedModel, batch: Batch) -> RowLosses:
     """The losses of one batch, differentiable.
 
-    use_cache=False is no matter of speed: with a cache, transformers (5.23, SDPA) builds masks for it and lets packed rows see
+    use_cache=False is not about speed: with a cache, transformers (5.23, SDPA) builds masks for it and lets packed rows see
     one another. Only positions that some row counts go through the head.
     """
     targets = batch.labels[:, 1:]

@@ -58,8 +58,23 @@ def load_image_base(folder: Path, device: Device) -> ImageBase:
             f"{folder} holds a pipeline of an unknown family: {index.get('_class_name')}",
             fix=f"Use one of {', '.join(FAMILIES)}",
         )
-    _quiet()
-    pipeline = _pipeline(folder, family, index, device)
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    for library in (of_diffusers, of_transformers):
+        library.disable_progress_bar()
+        library.set_verbosity_error()  # not a line for every caption that is longer than the encoder reads
+    stored_bytes = sum(file.stat().st_size for file in folder.glob("*/*.safetensors"))
+    try:
+        pipeline: DiffusionPipeline = family.image_to_image().from_pretrained(
+            folder,
+            dtype=weights_dtype(device, stored_bytes) or torch.bfloat16,
+            local_files_only=True,
+            use_safetensors=True,
+            **{name: None for name in _NOT_LOADED if name in index},
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        raise ModelUnknown(f"The pipeline in {folder} cannot be loaded: {error}") from error
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
@@ -67,40 +82,17 @@ def load_image_base(folder: Path, device: Device) -> ImageBase:
     return ImageBase(pipeline, family, device, folder)
 
 
-def _quiet() -> None:
-    """No bars while loading, and not a line for every caption that is longer than the encoder reads."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    for library in (of_diffusers, of_transformers):
-        library.disable_progress_bar()
-        library.set_verbosity_error()
-
-
 def _index(folder: Path) -> Mapping[str, Any]:  # Any: JSON
     try:
         index = json.loads((folder / INDEX).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelUnknown(f"{folder} holds no pipeline: {error}", fix=f"It needs {INDEX} and its folders") from error
+        raise ModelUnknown(
+            f"{folder} has no usable pipeline: {error}", fix=f"It needs {INDEX} and its folders"
+        ) from error
     if not isinstance(index, dict):
-        raise ModelUnknown(f"{folder / INDEX} is no JSON object")
+        raise ModelUnknown(f"{folder / INDEX} is not a JSON object")
     for name, value in index.items():
         library = value[0] if isinstance(value, list) and value else "nowhere"
         if isinstance(value, list) and library not in (*_LIBRARIES, None) and name not in _NOT_LOADED:
             raise ModelUnknown(f"{folder}: {name} comes from {library}", fix="Use a pipeline of diffusers' own parts")
     return index
-
-
-def _pipeline(folder: Path, family: Family, index: Mapping[str, object], device: Device) -> DiffusionPipeline:
-    stored_bytes = sum(file.stat().st_size for file in folder.glob("*/*.safetensors"))
-    left_out = {name: None for name in _NOT_LOADED if name in index}
-    try:
-        return family.image_to_image().from_pretrained(
-            folder,
-            dtype=weights_dtype(device, stored_bytes) or torch.bfloat16,
-            local_files_only=True,
-            use_safetensors=True,
-            **left_out,
-        )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
-        raise ModelUnknown(f"The pipeline in {folder} cannot be loaded: {error}") from error

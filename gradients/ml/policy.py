@@ -70,8 +70,8 @@ def token_scores(model: PreTrainedModel, reference: Reference, batch: Batch, *, 
     counted = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
     targets = targets[:, counted]
     with torch.no_grad(), reference(model) as other:  # first, because adapters may be switched on and off for it
-        theirs = _log_probabilities(other, batch, counted, temperature)
-    ours = _log_probabilities(model, batch, counted, temperature)
+        theirs = _log_probabilities(other, batch, counted=counted, temperature=temperature)
+    ours = _log_probabilities(model, batch, counted=counted, temperature=temperature)
     counts = targets != IGNORED
     drawn = ours.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     kl = (ours.exp() * (ours - theirs)).sum(dim=-1).double()
@@ -89,7 +89,8 @@ def divergences(
 ) -> list[float]:
     """KL(model || reference) of each answer, in their order: the mean over its tokens, nats per token."""
     found = [0.0] * len(rollouts)
-    for positions in plan_batches([_length(rollout) for rollout in rollouts], max_tokens=batch_tokens):
+    lengths = [len(rollout.prompt) + len(rollout.completion) for rollout in rollouts]
+    for positions in plan_batches(lengths, max_tokens=batch_tokens):
         batch = answer_batch([rollouts[i] for i in positions], device)
         with torch.inference_mode(), device.precision():
             scores = token_scores(model, reference, batch, temperature=temperature)
@@ -99,11 +100,9 @@ def divergences(
     return found
 
 
-def _length(rollout: Rollout) -> int:
-    return len(rollout.prompt) + len(rollout.completion)
-
-
-def _log_probabilities(model: PreTrainedModel, batch: Batch, counted: torch.Tensor, temperature: float) -> torch.Tensor:
+def _log_probabilities(
+    model: PreTrainedModel, batch: Batch, *, counted: torch.Tensor, temperature: float
+) -> torch.Tensor:
     """[rows, counted, vocabulary], nats."""
     logits = model(input_ids=batch.tokens, use_cache=False, logits_to_keep=counted).logits
     return torch.log_softmax(logits.float() / temperature, dim=-1)

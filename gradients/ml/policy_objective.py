@@ -63,19 +63,31 @@ class PolicyObjective:
 
     def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
         """Answers drawn by the rows' own random numbers, so that a run that was killed draws the same ones again."""
-        groups = self._answers(model, [self._train[row] for row in rows], self._settings.drawing, rows)
+        groups = self._answers(model, [self._train[row] for row in rows], drawing=self._settings.drawing, rows=rows)
         rollouts = [rollout for group in groups for rollout in group]
         rewards = self._judge([row for row, group in zip(rows, groups, strict=True) for _ in group], rollouts)
         advantages = group_advantages(rewards, size=self._settings.drawing.samples)
-        kl = self._push(model, rollouts, advantages)
-        return self._settings.beta * kl - statistics.fmean(rewards)
+        settings, mean_kl = self._settings, 0.0
+        # every token counts the same for the advantage, every answer for the KL
+        tokens = sum(len(rollout.completion) for rollout in rollouts)
+        lengths = [len(rollout.prompt) + len(rollout.completion) for rollout in rollouts]
+        for positions in plan_batches(lengths, max_tokens=settings.drawing.batch_tokens):
+            batch = answer_batch([rollouts[i] for i in positions], self._device)
+            with self._device.precision():
+                scores = token_scores(model, self._reference, batch, temperature=settings.drawing.temperature)
+            gains = torch.tensor([advantages[i] for i in positions], device=self._device.name)
+            kl = (scores.kl.sum(dim=1) / scores.counts.sum(dim=1)).sum() / len(rollouts)
+            gain = (gains * scores.log_probability.sum(dim=1)).sum() / tokens
+            (settings.beta * kl - gain).backward()
+            mean_kl += kl.item()
+        return settings.beta * mean_kl - statistics.fmean(rewards)
 
     def validate(self, model: PreTrainedModel) -> float | None:
         if not self._validation:
             return None
         settings, rows = self._settings, range(len(self._validation))
         drawing = replace(settings.drawing, samples=settings.validation_samples)
-        groups = self._answers(model, self._validation, drawing, ())
+        groups = self._answers(model, self._validation, drawing=drawing, rows=())
         rollouts = [rollout for group in groups for rollout in group]
         rewards = self._judge_validation([row for row in rows for _ in groups[row]], rollouts)
         kl = divergences(
@@ -89,7 +101,7 @@ class PolicyObjective:
         return settings.beta * statistics.fmean(kl) - statistics.fmean(rewards)
 
     def _answers(
-        self, model: PreTrainedModel, prompts: Sequence[list[int]], drawing: RolloutSettings, rows: Sequence[int]
+        self, model: PreTrainedModel, prompts: Sequence[list[int]], *, drawing: RolloutSettings, rows: Sequence[int]
     ) -> list[list[Rollout]]:
         """Without dropout, whatever the model is in the middle of."""
         trains = model.training
@@ -99,22 +111,6 @@ class PolicyObjective:
             return roll_out(model, prompts, drawing, seed=seed, device=self._device)
         finally:
             model.train(trains)
-
-    def _push(self, model: PreTrainedModel, rollouts: Sequence[Rollout], advantages: Sequence[float]) -> float:
-        """Add the gradients, and return the mean KL. Every token counts the same for the advantage, every answer for the KL."""
-        settings, total = self._settings, 0.0
-        tokens = sum(len(rollout.completion) for rollout in rollouts)
-        lengths = [len(rollout.prompt) + len(rollout.completion) for rollout in rollouts]
-        for positions in plan_batches(lengths, max_tokens=settings.drawing.batch_tokens):
-            batch = answer_batch([rollouts[i] for i in positions], self._device)
-            with self._device.precision():
-                scores = token_scores(model, self._reference, batch, temperature=settings.drawing.temperature)
-            gains = torch.tensor([advantages[i] for i in positions], device=self._device.name)
-            kl = (scores.kl.sum(dim=1) / scores.counts.sum(dim=1)).sum() / len(rollouts)
-            gain = (gains * scores.log_probability.sum(dim=1)).sum() / tokens
-            (settings.beta * kl - gain).backward()
-            total += kl.item()
-        return total
 
 
 def group_advantages(rewards: Sequence[float], *, size: int) -> list[float]:

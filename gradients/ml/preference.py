@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from torch.nn.functional import softplus
 
@@ -79,7 +78,12 @@ def encode_pairs(chat: ChatFormat, rows: Sequence[PreferenceRow], *, max_tokens:
     prompts = [chat.prompt_tokens(system=row.system, prompt=row.prompt) for row in rows]
     chosen = chat.answer_tokens([row.chosen for row in rows])
     rejected = chat.answer_tokens([row.rejected for row in rows])
-    return [_pair(*each, max_tokens) for each in zip(prompts, chosen, rejected, strict=True)]
+    pairs = []
+    for prompt, *answers in zip(prompts, chosen, rejected, strict=True):
+        better, worse = (answer[: max_tokens - 1] for answer in answers)
+        opening = prompt[-(max_tokens - max(len(better), len(worse))) :]
+        pairs.append(Pair(answered(opening, better), answered(opening, worse)))
+    return pairs
 
 
 def measure_pairs(
@@ -125,7 +129,17 @@ class PreferenceObjective:
     def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
         total = 0.0
         for positions in plan_batches([self.lengths[row] for row in rows], max_tokens=self._batch_tokens):
-            loss = self._loss(model, [rows[position] for position in positions]).sum() / len(rows)
+            some = [rows[position] for position in positions]
+            pairs = [self._train[row] for row in some]
+            batch = pad([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], self._device)
+            with self._device.precision():
+                losses = batch_losses(model, batch)  # both answers share a forward pass
+            chosen, rejected = losses.sums.chunk(2)
+            references = [self._train_reference[row] for row in some]
+            known = chosen.new_tensor([reference.chosen - reference.rejected for reference in references])
+            preference = softplus(-self._beta * (rejected - chosen - known))  # losses are negative log-probabilities
+            by_row = preference + self._sft_weight * chosen / losses.tokens[: len(some)]
+            loss = by_row.sum() / len(rows)
             loss.backward()
             total += loss.item()
         return total
@@ -137,21 +151,3 @@ class PreferenceObjective:
         pairs = zip(measured, self._validation_reference, strict=True)
         losses = [rewards(logs, reference, beta=self._beta).loss for logs, reference in pairs]
         return math.fsum(losses) / len(losses)
-
-    def _loss(self, model: PreTrainedModel, rows: Sequence[int]) -> torch.Tensor:
-        """The loss of each row [rows]; both answers share a forward pass."""
-        pairs = [self._train[row] for row in rows]
-        batch = pad([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], self._device)
-        with self._device.precision():
-            losses = batch_losses(model, batch)
-        chosen, rejected = losses.sums.chunk(2)
-        references = [self._train_reference[row] for row in rows]
-        known = chosen.new_tensor([reference.chosen - reference.rejected for reference in references])
-        preference = softplus(-self._beta * (rejected - chosen - known))  # losses are negative log-probabilities
-        return preference + self._sft_weight * chosen / losses.tokens[: len(rows)]
-
-
-def _pair(prompt: list[int], chosen: list[int], rejected: list[int], max_tokens: int) -> Pair:
-    chosen, rejected = chosen[: max_tokens - 1], rejected[: max_tokens - 1]
-    prompt = prompt[-(max_tokens - max(len(chosen), len(rejected))) :]
-    return Pair(answered(prompt, chosen), answered(prompt, rejected))

@@ -1,8 +1,7 @@
 """Answers that a model draws to prompts: many at once, with the random numbers of each one fixed beforehand.
 
 They are a table of uniforms in 0..1, one per token, that depends on a seed and the prompt alone; so two models that think alike answer
-alike,
-and their scores can be compared pair by pair. The same rows on the same machine give the same answers bit by bit.
+alike, and their scores can be compared pair by pair. The same rows on the same machine give the same answers bit by bit.
 """
 
 from __future__ import annotations
@@ -65,18 +64,21 @@ def roll_out(
         at_once = max(1, settings.batch_tokens // (len(together[0]) + settings.max_new_tokens))
         with torch.inference_mode(), device.precision():
             written = [
-                row for part in uniforms.split(at_once) for row in _write(model, together, settings, part).tolist()
+                row
+                for part in uniforms.split(at_once)
+                for row in _write(model, together, settings=settings, uniforms=part).tolist()
             ]
         for number, row in enumerate(written):
             position = positions[number // settings.samples]
-            answered[position].append(_cut(prompts[position], row, settings))
+            end = next((i for i, token in enumerate(row, start=1) if token in settings.stop_tokens), None)
+            answered[position].append(Rollout(prompts[position], row[:end], finished=end is not None))
         done += len(positions)
         progress(done)
     return answered
 
 
 def _write(
-    model: PreTrainedModel, prompts: Sequence[list[int]], settings: RolloutSettings, uniforms: torch.Tensor
+    model: PreTrainedModel, prompts: Sequence[list[int]], *, settings: RolloutSettings, uniforms: torch.Tensor
 ) -> torch.Tensor:
     """Tokens of one answer for each row of uniforms [answers, longest], prompt by prompt; what stands behind a stop token means nothing."""
     tokens, mask = _pad_left(prompts, uniforms.device)
@@ -117,13 +119,12 @@ def _draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> t
 
 def _uniforms(prompts: Sequence[list[int]], settings: RolloutSettings, seed: int) -> torch.Tensor:
     """Numbers in 0..1 [prompts * samples, new tokens], drawn on the CPU so that every device has the same."""
-    shape = (settings.samples, settings.max_new_tokens)
-    return torch.cat([torch.rand(shape, dtype=torch.float64, generator=_generator(prompt, seed)) for prompt in prompts])
-
-
-def _generator(prompt: list[int], seed: int) -> torch.Generator:
-    digest = hashlib.sha256(f"{seed}:{prompt}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+    tables = []
+    for prompt in prompts:
+        digest = hashlib.sha256(f"{seed}:{prompt}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+        tables.append(torch.rand(settings.samples, settings.max_new_tokens, dtype=torch.float64, generator=generator))
+    return torch.cat(tables)
 
 
 def _pad_left(prompts: Sequence[list[int]], device: torch.device) -> _Padded:
@@ -140,9 +141,3 @@ def _pad_left(prompts: Sequence[list[int]], device: torch.device) -> _Padded:
 def _positions(mask: torch.Tensor) -> torch.Tensor:
     """Where each token stands in its own row; padding stands nowhere, and is given the first place."""
     return (mask.cumsum(dim=1) - 1).clamp(min=0)
-
-
-def _cut(prompt: list[int], written: list[int], settings: RolloutSettings) -> Rollout:
-    """The answer up to its stop token."""
-    end = next((i for i, token in enumerate(written, start=1) if token in settings.stop_tokens), None)
-    return Rollout(prompt, written[:end], finished=end is not None)

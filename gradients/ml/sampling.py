@@ -17,7 +17,7 @@ class Sampling:
     temperature: float = 0.0  # 0 takes the likeliest token; otherwise torch's global seed decides
 
 
-def answer(base: LoadedBase, prompt: list[int], stop: list[int], sampling: Sampling) -> str:
+def answer(base: LoadedBase, prompt: list[int], *, stop: list[int], sampling: Sampling) -> str:
     """The text that the model writes behind `prompt`, up to a stop token."""
     tokens = torch.tensor([prompt], device=base.device.name)
     drawn = (

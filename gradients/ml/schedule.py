@@ -1,11 +1,11 @@
-"""How the learning rate moves through a run, and the box of time that the run lives in. Pure arithmetic."""
+"""How the learning rate moves through a run, and how long the pieces of a run last. Pure arithmetic."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Schedule = Literal["linear", "cosine", "constant"]
 
@@ -45,9 +45,25 @@ class TimeBox:
         spare = max(1.0, 0.02 * (self.deadline - self.started))
         return self.deadline - 1.5 * self.validation_seconds - 3.0 * self.saving_seconds - spare
 
+    @property
+    def training_seconds(self) -> float:
+        """From the start to the end of training."""
+        return self.training_ends - self.started
+
     def fraction(self, now: float) -> float:
         """How much of the whole budget is used up, 0..1."""
         return min(max((now - self.started) / max(self.deadline - self.started, 1e-9), 0.0), 1.0)
+
+
+class Leg(NamedTuple):
+    """A stretch of training; it ends with its time or with its rows, whichever is used up first."""
+
+    seconds: float
+    rows: float
+
+    def done(self, *, seconds: float, rows: float) -> float:
+        """How much of the stretch lies behind after so much training, 0..1."""
+        return min(max(seconds / max(self.seconds, 1e-9), rows / max(self.rows, 1e-9), 0.0), 1.0)
 
 
 class Every:

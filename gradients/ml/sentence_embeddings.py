@@ -39,9 +39,6 @@ def embed(encoder: Path, texts: Sequence[str]) -> torch.Tensor:
     return vectors
 
 
-def _main(encoder: Path, texts: Path, vectors: Path) -> None:
-    save_file({"vectors": embed(encoder, json.loads(texts.read_text(encoding="utf-8")))}, vectors)
-
-
 if __name__ == "__main__":
-    _main(*map(Path, sys.argv[1:]))
+    encoder_folder, texts_file, vectors_file = map(Path, sys.argv[1:])
+    save_file({"vectors": embed(encoder_folder, json.loads(texts_file.read_text(encoding="utf-8")))}, vectors_file)

@@ -73,7 +73,16 @@ def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[None]:
 
     Raises SubmissionRejected when the submission cannot be applied, and OperatorError when the base did not come back bit by bit.
     """
-    with changed(model, _new_weights(model, folder) if folder else ()):
+    weights: Iterable[NewWeight] = ()
+    if folder is not None:
+        full = sorted(folder.glob(FULL_WEIGHTS))
+        is_adapter = (folder / ADAPTER_CONFIG).is_file()
+        if is_adapter == bool(full):
+            raise SubmissionRejected(
+                f"The repo must hold an adapter or a model: {ADAPTER_CONFIG} or {FULL_WEIGHTS}", code="repo_kind"
+            )
+        weights = _merged(model, folder) if is_adapter else _copied(model, full)
+    with changed(model, weights):
         yield
 
 
@@ -88,7 +97,9 @@ def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[None]:
     clean: dict[str, torch.Tensor] = {}
     try:
         with torch.no_grad():
-            for name, value in map(_finite, weights):
+            for name, value in weights:
+                if not torch.isfinite(value).all():
+                    raise SubmissionRejected(f"{name} holds NaN or infinity", code="tensor_not_finite")
                 clean[name] = parameters[name].detach().to("cpu", copy=True)
                 parameters[name].copy_(value)
         yield
@@ -109,28 +120,12 @@ def fingerprint(model: nn.Module) -> tuple[int, ...]:
     )
 
 
-def _new_weights(model: PreTrainedModel, folder: Path) -> Iterator[NewWeight]:
-    full = sorted(folder.glob(FULL_WEIGHTS))
-    adapter = (folder / ADAPTER_CONFIG).is_file()
-    if adapter == bool(full):
-        raise SubmissionRejected(
-            f"The repo must hold an adapter or a model: {ADAPTER_CONFIG} or {FULL_WEIGHTS}", code="repo_kind"
-        )
-    yield from _merged(model, folder) if adapter else _copied(model, full)
-
-
-def _finite(weight: NewWeight) -> NewWeight:
-    if not torch.isfinite(weight.value).all():
-        raise SubmissionRejected(f"{weight.name} holds NaN or infinity", code="tensor_not_finite")
-    return weight
-
-
 def _copied(model: PreTrainedModel, files: list[Path]) -> Iterator[NewWeight]:
     """Every weight of the base, each exactly once, from the files of a full model."""
     missing = {name: parameter.shape for name, parameter in model.named_parameters()}
     for name, value in read_tensors(files):
         if name not in missing:
-            raise SubmissionRejected(f"{name} is no weight of the base, or is there twice", code="tensor_unknown")
+            raise SubmissionRejected(f"{name} is not a weight of the base, or is there twice", code="tensor_unknown")
         check_shape(name, value, tuple(missing.pop(name)))
         yield NewWeight(name, value)
     if missing:
@@ -142,10 +137,13 @@ def _copied(model: PreTrainedModel, files: list[Path]) -> Iterator[NewWeight]:
 def _merged(model: PreTrainedModel, folder: Path) -> Iterator[NewWeight]:
     """W + scale · B @ A for every linear layer that the adapter changes, multiplied in float32."""
     config = read_adapter_config(folder / ADAPTER_CONFIG)
-    layers = _adaptable_layers(model)
-    for module, factors in _factors(folder / ADAPTER_WEIGHTS).items():
+    head = model.get_output_embeddings()  # may share its weight with the embeddings
+    layers = {n: layer for n, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer is not head}
+    for module, factors in lora_factors(folder / ADAPTER_WEIGHTS, _ADAPTER_TENSOR).items():
         if module not in layers or not config.targets(module):
-            raise SubmissionRejected(f"{module} is no linear layer that the adapter may change", code="tensor_unknown")
+            raise SubmissionRejected(
+                f"{module} is not a linear layer that the adapter may change", code="tensor_unknown"
+            )
         if set(factors) != {"A", "B"}:
             raise SubmissionRejected(f"{module} has only one of lora_A and lora_B", code="tensor_missing")
         weight = layers[module].weight.detach()
@@ -172,22 +170,20 @@ def read_adapter_config(path: Path) -> AdapterConfig:
     return config
 
 
-def _adaptable_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
-    """Linear layers by name, less the head, which may share its weight with the embeddings."""
-    head = model.get_output_embeddings()
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer is not head}
+def lora_factors(file: Path, name_of_factor: re.Pattern[str]) -> dict[str, dict[str, torch.Tensor]]:
+    """LoRA factors by module and side, "A" or "B".
 
-
-def _factors(file: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """LoRA factors by module and side, "A" or "B"."""
+    Args:
+        name_of_factor: what every tensor's name must be, with the groups `module` and `side`.
+    """
     found: dict[str, dict[str, torch.Tensor]] = {}
     for name, value in read_tensors([file]):
-        match = _ADAPTER_TENSOR.fullmatch(name)
+        match = name_of_factor.fullmatch(name)
         if match is None:
-            raise SubmissionRejected(f"{name} is no factor of a LoRA", code="tensor_unknown")
+            raise SubmissionRejected(f"{name} is not a factor of a LoRA", code="tensor_unknown")
         found.setdefault(match["module"], {})[match["side"]] = value
     if not found:
-        raise SubmissionRejected("The adapter is empty", code="tensor_missing")
+        raise SubmissionRejected(f"{file.name} is empty", code="tensor_missing")
     return found
 
 

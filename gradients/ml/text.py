@@ -47,22 +47,22 @@ def answered(prompt: list[int], completion: list[int]) -> Example:
     return Example(tokens, (range(len(prompt), len(tokens)),))
 
 
-def read_rows(path: Path) -> list[PromptRow]:
-    """The rows of an instruct task's file; see `read_rows_of`."""
-    return read_rows_of(PromptRow, path)
+def read_prompt_rows(path: Path) -> list[PromptRow]:
+    """The rows of an instruct task's file; see `read_jsonl_of`."""
+    return read_jsonl_of(PromptRow, path)
 
 
-def read_rows_of(kind: type[AnyRow], path: Path) -> list[AnyRow]:
+def read_jsonl_of(row_type: type[AnyRow], path: Path) -> list[AnyRow]:
     """The rows of a JSON lines file, in its order. Raises DatasetInvalid that names the first bad line, or when there is none at all."""
     rows = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                rows.append(kind.model_validate_json(line))
+                rows.append(row_type.model_validate_json(line))
             except ValidationError as error:
-                raise DatasetInvalid(f"Line {number} of {path.name} is no row: {error}", rows=(number,)) from error
+                raise DatasetInvalid(f"Line {number} of {path.name} is not a row: {error}", rows=(number,)) from error
     if not rows:
-        raise DatasetInvalid(f"{path.name} holds no rows")
+        raise DatasetInvalid(f"{path.name} has no rows")
     return rows
 
 
@@ -80,7 +80,11 @@ class ChatFormat:
         self._template = template
         self._plain = not (template or tokenizer.chat_template)
         self._takes_system = self._try_system()
-        self._end = self._end_of_turn()
+        self._end = str(tokenizer.eos_token)
+        if not self._plain:
+            # what the template puts behind an answer, such as "<|im_end|>", without the line end after it
+            dialogue = [{"role": "user", "content": "-"}, {"role": "assistant", "content": _MARK}]
+            self._end = self._render(dialogue).rpartition(_MARK)[2].rstrip() or self._end
 
     def prompt(self, *, system: str | None, prompt: str) -> str:
         """The text up to where the answer begins."""
@@ -127,7 +131,7 @@ class ChatFormat:
         return text
 
     def _try_system(self) -> bool:
-        """Whether the template knows system messages; some refuse them, some drop them silently."""
+        """Whether the template supports system messages; some refuse them, some drop them silently."""
         if self._plain:
             return True
         messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "-"}]
@@ -135,13 +139,6 @@ class ChatFormat:
             return _MARK in self._render(messages)
         except TemplateError:
             return False
-
-    def _end_of_turn(self) -> str:
-        """What the template puts behind an answer, such as "<|im_end|>", without the line end after it."""
-        if self._plain:
-            return str(self._tokenizer.eos_token)
-        dialogue = [{"role": "user", "content": "-"}, {"role": "assistant", "content": _MARK}]
-        return self._render(dialogue).rpartition(_MARK)[2].rstrip() or str(self._tokenizer.eos_token)
 
 
 def fit(prompt: list[int], completion: list[int], max_tokens: int) -> Example:

@@ -48,7 +48,13 @@ class Trainee:
             for group in self._optimiser.param_groups:
                 group["lr"] = rate * group["rate_multiple"]
             self._optimiser.step()
-            self._follow()
+            if self._average_decay:
+                # the average moves faster in the first steps, which the start should not outweigh
+                self._averaged_steps += 1
+                decay = min(self._average_decay, self._averaged_steps / (self._averaged_steps + 9))
+                with torch.no_grad():
+                    for name, weight in self._weights.items():
+                        self._average[name].lerp_(weight, 1 - decay)
         self._optimiser.zero_grad()
         return finite
 
@@ -91,16 +97,6 @@ class Trainee:
         self._optimiser = self._fresh_optimiser()
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": dict(state), "param_groups": groups})
-
-    def _follow(self) -> None:
-        """Move the average towards the weights, faster in the first steps, which the start should not outweigh."""
-        if not self._average_decay:
-            return
-        self._averaged_steps += 1
-        decay = min(self._average_decay, self._averaged_steps / (self._averaged_steps + 9))
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                self._average[name].lerp_(weight, 1 - decay)
 
     def _copies(self) -> Tensors:
         """The weights where they are; none when no average is kept."""

@@ -1,8 +1,9 @@
-"""The one training loop: time-boxed, resumable, and it hands in the best weights that it saw.
+"""The one training loop: time-boxed, resumable, and it hands in the best weights that it validated.
 
-One clock drives it: how much of a run is done is the larger of its shares of the time and of the epochs, so whichever ends the run first
-is what probes, validations and the learning rate go by. The rate reaches zero just when enough time is left to choose and to save. A
-machine that slows down half-way makes fewer steps, not a late submission. Killed at any moment, a later call goes on from its checkpoint.
+One clock drives all of it: how much is done of what will really be run, by time or by rows, whichever ends the run first. Learning rates
+are tried for a small share of that, the rate falls to zero along it, and validations are placed on it; so a run that its epochs end early
+has its pieces in the same places as one that the deadline ends. A machine that slows down half-way makes fewer steps, not a late
+submission. Killed at any moment, in a probe or in the main run, a later call goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from gradients.errors import JobFailed
 from gradients.ml.batching import endless_batches
 from gradients.ml.checkpoint import CheckpointFile, Position, Snapshot, Tensors
 from gradients.ml.objective import Objective, Weighting
-from gradients.ml.schedule import Every, Schedule, TimeBox, rate_factor
+from gradients.ml.schedule import Every, Leg, Schedule, TimeBox, rate_factor
 from gradients.ml.trainee import Trainee
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 Phase = Literal["loading", "probing", "training", "saving"]
 _SMOOTHING = 0.9  # of the train loss that people see
 _PROBE_WARMUP = 0.1
-_PROBES_SHARE = 0.1  # of the run, for all probes together: the decaying run is what counts
-_PROBES_END = 0.5  # share of the time after which no further learning rate is tried
+_PROBING_SHARE = 0.08  # of the time, for all probes with their validations: what they take, the main run lacks
+_PROBES_END = 0.25  # share of the time after which no further learning rate is tried, whatever held the run up
 _REPORT_SECONDS = 0.5
-_VALIDATION_SHARE = 0.1  # of the time that the run really takes
+_VALIDATION_SHARE = 0.08  # of the time
 _MOST_VALIDATIONS = 12
-_CHECKPOINT_SHARE = 0.05  # of the time
+_CHECKPOINT_SHARE = 0.03  # of the time
 _MIN_CHECKPOINT_SECONDS = 2.0
 
 
@@ -62,21 +63,21 @@ class TrainingProgress(NamedTuple):
     """Where a run stands, for people to look at."""
 
     phase: Phase
-    fraction: float  # of the whole time budget
-    step: int
+    fraction: float  # of what will really be run
+    step: int  # of the probe, or of the main run
     loss: float | None  # of train rows, smoothed
 
 
 class Outcome(NamedTuple):
-    """What a run came to."""
+    """What a run came to. Steps and rows are the main run's."""
 
     steps: int
     rows_seen: int
     learning_rate: float
     train_loss: float  # of the last rows, smoothed
     validation_loss: float | None  # of the weights that are handed in
-    base_loss: float | None  # of the untouched base on the same rows
-    beats_base: bool | None  # None where no rows were kept to tell
+    base_validation_loss: float | None  # of the untouched base, on the same rows
+    beats_base: bool | None  # None without validation rows
 
 
 class TrainingRun:
@@ -96,7 +97,7 @@ class TrainingRun:
         average_decay: float = 0.0,
     ) -> None:
         """Args:
-        model: the weights that are to train require gradients.
+        model: untouched; the weights that are to train require gradients.
         deadline: Unix seconds when choosing and saving must be over.
         average_decay: of the running average of weights that is validated and handed in; 0 hands in weights as they are.
         """
@@ -110,7 +111,6 @@ class TrainingRun:
         self._settings = settings
         self._seed = seed
         self._checkpoints = checkpoints
-        self._probes = replace(checkpoints, name="probe.safetensors")  # where a probe was cut off
         self._report = report
         self._now = now
         self._box = TimeBox(started=now(), deadline=deadline)
@@ -119,173 +119,171 @@ class TrainingRun:
         self._batches = self._batches_from_here()
         self._best: Tensors = {}
         self._validated_steps = 0
-        self._validated_progress = 0.0  # of the main run, at its last validation
         self._step_seconds = 0.0
-        self._reports = Every(_REPORT_SECONDS, now)
+        self._reports = self._saves = Every(_REPORT_SECONDS, now)
 
     def run(self) -> Outcome:
         """Train until time or epochs are used up. Raises JobFailed when not a single step was possible."""
-        start = self._snapshot() if self._settings.probe_learning_rates else None
+        untouched = self._snapshot() if self._settings.probe_learning_rates else None
         self._begin()
-        if self._position.main_started is None:
-            rate = self._probed_rate(start) if start else self._settings.learning_rate
-            self._advance(learning_rate=rate, main_started=self._now(), main_rows=self._position.rows_seen)
-        self._train()
+        if self._position.learning_rate is None:
+            rate = self._probed_rate(untouched) if untouched else self._settings.learning_rate
+            self._advance(learning_rate=rate)
+        self._train(self._position.learning_rate or self._settings.learning_rate)
         self._validate()
         self._trainee.load_weights(self._best)
-        return self._outcome()
+        position, base_loss, best_loss = self._position, self._position.base_loss, self._position.best_loss
+        if position.learning_rate is None or position.train_loss is None:
+            raise JobFailed("No step had finite gradients", code="diverged", fix="Use a smaller learning rate")
+        return Outcome(
+            steps=position.steps,
+            rows_seen=position.rows_seen,
+            learning_rate=position.learning_rate,
+            train_loss=position.train_loss,
+            validation_loss=best_loss if best_loss is not None and math.isfinite(best_loss) else None,
+            base_validation_loss=base_loss if base_loss is not None and math.isfinite(base_loss) else None,
+            beats_base=None if base_loss is None or best_loss is None else best_loss < base_loss,
+        )
 
     def _begin(self) -> None:
-        """Go on from the checkpoint if there is one, and measure how long validating and saving take."""
+        """Go on from the checkpoint or measure the base, and learn how long validating and saving take."""
         found = self._checkpoints.load()
         if found is not None:
             self._restore(found)
         started = self._now()
         loss = self._validation_loss()
-        validating = self._now() - started
-        if found is None:  # the base is a candidate like any checkpoint: a run that beats it nowhere says so
-            self._advance(base_loss=loss if loss is not None and math.isfinite(loss) else None)
-        started = self._now()
+        validated = self._now()
+        if found is None:
+            self._advance(base_loss=loss)
         self._save()
-        self._box = TimeBox(self._position.started, self._box.deadline, validating, self._now() - started)
-        if self._position.steps == 0 and self._now() >= self._box.training_ends:
+        saving_seconds = self._now() - validated
+        self._box = TimeBox(self._position.started, self._box.deadline, validated - started, saving_seconds)
+        self._saves = Every(max(saving_seconds / _CHECKPOINT_SHARE, _MIN_CHECKPOINT_SECONDS), self._now)
+        has_steps = self._position.learning_rate is not None and self._position.steps > 0
+        if not has_steps and self._now() >= self._box.training_ends:
             raise JobFailed(
                 f"Only {self._box.deadline - self._now():.1f} s are left, too few for a single step",
                 code="budget_too_short",
                 fix="Decline tasks with so short a budget, or use a smaller base model",
             )
 
-    def _outcome(self) -> Outcome:
-        position = self._position
-        if position.learning_rate is None or position.train_loss is None:
-            raise JobFailed("No step had finite gradients", code="diverged", fix="Use a smaller learning rate")
-        ours, theirs = position.best_loss, position.base_loss
-        return Outcome(
-            steps=position.steps,
-            rows_seen=position.rows_seen,
-            learning_rate=position.learning_rate,
-            train_loss=position.train_loss,
-            validation_loss=ours,
-            base_loss=theirs,
-            beats_base=None if ours is None or theirs is None else ours < theirs,
-        )
-
     # Which learning rate
 
-    def _probed_rate(self, start: Snapshot) -> float:
-        """The best of the plan's learning rates, each tried for a while from the same start; its run goes on."""
-        kept = {"started": self._position.started, "base_loss": self._position.base_loss}
-        start = replace(start, position=start.position.model_copy(update=kept))
-        best = self._snapshot() if self._position.probed else None
-        for rate in self._settings.probe_learning_rates:
-            probed = best.position.probed if best else ()
-            if rate in dict(probed) or (best and self._box.fraction(self._now()) > _PROBES_END):
+    def _probed_rate(self, untouched: Snapshot) -> float:
+        """The best of the plan's learning rates, each tried for a while from the untouched weights, to which the run then returns."""
+        plan = self._settings
+        for rate in plan.probe_learning_rates:
+            if rate in dict(self._position.probed) or self._box.fraction(self._now()) > _PROBES_END:
                 continue
-            cut_off = self._probes.load()
-            self._restore(cut_off if cut_off is not None and cut_off.position.probing == rate else start)
-            loss = self._probe(rate)
-            self._advance(probing=None, probing_seconds=0.0)
-            wins = best is None or loss < min(other for _, other in probed)
-            best = (self._snapshot() if wins or best is None else best).having_probed((*probed, (rate, loss)))
-            self._checkpoints.save(best)
-        assert best is not None  # noqa: S101 (there is at least one rate, and the first is always tried)
-        self._restore(best)
-        rate, loss = min(best.position.probed, key=lambda pair: pair[1])
-        if math.isfinite(loss) and self._position.base_loss is not None:  # the first candidate of the main run
-            self._best = self._trainee.weights()
-            self._advance(best_loss=loss)
-        return rate
+            self._probe(rate)
+            loss = self._validation_loss() if self._position.base_loss is not None else self._position.train_loss
+            loss = math.inf if loss is None or not math.isfinite(loss) else loss
+            rows = self._position.probe_rows or self._position.rows_seen
+            self._advance(probed=(*self._position.probed, (rate, loss)), probe_rows=rows)
+            self._return_to(untouched)
+            self._save()
+        self._return_to(untouched)  # from a probe that was cut short and had no time to go on
+        if len(self._position.probed) < min(2, len(plan.probe_learning_rates)):
+            return plan.learning_rate  # nothing was compared
+        return min(self._position.probed, key=lambda pair: (pair[1], pair[0]))[0]
 
-    def _probe(self, rate: float) -> float:
-        """The loss after training at `rate` for its share of the run, by time or by rows; infinite when it diverged."""
-        share = min(self._settings.probe_fraction, _PROBES_SHARE / len(self._settings.probe_learning_rates))
-        started = self._now() - self._position.probing_seconds
-        seconds = share * (self._box.training_ends - self._box.started)
-        checkpoints = self._checkpoint_times()
-        while self._position.steps == 0 or self._now() < started + seconds:
-            by_time = (self._now() + self._step_seconds / 2 - started) / max(seconds, 1e-9)
-            by_rows = (self._position.rows_seen + self._settings.batch_rows / 2) / (share * self._max_rows)
-            if self._position.steps and by_rows > 1:
-                break
-            done = max(by_time, by_rows)
-            self._step(rate * rate_factor(done, schedule="constant", warmup_fraction=_PROBE_WARMUP))
-            self._tell("probing")
-            if checkpoints.due():
-                self._advance(probing=rate, probing_seconds=self._now() - started)
-                self._probes.save(self._snapshot())
-        validated = self._validation_loss()
-        loss = validated if validated is not None else self._position.train_loss
-        return loss if loss is not None and math.isfinite(loss) else math.inf
+    def _return_to(self, untouched: Snapshot) -> None:
+        """Back to the start, knowing what was learnt on the way."""
+        here = self._position
+        kept = here.model_dump(include={"started", "base_loss", "probed", "probe_rows"})
+        self._restore(replace(untouched, position=Position(**kept)))
+
+    def _probe(self, rate: float) -> None:
+        """Train at `rate` for its share of the run, from where the position stands."""
+        plan, box = self._settings, self._box
+        time_share = min(plan.probe_fraction, _PROBING_SHARE / len(plan.probe_learning_rates))
+        whole_batches = max(math.floor(plan.probe_fraction * self._max_rows / plan.batch_rows), 1)
+        leg = Leg(
+            time_share * box.training_seconds - box.validation_seconds,
+            self._position.probe_rows or whole_batches * plan.batch_rows,
+        )
+        while self._has_room(leg):
+            factor = rate_factor(self._done(leg, ahead=0.5), schedule="constant", warmup_fraction=_PROBE_WARMUP)
+            self._step(rate * factor)
+            done = (len(self._position.probed) + self._done(leg)) / len(plan.probe_learning_rates)
+            self._tell("probing", _PROBING_SHARE * done)
 
     # The main run
 
-    def _train(self) -> None:
-        rate = self._position.learning_rate or self._settings.learning_rate
-        warmup = 0.0 if self._position.probed else self._settings.warmup_fraction
-        checkpoints = self._checkpoint_times()
-        self._validated_progress = self._progress()
-        while self._has_room():
-            factor = rate_factor(self._progress(), schedule=self._settings.schedule, warmup_fraction=warmup)
-            self._step(rate * factor)
-            self._tell("training")
-            if self._validation_due():
-                self._validate()
-            if checkpoints.due():
-                self._save()
+    def _train(self, rate: float) -> None:
+        """The main run. Validations divide it into equal parts; the last one ends it, behind this.
 
-    def _has_room(self) -> bool:
-        """Whether another step fits in; the first one is always made."""
-        in_time = self._now() + self._step_seconds <= self._box.training_ends
-        return self._position.steps == 0 or (in_time and self._position.rows_seen < self._max_rows)
-
-    def _progress(self) -> float:
-        """How much of the main run is done in the middle of the next step, by time or by epochs, whichever ends it first."""
-        started, first_row = self._position.main_started or self._box.started, self._position.main_rows
-        seconds = self._now() + self._step_seconds / 2 - started
-        rows = self._position.rows_seen + self._settings.batch_rows / 2 - first_row
-        by_time = seconds / max(self._box.training_ends - started, 1e-9)
-        return max(by_time, rows / max(self._max_rows - first_row, 1))
-
-    def _validation_due(self) -> bool:
-        """Whether a share of the run has passed: a twelfth, or more where validating would take more than its part of the time.
-
-        How long the run will really take follows from how far it is; epochs may end it long before its time is over.
+        They cost at most 8 % of the time until the deadline. When epochs end the run sooner, the rest of that time is there anyway, and a
+        choice among several is worth more than an early end.
         """
-        done = self._progress()
-        length = (self._now() - (self._position.main_started or self._box.started)) / max(done, 1e-9)
-        interval = max(1 / _MOST_VALIDATIONS, self._box.validation_seconds / max(_VALIDATION_SHARE * length, 1e-9))
-        return done - self._validated_progress >= interval
+        plan, parts = self._settings, 0
+        if self._position.base_loss is not None:
+            affordable = _VALIDATION_SHARE * (self._box.training_ends - self._now())
+            parts = int(min(max(affordable / max(self._box.validation_seconds, 1e-9), 1), _MOST_VALIDATIONS))
+        part = math.floor(self._done(self._main_leg()) * parts)
+        probed_share = _PROBING_SHARE if plan.probe_learning_rates else 0.0
+        while self._has_room(leg := self._main_leg()):
+            progress = self._done(leg, ahead=0.5)
+            self._step(rate * rate_factor(progress, schedule=plan.schedule, warmup_fraction=plan.warmup_fraction))
+            done = self._done(self._main_leg())
+            self._tell("training", probed_share + (1.0 - probed_share) * done)
+            if math.floor(done * parts) > part:
+                self._validate()
+                part = math.floor(self._done(self._main_leg()) * parts)
 
-    def _checkpoint_times(self) -> Every:
-        return Every(max(self._box.saving_seconds / _CHECKPOINT_SHARE, _MIN_CHECKPOINT_SECONDS), self._now)
-
-    def _step(self, rate: float) -> None:
-        started = self._now()
-        batch = next(self._batches)
-        loss = self._objective.backward(self._trainee.model, batch)
-        smooth = self._position.train_loss
-        if self._trainee.step(rate):
-            smooth = loss if smooth is None else _SMOOTHING * smooth + (1 - _SMOOTHING) * loss
-        seen = self._position.rows_seen + len(batch)
-        self._advance(steps=self._position.steps + 1, rows_seen=seen, train_loss=smooth)
-        self._step_seconds = max(0.9 * self._step_seconds, self._now() - started)
+    def _main_leg(self) -> Leg:
+        """All epochs, or what was trained so far with all the time that is left: a pause takes from what is to come."""
+        return Leg(self._position.seconds + self._box.training_ends - self._now(), self._max_rows)
 
     def _validate(self) -> None:
         """Keep the weights if they are the best so far; without validation rows the latest ones are."""
         if self._best and self._validated_steps == self._position.steps:
             return
-        self._validated_steps, self._validated_progress = self._position.steps, self._progress()
+        self._validated_steps = self._position.steps
         with self._trainee.averaged():
             loss, best = self._validation_loss(), self._position.best_loss
-            if loss is None or best is None or loss < best:
+            if not self._best or loss is None or best is None or loss < best:
                 self._best = self._trainee.weights()
-                self._advance(best_loss=loss if loss is not None and math.isfinite(loss) else None)
+                self._advance(best_loss=loss)
+
+    # What both are made of
+
+    def _has_room(self, leg: Leg) -> bool:
+        """Whether another step fits in; the first one is always made."""
+        in_time = self._position.seconds + self._step_seconds <= leg.seconds
+        return self._position.steps == 0 or (in_time and self._position.rows_seen < leg.rows)
+
+    def _done(self, leg: Leg, *, ahead: float = 0.0) -> float:
+        """How much of the leg is done so many steps from now."""
+        return leg.done(
+            seconds=self._position.seconds + ahead * self._step_seconds,
+            rows=self._position.rows_seen + ahead * self._settings.batch_rows,
+        )
+
+    def _step(self, rate: float) -> None:
+        """One step, and a checkpoint when it is time for one."""
+        started, position = self._now(), self._position
+        batch = next(self._batches)
+        loss, smooth = self._objective.backward(self._trainee.model, batch), position.train_loss
+        if self._trainee.step(rate):
+            smooth = loss if smooth is None else _SMOOTHING * smooth + (1 - _SMOOTHING) * loss
+        seconds = self._now() - started
+        self._step_seconds = max(0.9 * self._step_seconds, seconds)
+        self._advance(
+            steps=position.steps + 1,
+            rows_seen=position.rows_seen + len(batch),
+            seconds=position.seconds + seconds,
+            train_loss=smooth,
+        )
+        if self._saves.due():
+            self._save()
 
     def _validation_loss(self) -> float | None:
+        """The objective's loss on the kept rows, infinite where it is not a number; None when no rows are kept."""
         self._trainee.model.eval()
         loss = self._objective.validate(self._trainee.model)
         self._trainee.model.train()
-        return loss
+        return math.inf if loss is not None and not math.isfinite(loss) else loss
 
     # Where the run stands
 
@@ -310,10 +308,9 @@ class TrainingRun:
             rows_seen=self._position.rows_seen,
         )
 
-    def _advance(self, **changes: float | None) -> None:
+    def _advance(self, **changes: object) -> None:
         self._position = self._position.model_copy(update=changes)
 
-    def _tell(self, phase: Phase) -> None:
+    def _tell(self, phase: Phase, fraction: float) -> None:
         if self._reports.due():
-            fraction = self._box.fraction(self._now())
             self._report(TrainingProgress(phase, fraction, self._position.steps, self._position.train_loss))

@@ -70,9 +70,14 @@ class TrainingPlan(WorkerMessage):
     validation_fraction: float = Field(
         default=0.05, ge=0, le=0.5, description="own rows kept to choose the best checkpoint"
     )
-    probe_learning_rates: tuple[float, ...] = Field(default=(), description="tried briefly first; the best one goes on")
+    probe_learning_rates: tuple[float, ...] = Field(
+        default=(), description="tried briefly first; the best one is trained with"
+    )
     probe_fraction: float = Field(
-        default=0.08, ge=0, le=0.25, description="most of the run, by time or by epochs, that each probe takes"
+        default=0.08,
+        ge=0,
+        le=0.25,
+        description="share of the run's rows and of its time that each probe takes at most; all of them take at most 8 % of the time",
     )
     lora_rank: int = Field(default=16, ge=1, le=256)
     lora_alpha: float = Field(default=32.0, gt=0)
@@ -101,13 +106,16 @@ class TrainResult(WorkerMessage):
     """What a trainer says at the end."""
 
     kind: Literal["adapter", "full"]
-    steps: int
-    rows_seen: int
+    steps: int = Field(description="of the main run, without probes")
+    rows_seen: int = Field(description="by the main run, without probes")
     learning_rate: float = Field(description="the one that won the probes")
     train_loss: float
-    validation_loss: float | None = Field(description="of the weights that are handed in, on rows kept from training")
-    base_loss: float | None = Field(default=None, description="of the untouched base on the same rows")
-    beats_base: bool | None = Field(default=None, description="None where no rows were kept to tell")
+    validation_loss: float | None = Field(description="of the weights handed in, on own rows kept from training")
+    base_validation_loss: float | None = Field(default=None, description="of the untouched base on the same rows")
+    beats_base: bool | None = Field(
+        default=None,
+        description="whether any weights were better than the base on these rows; if not, the least harmful ones are handed in",
+    )
     seconds: float
 
 
@@ -115,7 +123,9 @@ class TrainProgress(WorkerMessage):
     """One progress report of a trainer."""
 
     phase: Literal["loading", "probing", "training", "saving"]
-    fraction: float = Field(ge=0, le=1, description="of the whole budget")
+    fraction: float = Field(
+        ge=0, le=1, description="of what will really be run: by time or by rows, whichever ends it first"
+    )
     step: int = 0
     loss: float | None = None
 

@@ -106,7 +106,7 @@ def _seen(rows: Captioned, submissions: Sequence[Path], seed: int) -> Seen:
         with lora_applied(base, folder):
             error, error_seconds = _timed(
                 lambda: [
-                    redraw(base, *row, HOW, seed=seed).error for row in zip(rows.images, rows.captions, strict=True)
+                    redraw(base, *row, how=HOW, seed=seed).error for row in zip(rows.images, rows.captions, strict=True)
                 ]
             )
             loss, loss_seconds = _timed(lambda: _losses(base, rows, seed))
@@ -119,7 +119,9 @@ def _losses(base: ImageBase, rows: Captioned, seed: int) -> Numbers:
     with torch.inference_mode():
         captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
     seeds = [row_seed(seed, image) for image in rows.images]
-    return denoising_loss(base, noise_of(base), encode_images(base, rows.images), captions, empty, seeds=seeds)
+    return denoising_loss(
+        base, noise_of(base), encode_images(base, rows.images), captions=captions, empty=empty, seeds=seeds
+    )
 
 
 def _timed(work: Callable[[], Numbers]) -> tuple[float, float]:

@@ -75,9 +75,9 @@ def test_a_lora_of_every_family_measures_as_diffusers_draws_with_it(
     family: str, folders: Mapping[str, Path], trained: Mapping[str, Path], rows: Captioned
 ) -> None:
     base = load_image_base(folders[family], CPU)
-    untouched = redraw(base, rows.images[0], rows.captions[0], HOW, seed=7).error
+    untouched = redraw(base, rows.images[0], rows.captions[0], how=HOW, seed=7).error
     with lora_applied(base, trained[family]):
-        ours = redraw(base, rows.images[0], rows.captions[0], HOW, seed=7).error
+        ours = redraw(base, rows.images[0], rows.captions[0], how=HOW, seed=7).error
     assert ours != untouched
     assert ours == pytest.approx(_direct_error(folders[family], trained[family], rows, seed=7), abs=1e-5)
 
@@ -115,7 +115,7 @@ def test_the_base_comes_back_bit_by_bit(sd: ImageBase, trained: Mapping[str, Pat
 
 
 def test_the_same_row_is_measured_alike_twice_and_otherwise_with_other_noise(sd: ImageBase, rows: Captioned) -> None:
-    error = functools.partial(redraw, sd, rows.images[1], rows.captions[1], HOW)
+    error = functools.partial(redraw, sd, rows.images[1], rows.captions[1], how=HOW)
     assert error(seed=1).error == error(seed=1).error != error(seed=2).error
 
 
@@ -125,10 +125,10 @@ def test_images_that_do_not_fit_at_once_are_drawn_alike_in_parts(
 ) -> None:
     base, widths = load_image_base(folders[family], CPU), list[int]()
     base.pipeline.vae.decoder.register_forward_pre_hook(lambda _, given: widths.append(given[0].shape[0]))
-    together = redraw(base, rows.images[0], rows.captions[0], HOW, seed=7)
+    together = redraw(base, rows.images[0], rows.captions[0], how=HOW, seed=7)
     assert set(widths) == {4}  # two seeds, with the caption and with none
     widths.clear()
-    in_parts = redraw(base, rows.images[0], rows.captions[0], replace(HOW, call_pixels=3 * PIXELS**2), seed=7)
+    in_parts = redraw(base, rows.images[0], rows.captions[0], how=replace(HOW, call_pixels=3 * PIXELS**2), seed=7)
     assert widths == [3, 1] * 2  # at both strengths
     assert in_parts.error == pytest.approx(together.error, abs=1e-6)
     assert torch.allclose(in_parts.shown, together.shown, atol=1e-5)

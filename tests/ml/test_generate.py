@@ -57,8 +57,8 @@ def test_an_answer_ends_at_the_stop_token(base: LoadedBase) -> None:
     prompt = [5, 6, 7]
     with torch.no_grad():
         likeliest = int(base.model(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1].argmax())
-    assert answer(base, prompt, [likeliest], Sampling(max_new_tokens=8)) in (
+    assert answer(base, prompt, stop=[likeliest], sampling=Sampling(max_new_tokens=8)) in (
         "",
         base.tokenizer.decode([likeliest]).strip(),
     )
-    assert len(answer(base, prompt, [2], Sampling(max_new_tokens=8))) > 1
+    assert len(answer(base, prompt, stop=[2], sampling=Sampling(max_new_tokens=8))) > 1

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from gradients.errors import DatasetInvalid
-from gradients.ml.text import ChatFormat, PromptRow, read_rows
+from gradients.ml.text import ChatFormat, PromptRow, read_prompt_rows
 
 NO_SYSTEM = (
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
@@ -83,14 +83,14 @@ def test_an_answer_stops_where_a_turn_ends(tokenizer: PreTrainedTokenizerBase) -
 def test_rows_are_read_in_order_and_bad_lines_are_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"system": null, "prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n')
-    assert [row.prompt for row in read_rows(path)] == ["a", "c"]
+    assert [row.prompt for row in read_prompt_rows(path)] == ["a", "c"]
     path.write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}\n')
     with pytest.raises(DatasetInvalid, match="Line 2") as caught:
-        read_rows(path)
+        read_prompt_rows(path)
     assert caught.value.rows == (2,)
 
 
 def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("")
     with pytest.raises(DatasetInvalid, match="no rows"):
-        read_rows(tmp_path / "rows.jsonl")
+        read_prompt_rows(tmp_path / "rows.jsonl")

@@ -24,7 +24,7 @@ from gradients.ml.base_model import LoadedBase
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
 from gradients.ml.submission import applied
-from gradients.ml.text import ChatFormat, read_rows
+from gradients.ml.text import ChatFormat, read_prompt_rows
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.instruct.trainer import train
 from gradients.tasks.jobs import TrainJob, TrainResult
@@ -38,7 +38,7 @@ def run(job: TrainJob, told: list[JsonObject] | None = None) -> TrainResult:
 
 
 def loss(base: LoadedBase, rows: Path, folder: Path | None) -> float:
-    examples = ChatFormat(base.tokenizer).encode(read_rows(rows), max_tokens=256)
+    examples = ChatFormat(base.tokenizer).encode(read_prompt_rows(rows), max_tokens=256)
     with applied(base.model, folder):
         measured = measure_rows(base.model, examples, device=CPU, max_tokens=2048)
     return sum(row.mean for row in measured) / len(measured)
@@ -63,7 +63,7 @@ def test_a_lora_learns_and_genuine_peft_reads_it(
 
     model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
     genuine = PeftModel.from_pretrained(model, job.output_folder).eval()
-    examples = ChatFormat(base.tokenizer).encode(read_rows(held_out_file), max_tokens=256)
+    examples = ChatFormat(base.tokenizer).encode(read_prompt_rows(held_out_file), max_tokens=256)
     theirs = [row.mean for row in measure_rows(genuine, examples, device=CPU, max_tokens=2048)]
     assert sum(theirs) / len(theirs) == pytest.approx(ours, abs=1e-5)
 

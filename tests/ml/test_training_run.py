@@ -25,6 +25,7 @@ class Slope:
         self.validation_seconds = validation_seconds
         self.weights: list[float] = []  # before each step
         self.seen: list[int] = []
+        self.validated: list[float] = []  # weights at each validation, the base's first
         self.loss_of: Callable[[float], float] = lambda weight: weight
         self.fail_at: int | None = None
         self.scale = 1.0
@@ -45,6 +46,7 @@ class Slope:
     def validate(self, model: nn.Module) -> float | None:
         self.time += self.validation_seconds
         [weight] = model.parameters()
+        self.validated.append(weight.item())
         return self.loss_of(weight.item())
 
     def starts(self) -> list[int]:
@@ -159,29 +161,95 @@ def test_the_best_weights_are_handed_in_not_the_last(tmp_path: Path) -> None:
     assert outcome.validation_loss < 3
 
 
-def test_a_run_that_only_gets_worse_still_hands_in_its_best(tmp_path: Path) -> None:
+def test_a_run_that_only_gets_worse_says_so_and_hands_in_its_least_harmful_weights(tmp_path: Path) -> None:
     objective, model = Slope(), make_model()
     objective.loss_of = lambda weight: 10.0 - weight
     outcome = run(objective, tmp_path, model=model)
+    assert outcome.beats_base is False
+    assert outcome.base_validation_loss == 5.0
     assert outcome.validation_loss == pytest.approx(10.0 - weight_of(model))
     assert weight_of(model) != 5.0
+    assert weight_of(model) == pytest.approx(max(objective.validated[1:]))
+
+
+def test_a_run_that_gets_better_beats_the_base(tmp_path: Path) -> None:
+    outcome = run(Slope(), tmp_path)
+    assert outcome.beats_base is True
+    assert outcome.base_validation_loss == 5.0
+
+
+def test_the_bases_loss_outlives_a_kill(tmp_path: Path) -> None:
+    first, second = Slope(), Slope()
+    first.loss_of = second.loss_of = lambda weight: 10.0 - weight
+    first.fail_at = 333
+    with pytest.raises(InterruptedError):
+        run(first, tmp_path)
+    second.time = first.time
+    outcome = run(second, tmp_path)
+    assert (outcome.base_validation_loss, outcome.beats_base) == (5.0, False)
+
+
+def test_validations_are_placed_by_steps_that_are_really_made(tmp_path: Path) -> None:
+    objective, model = Slope(rows=80), make_model()
+    objective.loss_of = lambda weight: abs(weight - 4.0)  # reached in the third of ten epochs
+    outcome = run(objective, tmp_path, model=model, max_epochs=10, seconds=3600.0)
+    # the base, and 12 over 100 steps, though these are 10 s of an hour
+    assert len(objective.validated) == 13
+    assert outcome.rows_seen == 800
+    assert outcome.validation_loss == min(map(objective.loss_of, objective.validated))
+    assert outcome.validation_loss < 0.5 < objective.loss_of(objective.weights[-1])
+
+
+@pytest.mark.parametrize(("validation_seconds", "count"), [(0.1, 12), (1.0, 4), (4.0, 1)])
+def test_validating_costs_at_most_a_tenth_of_the_time(tmp_path: Path, validation_seconds: float, count: int) -> None:
+    objective = Slope(validation_seconds=validation_seconds)
+    run(objective, tmp_path)
+    assert len(objective.validated) - 1 == count
 
 
 def test_without_validation_rows_the_last_weights_are_handed_in(tmp_path: Path) -> None:
     objective, model = Unvalidated(), make_model()
     outcome = run(objective, tmp_path, model=model)
-    assert outcome.validation_loss is None
+    assert (outcome.validation_loss, outcome.base_validation_loss, outcome.beats_base) == (None, None, None)
     assert weight_of(model) < min(objective.weights)
 
 
-def test_the_learning_rate_that_does_best_for_a_while_is_taken_and_goes_on(tmp_path: Path) -> None:
+def test_the_learning_rate_that_does_best_for_a_while_is_taken_from_the_start(tmp_path: Path) -> None:
     objective = Slope()
-    objective.loss_of = lambda weight: abs(weight - 2.0)  # 48 steps of 0.001 get nowhere, of 1 far too far
-    outcome = run(objective, tmp_path, probe_learning_rates=(0.001, 0.05, 1.0), probe_fraction=0.1)
+    objective.loss_of = lambda weight: abs(weight - 2.0)  # 10 steps of 0.001 get nowhere, of 1 far too far
+    outcome = run(objective, tmp_path, probe_learning_rates=(0.001, 0.05, 1.0))
     assert outcome.learning_rate == 0.05
-    _, second, third = objective.starts()
-    went_on_with = objective.weights[third + (third - second)]
-    assert went_on_with == pytest.approx(objective.weights[third - 1], abs=0.06)  # where the second probe ended
+    _, second, third, main = objective.starts()
+    assert main - third == third - second  # what the rates are compared by
+    assert (
+        objective.seen[8 * main :][:80] == objective.seen[:80]
+    )  # the main run has its own rows, from the first one on
+    assert outcome.steps == len(objective.weights) - main
+    assert objective.time < 1060
+
+
+def test_a_probe_lasts_its_share_of_the_epochs_when_these_end_the_run(tmp_path: Path) -> None:
+    objective = Slope(rows=200)
+    outcome = run(objective, tmp_path, probe_learning_rates=(0.01, 0.02), probe_fraction=0.1, max_epochs=3, seconds=9e5)
+    assert outcome.rows_seen == 600
+    _, second, main = objective.starts()
+    # a tenth of 600 rows is 60, which are 7 whole batches of 8
+    assert (second, main - second) == (7, 7)
+
+
+def test_all_probes_together_take_a_small_share_of_the_time_when_it_ends_the_run(tmp_path: Path) -> None:
+    objective = Slope()
+    run(objective, tmp_path, probe_learning_rates=(0.01, 0.02, 0.03, 0.04), probe_fraction=0.25, seconds=300.0)
+    main = objective.starts()[-1]
+    # 8 % of 293 s are 23.4 s, 5.9 s for each probe, of which validating takes 0.5: 54 steps
+    assert main == pytest.approx(4 * 54, abs=4)
+
+
+def test_where_probing_is_held_up_the_plans_own_rate_is_trained_with(tmp_path: Path) -> None:
+    objective = Slope(step_seconds=20.0, validation_seconds=0.0)
+    outcome = run(objective, tmp_path, learning_rate=0.2, probe_learning_rates=(0.1, 0.2, 0.3))
+    assert outcome.learning_rate == 0.2  # after one rate a third of the time is gone
+    assert outcome.steps > 0
     assert objective.time < 1060
 
 
@@ -203,7 +271,9 @@ def test_a_killed_run_goes_on_from_its_checkpoint_with_the_rows_it_has_not_seen(
     redone = 333 + len(second.weights) - resumed.steps
     assert 0 <= redone <= 25  # checkpoints are 2 s, 20 steps, apart
     assert second.weights[0] == first.weights[333 - redone]
-    assert second.seen == whole.seen[8 * (333 - redone) :][: len(second.seen)]
+    both = min(len(second.seen), len(whole.seen) - 8 * (333 - redone))
+    assert both > 8 * 200
+    assert second.seen[:both] == whole.seen[8 * (333 - redone) :][:both]
     assert resumed.steps == pytest.approx(outcome.steps, abs=redone + 10)
     assert second.rates()[-1] < 0.001
 
@@ -211,97 +281,27 @@ def test_a_killed_run_goes_on_from_its_checkpoint_with_the_rows_it_has_not_seen(
 def test_a_run_killed_between_probes_does_not_repeat_the_finished_ones(tmp_path: Path) -> None:
     first, second = Slope(), Slope()
     rates = (0.01, 0.02, 0.03)
-    first.fail_at = 30  # a probe is a thirtieth of 60 s, about 20 steps
+    first.fail_at = 15  # a probe is about 10 steps
     with pytest.raises(InterruptedError):
-        run(first, tmp_path, probe_learning_rates=rates, probe_fraction=0.1)
+        run(first, tmp_path, probe_learning_rates=rates)
     second.time = first.time
-    outcome = run(second, tmp_path, probe_learning_rates=rates, probe_fraction=0.1)
+    outcome = run(second, tmp_path, probe_learning_rates=rates)
     assert outcome.learning_rate == 0.03
-    assert len(second.starts()) == 2
+    assert len(second.starts()) == 2  # the third probe and the main run; the second one went on
 
 
-def test_a_run_killed_within_a_long_probe_goes_on_within_it(tmp_path: Path) -> None:
-    whole, first, second = Slope(), Slope(), Slope()
-    rates = (0.001, 0.002, 0.003)
-    run(whole, tmp_path / "whole", seconds=600.0, probe_learning_rates=rates)
-    _, second_begins, _ = whole.starts()
-    cut = first.fail_at = second_begins + 150  # of the second probe's 200 steps
+def test_a_run_killed_in_a_long_probe_goes_on_in_it(tmp_path: Path) -> None:
+    first, second = Slope(step_seconds=0.5), Slope(step_seconds=0.5)
+    rates = (0.001, 0.002)
+    first.fail_at = 102  # a probe is about 234 steps
     with pytest.raises(InterruptedError):
-        run(first, tmp_path / "cut", seconds=600.0, probe_learning_rates=rates)
-    second.time = first.time
-    run(second, tmp_path / "cut", seconds=600.0, probe_learning_rates=rates)
-    again = next(
-        step for step, weight in enumerate(whole.weights) if step > second_begins and weight == second.weights[0]
-    )
-    assert 0 <= cut - again <= 25  # checkpoints are 2 s, 20 steps, apart
-    assert len(second.starts()) == 1  # only the third rate began anew
-
-
-def test_a_probe_ends_with_its_share_of_the_epochs_when_that_is_sooner_than_its_share_of_the_time(
-    tmp_path: Path,
-) -> None:
-    """600 s are 6,000 steps; 3 epochs of 800 rows are 300, of which each probe takes a thirtieth."""
-    objective = Slope(rows=800)
-    outcome = run(objective, tmp_path, seconds=600.0, probe_learning_rates=(0.01, 0.02, 0.03), max_epochs=3)
-    first, second, third = objective.starts()
-    assert (second - first, third - second) == (10, 10)
-    assert outcome.rows_seen == 2400
-    assert objective.rates()[-2] < 0.001
-
-
-def test_when_epochs_end_the_run_early_it_is_still_validated_a_dozen_times(tmp_path: Path) -> None:
-    """40 s of a budget of 1,000: the loss falls for three epochs and then rises for seven."""
-    objective, model = Slope(rows=320, validation_seconds=0.2), make_model()
-    objective.loss_of = lambda weight: abs(weight + 1.0)  # the slope leads from 5 past -1 to -15
-    outcome = run(objective, tmp_path, model=model, seconds=1000.0, max_epochs=10)
-    assert objective.time < 1000.0 + 50
-    assert outcome.steps == 400
-    assert outcome.validation_loss == pytest.approx(abs(weight_of(model) + 1.0))
-    assert outcome.validation_loss is not None
-    assert outcome.validation_loss < 1.5
-    assert abs(min(objective.weights) + 1.0) > 10
-
-
-def test_validating_takes_a_tenth_of_the_time_at_most(tmp_path: Path) -> None:
-    class Slow(Slope):
-        validated = 0
-
-        def validate(self, model: nn.Module) -> float | None:
-            self.validated += 1
-            return super().validate(model)
-
-    objective = Slow(rows=320, validation_seconds=2.0)
-    run(objective, tmp_path, seconds=1000.0, max_epochs=10)
-    assert 2 <= objective.validated <= 4  # of a run of 40 s: before it, at its end, and twice within
-
-
-def test_a_run_that_beats_the_base_nowhere_says_so_and_hands_in_the_least_harmful_weights(tmp_path: Path) -> None:
-    objective, model = Slope(), make_model()
-    objective.loss_of = lambda weight: 10.0 - weight
-    outcome = run(objective, tmp_path, model=model)
-    assert (outcome.base_loss, outcome.beats_base) == (5.0, False)
-    assert outcome.validation_loss is not None
-    assert 5.0 < outcome.validation_loss < 10.0 - min(objective.weights) - 10
-
-
-def test_what_a_probe_ended_with_is_a_candidate_of_its_run(tmp_path: Path) -> None:
-    """Everything after the probe makes it worse: the weights at its end are the least harmful."""
-    objective, model = Slope(), make_model()
-    objective.loss_of = lambda weight: abs(weight - 4.0)
-    outcome = run(objective, tmp_path, model=model, probe_learning_rates=(0.05,), probe_fraction=0.04)
-    assert outcome.validation_loss == pytest.approx(abs(weight_of(model) - 4.0))
-    assert outcome.validation_loss is not None
-    assert outcome.validation_loss < 0.2
-    assert (outcome.base_loss, outcome.beats_base) == (1.0, True)
-
-
-def test_the_base_is_what_it_was_after_a_restart_too(tmp_path: Path) -> None:
-    first, second = Slope(), Slope()
-    first.fail_at = 200
-    with pytest.raises(InterruptedError):
-        run(first, tmp_path)
-    second.time = first.time
-    assert run(second, tmp_path).base_loss == 5.0
+        run(first, tmp_path, probe_learning_rates=rates, seconds=3000.0)
+    second.time = first.time + 60  # a pause, which takes nothing from the probe
+    run(second, tmp_path, probe_learning_rates=rates, seconds=3000.0)
+    redone = first.weights.index(second.weights[0])
+    assert 98 <= redone < 102  # checkpoints are 2 s, 4 steps, apart
+    second_probe, main = second.starts()
+    assert redone + second_probe == pytest.approx(main - second_probe, abs=2)
 
 
 def test_steps_along_nan_are_left_out(tmp_path: Path) -> None:
@@ -355,3 +355,16 @@ def test_weight_decay_spares_what_is_no_matrix(tmp_path: Path) -> None:
     run(Flat(), tmp_path, model=model, weight_decay=0.1)
     assert model.bias.item() == 1.0
     assert model.weight.item() < 0.9
+
+
+def test_rates_are_compared_after_the_same_rows_even_when_the_first_steps_are_slow(tmp_path: Path) -> None:
+    objective = Slope(step_seconds=2.0)
+
+    def fast_from_the_third_step_on(weight: float) -> float:
+        objective.step_seconds = 0.1 if len(objective.weights) > 2 else 2.0
+        return weight
+
+    objective.loss_of = fast_from_the_third_step_on
+    run(objective, tmp_path, probe_learning_rates=(0.01, 0.02, 0.03), seconds=300.0)
+    _, second, third, main = objective.starts()
+    assert second == third - second == main - third

@@ -12,10 +12,10 @@ from gradients.domain.json import JsonObject
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import choose_device
 from gradients.ml.dialogue import DialogueFormat, DialogueRow
-from gradients.ml.text import Example, read_rows_of
+from gradients.ml.text import Example, read_jsonl_of
 from gradients.tasks.chat.spec import ChatParameters
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
-from gradients.tasks.workers.measuring import Measured, Progress, measure_completions, measure_entrants, of_row_losses
+from gradients.tasks.workers.measuring import Measured, RowsDone, measure_completions, measure_entrants, of_row_losses
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
@@ -24,8 +24,8 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     base = load_base(job.base_folder, choose_device())
     examples = read_examples(base, job.held_out_file, job.parameters)
 
-    def measured(entrant: Entrant, progress: Progress) -> Measured:
-        return of_row_losses(measure_completions(base, examples, entrant, progress))
+    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
+        return of_row_losses(measure_completions(base, examples, entrant, progress=progress))
 
     measure_entrants(job, measured, rows=len(examples), report=report)
     return base.device.describe()
@@ -37,4 +37,4 @@ def read_examples(
     """The conversations of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
     asked = ChatParameters.model_validate(parameters).max_tokens
     most = min(asked, base.context, max_tokens or asked)
-    return DialogueFormat(base.tokenizer).encode(read_rows_of(DialogueRow, file), max_tokens=most)
+    return DialogueFormat(base.tokenizer).encode(read_jsonl_of(DialogueRow, file), max_tokens=most)

@@ -22,7 +22,7 @@ from gradients.ml.images import Captioned, contact_sheet, picture, read_captione
 from gradients.ml.pipelines import ImageBase, load_image_base
 from gradients.tasks.diffusion.spec import DiffusionParameters
 from gradients.tasks.jobs import CONTACT_SHEET, Entrant, MeasureJob
-from gradients.tasks.workers.measuring import Measured, Progress, blamed, measure_entrants
+from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
 
 _SHOWN = 8  # rows of the sheet
 _STRIP = ".strip"
@@ -36,13 +36,13 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     how = redrawing(base, DiffusionParameters.model_validate(job.parameters))
     seeds = [row_seed(job.seed, image) for image in rows.images]
 
-    def measured(entrant: Entrant, progress: Progress) -> Measured:
+    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
         with lora_applied(base, entrant.folder):
             errors, shown = _redrawn(base, rows, how, seed=job.seed, progress=progress)
             with torch.inference_mode():
                 captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
             losses = denoising_loss(
-                base, noise_of(base), encode_images(base, rows.images), captions, empty, seeds=seeds
+                base, noise_of(base), encode_images(base, rows.images), captions=captions, empty=empty, seeds=seeds
             )
         if not all(0 <= error <= 1 for error in errors):  # colours lie between 0 and 1; NaN is in no interval
             raise blamed(entrant, "A redrawn image holds values that are not colours", code="loss_out_of_bounds")
@@ -65,11 +65,11 @@ def redrawing(base: ImageBase, asked: DiffusionParameters) -> Redrawing:
 
 
 def _redrawn(
-    base: ImageBase, rows: Captioned, how: Redrawing, *, seed: int, progress: Progress
+    base: ImageBase, rows: Captioned, how: Redrawing, *, seed: int, progress: RowsDone
 ) -> tuple[list[float], list[Image.Image]]:
     errors, shown = [], []
     for done, (image, caption) in enumerate(zip(rows.images, rows.captions, strict=True), start=1):
-        redrawn = redraw(base, image, caption, how, seed=seed)
+        redrawn = redraw(base, image, caption, how=how, seed=seed)
         errors.append(redrawn.error)
         shown.append(picture(redrawn.shown))
         progress(done)

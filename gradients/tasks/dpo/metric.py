@@ -25,10 +25,10 @@ from gradients.ml.preference import (
     rewards,
 )
 from gradients.ml.submission import applied
-from gradients.ml.text import ChatFormat, read_rows_of
+from gradients.ml.text import ChatFormat, read_jsonl_of
 from gradients.tasks.dpo.spec import DpoParameters
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
-from gradients.tasks.workers.measuring import Measured, Progress, blamed, measure_entrants
+from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
@@ -39,7 +39,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     reference = log_probabilities(base, pairs)
     beta = DpoParameters.model_validate(job.parameters).beta
 
-    def measured(entrant: Entrant, progress: Progress) -> Measured:
+    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
         with applied(base.model, entrant.folder):
             logs = log_probabilities(base, pairs, progress)
         # no upper bound: finding rejected answers most unlikely is what is asked for
@@ -55,10 +55,10 @@ def read_pairs(base: LoadedBase, file: Path, parameters: Parameters, *, max_toke
     """The rows of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
     asked = DpoParameters.model_validate(parameters).max_tokens
     most = min(asked, base.context, max_tokens or asked)
-    return encode_pairs(ChatFormat(base.tokenizer), read_rows_of(PreferenceRow, file), max_tokens=most)
+    return encode_pairs(ChatFormat(base.tokenizer), read_jsonl_of(PreferenceRow, file), max_tokens=most)
 
 
-def log_probabilities(base: LoadedBase, pairs: Sequence[Pair], progress: Progress = lambda _: None) -> list[PairLogs]:
+def log_probabilities(base: LoadedBase, pairs: Sequence[Pair], progress: RowsDone = lambda _: None) -> list[PairLogs]:
     """How likely the base, as it is at this moment, finds the answers of each pair."""
     most = batch_tokens(base.device, base.vocabulary)
     return measure_pairs(base.model, pairs, device=base.device, max_tokens=most, progress=progress)

@@ -18,12 +18,12 @@ from gradients.ml.device import choose_device
 from gradients.ml.policy import copied, divergences
 from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
 from gradients.ml.submission import applied
-from gradients.ml.text import ChatFormat, read_rows_of
+from gradients.ml.text import ChatFormat, read_jsonl_of
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import check_works, judge, weighted
 from gradients.tasks.grpo.spec import TRIED_ROWS, GrpoParameters, GrpoRow
 from gradients.tasks.jobs import Entrant, MeasureJob
-from gradients.tasks.workers.measuring import Measured, Progress, blamed, measure_entrants
+from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
 
 _ROUNDING = 1e-3  # by which a measured divergence may be below zero
 
@@ -34,11 +34,11 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     asked = GrpoParameters.model_validate(job.parameters)
     base = load_base(job.base_folder, choose_device())
     reference = copied(base.model)
-    rows = read_rows_of(GrpoRow, job.held_out_file)
+    rows = read_jsonl_of(GrpoRow, job.held_out_file)
     prompts = prompt_tokens(base, rows, asked)
     settings = drawing(base, asked, samples=asked.samples)
 
-    def measured(entrant: Entrant, progress: Progress) -> Measured:
+    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
         with applied(base.model, entrant.folder):
             groups = roll_out(base.model, prompts, settings, seed=job.seed, device=base.device, progress=progress)
             rollouts = [rollout for group in groups for rollout in group]

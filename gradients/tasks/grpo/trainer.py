@@ -12,7 +12,7 @@ from gradients.ml.objective import split_validation
 from gradients.ml.policy import adapter_off, copied
 from gradients.ml.policy_objective import Judge, PolicyObjective, PolicySettings
 from gradients.ml.rollouts import Rollout
-from gradients.ml.text import read_rows_of
+from gradients.ml.text import read_jsonl_of
 from gradients.ml.training import TrainingSettings
 from gradients.tasks.grpo.metric import drawing, prompt_tokens, texts
 from gradients.tasks.grpo.rewards.base import Case
@@ -45,7 +45,7 @@ def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
     asked = GrpoParameters.model_validate(job.parameters)
 
     def objective(base: LoadedBase) -> PolicyObjective:
-        rows = read_rows_of(GrpoRow, job.train_file)
+        rows = read_jsonl_of(GrpoRow, job.train_file)
         prompts = prompt_tokens(base, rows, asked)
         train, validation = split_validation(
             len(rows), fraction=settings.validation_fraction, seed=job.seed, most=options.most_validation_rows

@@ -11,21 +11,21 @@ from collections.abc import Callable
 from gradients.domain.json import JsonObject
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import choose_device
-from gradients.ml.text import ChatFormat, read_rows
+from gradients.ml.text import ChatFormat, read_prompt_rows
 from gradients.tasks.instruct.spec import InstructParameters
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
-from gradients.tasks.workers.measuring import Measured, Progress, measure_completions, measure_entrants, of_row_losses
+from gradients.tasks.workers.measuring import Measured, RowsDone, measure_completions, measure_entrants, of_row_losses
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
-    rows = read_rows(job.held_out_file)
+    rows = read_prompt_rows(job.held_out_file)
     examples = ChatFormat(base.tokenizer).encode(rows, max_tokens=row_tokens(base, job.parameters))
 
-    def measured(entrant: Entrant, progress: Progress) -> Measured:
-        return of_row_losses(measure_completions(base, examples, entrant, progress))
+    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
+        return of_row_losses(measure_completions(base, examples, entrant, progress=progress))
 
     measure_entrants(job, measured, rows=len(examples), report=report)
     return base.device.describe()

@@ -20,11 +20,11 @@ from gradients.ml.device import choose_device
 from gradients.ml.losses import RowLoss, measure_rows
 from gradients.ml.sampling import Sampling, answer
 from gradients.ml.submission import applied
-from gradients.ml.text import ChatFormat, Example, PromptRow, read_rows_of
+from gradients.ml.text import ChatFormat, Example, PromptRow, read_jsonl_of
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
 from gradients.tasks.rag.answers import exact_match, f1
 from gradients.tasks.rag.parameters import RagParameters
-from gradients.tasks.workers.measuring import Measured, Progress, check_losses, measure_entrants, of_row_losses
+from gradients.tasks.workers.measuring import Measured, RowsDone, check_losses, measure_entrants, of_row_losses
 
 MOST_WRITTEN = 48
 MOST_NEW_TOKENS = 128
@@ -49,11 +49,11 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     job = MeasureJob.model_validate(arguments)
     parameters = RagParameters.model_validate(job.parameters)
     base = load_base(job.base_folder, choose_device())
-    rows = read_rows_of(RagRow, job.held_out_file)
+    rows = read_jsonl_of(RagRow, job.held_out_file)
     examples = ChatFormat(base.tokenizer).encode(rows, max_tokens=row_tokens(base, job.parameters))
     drawn = sorted(random.Random(job.seed).sample(range(len(rows)), min(MOST_WRITTEN, len(rows))))
 
-    def measured(entrant: Entrant, progress: Progress) -> Measured:
+    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
         most = batch_tokens(base.device, base.vocabulary)
         with applied(base.model, entrant.folder):
             losses = measure_rows(base.model, examples, device=base.device, max_tokens=most, progress=progress)
@@ -108,5 +108,5 @@ def _write(base: LoadedBase, examples: Sequence[Example]) -> list[str]:
     for example in examples:
         prompt = example.tokens[: example.spans[0].start]
         room = max(1, min(longest, base.context - len(prompt)))
-        texts.append(answer(base, prompt, stop, Sampling(max_new_tokens=room)))
+        texts.append(answer(base, prompt, stop=stop, sampling=Sampling(max_new_tokens=room)))
     return texts

@@ -47,9 +47,11 @@ def generate_in(
     job = GenerateJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
     chat = make_format(base.tokenizer)
-    of_base = _answers(base, chat, job, None, report)
+    of_base = _answers(base, chat, job, folder=None, report=report)
     of_submission = (
-        _answers(base, chat, job, job.submission_folder, report) if job.submission_folder else [None] * len(of_base)
+        _answers(base, chat, job, folder=job.submission_folder, report=report)
+        if job.submission_folder
+        else [None] * len(of_base)
     )
     return {
         "answers": [
@@ -60,14 +62,15 @@ def generate_in(
 
 
 def _answers(
-    base: LoadedBase, chat: ChatFormat, job: GenerateJob, folder: Path | None, report: Callable[[JsonObject], None]
+    base: LoadedBase, chat: ChatFormat, job: GenerateJob, *, folder: Path | None, report: Callable[[JsonObject], None]
 ) -> list[str | None]:
     sampling = Sampling(max_new_tokens=job.max_new_tokens, temperature=job.temperature)
     answers: list[str | None] = []
     with applied(base.model, folder):
         for prompt in job.prompts:
             torch.manual_seed(job.seed)  # the same random numbers for both
-            text = answer(base, chat.prompt_tokens(system=job.system, prompt=prompt), chat.stop_tokens, sampling)
+            tokens = chat.prompt_tokens(system=job.system, prompt=prompt)
+            text = answer(base, tokens, stop=chat.stop_tokens, sampling=sampling)
             answers.append(text)
             report({"entrant": "submission" if folder else "base", "prompt": prompt, "answer": text})
     return answers

@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -28,7 +28,7 @@ from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
 
 _REPORT_SECONDS = 0.5
 
-Progress = Callable[[int], None]  # told how many rows are done
+RowsDone = Callable[[int], None]  # told how many rows are done
 
 
 class Measured(NamedTuple):
@@ -40,7 +40,7 @@ class Measured(NamedTuple):
 
 def measure_entrants(
     job: MeasureJob,
-    measure: Callable[[Entrant, Progress], Measured],
+    measure: Callable[[Entrant, RowsDone], Measured],
     *,
     rows: int,
     report: Callable[[JsonObject], None],
@@ -52,13 +52,16 @@ def measure_entrants(
     job.results_folder.mkdir(parents=True, exist_ok=True)
     for entrant in job.entrants:
         file = job.results_folder / f"{entrant.id}.json"
-        if not _is_known(file):
-            result = _result(entrant, measure, _progress(entrant, rows, report))
-            write_text(file, result.model_dump_json())
+        with suppress(FileNotFoundError, ValidationError):
+            known = EntrantResult.model_validate_json(file.read_bytes())
+            if known.value is not None or known.failure_blame is Blame.MINER:
+                continue  # another run would not change it
+        result = _result(entrant, measure, _progress(entrant, rows, report))
+        write_text(file, result.model_dump_json())
 
 
 def measure_completions(
-    base: LoadedBase, examples: Sequence[Example], entrant: Entrant, progress: Progress
+    base: LoadedBase, examples: Sequence[Example], entrant: Entrant, *, progress: RowsDone
 ) -> list[RowLoss]:
     """The entrant's loss of every row. Raises SubmissionRejected when it cannot be applied or has losses that no honest model has."""
     with applied(base.model, entrant.folder):
@@ -89,7 +92,7 @@ def of_row_losses(rows: Sequence[RowLoss]) -> Measured:
     return Measured([row.mean for row in rows], extras)
 
 
-def _result(entrant: Entrant, measure: Callable[[Entrant, Progress], Measured], progress: Progress) -> EntrantResult:
+def _result(entrant: Entrant, measure: Callable[[Entrant, RowsDone], Measured], progress: RowsDone) -> EntrantResult:
     """The measurement, or the failure with whose fault it was: a bad submission's is the miner's, anything unforeseen is ours."""
     started = time.monotonic()
     try:
@@ -119,16 +122,7 @@ def _failed(entrant: Entrant, error: GradientsError, started: float) -> EntrantR
     )
 
 
-def _is_known(file: Path) -> bool:
-    """Whether the file holds a result that another run would not change."""
-    try:
-        result = EntrantResult.model_validate_json(file.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return False
-    return result.value is not None or result.failure_blame is Blame.MINER
-
-
-def _progress(entrant: Entrant, rows: int, report: Callable[[JsonObject], None]) -> Progress:
+def _progress(entrant: Entrant, rows: int, report: Callable[[JsonObject], None]) -> RowsDone:
     """Tells {entrant, rows_done, rows}, at most twice a second and at the end."""
     reports = Every(_REPORT_SECONDS, time.monotonic)
 

@@ -27,7 +27,12 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     job = ThroughputJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
     report({"phase": "loaded"})
-    examples = _examples(base, job)
+    texts: Sequence[str] = [json.loads(line) for line in job.texts_file.read_text(encoding="utf-8").splitlines()]
+    most = min(job.max_tokens, base.context)
+    rows = [tokens[:most] for tokens in base.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    examples = [Example(tokens, (range(1, len(tokens)),)) for tokens in rows if len(tokens) > 1]  # all tokens count
+    if not examples:
+        raise DatasetInvalid("No row has two tokens", fix="Check the column mapping")
     objective = CompletionObjective(
         train=examples,
         validation=[],
@@ -44,20 +49,16 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     ).model_dump(mode="json")
 
 
-def _examples(base: LoadedBase, job: ThroughputJob) -> list[Example]:
-    """The rows as tokens that all count."""
-    texts: Sequence[str] = [json.loads(line) for line in job.texts_file.read_text(encoding="utf-8").splitlines()]
-    most = min(job.max_tokens, base.context)
-    rows = [tokens[:most] for tokens in base.tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    examples = [Example(tokens, (range(1, len(tokens)),)) for tokens in rows if len(tokens) > 1]
-    if not examples:
-        raise DatasetInvalid("No row has two tokens", fix="Check the column mapping")
-    return examples
-
-
 def _train(base: LoadedBase, objective: CompletionObjective, job: ThroughputJob) -> tuple[int, float, int]:
     """Tokens trained on, in which time, in how many steps; the first step, which warms up, is not among them."""
-    trainee = _trainee(base)
+    # the weights that a miner would train
+    if sum(weight.numel() for weight in base.model.parameters()) <= FULL_UP_TO_WEIGHTS:
+        base.model.requires_grad_(True)
+    else:
+        from gradients.ml.adapters import LoraShape, add_adapter  # peft takes a second to import
+
+        add_adapter(base.model, LoraShape(rank=16, alpha=32.0, dropout=0.0, rank_stabilised=False))
+    trainee = Trainee(base.model, weight_decay=0.0, lora_plus_ratio=1.0)
     batches = endless_batches(objective.lengths, batch_rows=job.batch_rows, seed=0, rows_seen=0)
     tokens, steps, started = 0, -1, time.monotonic()
     while steps < FEWEST_STEPS or time.monotonic() - started < job.seconds:
@@ -70,14 +71,3 @@ def _train(base: LoadedBase, objective: CompletionObjective, job: ThroughputJob)
         else:
             tokens += sum(objective.lengths[row] for row in batch)
     return tokens, time.monotonic() - started, steps
-
-
-def _trainee(base: LoadedBase) -> Trainee:
-    """The weights that a miner would train."""
-    if sum(weight.numel() for weight in base.model.parameters()) <= FULL_UP_TO_WEIGHTS:
-        base.model.requires_grad_(True)
-    else:
-        from gradients.ml.adapters import LoraShape, add_adapter  # peft takes a second to import
-
-        add_adapter(base.model, LoraShape(rank=16, alpha=32.0, dropout=0.0, rank_stabilised=False))
-    return Trainee(base.model, weight_decay=0.0, lora_plus_ratio=1.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,16 +58,23 @@ def run_job(
     killed, or returns its result when that was done; the deadline may have moved. Raises JobFailed when the budget is too short.
     """
     job = TrainJob.model_validate(arguments)
-    digest = _digest(job)
-    finished = _finished_result(job, digest)
-    if finished is not None:
-        return finished.model_dump(mode="json")
+    # What ties a checkpoint to a job: all but the deadline, which a restarted miner computes anew from blocks.
+    digest = hashlib.sha256(canonical(job.model_dump(mode="json", exclude={"deadline_unix"}))).hexdigest()
+    result_file = job.checkpoint_folder / "result.json"
+    with suppress(FileNotFoundError, ValidationError):
+        finished = _Finished.model_validate_json(result_file.read_bytes())
+        if finished.digest == digest and job.output_folder.is_dir():
+            return finished.result.model_dump(mode="json")
 
     def tell(progress: TrainingProgress) -> None:
         report(TrainProgress(**progress._asdict()).model_dump(mode="json"))
 
     tell(TrainingProgress("loading", 0.0, 0, None))
-    result = _train(job, make, CheckpointFile(job.checkpoint_folder, digest), tell)
+    result, write = _train(job, make, checkpoints=CheckpointFile(job.checkpoint_folder, digest), tell=tell)
+    # The result first and the model files last, so whoever sees them sees all.
+    write_text(result_file, _Finished(digest=digest, result=result).model_dump_json())
+    with whole_folder(job.output_folder) as folder:
+        write(folder)
     return result.model_dump(mode="json")
 
 
@@ -76,7 +84,19 @@ def language_model(
     """The job's base with the plan's weights trainable. The objective is made from the untouched base."""
     base = load_base(job.base_folder, choose_device())
     made = objective(base)
-    return Trainable(base.model, made, _make_trainable(base, settings))
+    if settings.method == "full":
+        base.model.requires_grad_(True)
+        return Trainable(base.model, made, lambda folder: write_full_model(base, folder))
+    from gradients.ml.adapters import LoraShape, add_adapter, write_adapter  # peft; a full fine-tune does without
+
+    shape = LoraShape(
+        rank=settings.lora_rank,
+        alpha=settings.lora_alpha,
+        dropout=settings.lora_dropout,
+        rank_stabilised=settings.lora_rank_stabilised,
+    )
+    adapted = add_adapter(base.model, shape)
+    return Trainable(base.model, made, lambda folder: write_adapter(adapted, folder, base_name=base.folder.name))
 
 
 def completion_objective(
@@ -96,9 +116,11 @@ def completion_objective(
 def _train(
     job: TrainJob,
     make: Callable[[TrainJob, TrainingSettings], Trainable],
+    *,
     checkpoints: CheckpointFile,
     tell: Callable[[TrainingProgress], None],
-) -> TrainResult:
+) -> tuple[TrainResult, Callable[[Path], None]]:
+    """What the run came to, with the best weights in the model, and what writes these."""
     started = time.monotonic()
     torch.manual_seed(job.seed)
     settings = TrainingSettings(**job.plan.model_dump(exclude={"recipe", "options"}))
@@ -120,47 +142,4 @@ def _train(
         seconds=time.monotonic() - started,
         **outcome._asdict(),
     )
-    _leave(job, checkpoints.digest, result, write)
-    return result
-
-
-def _make_trainable(base: LoadedBase, settings: TrainingSettings) -> Callable[[Path], None]:
-    """Let the plan's weights train, in place, and return what writes them into a folder."""
-    if settings.method == "full":
-        base.model.requires_grad_(True)
-        return lambda folder: write_full_model(base, folder)
-    from gradients.ml.adapters import LoraShape, add_adapter, write_adapter  # peft; a full fine-tune does without
-
-    shape = LoraShape(
-        rank=settings.lora_rank,
-        alpha=settings.lora_alpha,
-        dropout=settings.lora_dropout,
-        rank_stabilised=settings.lora_rank_stabilised,
-    )
-    adapted = add_adapter(base.model, shape)
-    return lambda folder: write_adapter(adapted, folder, base_name=base.folder.name)
-
-
-def _digest(job: TrainJob) -> str:
-    """What ties a checkpoint to a job: all but the deadline, which a restarted miner reckons anew from blocks."""
-    return hashlib.sha256(canonical(job.model_dump(mode="json", exclude={"deadline_unix"}))).hexdigest()
-
-
-def _finished_result(job: TrainJob, digest: str) -> TrainResult | None:
-    """The result of an earlier run of the same job whose model files lie there, or None."""
-    try:
-        finished = _Finished.model_validate_json(_result_file(job).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    return finished.result if finished.digest == digest and job.output_folder.is_dir() else None
-
-
-def _leave(job: TrainJob, digest: str, result: TrainResult, write: Callable[[Path], None]) -> None:
-    """Write the result, then the model files: the files appear last, so whoever sees them sees all."""
-    write_text(_result_file(job), _Finished(digest=digest, result=result).model_dump_json())
-    with whole_folder(job.output_folder) as folder:
-        write(folder)
-
-
-def _result_file(job: TrainJob) -> Path:
-    return job.checkpoint_folder / "result.json"
+    return result, write

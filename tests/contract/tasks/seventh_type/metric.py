@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from gradients.domain.json import JsonObject
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import choose_device
-from gradients.ml.text import Example, read_rows_of
+from gradients.ml.text import Example, read_jsonl_of
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
-from gradients.tasks.workers.measuring import Measured, Progress, measure_completions, measure_entrants, of_row_losses
+from gradients.tasks.workers.measuring import Measured, RowsDone, measure_completions, measure_entrants, of_row_losses
 from tests.contract.tasks.seventh_type.spec import ContinuationParameters
 
 
@@ -28,8 +28,8 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     base = load_base(job.base_folder, choose_device())
     examples = read_examples(base, job.held_out_file, job.parameters)
 
-    def measured(entrant: Entrant, progress: Progress) -> Measured:
-        return of_row_losses(measure_completions(base, examples, entrant, progress))
+    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
+        return of_row_losses(measure_completions(base, examples, entrant, progress=progress))
 
     measure_entrants(job, measured, rows=len(examples), report=report)
     return base.device.describe()
@@ -38,6 +38,6 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
 def read_examples(base: LoadedBase, file: Path, parameters: Parameters) -> list[Example]:
     """The texts of a file as tokens, of which all but the first count."""
     most = min(ContinuationParameters.model_validate(parameters).max_tokens, base.context)
-    texts = [row.text for row in read_rows_of(TextRow, file)]
+    texts = [row.text for row in read_jsonl_of(TextRow, file)]
     rows = [tokens[:most] for tokens in base.tokenizer(texts, add_special_tokens=False)["input_ids"]]
     return [Example(tokens, (range(1, len(tokens)),)) for tokens in rows]
