@@ -1,4 +1,4 @@
-"""`gradients task`: the customers' commands."""
+"""`gradients task`: the customers' commands. HTTP client and settings are imported when a command runs: help needs neither."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradients.client.api import ApiRefused, connect
-from gradients.client.models import BEST, Answer, TaskDetails
-from gradients.client.shelf import Shelf
-from gradients.config import CustomerSettings
 from gradients.domain.json import Json
 from gradients.errors import SetupError, TaskInvalid
+
+if TYPE_CHECKING:
+    from gradients.client.api import MarketClient
+    from gradients.client.models import Answer, TaskDetails
+    from gradients.client.shelf import Shelf
 
 app = typer.Typer(help="Post tasks, watch them, get and try the models.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -64,7 +65,7 @@ def submit(
 ) -> None:
     """Post a task: say what to train, on which rows, for how long."""
     spec = _spec(spec_file, parameters, type=type, base=base, dataset=dataset, hours=hours)
-    with connect(CustomerSettings().given(url=url, key=key)) as client:
+    with _market(url, key) as client:
         if "hours" not in spec:
             spec = client.uploaded(spec)
             estimate = client.estimate(spec)
@@ -92,7 +93,7 @@ def estimate(
 ) -> None:
     """What a task would take: rows, tokens, speed and hours. Nothing is posted."""
     spec = _spec(spec_file, parameters, type=type, base=base, dataset=dataset)
-    with connect(CustomerSettings().given(url=url, key=key)) as client:
+    with _market(url, key) as client:
         found = client.estimate(spec)
     if as_json:
         typer.echo(_json(found))
@@ -105,7 +106,7 @@ def estimate(
 @app.command("list")
 def list_tasks(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """Your tasks, newest first."""
-    with connect(CustomerSettings().given(url=url, key=key)) as client:
+    with _market(url, key) as client:
         tasks = client.tasks()
     if as_json:
         typer.echo(json.dumps([task.model_dump(mode="json") for task in tasks]))
@@ -120,7 +121,7 @@ def list_tasks(url: Url = None, key: Key = None, as_json: AsJson = False) -> Non
 @app.command()
 def show(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """One task: its state, data, miners and results."""
-    with connect(CustomerSettings().given(url=url, key=key)) as client:
+    with _market(url, key) as client:
         task = client.task(task_id)
     if as_json:
         typer.echo(_json(task))
@@ -132,7 +133,7 @@ def show(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJso
 def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """Follow a task until it has ended; with --json one line per change."""
     last, task = "", None
-    with connect(CustomerSettings().given(url=url, key=key)) as client:
+    with _market(url, key) as client:
         for task in client.watch(task_id):
             line = _json(task) if as_json else _progress_line(task)
             if line != last:
@@ -141,6 +142,8 @@ def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJs
     if task is not None and not as_json:
         _print_task(task)
     if task is not None and task.failure is not None:  # scripts see it by the exit code
+        from gradients.client.api import ApiRefused
+
         raise ApiRefused(f"{task.id} has failed: {task.failure.message}", code=task.failure.code)
 
 
@@ -150,14 +153,14 @@ def download(
     folder: Annotated[
         Path | None, typer.Option("--to", help="Where to put it; by default ~/.gradients/models.")
     ] = None,
-    miner: Annotated[str, typer.Option(help=f"Whose model: a hotkey, or {BEST}.")] = BEST,
+    miner: Annotated[str | None, typer.Option(help="A miner's hotkey; by default the best one.")] = None,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Download a model of a scored task, the best one by default."""
-    settings = CustomerSettings().given(url=url, key=key)
-    target = _fetch(settings, task_id, miner=miner, shelf=Shelf((folder or settings.models).expanduser()))
+    shelf = _shelf(folder)
+    target = _fetch(_market(url, key), task_id, miner=miner, shelf=shelf)
     typer.echo(json.dumps({"folder": str(target)}) if as_json else f"The model lies in {target}")
 
 
@@ -172,7 +175,7 @@ def sheet(
     as_json: AsJson = False,
 ) -> None:
     """Download the picture of what base and miners made of a scored task's held-out images."""
-    with connect(CustomerSettings().given(url=url, key=key)) as client:
+    with _market(url, key) as client:
         target = client.contact_sheet(task_id, (file or Path(f"contact-sheet-{task_id}.png")).expanduser())
     typer.echo(json.dumps({"file": str(target)}) if as_json else f"The sheet lies in {target}")
 
@@ -192,10 +195,9 @@ def chat(
     """Ask the base model and the winner the same thing, side by side."""
     from gradients.client.chat import Conversation
 
-    settings = CustomerSettings().given(url=url, key=key)
-    shelf = Shelf(settings.models.expanduser())
+    shelf = _shelf(None)
     if (model := shelf.find(task_id)) is None:
-        _fetch(settings, task_id, miner=BEST, shelf=shelf)
+        _fetch(_market(url, key), task_id, miner=None, shelf=shelf)
         model = shelf.find(task_id)
     assert model is not None  # noqa: S101 (for the type checker: it was just put there)
     talk = Conversation.with_model(model, max_new_tokens=max_new_tokens, temperature=temperature)
@@ -233,11 +235,29 @@ def _spec(spec_file: Path | None, parameters: Sequence[str] | None, **given: Jso
     return spec
 
 
-def _fetch(settings: CustomerSettings, task_id: str, *, miner: str, shelf: Shelf) -> Path:
-    with connect(settings) as client:
+def _market(url: str | None, key: str | None) -> MarketClient:
+    """The validator's API, as the settings and these flags name it."""
+    from gradients.client.api import connect
+    from gradients.config import CustomerSettings
+
+    return connect(CustomerSettings().given(url=url, key=key))
+
+
+def _shelf(folder: Path | None) -> Shelf:
+    """Where models lie: in `folder`, or where the settings say."""
+    from gradients.client.shelf import Shelf
+    from gradients.config import CustomerSettings
+
+    return Shelf(folder.expanduser() if folder else CustomerSettings().models)
+
+
+def _fetch(market: MarketClient, task_id: str, *, miner: str | None, shelf: Shelf) -> Path:
+    from gradients.client.models import BEST
+
+    with market as client:
         task = client.task(task_id)
         with shelf.adding(task) as folder:
-            client.download(task_id, miner, folder)
+            client.download(task_id, miner or BEST, folder)
     return shelf.folder(task)
 
 

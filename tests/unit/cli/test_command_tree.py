@@ -161,12 +161,13 @@ def test_the_control_plane_runs_without_torch(module: str) -> None:
     assert json.loads(run.stdout) == []
 
 
-def test_help_imports_no_subcommand() -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["task", "--help"]], ids=" ".join)
+def test_help_imports_nothing_that_only_running_needs(arguments: list[str]) -> None:
     script = (
         "import sys, gradients.cli.main as c\n"
-        "try: c.build(['--help'])(args=['--help'], prog_name='gradients')\n"
+        f"try: c.build({arguments})(args={arguments}, prog_name='gradients')\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('bittensor', 'fastapi', 'pydantic', 'rich', 'httpx', 'numpy') if name in sys.modules])"
+        "print([name for name in ('bittensor', 'fastapi', 'pydantic_settings', 'rich', 'httpx', 'numpy') if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout.splitlines()[-1] == "[]"
