@@ -25,6 +25,10 @@ POLL_SECONDS = 2.0  # only the safety net: stages wake one another, and new bloc
 MAX_ATTEMPTS = 12  # steps in one state; a task that keeps killing its validator is put away
 FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 60.0
+# How long an outage of chain, hub or network may last. Nobody has trained yet for a draft or an open task: after a day its customer had
+# better hear of it. Once miners train, the step has its use for as long as a score counts for anything: the longest window of pay.
+PATIENCE_SECONDS = {TaskState.DRAFT: 86_400.0, TaskState.OPEN: 86_400.0}
+LONGEST_PATIENCE_SECONDS = 7 * 86_400.0
 
 log = get_logger("engine")
 
@@ -119,8 +123,14 @@ class StepEngine:
             await self._on_error(claim, OperatorError(f"{type(error).__name__}: {error}"))
 
     async def _on_error(self, claim: Claim, error: GradientsError) -> None:
-        """A customer's fault ends the task; anything else is tried again with growing rests, and then ends it."""
-        hopeless = error.blame is Blame.CUSTOMER or claim.attempts >= MAX_ATTEMPTS
+        """A customer's fault ends the task; anything else is tried again with growing rests, and then ends it.
+
+        An outage has a patience of its own, in time; other failures are counted.
+        """
+        outage = error.blame is Blame.OUTSIDE
+        patience = PATIENCE_SECONDS.get(claim.task.state, LONGEST_PATIENCE_SECONDS)
+        over = claim.outage_seconds >= patience if outage else claim.attempts >= MAX_ATTEMPTS
+        hopeless = over or error.blame is Blame.CUSTOMER
         log.warning(
             "step_failed",
             task=claim.task.id,
@@ -140,8 +150,11 @@ class StepEngine:
                     failure=Failure.of(error),
                 )
             else:
-                rest = min(FIRST_REST_SECONDS * 2 ** (claim.attempts - 1), LONGEST_REST_SECONDS)
-                await asyncio.to_thread(tasks.postpone, claim.lease, seconds=rest, problem=f"{error.code}: {error}")
+                before = claim.outages if outage else claim.attempts - 1
+                rest = min(FIRST_REST_SECONDS * 2.0 ** min(before, 32), LONGEST_REST_SECONDS)
+                await asyncio.to_thread(
+                    tasks.postpone, claim.lease, seconds=rest, problem=f"{error.code}: {error}", outage=outage
+                )
 
     async def _run_leased(self, stage: Stage, claim: Claim) -> None:
         """Run the stage while its lease is renewed; a lost lease cancels it."""

@@ -27,7 +27,9 @@ class Claim:
     task: Task
     salt: bytes
     lease: Lease
-    attempts: int  # claims in this state so far, this one included
+    attempts: int  # claims in this state so far, this one included, less those that outages ended
+    outages: int = 0  # how many claims before this one an outage has ended, in a row
+    outage_seconds: float = 0.0  # since the first of these ended
     looked_at_block: int | None = None  # as the last `postpone` of this state left it
 
 

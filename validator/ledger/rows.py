@@ -10,14 +10,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 JsonColumn = dict[str, Any]  # Any: SQLAlchemy's JSON type has no narrower one; encoding.py checks what comes out
 
 
-class Base(DeclarativeBase):
+class LedgerTable(DeclarativeBase):
     """Constraint names are fixed, so that migrations can name them on every database."""
 
     metadata = MetaData(naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "pk": "pk_%(table_name)s"})
     type_annotation_map = {JsonColumn: JSON}  # noqa: RUF012 (SQLAlchemy's own protocol)
 
 
-class TaskRow(Base):
+class TaskRow(LedgerTable):
     """A task, and the lease of whoever works on it."""
 
     __tablename__ = "tasks"
@@ -34,14 +34,18 @@ class TaskRow(Base):
     failure: Mapped[JsonColumn | None]
     due_at_block: Mapped[int] = mapped_column(BigInteger, default=0)  # no stage touches it before
     due_at: Mapped[float] = mapped_column(Float, default=0.0)  # set back after a failed attempt
-    attempts: Mapped[int] = mapped_column(Integer, default=0)  # claims since the last change of state
+    attempts: Mapped[int] = mapped_column(
+        Integer, default=0
+    )  # claims since the last change of state, less those that outages ended
+    outages: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # claims in a row that an outage ended
+    outage_since: Mapped[float | None] = mapped_column(Float)  # when the first of them ended
     looked_at_block: Mapped[int | None] = mapped_column(BigInteger)  # the last full look of a state that takes several
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     lease_token: Mapped[int] = mapped_column(BigInteger, default=0)  # grows with every claim: the fence
     lease_expires_at: Mapped[float] = mapped_column(Float, default=0.0)
 
 
-class SubmissionRow(Base):
+class SubmissionRow(LedgerTable):
     """One miner's part in one task."""
 
     __tablename__ = "submissions"
@@ -57,7 +61,7 @@ class SubmissionRow(Base):
     failure: Mapped[JsonColumn | None]
 
 
-class MeasurementRow(Base):
+class MeasurementRow(LedgerTable):
     """One entrant of one task on the held-out rows, by one version of one metric. Written once, never changed."""
 
     __tablename__ = "measurements"
@@ -75,7 +79,7 @@ class MeasurementRow(Base):
     measured_at: Mapped[float] = mapped_column(Float)
 
 
-class PlacingRow(Base):
+class PlacingRow(LedgerTable):
     """One miner's points in one task. Written once, together with the state SCORED."""
 
     __tablename__ = "placings"
@@ -92,7 +96,7 @@ class PlacingRow(Base):
     scored_at: Mapped[float] = mapped_column(Float)
 
 
-class OutboxRow(Base):
+class OutboxRow(LedgerTable):
     """A chain call that was decided on; `key` makes it happen once."""
 
     __tablename__ = "outbox"
@@ -106,7 +110,7 @@ class OutboxRow(Base):
     problem: Mapped[str] = mapped_column(Text, default="")
 
 
-class EventRow(Base):
+class EventRow(LedgerTable):
     """What happened, in order; written in the transaction that made it happen."""
 
     __tablename__ = "events"
@@ -118,7 +122,7 @@ class EventRow(Base):
     fields: Mapped[JsonColumn]
 
 
-class SlotRow(Base):
+class SlotRow(LedgerTable):
     """A slot of the schedule that has had its task."""
 
     __tablename__ = "slots"
@@ -127,7 +131,7 @@ class SlotRow(Base):
     task_id: Mapped[str] = mapped_column(String(32))
 
 
-class ApiKeyRow(Base):
+class ApiKeyRow(LedgerTable):
     """A customer's key, by its digest only."""
 
     __tablename__ = "api_keys"

@@ -100,7 +100,15 @@ class Tasks:
             row.lease_owner, row.lease_token = owner, row.lease_token + 1
             row.lease_expires_at, row.attempts = now + lease_seconds, row.attempts + 1
         lease = Lease(TaskId(row.id), owner, row.lease_token)
-        return Claim(task_of(row), row.salt, lease, attempts=row.attempts, looked_at_block=row.looked_at_block)
+        return Claim(
+            task_of(row),
+            row.salt,
+            lease,
+            attempts=row.attempts,
+            outages=row.outages,
+            outage_seconds=now - row.outage_since if row.outage_since is not None else 0.0,
+            looked_at_block=row.looked_at_block,
+        )
 
     def renew(self, lease: Lease, *, lease_seconds: float) -> None:
         """Keep the lease for another while. Raises LeaseLost."""
@@ -126,7 +134,7 @@ class Tasks:
             if row.state != came_from:
                 raise LedgerConflict(f"Task {lease.task_id} is {row.state}, not {came_from}")
             row.state, row.attempts, row.due_at, row.due_at_block = to, 0, 0.0, due_at_block
-            row.looked_at_block = None
+            row.looked_at_block, row.outages, row.outage_since = None, 0, None
             row.prepared = encode(prepared) if prepared else row.prepared
             row.window = encode(window) if window else row.window
             row.failure = encode(failure) if failure else row.failure
@@ -151,13 +159,25 @@ class Tasks:
         seconds: float,
         problem: str = "",
         counts: bool = True,
+        outage: bool = False,
         looked_at_block: int | None = None,
     ) -> None:
-        """Give the lease back and try again later; `counts` is False when nothing went wrong. The next claim tells `looked_at_block`."""
+        """Give the lease back and try again later.
+
+        Args:
+            counts: False when nothing went wrong.
+            outage: chain, hub or network were away, which is no attempt of ours: it counts neither as one nor as the end of any.
+            looked_at_block: what the next claim tells.
+        """
         now = self._clock.now()
         with Session(self._engine) as session, session.begin():
             row = fenced(session, lease)
             row.lease_owner, row.lease_expires_at, row.due_at = None, 0.0, now + seconds
+            if outage:
+                row.attempts, row.outages = row.attempts - 1, row.outages + 1
+                row.outage_since = now if row.outage_since is None else row.outage_since
+            else:
+                row.outages, row.outage_since = 0, None
             if not counts:
                 row.attempts = 0
             if looked_at_block is not None:

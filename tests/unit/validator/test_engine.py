@@ -13,11 +13,20 @@ import pytest
 from gradients.chain.view import ChainView
 from gradients.clock import SystemClock
 from gradients.domain.task import TaskId, TaskState
-from gradients.errors import Blame, ChainUnreachable, DatasetInvalid, JobFailed, SubmissionRejected
+from gradients.errors import Blame, ChainUnreachable, DatasetInvalid, JobFailed, OutsideError, SubmissionRejected
+from gradients.scoring.rules import VERSION_1
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import TASK, claimed, draft, found, until
-from validator.engine import LEASE_SECONDS, MAX_ATTEMPTS, POLL_SECONDS, Stage, StepEngine
+from validator.engine import (
+    LEASE_SECONDS,
+    LONGEST_PATIENCE_SECONDS,
+    MAX_ATTEMPTS,
+    PATIENCE_SECONDS,
+    POLL_SECONDS,
+    Stage,
+    StepEngine,
+)
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 
@@ -206,7 +215,7 @@ def _take_over(ledger: Ledger) -> None:
 
 def test_our_own_failure_is_tried_again_with_growing_rests(ledger: Ledger, clock: HandClock) -> None:
     draft(ledger)
-    stage = Steps(ledger, clock, JobFailed("died"), RuntimeError("a bug"), ChainUnreachable("no answer"))
+    stage = Steps(ledger, clock, JobFailed("died"), RuntimeError("a bug"), JobFailed("died again"))
 
     async def scenario() -> None:
         engine = _engine(ledger, stage)
@@ -225,9 +234,9 @@ def test_our_own_failure_is_tried_again_with_growing_rests(ledger: Ledger, clock
     assert all(rest < 2 * least + 2 for rest, least in zip(rests, (1, 2, 4), strict=True))
 
 
-@pytest.mark.parametrize("error", [JobFailed("died"), SubmissionRejected("a miner's"), ChainUnreachable("no answer")])
+@pytest.mark.parametrize("error", [JobFailed("died"), SubmissionRejected("a miner's")])
 def test_what_never_works_ends_the_task_at_the_limit_with_whose_fault_it_was(
-    ledger: Ledger, clock: HandClock, error: JobFailed | SubmissionRejected | ChainUnreachable
+    ledger: Ledger, clock: HandClock, error: JobFailed | SubmissionRejected
 ) -> None:
     draft(ledger)
     stage = Steps(ledger, clock, *[error] * 100)
@@ -248,6 +257,79 @@ def test_what_never_works_ends_the_task_at_the_limit_with_whose_fault_it_was(
     assert task.state is TaskState.FAILED
     assert task.failure is not None
     assert (task.failure.blame, task.failure.code) == (error.blame, error.code)
+
+
+def _run_until_settled(ledger: Ledger, clock: HandClock, stage: Steps, *, turn_seconds: float = 60.0) -> None:
+    """Let engine and clock go on until the task has left DRAFT."""
+
+    async def scenario() -> None:
+        engine = _engine(ledger, stage)
+
+        def turn() -> None:
+            clock.time += turn_seconds
+            engine.wake()
+
+        async with _running(engine):
+            await until(lambda: found(ledger).state is not TaskState.DRAFT, each_time=turn)
+
+    asyncio.run(scenario())
+
+
+def test_an_outage_of_an_hour_costs_no_task_and_rests_a_minute_at_most(ledger: Ledger, clock: HandClock) -> None:
+    draft(ledger)
+    outages = 60
+    stage = Steps(ledger, clock, *[ChainUnreachable("no answer")] * outages)
+    _run_until_settled(ledger, clock, stage)
+    assert found(ledger).state is TaskState.OPEN
+    assert len(stage.claims) == outages + 1 > MAX_ATTEMPTS
+    assert {claim.attempts for claim in stage.claims} == {1}  # none of them was an attempt
+    assert stage.times[-1] - stage.times[0] >= 55 * 60
+
+
+def test_outages_between_crashes_add_nothing_to_their_count_and_take_nothing_from_it(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    draft(ledger)
+    errors = [error for _ in range(MAX_ATTEMPTS) for error in (OutsideError("the hub is away"), JobFailed("died"))]
+    stage = Steps(ledger, clock, *errors, *[JobFailed("one too many")] * 5)
+    _run_until_settled(ledger, clock, stage)
+    assert found(ledger).state is TaskState.FAILED
+    assert len(stage.claims) == 2 * MAX_ATTEMPTS
+
+
+def test_an_outage_without_an_end_ends_a_draft_after_a_day_and_says_what_was_away(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    draft(ledger)
+    stage = Steps(ledger, clock, *[OutsideError("the hub is away", code="outside")] * 1000)
+    _run_until_settled(ledger, clock, stage, turn_seconds=3600.0)
+    task = found(ledger)
+    assert task.state is TaskState.FAILED
+    assert task.failure is not None
+    assert (task.failure.blame, task.failure.message) == (Blame.OUTSIDE, "the hub is away")
+    assert 86_400 <= stage.times[-1] - stage.times[0] <= 86_400 + 2 * 3600
+
+
+@pytest.mark.parametrize("state", [TaskState.ASSIGNED, TaskState.COLLECTED, TaskState.MEASURED])
+def test_once_miners_train_an_outage_may_last_as_long_as_a_score_counts(state: TaskState) -> None:
+    assert PATIENCE_SECONDS.get(state, LONGEST_PATIENCE_SECONDS) == max(days for days, _ in VERSION_1.windows) * 86_400
+
+
+def test_patience_goes_on_where_it_was_after_a_restart_of_the_validator(tmp_path: Path) -> None:
+    clock = HandClock(SystemClock().now())
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    first = Ledger.open(url, clock)
+    draft(first)
+    claim = claimed(first, TaskState.DRAFT)
+    first.tasks.postpone(claim.lease, seconds=0.0, problem="away", outage=True)
+    first.engine.dispose()
+    clock.time += 1000
+    again = claimed(second := Ledger.open(url, clock), TaskState.DRAFT)
+    assert (again.attempts, again.outages) == (1, 1)
+    assert again.outage_seconds == pytest.approx(1000)
+    second.tasks.postpone(again.lease, seconds=0.0)  # it was there again
+    assert claimed(second, TaskState.DRAFT).outage_seconds == 0.0
+    second.engine.dispose()
 
 
 def test_a_step_that_keeps_killing_its_validator_ends_at_the_limit(ledger: Ledger, clock: HandClock) -> None:

@@ -23,7 +23,7 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.outbox import OutboxState
 from validator.ledger.placings import add_placings
-from validator.ledger.rows import Base
+from validator.ledger.rows import LedgerTable
 from validator.ledger.submissions import add_submissions
 
 POSTGRES = "postgresql://gradients@127.0.0.1:54320/postgres"  # of scripts/services
@@ -193,7 +193,7 @@ def test_a_look_is_remembered_within_its_state(ledger: Ledger) -> None:
 
 def test_migrations_make_the_tables_that_the_rows_describe(ledger: Ledger) -> None:
     with ledger.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), LedgerTable.metadata) == []
 
 
 def test_a_measurement_is_written_once(ledger: Ledger) -> None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, event, text
 
+from gradients.domain.failure import Failure
 from gradients.domain.task import TaskState
-from gradients.errors import DiskFull, OperatorError, SetupError
+from gradients.errors import Blame, DiskFull, OperatorError, SetupError
 from gradients.testing.clock import HandClock
-from tests.unit.validator.market import claimed, draft, full_disk
+from tests.unit.validator.market import PREPARED, SALT, TASK, claimed, draft, full_disk, request_for
 from validator.ledger import Ledger
+from validator.ledger.store import MIGRATIONS
 
 
 def test_a_full_disk_is_a_failure_of_ours_with_a_name_and_leaves_the_ledger_as_it_was(
@@ -63,3 +70,57 @@ def test_a_server_that_is_not_there_is_named_without_its_password(clock: HandClo
     with pytest.raises(SetupError, match="cannot be opened") as caught:
         Ledger.open("postgresql://me:secret@127.0.0.1:9/ledger", clock)
     assert "secret" not in str(caught.value)
+
+
+def test_a_ledger_of_an_older_version_goes_on_with_the_words_of_this_one(clock: HandClock, tmp_path: Path) -> None:
+    """What revision 0003 wrote: `heldout`, `losses`, and "validator" for a fault of ours."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    engine = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        prepared = {key.replace("held_out", "heldout"): value for key, value in asdict(PREPARED).items()}
+        failure = {"blame": "validator", "code": "evaluation_failed", "message": "The evaluation broke off"}
+        task = {
+            "id": TASK,
+            "state": "collected",
+            "created_at": 1.0,
+            "customer": "alice",
+            "request": asdict(request_for()),
+            "salt": SALT,
+        }
+        leases = {"due_at_block": 0, "due_at": 0.0, "attempts": 3, "lease_token": 0, "lease_expires_at": 0.0}
+        _insert(connection, "tasks", task | leases | {"prepared": prepared, "failure": failure})
+        submission = {"task_id": TASK, "hotkey": "5A", "uid": 3, "state": "failed", "recipe": "", "failure": failure}
+        _insert(connection, "submissions", submission)
+        measured = {
+            "task_id": TASK,
+            "entrant": "base",
+            "metric": "loss",
+            "metric_version": 1,
+            "unit": "nats",
+            "better": "lower",
+        }
+        values = {"value": 2.0, "stderr": 0.1, "losses": [1.9, 2.1], "extras": {}, "measured_at": 1.0}
+        _insert(connection, "measurements", measured | values)
+    engine.dispose()
+    ledger = Ledger.open(url, clock)
+    found = ledger.tasks.find(TASK)
+    assert found is not None
+    assert found.prepared == PREPARED
+    assert found.failure == Failure(Blame.OPERATOR, "evaluation_failed", "The evaluation broke off")
+    assert [each.failure for each in ledger.submissions.of_task(TASK)] == [found.failure]
+    assert [each.per_row for each in ledger.submissions.measurements(TASK).values()] == [(1.9, 2.1)]
+    claim = claimed(ledger, TaskState.COLLECTED)
+    assert (claim.attempts, claim.outages) == (4, 0)
+    ledger.engine.dispose()
+
+
+def _insert(connection: Connection, table: str, values: Mapping[str, object]) -> None:
+    encoded = {key: json.dumps(value) if isinstance(value, dict | list) else value for key, value in values.items()}
+    names = ", ".join(encoded)
+    connection.execute(
+        text(f"INSERT INTO {table} ({names}) VALUES ({', '.join(f':{name}' for name in encoded)})"), encoded
+    )

@@ -27,7 +27,7 @@ from validator.engine import StepEngine
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
-from validator.ledger.rows import Base
+from validator.ledger.rows import LedgerTable
 from validator.loops import run_forever
 from validator.progress import ProgressBoard
 from validator.schedule import Schedule
@@ -66,7 +66,7 @@ def test_a_ledger_that_fails_ends_no_loop(ledger: Ledger, clock: HandClock, name
         running = asyncio.create_task(getattr(_parts(ledger, subnet, client, clock), name).run())
         following = asyncio.create_task(subnet.view.follow())
         await asyncio.sleep(0.1)
-        Base.metadata.drop_all(ledger.engine)
+        LedgerTable.metadata.drop_all(ledger.engine)
         await subnet.chain.advance(2)
         await asyncio.sleep(0.3)
         assert not running.done()
