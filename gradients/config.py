@@ -39,6 +39,7 @@ DEVICE_VARIABLES = (
     "NVIDIA_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES",
     "HIP_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",  # where images keep the driver's libraries, some of them nowhere else
 )
 
 

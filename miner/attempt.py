@@ -1,17 +1,16 @@
 """One task, from its start to a committed repo, as steps that can be run again: fetch, train, describe, commit.
 
 Each step looks first whether its result is there. A crash at any moment is followed by the same steps; training goes on from its last
-checkpoint. What the network, the chain or a full disk stops is tried again until the deadline. A miner that cannot commit before the
-deadline does not commit at all.
+checkpoint, also when it was only the worker that died. What the network, the chain or a full disk stops is tried again until the deadline.
+A miner that cannot commit before the deadline does not commit at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gradients.axon.client import AxonClient, Peer
@@ -22,17 +21,19 @@ from gradients.clock import Clock
 from gradients.domain.commitment import payload
 from gradients.domain.json import JsonObject
 from gradients.errors import (
-    DatasetInvalid,
     DiskFull,
     GradientsError,
+    JobFailed,
     LedgerConflict,
+    ModelUnknown,
     OperatorError,
     OutsideError,
     PeerUnreachable,
     SubmissionLate,
 )
 from gradients.execution.job import Executor, Job
-from gradients.files.disk import write_failure
+from gradients.files.disk import writing
+from gradients.files.whole import whole_file
 from gradients.log import get_logger
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.tasks.jobs import TrainJob, TrainResult
@@ -43,6 +44,9 @@ from miner.settings import MinerSettings
 
 REST_SECONDS = 2.0
 REPO = "repo"
+WORKER_DEATHS = frozenset({"job_killed", "job_crashed", "out_of_memory"})  # another start goes on from the checkpoint
+MOST_DEATHS = 3  # of workers in a row, none of which came further than the one before
+NO_TIME = frozenset({"submission_late", "budget_too_short"})  # what an earlier trouble ends in: that is the cause
 
 Tell = Callable[[str, JsonObject], None]  # task, a trainer's progress
 log = get_logger("attempt")
@@ -66,33 +70,36 @@ class Attempts:
 
     async def run(self, task_id: str) -> None:
         """Bring a task to its end: committed, or failed with the reason in the journal."""
+        trouble: GradientsError | None = None  # the first that was waited for
         while True:
             try:
-                return await self._run(task_id)
+                record = self._record(task_id)
+                if record.phase == "training":
+                    train_file = await self._fetch(record)
+                    result = await self._train(record, train_file)
+                    record = await self._describe(record, result)
+                if record.phase == "trained":
+                    await self._commit(record)
             except (OutsideError, DiskFull) as error:
+                trouble = trouble or error
                 log.warning("attempt_rests", task=task_id, code=error.code, problem=str(error))
                 await self.clock.sleep(REST_SECONDS)
                 if self.view.block >= _last_block_of_use(self._record(task_id)):
-                    return self._fail(task_id, error)
+                    return self._fail(task_id, trouble)
             except GradientsError as error:
-                return self._fail(task_id, error)
+                return self._fail(task_id, error, cause=trouble if error.code in NO_TIME else None)
             except Exception as error:  # the outer loop: whatever it is, other tasks and the axon go on
                 log.exception("attempt_crashed", task=task_id)
                 return self._fail(task_id, OperatorError(f"{type(error).__name__}: {error}"))
+            else:
+                return None
 
-    async def _run(self, task_id: str) -> None:
-        record = self._record(task_id)
-        if record.phase == "training":
-            train_file = await self._fetch(record)
-            result = await self._train(record, train_file)
-            record = await self._describe(record, result)
-        if record.phase == "trained":
-            await self._commit(record)
-
-    def _fail(self, task_id: str, error: GradientsError) -> None:
-        log.warning("task_failed", task=task_id, code=error.code, problem=str(error))
+    def _fail(self, task_id: str, error: GradientsError, *, cause: GradientsError | None = None) -> None:
+        """Write down why the task has ended; what it ended with does not hide the trouble that led there."""
+        log.warning("task_failed", task=task_id, code=error.code, problem=str(error), cause=cause and cause.code)
+        reasons = [f"{each.code}: {each}" for each in (cause, error) if each is not None]
         try:
-            self.journal.change(task_id, failure=f"{error.code}: {error}"[:500])
+            self.journal.change(task_id, failure="; then ".join(reasons)[:500])
         except OperatorError as unwritable:  # a restart will find the task as it was, and its time over
             log.error("failure_unwritten", task=task_id, problem=str(unwritable))  # noqa: TRY400 (its reason is known)
 
@@ -115,24 +122,18 @@ class Attempts:
         neuron = self.view.metagraph().by_hotkey(validator)
         if neuron is None or neuron.axon is None:
             raise PeerUnreachable(f"The validator {validator} serves no axon")
-        part, digest, got = file.with_suffix(".part"), hashlib.sha256(), 0
+        digest, got = hashlib.sha256(), 0
         async with self.client.stream(Peer(neuron.hotkey, neuron.axon), f"/v1/data/{sha256}") as chunks:
-            try:
-                with part.open("wb") as stream:
-                    async for chunk in chunks:
-                        got += len(chunk)
-                        if got > size_bytes:
-                            break
-                        digest.update(chunk)
+            with whole_file(file) as stream:
+                async for chunk in chunks:
+                    got += len(chunk)
+                    if got > size_bytes:
+                        break
+                    digest.update(chunk)
+                    with writing(file):
                         stream.write(chunk)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-            except OSError as error:
-                part.unlink(missing_ok=True)
-                raise write_failure(error, part) from error
-        if got != size_bytes or digest.hexdigest() != sha256:
-            raise PeerUnreachable(f"The train rows arrived as {got:,} bytes that are not the announced ones")
-        part.replace(file)
+                if got != size_bytes or digest.hexdigest() != sha256:
+                    raise PeerUnreachable(f"The train rows arrived as {got:,} bytes that are not the announced ones")
 
     async def _train(self, record: Record, train_file: Path) -> TrainResult:
         """The trained model in the task's repo folder."""
@@ -140,7 +141,7 @@ class Attempts:
         until = await self._train_until(record)
         base = await asyncio.to_thread(self.bases.resolve, start.offer.base)
         if base.digest != start.offer.base_digest:
-            raise DatasetInvalid(f"The base {start.offer.base} is another one here", code="base_mismatch")
+            raise ModelUnknown(f"The base {start.offer.base} is another one here", code="base_mismatch")
         arguments = TrainJob(
             base_folder=base.folder,
             train_file=train_file,
@@ -158,8 +159,49 @@ class Attempts:
             deadline_seconds=max(until - self.clock.now(), 0.0) + self.settings.keep_seconds,
             threads=self.settings.threads,
         )
-        result = await self.executor.run(job, report=lambda progress: self.tell(record.task_id, progress))
-        return TrainResult.model_validate(result)
+        result = TrainResult.model_validate(await self._trained(job, record.task_id, until=until))
+        if result.beats_base is False:
+            losses = {"ours": result.validation_loss, "base": result.base_validation_loss}
+            log.warning("base_not_beaten", task=record.task_id, **losses)
+        return result
+
+    async def _trained(self, job: Job, task_id: str, *, until: float) -> JsonObject:
+        """What the worker returns. One that dies is started again from its checkpoint, as long as that leads anywhere and time is left.
+
+        Raises JobFailed with the first death's reason: later ones may only say that the time is over.
+        """
+        first: JobFailed | None = None
+        starts, deaths, furthest = 0, 0, 0.0
+        while True:
+            reached = [furthest]
+
+            def report(progress: JsonObject, reached: list[float] = reached) -> None:
+                fraction = progress.get("fraction")
+                reached.append(fraction if isinstance(fraction, float) else 0.0)
+                self.tell(task_id, progress)
+
+            try:
+                return await self.executor.run(job, report=report)
+            except JobFailed as error:
+                if error.code not in WORKER_DEATHS:
+                    raise first or error from error
+                first, starts = first or error, starts + 1
+                deaths = 1 if max(reached) > furthest else deaths + 1
+                furthest = max(reached)
+                rest = REST_SECONDS * 2.0 ** (deaths - 1)
+                left = until - self.clock.now() - rest
+                if deaths >= MOST_DEATHS or left <= 0:
+                    again = (
+                        f"{first.message} (started {starts} times, {furthest:.0%} done)"
+                        if starts > 1
+                        else first.message
+                    )
+                    raise JobFailed(again, code=first.code, fix=first.fix) from error
+                log.warning(
+                    "worker_restarts", task=task_id, code=error.code, done=round(furthest, 3), problem=str(error)
+                )
+            await self.clock.sleep(rest)
+            job = replace(job, deadline_seconds=max(until - self.clock.now(), 0.0) + self.settings.keep_seconds)
 
     async def _train_until(self, record: Record) -> float:
         """The moment when training must be done. Raises SubmissionLate when there is no time left to begin."""

@@ -6,7 +6,6 @@ A record says what is true; nothing in it says what is being done.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gradients.axon.messages import Start
 from gradients.domain.commitment import Opening
 from gradients.errors import SetupError
-from gradients.files.disk import write_failure
+from gradients.files.whole import make_folder, write_text
 
 RECORD = "record.json"
 
@@ -81,17 +80,8 @@ class Journal:
     def write(self, record: Record) -> Record:
         """Make `record` true, on disk first."""
         folder = self._folder / record.task_id
-        part = folder / f".{RECORD}.part"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with part.open("w", encoding="utf-8") as file:
-                file.write(record.model_dump_json())
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(folder / RECORD)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise write_failure(error, part) from error
+        make_folder(folder)
+        write_text(folder / RECORD, record.model_dump_json())
         self._records[record.task_id] = record
         return record
 

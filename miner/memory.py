@@ -11,6 +11,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import Literal
 
+from gradients.execution.accelerator import torch_may_use_gpu
+
 GIB = 1024**3
 MIB = 1024**2
 CPU_RESERVE_BYTES = 1 * GIB  # the runtime, and 2,048 tokens' activations
@@ -43,24 +45,17 @@ def bytes_to_train(parameters: int, *, method: Literal["lora", "full"], memory: 
 
 
 def installed_memory(visible: str | None = None) -> Memory:
-    """The memory of the GPU that workers use, or the machine's where there is none.
+    """The memory of the GPU that workers use, or the machine's where there is none or torch has no use for it.
 
     Args:
         visible: CUDA_VISIBLE_DEVICES, where it is set; its first device counts, and an empty one hides all GPUs.
     """
-    gpu = _gpu_bytes(visible)
-    if gpu:
-        return Memory(gpu, is_gpu=True)
+    tool = shutil.which("nvidia-smi") if torch_may_use_gpu(visible) else None
+    if tool is not None:  # asked without torch, which takes seconds to import
+        run = subprocess.run([tool, *QUERY], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 (a fixed command)
+        if run.returncode == 0 and (gpu := first_gpu_bytes(run.stdout, visible)):
+            return Memory(gpu, is_gpu=True)
     return Memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-
-
-def _gpu_bytes(visible: str | None) -> int:
-    """Memory of the first visible GPU, or 0 without one that works. Asked without torch, which takes seconds to import."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return 0
-    run = subprocess.run([tool, *QUERY], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 (a fixed command)
-    return first_gpu_bytes(run.stdout, visible) if run.returncode == 0 else 0
 
 
 def first_gpu_bytes(listing: str, visible: str | None) -> int:

@@ -16,8 +16,9 @@ from typing import Annotated
 import typer
 
 from gradients.cli.flags import SUBNET, Given, takes
-from gradients.config import ChainSettings, DaemonSettings, WalletSettings
+from gradients.config import ChainSettings, DaemonSettings, WalletSettings, device_environment
 from gradients.errors import GradientsError
+from gradients.execution.accelerator import torch_build, torch_may_use_gpu
 from gradients.tasks.registry import PACKAGES, missing_packages
 
 GIB = 1024**3
@@ -79,7 +80,19 @@ def _accelerator() -> Finding:
     run = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 (a fixed command)
     if run.returncode:
         return Finding("gpu", "missing", run.stderr.strip() or "nvidia-smi failed", "repair the NVIDIA driver")
-    return Finding("gpu", "ok", "; ".join(run.stdout.strip().splitlines()))
+    cards = "; ".join(run.stdout.strip().splitlines())
+    if not torch_may_use_gpu(device_environment().get("CUDA_VISIBLE_DEVICES")):
+        build = torch_build()
+        why = {None: "torch is not installed", "cpu": "torch is a build for the CPU"}.get(
+            build, "CUDA_VISIBLE_DEVICES hides it"
+        )
+        return Finding(
+            "gpu",
+            "missing",
+            f"{cards}, which workers cannot use: {why}",
+            "install torch's CUDA build, or unset the variable",
+        )
+    return Finding("gpu", "ok", cards)
 
 
 def _machine(folder: Path) -> Iterator[Finding]:

@@ -69,6 +69,24 @@ def die(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     raise AssertionError("still here")
 
 
+def train_and_die_once(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """A trainer of ten steps with a checkpoint after each, that the kernel kills in its sixth step when there was none before."""
+    checkpoint, output = (Path(str(arguments[name])) for name in ("checkpoint_folder", "output_folder"))
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    steps, starts = checkpoint / "steps", checkpoint / "starts"
+    done, started = (int(file.read_text()) if file.exists() else 0 for file in (steps, starts))
+    starts.write_text(str(started + 1))
+    for step in range(done + 1, 11):
+        report({"phase": "training", "fraction": step / 10, "step": step, "loss": 1.0})
+        if step == 6 and started == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        steps.write_text(str(step))
+    output.mkdir()
+    (output / "adapter_model.safetensors").write_bytes(b"weights")
+    losses: JsonObject = {"train_loss": 1.0, "validation_loss": 0.9, "base_validation_loss": 1.5, "beats_base": True}
+    return {"kind": "adapter", "steps": 10 - done, "rows_seen": 80, "learning_rate": 1e-3, "seconds": 1.0, **losses}
+
+
 def sleep(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Tells its process id and sleeps for 300 seconds, asked to end or not when `stubborn`."""
     if arguments.get("stubborn"):

@@ -121,14 +121,23 @@ class FakeTrainer:
     die_before: bool = False
     die_after: bool = False
     error: Exception | None = None
+    deaths: list[tuple[float, Exception]] = field(
+        default_factory=list
+    )  # how far a worker comes, and what it ends with; one a start
+    seconds: list[float] = field(default_factory=list)  # deadlines of the jobs
 
     async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
         asked = TrainJob.model_validate(job.arguments)
         self.jobs.append(asked)
         if self.die_before:
             raise Killed
+        self.seconds.append(job.deadline_seconds)
         if self.error is not None:
             raise self.error
+        if self.deaths:
+            fraction, death = self.deaths.pop(0)
+            report({"phase": "training", "fraction": fraction, "step": 1, "loss": 2.5})
+            raise death
         report({"phase": "training", "fraction": 0.5, "step": 7, "loss": 2.5})
         asked.output_folder.mkdir(parents=True, exist_ok=True)
         (asked.output_folder / "adapter_model.safetensors").write_bytes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,13 @@ from gradients.bases.bases import BaseModels
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import open_wallet
 from gradients.domain.commitment import payload
+from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable, DiskFull, JobFailed
+from gradients.execution.job import Job, ReportProgress
+from gradients.execution.process import ProcessExecutor
 from gradients.repo.manifest import parse_manifest
+from gradients.tasks.jobs import TrainJob
 from miner.attempt import Attempts
 from miner.journal import Journal, Record, openings
 from miner.plan import Recipe
@@ -293,7 +297,9 @@ def test_a_chain_that_takes_no_commitment_ends_the_task_at_its_deadline(machine:
     machine.chain.commit_errors = [ChainRefused("rate limit", code="rate_limit")] * 1000
     machine.clock.on_sleep = lambda: setattr(machine.chain, "height", machine.chain.height + 40)
     machine.boot()
-    assert machine.record().failure == "submission_late: The commitment did not make it before block 110"
+    assert machine.record().failure == (
+        "rate_limit: rate limit; then submission_late: The commitment did not make it before block 110"
+    )
     assert machine.chain.commits == []
 
 
@@ -375,10 +381,85 @@ def test_a_base_that_has_changed_since_the_offer_is_not_trained(machine: Machine
 
 
 def test_a_failed_training_is_written_down_and_nothing_is_committed(machine: Machine) -> None:
-    machine.trainer.error = JobFailed("the trainer ran out of memory", code="out_of_memory", fix="Take smaller bases")
+    machine.trainer.error = JobFailed(
+        "No step had finite gradients", code="diverged", fix="Use a smaller learning rate"
+    )
     machine.boot()
-    assert machine.record().failure == "out_of_memory: the trainer ran out of memory. Take smaller bases"
+    assert machine.record().failure == "diverged: No step had finite gradients. Use a smaller learning rate"
+    assert len(machine.trainer.jobs) == 1
     assert machine.chain.commits == []
+
+
+@pytest.mark.parametrize("code", ["job_killed", "job_crashed", "out_of_memory"])
+def test_a_worker_that_dies_is_started_again_as_long_as_it_gets_further(machine: Machine, code: str) -> None:
+    """Five deaths, each further on than the one before; the time until which it trains stays, what is left of it shrinks."""
+    machine.trainer.deaths = [(done, JobFailed("it died", code=code)) for done in (0.1, 0.2, 0.3, 0.4, 0.5)]
+    machine.boot()
+    assert machine.record().phase == "committed"
+    assert len(machine.trainer.jobs) == 6
+    assert len({job.deadline_unix for job in machine.trainer.jobs}) == 1
+    assert machine.trainer.seconds == sorted(machine.trainer.seconds, reverse=True)
+    assert machine.clock.slept == [2.0] * 5
+
+
+def test_a_worker_that_dies_where_it_died_before_is_given_up_with_the_first_reason(machine: Machine) -> None:
+    reasons = ["no memory for 80 GiB", "no memory again", "and again"]
+    machine.trainer.deaths = [
+        (0.3, JobFailed(reason, code="out_of_memory", fix="Use a smaller base")) for reason in reasons
+    ]
+    machine.boot()
+    assert machine.record().failure == (
+        "out_of_memory: no memory for 80 GiB (started 3 times, 30% done). Use a smaller base"
+    )
+    assert machine.clock.slept == [2.0, 4.0]
+
+
+def test_a_death_with_no_time_left_ends_the_task_with_its_reason(machine: Machine) -> None:
+    class Slow(FakeTrainer):
+        async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
+            machine.clock.seconds += job.deadline_seconds
+            return await super().run(job, report=report)
+
+    machine.trainer = Slow(deaths=[(0.9, JobFailed("the driver was reset", code="job_crashed"))])
+    machine.boot()
+    assert machine.record().failure == "job_crashed: the driver was reset"
+
+
+def test_what_a_later_start_ends_with_does_not_hide_why_the_first_worker_died(machine: Machine) -> None:
+    late = JobFailed("Only 0.3 s are left", code="budget_too_short")
+    machine.trainer.deaths = [(0.9, JobFailed("killed by the kernel", code="job_killed")), (0.9, late)]
+    machine.boot()
+    assert machine.record().failure == "job_killed: killed by the kernel"
+
+
+def test_a_worker_that_is_really_killed_goes_on_from_its_checkpoint(machine: Machine) -> None:
+    """kill -9 in the sixth of ten steps of a process of its own; five steps are done by the second."""
+
+    class Elsewhere(FakeTrainer):
+        async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
+            self.jobs.append(TrainJob.model_validate(job.arguments))
+            function = "gradients.testing.worker_functions:train_and_die_once"
+            return await ProcessExecutor().run(replace(job, function=function), report=report)
+
+    machine.trainer = Elsewhere()
+    machine.boot()
+    manifest = parse_manifest(machine.record().manifest or "")
+    assert machine.record().phase == "committed"
+    assert (len(machine.trainer.jobs), manifest.training.steps) == (2, 5)
+
+
+def test_a_full_disk_that_lasts_to_the_end_is_the_reason_and_not_that_the_time_is_over(machine: Machine) -> None:
+    machine.trainer.error = DiskFull("There is no room for the checkpoint", fix="Free some space")
+
+    def go_on() -> None:
+        machine.chain.height += 40
+        machine.trainer.error = JobFailed("Only -1.1 s are left", code="budget_too_short")
+
+    machine.clock.on_sleep = go_on
+    machine.boot()
+    assert machine.record().failure == (
+        "disk_full: There is no room for the checkpoint. Free some space; then budget_too_short: Only -1.1 s are left"
+    )
 
 
 def test_an_error_that_nobody_expected_ends_its_own_task_only(machine: Machine) -> None:

@@ -83,7 +83,7 @@ def test_a_full_disk_is_named_and_the_old_record_stays(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, env=os.environ, check=False
     )
-    assert run.stderr.strip() == f"There is no room for .record.json.part in {tmp_path / TASK}. Free some space"
+    assert run.stderr.strip() == f"There is no room for record.json in {tmp_path / TASK}. Free some space"
     assert Journal(tmp_path).find(TASK) == record()
     assert [file.name for file in (tmp_path / TASK).iterdir()] == [RECORD]
 
