@@ -38,19 +38,19 @@ class Daemon:
         """Serve and train until `stop` is set. Raises SetupError when the hotkey is not registered or the port is taken."""
         try:
             await self.view.start()
-            self._check_registered()
-            self._go_on()
+            if self.view.metagraph().by_hotkey(self.gateway.hotkey) is None:
+                raise SetupError(
+                    f"The hotkey {self.gateway.hotkey} is not registered on subnet {self.gateway.netuid}",
+                    fix="Run `gradients register` first",
+                )
+            for record in self.journal.all():  # what a crash interrupted, before anything new can be among it
+                if record.phase in ("training", "trained"):
+                    self.begun.put_nowait(record.task_id)
             await self._serve(stop)
         finally:
             await self.gateway.close()
             await self.attempts.client.close()
         log.info("miner_stopped")
-
-    def _go_on(self) -> None:
-        """Begin again what a crash interrupted; before anything is served, so that nothing new is among it."""
-        for record in self.journal.all():
-            if record.phase in ("training", "trained"):
-                self.begun.put_nowait(record.task_id)
 
     async def _serve(self, stop: asyncio.Event) -> None:
         axon = self.settings.axon
@@ -85,13 +85,6 @@ class Daemon:
             while True:
                 task_id = await self.begun.get()
                 group.create_task(self.attempts.run(task_id), name=task_id)
-
-    def _check_registered(self) -> None:
-        if self.view.metagraph().by_hotkey(self.gateway.hotkey) is None:
-            raise SetupError(
-                f"The hotkey {self.gateway.hotkey} is not registered on subnet {self.gateway.netuid}",
-                fix="Run `gradients register` first",
-            )
 
 
 async def run_until_signalled(daemon: Daemon) -> None:

@@ -14,7 +14,6 @@ from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
 from gradients.config import AxonSettings
-from gradients.domain.chain import AxonAddress
 from gradients.errors import SetupError
 from gradients.log import get_logger
 from validator.emission import Emission
@@ -48,43 +47,32 @@ class Daemon:
         try:
             await self.view.start()
             self._check_registered()
-            await self._serve(stop)
+            async with (
+                serving(self.axon_app, self.axon.host, self.axon.port) as axon,
+                serving(self.api_app, self.api.host, self.api.port, limits=BEHIND_PROXY) as api,
+            ):
+                address = self.axon.published(axon)
+                if await self.gateway.publish_axon(address):
+                    log.info("axon_published", url=address.url())
+                log.info("validator_ready", axon=axon.url(), api=api.url(), block=self.view.block)
+                await self._work(stop)
         finally:
             await self.gateway.close()
             await self.client.close()
         log.info("validator_stopped")
 
-    async def _serve(self, stop: asyncio.Event) -> None:
-        async with (
-            serving(self.axon_app, self.axon.host, self.axon.port) as axon,
-            serving(self.api_app, self.api.host, self.api.port, limits=BEHIND_PROXY) as api,
-        ):
-            await self._publish(axon)
-            log.info("validator_ready", axon=axon.url(), api=api.url(), block=self.view.block)
-            await self._work(stop)
-
-    async def _follow(self) -> None:
-        await run_forever(self.view.follow, name="chain")
-
     async def _work(self, stop: asyncio.Event) -> None:
         """Every loop, until `stop`."""
-        async with asyncio.TaskGroup() as group:
-            loops = [
-                group.create_task(loop())
-                for loop in (
-                    self._follow,
-                    self.engine.run,
-                    self.emission.run,
-                    self.progress.run,
-                    self.schedule.run,
-                )
-            ]
-            group.create_task(_cancel_after(stop, loops))
 
-    async def _publish(self, listening: AxonAddress) -> None:
-        address = self.axon.published(listening)
-        if await self.gateway.publish_axon(address):
-            log.info("axon_published", url=address.url())
+        async def follow() -> None:
+            await run_forever(self.view.follow, name="chain")
+
+        async with asyncio.TaskGroup() as group:
+            runs = (follow, self.engine.run, self.emission.run, self.progress.run, self.schedule.run)
+            loops = [group.create_task(run()) for run in runs]
+            await stop.wait()
+            for loop in loops:
+                loop.cancel()
 
     def _check_registered(self) -> None:
         hotkey = self.gateway.hotkey
@@ -95,12 +83,6 @@ class Daemon:
             )
         if not neuron.validator_permit:
             log.warning("no_validator_permit", hotkey=hotkey, stake_alpha=neuron.stake_alpha)
-
-
-async def _cancel_after(stop: asyncio.Event, loops: list[asyncio.Task[None]]) -> None:
-    await stop.wait()
-    for loop in loops:
-        loop.cancel()
 
 
 async def run_until_signalled(daemon: Daemon) -> None:

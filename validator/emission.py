@@ -49,10 +49,6 @@ KEY_PREFIX = "weights:"
 log = get_logger("emission")
 
 
-def _declared_shares() -> dict[str, float]:
-    return {kind.name: kind.pay_share for kind in all_types()}
-
-
 @dataclass(frozen=True, slots=True)
 class Emission:
     """Decides and sends this validator's weights."""
@@ -61,17 +57,18 @@ class Emission:
     gateway: ChainGateway
     view: ChainView
     clock: Clock
-    declared_shares: Mapping[str, float] = field(
-        default_factory=_declared_shares
-    )  # looked up at the start, to fail there
+    declared_shares: Mapping[str, float] = field(  # looked up at the start, to fail there
+        default_factory=lambda: {kind.name: kind.pay_share for kind in all_types()}
+    )
 
     async def run(self) -> None:
         """Decide and send with every block, until cancelled."""
-        await run_forever(self._step_with_next_block, name="emission", rest_seconds=0.0)  # until the next block
 
-    async def _step_with_next_block(self) -> None:
-        await self.view.wait_for_block(self.view.block + 1)
-        await self.step()
+        async def step_with_next_block() -> None:
+            await self.view.wait_for_block(self.view.block + 1)
+            await self.step()
+
+        await run_forever(step_with_next_block, name="emission", rest_seconds=0.0)  # until the next block
 
     async def step(self) -> None:
         """One look: send what is open, decide for this epoch if that is not done."""
@@ -101,18 +98,25 @@ class Emission:
         return shares(records, now=now, rules=rules, declared_shares=self.declared_shares)
 
     async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
-        if self._on_chain(call, metagraph):
-            await self._finish(call, {"block": self._last_update(metagraph)})
+        """Finish, drop or send a call, or let it be."""
+        ours = metagraph.by_hotkey(self.gateway.hotkey)
+        last_update = ours.last_update_block if ours else 0
+        # One that may still be included is let be longer than one that the chain has refused.
+        rest = ERA_BLOCKS if call.state is OutboxState.SENT else REFUSED_REST_BLOCKS
+        # A call that is sent when the epoch is about to end could land in the next one, which has its own.
+        margin = min(CLOSING_BLOCKS, metagraph.tempo_blocks // 4)
+        closing = self.view.block >= metagraph.last_epoch_block + metagraph.tempo_blocks - margin
+        if call.sent_at_block is not None and last_update > call.sent_at_block:
+            await self._finish(call, {"block": last_update})
         elif call.key != _key(metagraph):
             await self._drop(call, call.problem or "its epoch is over")
-        elif self._closing(metagraph):
-            return
-        elif call.sent_at_block is None or self.view.block > call.sent_at_block + _rest_blocks(call):
+        elif not closing and (call.sent_at_block is None or self.view.block > call.sent_at_block + rest):
             await self._send(call, metagraph)
 
     async def _send(self, call: Outgoing, metagraph: Metagraph) -> None:
         """Mark, then call. An unknown outcome leaves the row SENT; the chain will tell. What may pass is tried again in this epoch."""
-        weights = weights_by_uid({Hotkey(h): _share(s) for h, s in call.payload.items()}, metagraph)
+        shares_of = {Hotkey(h): float(s) for h, s in call.payload.items() if isinstance(s, int | float)}
+        weights = weights_by_uid(shares_of, metagraph)
         if not weights:
             await self._drop(call, "nobody to give weight to")
             return
@@ -124,18 +128,15 @@ class Emission:
         except ChainOutcomeUnknown as error:
             log.warning("weights_outcome_unknown", key=call.key, problem=str(error))
         except ChainRefused as error:
-            await self._refused(sent, error)
+            problem = f"{error.code}: {error}"
+            if error.code in FINAL_REFUSALS:
+                await self._drop(sent, problem)
+                return
+            await asyncio.to_thread(self.ledger.outbox.refused, sent, problem)
+            log.warning("weights_refused", key=sent.key, problem=problem)
+            await self.view.refresh()  # what was refused may have been right for the subnet of a moment ago
         else:
             await self._finish(sent, {"block": receipt.block, "reveal_round": receipt.reveal_round})
-
-    async def _refused(self, sent: Outgoing, error: ChainRefused) -> None:
-        problem = f"{error.code}: {error}"
-        if error.code in FINAL_REFUSALS:
-            await self._drop(sent, problem)
-            return
-        await asyncio.to_thread(self.ledger.outbox.refused, sent, problem)
-        log.warning("weights_refused", key=sent.key, problem=problem)
-        await self.view.refresh()  # what was refused may have been right for the subnet of a moment ago
 
     async def _finish(self, call: Outgoing, receipt: JsonObject) -> None:
         await asyncio.to_thread(self.ledger.outbox.finish, call, receipt)
@@ -145,29 +146,7 @@ class Emission:
         await asyncio.to_thread(self.ledger.outbox.give_up, call, problem)
         log.warning("weights_dropped", key=call.key, problem=problem)
 
-    def _closing(self, metagraph: Metagraph) -> bool:
-        """Whether the epoch is about to end: a call sent now could land in the next one, which has its own."""
-        margin = min(CLOSING_BLOCKS, metagraph.tempo_blocks // 4)
-        return self.view.block >= metagraph.last_epoch_block + metagraph.tempo_blocks - margin
-
-    def _on_chain(self, call: Outgoing, metagraph: Metagraph) -> bool:
-        """Whether the chain shows weights of ours from after the call was marked."""
-        return call.sent_at_block is not None and self._last_update(metagraph) > call.sent_at_block
-
-    def _last_update(self, metagraph: Metagraph) -> int:
-        neuron = metagraph.by_hotkey(self.gateway.hotkey)
-        return neuron.last_update_block if neuron else 0
-
 
 def _key(metagraph: Metagraph) -> str:
     """One key per epoch: the block in which the last one ended."""
     return f"{KEY_PREFIX}{metagraph.last_epoch_block}"
-
-
-def _rest_blocks(call: Outgoing) -> int:
-    """How long a call that was made is let be: one that may still be included longer than one that the chain has refused."""
-    return ERA_BLOCKS if call.state is OutboxState.SENT else REFUSED_REST_BLOCKS
-
-
-def _share(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0

@@ -38,17 +38,15 @@ class ProgressBoard:
         await run_forever(self._ask_all, name="progress")
 
     async def _ask_all(self) -> None:
-        running = await asyncio.to_thread(self._running)
+        def assigned() -> list[Submission]:
+            tasks = [task for task in self._ledger.tasks.list() if task.state is TaskState.ASSIGNED]
+            return [s for task in tasks for s in self._ledger.submissions.of_task(task.id)]
+
+        running = [s for s in await asyncio.to_thread(assigned) if s.state is SubmissionState.STARTED]
         known = {(s.task_id, s.hotkey) for s in running}
         self._last = {key: status for key, status in self._last.items() if key in known}
         await asyncio.gather(*(self._ask(submission) for submission in running))
         await asyncio.sleep(self._every_seconds)
-
-    def _running(self) -> list[Submission]:
-        """Submissions that are being trained, of the tasks that are assigned."""
-        assigned = [task for task in self._ledger.tasks.list() if task.state is TaskState.ASSIGNED]
-        submissions = [s for task in assigned for s in self._ledger.submissions.of_task(task.id)]
-        return [s for s in submissions if s.state is SubmissionState.STARTED]
 
     async def _ask(self, submission: Submission) -> None:
         try:

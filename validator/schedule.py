@@ -13,22 +13,18 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
-
-from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
 from gradients.datasets.sources import parse_source
 from gradients.domain.json import Json
-from gradients.domain.task import Task, TaskId, TaskRequest
+from gradients.domain.task import Task, TaskRequest
 from gradients.errors import CustomerError, LedgerConflict, OutsideError
 from gradients.log import get_logger
 from gradients.tasks.registry import all_types, task_type
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
-from validator.ledger.tasks import Also
 from validator.loops import run_forever
 from validator.settings import PooledDataset, PooledModel, ScheduleSettings
 
@@ -62,7 +58,9 @@ def next_spec(
         return None
     kind = draw(types, Counter(request.type for request in past), rng)
     model = _draw_model(settings, _models(settings, kind), past, rng)
-    dataset = _draw_dataset(_datasets(settings, kind), past, rng)
+    datasets, used = _datasets(settings, kind), [request.dataset for request in past]
+    times = {i: used.count(parse_source(d.dataset).model_dump(mode="json")) for i, d in enumerate(datasets)}
+    dataset = datasets[draw(dict.fromkeys(times, 1.0), times, rng)]  # whichever was taken less
     hours = draw({h.hours: h.share for h in settings.hours}, Counter(request.hours for request in past), rng)
     return {
         "type": kind,
@@ -100,13 +98,6 @@ def _draw_model(
     return of_size[draw(dict.fromkeys(of_size, 1.0), Counter(request.base for request in past), rng)]
 
 
-def _draw_dataset(datasets: Sequence[PooledDataset], past: Sequence[TaskRequest], rng: random.Random) -> PooledDataset:
-    """Whichever was taken less."""
-    used = [request.dataset for request in past]
-    times = {i: used.count(parse_source(d.dataset).model_dump(mode="json")) for i, d in enumerate(datasets)}
-    return datasets[draw(dict.fromkeys(times, 1.0), times, rng)]
-
-
 def _datasets(settings: ScheduleSettings, name: str) -> list[PooledDataset]:
     return [dataset for dataset in settings.datasets if dataset.type == name]
 
@@ -138,11 +129,12 @@ class Schedule:
 
     async def run(self) -> None:
         """Look whether something is due, for ever."""
-        await run_forever(self._look, name="schedule", rest_seconds=LOOK_SECONDS)
 
-    async def _look(self) -> None:
-        await asyncio.to_thread(self.post_if_due)
-        await self.clock.sleep(LOOK_SECONDS)
+        async def look() -> None:
+            await asyncio.to_thread(self.post_if_due)
+            await self.clock.sleep(LOOK_SECONDS)
+
+        await run_forever(look, name="schedule", rest_seconds=LOOK_SECONDS)
 
     def post_if_due(self) -> Task | None:
         """The task that was posted now, if one was. What is wrong with the pool or a network costs the slot; other errors are raised."""
@@ -155,7 +147,9 @@ class Schedule:
             self._give_up(slot, "the pool has no data set and model for any type of the mix")
             return None
         try:
-            return self.intake.submit(spec, customer=CUSTOMER, also=partial(_taking, slot))
+            return self.intake.submit(
+                spec, customer=CUSTOMER, also=lambda task_id: lambda session: take_slot(session, slot, task_id)
+            )
         except (CustomerError, OutsideError, LedgerConflict) as error:
             self._give_up(slot, str(error))
             return None
@@ -176,10 +170,3 @@ class Schedule:
         self.given_up.clear()
         self.given_up.add(slot)
         log.warning("slot_without_task", slot=slot, problem=problem)
-
-
-def _taking(slot: int, task_id: TaskId) -> Also:
-    def take(session: Session) -> None:
-        take_slot(session, slot, task_id)
-
-    return take

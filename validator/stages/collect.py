@@ -55,7 +55,7 @@ COMMITMENT_UNKNOWN = Failure(
 log = get_logger("collect")
 
 
-class Standing(NamedTuple):
+class CommitmentsAtDeadline(NamedTuple):
     """What stood on chain at a deadline block."""
 
     commitments: Mapping[Hotkey, Commitment]
@@ -81,10 +81,16 @@ class CollectStage:
         looked_at_block = now_block if now_block <= task.blocks.reveal_until_block else claim.looked_at_block
         if waiting := await self._waiting(task):
             base = await asyncio.to_thread(self.bases.resolve, task.request.base)
-            await self._collect_all(claim, waiting, await self._standing_at_deadline(task), base)
+            await self._collect(claim, waiting, await self._commitments(task), base)
         if still := await self._waiting(task):
-            if self.view.block <= task.blocks.reveal_until_block:
-                await self._rest(claim, looked_at_block)
+            if self.view.block <= task.blocks.reveal_until_block:  # leave the stage to other tasks for a while
+                await asyncio.to_thread(
+                    self.ledger.tasks.postpone,
+                    claim.lease,
+                    seconds=self.settings.retry_seconds,
+                    counts=False,
+                    looked_at_block=looked_at_block,
+                )
                 return
             await self._nothing_came(claim, still, looked_at_block)
         await asyncio.to_thread(
@@ -95,66 +101,48 @@ class CollectStage:
             due_at_block=task.blocks.deadline_block + FINAL_AFTER_BLOCKS,
         )
 
-    async def _rest(self, claim: Claim, looked_at_block: int | None) -> None:
-        """Leave the stage to other tasks for a while."""
-        await asyncio.to_thread(
-            self.ledger.tasks.postpone,
-            claim.lease,
-            seconds=self.settings.retry_seconds,
-            counts=False,
-            looked_at_block=looked_at_block,
-        )
-
-    async def _standing_at_deadline(self, task: Task) -> Standing:
+    async def _commitments(self, task: Task) -> CommitmentsAtDeadline:
         """What stood on chain at the deadline block. On a node that has forgotten it: what stands there now, where that is old enough."""
         deadline = task.blocks.deadline_block
         try:
-            return Standing(await self.gateway.commitments(block=deadline), frozenset())
+            return CommitmentsAtDeadline(await self.gateway.commitments(block=deadline), frozenset())
         except ChainRefused as error:
             log.warning("deadline_block_pruned", task=task.id, block=deadline, problem=str(error))
             now = await self.gateway.commitments()
             old = {hotkey: commitment for hotkey, commitment in now.items() if commitment.block <= deadline}
-            return Standing(old, frozenset(now.keys() - old.keys()))
+            return CommitmentsAtDeadline(old, frozenset(now.keys() - old.keys()))
 
     async def _waiting(self, task: Task) -> list[Submission]:
         submissions = await asyncio.to_thread(self.ledger.submissions.of_task, task.id)
         return [s for s in submissions if s.state is SubmissionState.STARTED]
 
-    async def _collect_all(
-        self,
-        claim: Claim,
-        waiting: Sequence[Submission],
-        standing: Standing,
-        base: BaseInfo,
+    async def _collect(
+        self, claim: Claim, waiting: Sequence[Submission], found: CommitmentsAtDeadline, base: BaseInfo
     ) -> None:
-        """One try for each. A failure of our own ends all of them before it is raised, so that the next try finds nobody at work."""
+        """One try for each: a miner's own error ends its submission, anything outside is tried again until the reveal ends.
+
+        A failure of our own ends all of them before it is raised, so that the next try finds nobody at work.
+        """
         gate = asyncio.Semaphore(self.settings.concurrent)
+
+        async def collect_one(submission: Submission) -> None:
+            if submission.hotkey in found.unknown:
+                await self._fail(claim, submission, COMMITMENT_UNKNOWN)
+                return
+            async with gate:
+                try:
+                    await self._fetch(claim, submission, found.commitments.get(submission.hotkey), base)
+                except MinerError as error:
+                    await self._fail(claim, submission, Failure.of(error))
+                except OutsideError as error:
+                    log.info("submission_unreached", task=claim.task.id, uid=submission.uid, problem=str(error))
+
         try:
             async with asyncio.TaskGroup() as group:
                 for submission in waiting:
-                    group.create_task(self._collect_one(claim, submission, standing, base, gate))
+                    group.create_task(collect_one(submission))
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
-
-    async def _collect_one(
-        self,
-        claim: Claim,
-        submission: Submission,
-        standing: Standing,
-        base: BaseInfo,
-        gate: asyncio.Semaphore,
-    ) -> None:
-        """One try; a miner's own error ends its submission, anything outside is tried again until the reveal ends."""
-        if submission.hotkey in standing.unknown:
-            await self._fail(claim, submission, COMMITMENT_UNKNOWN)
-            return
-        async with gate:
-            try:
-                await self._fetch(claim, submission, standing.commitments.get(submission.hotkey), base)
-            except MinerError as error:
-                await self._fail(claim, submission, Failure.of(error))
-            except OutsideError as error:
-                log.info("submission_unreached", task=claim.task.id, uid=submission.uid, problem=str(error))
 
     async def _fetch(self, claim: Claim, submission: Submission, commitment: Commitment | None, base: BaseInfo) -> None:
         """Reveal, check, fetch, screen; raises MinerError with the reason when any of it is wrong."""
@@ -164,7 +152,10 @@ class CollectStage:
                 f"Nothing stood on chain for {submission.hotkey} at block {task.blocks.deadline_block}",
                 fix="Commit before the deadline block",
             )
-        peer = self._peer(submission)
+        neuron = self.view.metagraph().by_hotkey(submission.hotkey)
+        if neuron is None or neuron.axon is None:
+            raise PeerUnreachable(f"{submission.hotkey} serves no axon now")
+        peer = Peer(hotkey=submission.hotkey, address=neuron.axon)
         reveal = await self.client.get(peer, f"/v1/tasks/{task.id}/submission", answer=Reveal)
         manifest = self._checked_manifest(task, submission, commitment, reveal)
         screen_manifest(manifest, base)
@@ -202,12 +193,6 @@ class CollectStage:
         if (manifest.task_id, manifest.hotkey, manifest.base_digest) != expected:
             raise SubmissionRejected("The manifest is about another task, miner or base", code="manifest_mismatch")
         return manifest
-
-    def _peer(self, submission: Submission) -> Peer:
-        neuron = self.view.metagraph().by_hotkey(submission.hotkey)
-        if neuron is None or neuron.axon is None:
-            raise PeerUnreachable(f"{submission.hotkey} serves no axon now")
-        return Peer(hotkey=submission.hotkey, address=neuron.axon)
 
     async def _nothing_came(self, claim: Claim, still: Sequence[Submission], looked_at_block: int | None) -> None:
         """The reveal has ended. When we stopped looking too early it is our fault; when not one miner was reached, our connection's."""

@@ -10,14 +10,12 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from gradients.bases.bases import BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.domain.evaluation import Measurement, Metric
 from gradients.domain.failure import Failure
-from gradients.domain.json import JsonObject
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import Task, TaskState
 from gradients.errors import Blame, JobFailed
@@ -50,27 +48,22 @@ class MeasureStage:
 
     async def run(self, claim: Claim) -> None:
         """Measure what is missing. Raises JobFailed when not even the base can be measured."""
-        missing = await asyncio.to_thread(self._missing, claim.task)
-        if missing:
-            await self._measure(claim, missing)
+        if missing := await asyncio.to_thread(self._missing, claim.task):
+            try:  # all together; whatever that leaves without a result of its own, one by one
+                await self._run_job(claim, missing)
+            except JobFailed as error:
+                log.warning("evaluation_crashed", task=claim.task.id, entrants=len(missing), problem=str(error))
+            for entrant in await asyncio.to_thread(self._missing, claim.task):
+                await self._measure_alone(claim, entrant)
         await asyncio.to_thread(
             self.ledger.tasks.advance, claim.lease, came_from=TaskState.COLLECTED, to=TaskState.MEASURED
         )
-
-    async def _measure(self, claim: Claim, missing: Sequence[Entrant]) -> None:
-        """All together; whatever that leaves without a result of its own, one by one."""
-        try:
-            await self._run_job(claim, missing)
-        except JobFailed as error:
-            log.warning("evaluation_crashed", task=claim.task.id, entrants=len(missing), problem=str(error))
-        for entrant in await asyncio.to_thread(self._missing, claim.task):
-            await self._measure_alone(claim, entrant)
 
     async def _measure_alone(self, claim: Claim, entrant: Entrant) -> None:
         """The last try of a submission; what goes wrong now ends it, by our fault. Raises JobFailed for the base."""
         try:
             await self._run_job(claim, [entrant])
-            problem = _problem(self._result(claim.task, entrant))
+            problem = self._result(claim.task, entrant).failure_message or "the worker left no number and no reason"
         except JobFailed as error:
             problem = error.message
         still_missing = entrant in await asyncio.to_thread(self._missing, claim.task)
@@ -84,34 +77,29 @@ class MeasureStage:
         """One worker process for `entrants`; whatever it finished is in the ledger afterwards, even when it crashed."""
         task, kind = claim.task, task_type(claim.task.request.type)
         base = await asyncio.to_thread(self.bases.resolve, task.request.base)
+        # What nobody can know before the deadline, ourselves included, and what is the same whenever the task is measured.
+        metric_seed = seed(claim.salt, "measure", await self.gateway.block_hash(task.blocks.deadline_block))
+        arguments = MeasureJob(
+            base_folder=base.folder,
+            held_out_file=self.store.path(task.data.held_out.sha256),
+            parameters=cast(Parameters, task.request.parameters),
+            entrants=tuple(entrants),
+            results_folder=self.folders.results(task.id),
+            seed=metric_seed,
+        )
         job = Job(
             function=kind.measure,
-            arguments=self._arguments(claim, entrants, base.folder, metric_seed=await self._seed(claim)),
-            folder=self.folders.job(task.id, _job_name(entrants)),
+            arguments=arguments.model_dump(mode="json"),
+            folder=self.folders.job(task.id, "measure" if len(entrants) != 1 else f"measure-{entrants[0].id}"),
             deadline_seconds=self.settings.deadline_seconds * len(entrants),
             threads=self.settings.threads,
         )
         try:
-            await self.executor.run(job, report=lambda progress: _log_progress(task, progress))
+            await self.executor.run(job, report=lambda progress: log.info("measuring", task=task.id, **dict(progress)))
         finally:
             settled = [await asyncio.to_thread(self._record, claim, entrant, kind.metric) for entrant in entrants]
             if not all(settled):  # a job's result is adopted by the next run of the same job; this one has to run again
                 (job.folder / RESULT).unlink(missing_ok=True)
-
-    async def _seed(self, claim: Claim) -> int:
-        """What nobody can know before the deadline, ourselves included, and what is the same whenever the task is measured."""
-        return seed(claim.salt, "measure", await self.gateway.block_hash(claim.task.blocks.deadline_block))
-
-    def _arguments(self, claim: Claim, entrants: Sequence[Entrant], base: Path, *, metric_seed: int) -> JsonObject:
-        job = MeasureJob(
-            base_folder=base,
-            held_out_file=self.store.path(claim.task.data.held_out.sha256),
-            parameters=cast(Parameters, claim.task.request.parameters),
-            entrants=tuple(entrants),
-            results_folder=self.folders.results(claim.task.id),
-            seed=metric_seed,
-        )
-        return job.model_dump(mode="json")
 
     def _missing(self, task: Task) -> list[Entrant]:
         """The entrants without a measurement or a failure, the base first."""
@@ -136,35 +124,18 @@ class MeasureStage:
         """Write down a measurement or a submission's own failure; whether there was one. What is our fault is tried again."""
         result = self._result(claim.task, entrant)
         if result.value is not None and result.stderr is not None and math.isfinite(result.value):
-            self.ledger.submissions.measured(claim.lease, _measurement(result, metric))
+            measurement = Measurement(
+                entrant=result.entrant,
+                metric=metric,
+                value=result.value,
+                stderr=result.stderr,
+                per_row=result.per_row,
+                extras=tuple(result.extras.items()),
+            )
+            self.ledger.submissions.measured(claim.lease, measurement)
         elif result.failure_blame is Blame.MINER and entrant.id != BASE_ENTRANT:
             failure = Failure(Blame.MINER, result.failure_code, result.failure_message)
             self.ledger.submissions.failed(claim.lease, entrant.id, failure)
         else:
             return False
         return True
-
-
-def _measurement(result: EntrantResult, metric: Metric) -> Measurement:
-    assert result.value is not None  # noqa: S101 (for the type checker: results with a value come here)
-    assert result.stderr is not None  # noqa: S101 (as above)
-    return Measurement(
-        entrant=result.entrant,
-        metric=metric,
-        value=result.value,
-        stderr=result.stderr,
-        per_row=result.per_row,
-        extras=tuple(result.extras.items()),
-    )
-
-
-def _problem(result: EntrantResult) -> str:
-    return result.failure_message or "the worker left no number and no reason"
-
-
-def _job_name(entrants: Sequence[Entrant]) -> str:
-    return "measure" if len(entrants) != 1 else f"measure-{entrants[0].id}"
-
-
-def _log_progress(task: Task, progress: JsonObject) -> None:
-    log.info("measuring", task=task.id, **{str(key): value for key, value in progress.items()})

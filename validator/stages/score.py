@@ -53,11 +53,10 @@ def placings_of(
     """Everybody's place and points, from the rows that an auditor can read too."""
     base = measurements[BASE_ENTRANT]
     factor = size_factor(parameters=task.data.base_parameters, hours=task.request.hours, rules=rules)
-    entries = [_entry(submission, measurements.get(submission.hotkey)) for submission in submissions]
+    entries = []
+    for submission in submissions:
+        measured = measurements.get(submission.hotkey)
+        failure = None if measured else submission.failure or NOT_MEASURED
+        value = measured.value if measured else None
+        entries.append(Entry(submission.hotkey, value, submission.committed_at_block or 0, failure))
     return place(entries, base_value=base.value, better=base.metric.better, factor=factor, rules=rules)
-
-
-def _entry(submission: Submission, measurement: Measurement | None) -> Entry:
-    failure = None if measurement else submission.failure or NOT_MEASURED
-    value = measurement.value if measurement else None
-    return Entry(submission.hotkey, value, submission.committed_at_block or 0, failure)
