@@ -84,7 +84,10 @@ class Attempts:
                 trouble = trouble or error
                 log.warning("attempt_rests", task=task_id, code=error.code, problem=str(error))
                 await self.clock.sleep(REST_SECONDS)
-                if self.view.block >= _last_block_of_use(self._record(task_id)):
+                # A root that was sent may stand on chain, and its files are asked for until the reveal ends.
+                record = self._record(task_id)
+                blocks = record.start
+                if self.view.block >= (blocks.reveal_until_block if record.leaves else blocks.deadline_block):
                     return self._fail(task_id, trouble)
             except GradientsError as error:
                 return self._fail(task_id, error, cause=trouble if error.code in NO_TIME else None)
@@ -138,7 +141,10 @@ class Attempts:
     async def _train(self, record: Record, train_file: Path) -> TrainResult:
         """The trained model in the task's repo folder."""
         start, folder = record.start, self.journal.folder(record.task_id)
-        until = await self._train_until(record)
+        until = record.train_until
+        if until is None:
+            until = self.clock.now() + await self._seconds_left(record)
+            self.journal.change(record.task_id, train_until=until)
         base = await asyncio.to_thread(self.bases.resolve, start.offer.base)
         if base.digest != start.offer.base_digest:
             raise ModelUnknown(f"The base {start.offer.base} is another one here", code="base_mismatch")
@@ -203,14 +209,6 @@ class Attempts:
             await self.clock.sleep(rest)
             job = replace(job, deadline_seconds=max(until - self.clock.now(), 0.0) + self.settings.keep_seconds)
 
-    async def _train_until(self, record: Record) -> float:
-        """The moment when training must be done. Raises SubmissionLate when there is no time left to begin."""
-        if record.train_until is None:
-            left = await self._seconds_left(record)
-            record = self.journal.change(record.task_id, train_until=self.clock.now() + left)
-        assert record.train_until is not None  # noqa: S101 (for the type checker: written just now)
-        return record.train_until
-
     async def _seconds_left(self, record: Record) -> float:
         """How long training may take from now. Raises SubmissionLate when there is no time."""
         left = seconds_to_train(
@@ -247,20 +245,17 @@ class Attempts:
         """Write the root over all open submissions on chain, while it still counts. Raises SubmissionLate when it does not."""
         deadline = record.start.deadline_block
         async with self.committing:
-            await self._note_standing_root()
+            # One that was sent before a crash or a silence may be news, and holds other tasks too.
+            standing = (await self.gateway.commitments()).get(self.gateway.hotkey)
+            for other in self.journal.all():
+                if standing is not None and other.leaves and standing.payload == _root(other.leaves):
+                    self._note_root(other.leaves, standing.block)
             in_time = self.view.block < deadline
             block = await self._send_root(record) if in_time else await self._block_of_sent_root(record)
             if block > deadline:
                 raise SubmissionLate(f"The commitment stands in block {block}, and block {deadline} was the last")
             self.journal.change(record.task_id, committed_at_block=block)
         log.info("submission_committed", task=record.task_id, block=block)
-
-    async def _note_standing_root(self) -> None:
-        """Note the root that stands on chain: one that was sent before a crash or a silence may be news, and holds other tasks too."""
-        standing = (await self.gateway.commitments()).get(self.gateway.hotkey)
-        for record in self.journal.all():
-            if standing is not None and record.leaves and standing.payload == _root(record.leaves):
-                self._note_root(record.leaves, standing.block)
 
     async def _send_root(self, record: Record) -> int:
         """The block in which the root over all open submissions stands. What is under it is written down first: a crash may follow.
@@ -301,8 +296,3 @@ class Attempts:
 def _root(leaves: Sequence[str]) -> bytes:
     """What a commitment over these leaves (hex) says."""
     return payload([bytes.fromhex(leaf) for leaf in leaves])
-
-
-def _last_block_of_use(record: Record) -> int:
-    """Until when trying again can help: a root that was sent may stand on chain, and its files are asked for until the reveal ends."""
-    return record.start.reveal_until_block if record.leaves else record.start.deadline_block

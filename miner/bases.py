@@ -48,17 +48,17 @@ class KnownBases:
         if len(fetched) >= MOST_FETCHES and not self.models.is_here(name):
             raise OutsideError(f"others are being fetched: {', '.join(fetched)}", code="being_fetched")
         found: Future[BaseInfo] = Future()
-        threading.Thread(target=_resolve, args=(self.models, name, found), name=f"base {name}", daemon=True).start()
+
+        def resolve() -> None:
+            try:
+                found.set_result(self.models.resolve(name))
+            except Exception as error:  # whoever asks for the base gets it
+                found.set_exception(error)
+
+        threading.Thread(target=resolve, name=f"base {name}", daemon=True).start()
         search = self.searches[name] = asyncio.wrap_future(found)
         search.add_done_callback(lambda ended: _tell(name, ended))
         return search
-
-
-def _resolve(models: BaseModels, name: str, found: Future[BaseInfo]) -> None:
-    try:
-        found.set_result(models.resolve(name))
-    except Exception as error:  # whoever asks for the base gets it
-        found.set_exception(error)
 
 
 def _tell(name: str, search: asyncio.Future[BaseInfo]) -> None:

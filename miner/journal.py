@@ -96,7 +96,13 @@ class Journal:
         """
         ended = [record for record in self.all() if record.phase in ("committed", "failed")]
         over = [record.task_id for record in ended if record.start.reveal_until_block < block]
-        return [task_id for task_id in over if _empty(self._folder / task_id)]
+        swept = []
+        for task_id in over:
+            left = [path for path in (self._folder / task_id).iterdir() if path.name != RECORD]
+            for path in left:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            swept += [task_id] if left else []
+        return swept
 
 
 def openings(records: Iterable[Record], *, netuid: int, hotkey: str, block: int) -> dict[str, Opening]:
@@ -112,14 +118,6 @@ def openings(records: Iterable[Record], *, netuid: int, hotkey: str, block: int)
         for record in records
         if record.manifest is not None and record.failure is None and block <= record.start.reveal_until_block
     }
-
-
-def _empty(folder: Path) -> bool:
-    """Remove everything in a task's folder but its record; whether there was anything."""
-    left = [path for path in folder.iterdir() if path.name != RECORD]
-    for path in left:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return bool(left)
 
 
 def _read_all(folder: Path) -> list[Record]:

@@ -38,15 +38,12 @@ class Intake:
         request = validate_request(spec)
         check_family(task_type(request.type), request.base, self.bases.look(request.base))
         task_id = TaskId(f"{request.type}-{secrets.token_hex(6)}")
+        salt = secrets.token_bytes(32)
+        if self.seed is not None:  # the same for the n-th task of every run
+            salt = hashlib.sha256(f"{self.seed}/{self.ledger.tasks.count()}".encode()).digest()
         task = self.ledger.tasks.create(
-            task_id, request, customer=customer, salt=self._salt(), also=also(task_id) if also else None
+            task_id, request, customer=customer, salt=salt, also=also(task_id) if also else None
         )
         log.info("task_created", task=task.id, type=request.type, base=request.base, hours=request.hours)
         self.posted()
         return task
-
-    def _salt(self) -> bytes:
-        """32 secret bytes; with a seed, the same ones for the n-th task of every run."""
-        if self.seed is None:
-            return secrets.token_bytes(32)
-        return hashlib.sha256(f"{self.seed}/{self.ledger.tasks.count()}".encode()).digest()

@@ -56,7 +56,11 @@ class ProcessExecutor:
             return finished
         await asyncio.to_thread(prepare_folder, job)
         ending = await self._supervise(job, report)
-        return await asyncio.to_thread(_conclude, job, ending)
+        result = await asyncio.to_thread(finished_result, job)
+        if result is not None:
+            return result
+        named = await asyncio.to_thread(read_error, job.folder) if ending.status == ExitStatus.DONE else None
+        raise named or _failure(job, ending)
 
     async def _supervise(self, job: Job, report: ReportProgress) -> _Ending:
         """Start the worker, pass on what it says, and see it end."""
@@ -117,18 +121,14 @@ async def _wait(process: Process, deadline_seconds: float, grace_seconds: float)
     else:
         return True
     finally:
-        await _end_group(process, grace_seconds)
-
-
-async def _end_group(process: Process, grace_seconds: float) -> None:
-    try:
-        if process.returncode is None:
-            _signal_group(process, signal.SIGTERM)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), grace_seconds)
-    finally:
-        _signal_group(process, signal.SIGKILL)
-        await process.wait()
+        try:
+            if process.returncode is None:
+                _signal_group(process, signal.SIGTERM)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(process.wait(), grace_seconds)
+        finally:
+            _signal_group(process, signal.SIGKILL)
+            await process.wait()
 
 
 def _signal_group(process: Process, number: signal.Signals) -> None:
@@ -167,15 +167,6 @@ async def _capture(stream: asyncio.StreamReader, log: CappedLog) -> None:
     while chunk := await stream.read(_CHUNK_BYTES):
         await asyncio.to_thread(log.write, chunk)
     await asyncio.to_thread(log.close)
-
-
-def _conclude(job: Job, ending: _Ending) -> JsonObject:
-    """The job's result. Raises the error that the function named, or JobFailed with what the worker said last."""
-    result = finished_result(job)
-    if result is not None:
-        return result
-    named = read_error(job.folder) if ending.status == ExitStatus.DONE else None
-    raise named or _failure(job, ending)
 
 
 def _failure(job: Job, ending: _Ending) -> GradientsError:

@@ -17,8 +17,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
@@ -75,19 +73,30 @@ def _run(program: Path, given: bytes, limits: ProgramLimits) -> _Ending:
         tempfile.TemporaryFile() as stdout,
         tempfile.TemporaryFile() as stderr,
         tempfile.TemporaryFile() as status,
-        _filter() as seccomp,
+        tempfile.TemporaryFile() as seccomp,
     ):
-        stdin.write(given)
-        stdin.seek(0)
+        for file, content in ((stdin, given), (seccomp, filter_program())):
+            file.write(content)
+            file.seek(0)
         command = [
             *_sandbox(program),
-            *("--seccomp", str(seccomp), "--json-status-fd", str(status.fileno())),
-            *_python(),
+            *("--seccomp", str(seccomp.fileno()), "--json-status-fd", str(status.fileno())),
+            # the interpreter itself, not a virtual environment's link to it: alone with its standard library
+            *(str(_interpreter()), "-S", "-B", "-P", "-X", "utf8", "/inside.py"),
             *map(str, (limits.cpu_seconds, limits.memory_bytes, limits.output_bytes)),
         ]
-        in_time = _wait(command, limits, files=(stdin, stdout, stderr), passed=(seccomp, status.fileno()))
+        passed = (seccomp.fileno(), status.fileno())
+        in_time = _wait(command, limits, files=(stdin, stdout, stderr), passed=passed)
+        # What bwrap wrote; it says nothing of an exit when the program was never started.
+        status.seek(0)
+        said = [json.loads(line) for line in status.read().splitlines()]
+        stdout.seek(0)
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - 4 * _SHOWN_COMPLAINT))
         return _Ending(
-            _exit_status(status), in_time, _start_of(stdout, limits.output_bytes), _end_of(stderr, _SHOWN_COMPLAINT)
+            status=next((int(line["exit-code"]) for line in said if "exit-code" in line), None),
+            in_time=in_time,
+            answer=stdout.read(limits.output_bytes),
+            complaint=" ".join(stderr.read().decode(errors="replace").split())[-_SHOWN_COMPLAINT:],
         )
 
 
@@ -127,11 +136,6 @@ def _sandbox(program: Path) -> list[str]:
     ]
 
 
-def _python() -> list[str]:
-    """The interpreter itself, not a virtual environment's link to it: alone with its standard library."""
-    return [str(_interpreter()), "-S", "-B", "-P", "-X", "utf8", "/inside.py"]
-
-
 def _interpreter() -> Path:
     # a virtual environment may hold a copy instead of a link
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
@@ -154,22 +158,6 @@ def _python_files() -> list[str]:
     return [*arguments, "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
 
 
-@contextmanager
-def _filter() -> Iterator[int]:
-    """A descriptor that the filter of system calls can be read from."""
-    with tempfile.TemporaryFile() as file:
-        file.write(filter_program())
-        file.seek(0)
-        yield file.fileno()
-
-
-def _exit_status(status: IO[bytes]) -> int | None:
-    """What bwrap wrote; it says nothing when the program was never started."""
-    status.seek(0)
-    lines = [json.loads(line) for line in status.read().splitlines()]
-    return next((int(line["exit-code"]) for line in lines if "exit-code" in line), None)
-
-
 def _stopped(ending: _Ending, limits: ProgramLimits) -> ProgramStopped:
     if not ending.in_time or ending.status in (128 + signal.SIGXCPU, 128 + signal.SIGKILL):
         return ProgramStopped(f"A program took more than {limits.cpu_seconds} s", code="program_slow")
@@ -178,15 +166,3 @@ def _stopped(ending: _Ending, limits: ProgramLimits) -> ProgramStopped:
     if ending.status == inside.EXIT_OUTPUT:
         return ProgramStopped(f"A program answered more than {limits.output_bytes:,} bytes", code="program_output")
     return ProgramStopped(f"A program broke off: {ending.complaint or f'exit status {ending.status}'}")
-
-
-def _start_of(file: IO[bytes], most: int) -> bytes:
-    file.seek(0)
-    return file.read(most)
-
-
-def _end_of(file: IO[bytes], most: int) -> str:
-    """The last characters of a file, on one line."""
-    file.seek(0, os.SEEK_END)
-    file.seek(max(0, file.tell() - 4 * most))
-    return " ".join(file.read().decode(errors="replace").split())[-most:]

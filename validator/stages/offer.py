@@ -66,12 +66,16 @@ class OfferStage:
         """Offer, draw and start. A task that nobody takes rests, and ends after `settings.tries` offers or when nobody starts."""
         task = claim.task
         if task.window is None:
-            if not await self._permitted():
+            us = (await self.view.refresh()).by_hotkey(self.gateway.hotkey)
+            if us is None or not us.validator_permit:  # all miners would refuse us
                 await asyncio.to_thread(
                     self.ledger.tasks.postpone, claim.lease, seconds=NO_PERMIT_SECONDS, counts=False
                 )
                 return
-            accepted = await self._offer(task)
+            offer, metagraph = _offer_of(task), self.view.metagraph()
+            miners = [n for n in metagraph.neurons if n.axon is not None and n.hotkey != self.gateway.hotkey]
+            answers = await asyncio.gather(*(self._ask(neuron, offer) for neuron in miners))
+            accepted = [answer for answer in answers if answer is not None]
             if not accepted:
                 await self._nobody(claim)
                 return
@@ -89,18 +93,6 @@ class OfferStage:
             to=TaskState.ASSIGNED,
             due_at_block=window.deadline_block + 1,
         )
-
-    async def _permitted(self) -> bool:
-        """Whether miners will listen: a validator without a permit is refused by all of them."""
-        neuron = (await self.view.refresh()).by_hotkey(self.gateway.hotkey)
-        return neuron is not None and neuron.validator_permit
-
-    async def _offer(self, task: Task) -> list[Acceptance]:
-        """Everybody who said yes in time."""
-        metagraph = self.view.metagraph()
-        miners = [n for n in metagraph.neurons if n.axon is not None and n.hotkey != self.gateway.hotkey]
-        answers = await asyncio.gather(*(self._ask(neuron, _offer_of(task)) for neuron in miners))
-        return [answer for answer in answers if answer is not None]
 
     async def _ask(self, neuron: Neuron, offer: Offer) -> Acceptance | None:
         """The miner's yes; None for a no, for silence and for nonsense, which only cost it this task."""
@@ -140,7 +132,13 @@ class OfferStage:
     async def _draw(self, claim: Claim, accepted: Sequence[Acceptance]) -> Task:
         """Fix pool and blocks in the ledger; the task as it is then."""
         block = await self.gateway.block()
-        window = self._window(claim.task, block, await self.gateway.block_seconds())
+        block_seconds = await self.gateway.block_seconds()
+        deadline = block + math.ceil(claim.task.request.hours * 3600.0 / block_seconds)
+        window = Window(
+            started_at_block=block,
+            deadline_block=deadline,
+            reveal_until_block=deadline + math.ceil(self.collect.reveal_seconds / block_seconds),
+        )
         by_hotkey = {acceptance.neuron.hotkey: acceptance for acceptance in accepted}
         since = self.clock.now() - SECONDS_PER_DAY
         pool = draw_pool(
@@ -150,7 +148,16 @@ class OfferStage:
             seed=seed(claim.salt, "draw"),
             rules=rules_at(block),
         )
-        invited = [_invite(claim.task, by_hotkey[hotkey]) for hotkey in pool]
+        invited = [
+            Submission(
+                task_id=claim.task.id,
+                hotkey=hotkey,
+                uid=by_hotkey[hotkey].neuron.uid,
+                state=SubmissionState.INVITED,
+                recipe=by_hotkey[hotkey].recipe,
+            )
+            for hotkey in pool
+        ]
         await asyncio.to_thread(
             self.ledger.tasks.set_window, claim.lease, window, also=lambda session: add_submissions(session, invited)
         )
@@ -158,13 +165,6 @@ class OfferStage:
         if task is None:
             raise LedgerConflict(f"Task {claim.task.id} is gone")
         return task
-
-    def _window(self, task: Task, block: int, block_seconds: float) -> Window:
-        training = math.ceil(task.request.hours * 3600.0 / block_seconds)
-        reveal = math.ceil(self.collect.reveal_seconds / block_seconds)
-        return Window(
-            started_at_block=block, deadline_block=block + training, reveal_until_block=block + training + reveal
-        )
 
     async def _start(self, claim: Claim, task: Task) -> int:
         """Tell every invited miner; how many have begun."""
@@ -187,7 +187,11 @@ class OfferStage:
         if answer.accepted:
             await asyncio.to_thread(self.ledger.submissions.started, claim.lease, submission.hotkey)
         else:
-            blame = Blame.OPERATOR if self._is_late(task) else Blame.MINER
+            # With so much of the training time gone a miner has reason to decline: we were away after the draw.
+            window = task.blocks
+            late = self.view.block - window.started_at_block
+            is_late = late > LATE_SHARE * (window.deadline_block - window.started_at_block)
+            blame = Blame.OPERATOR if is_late else Blame.MINER
             failure = Failure(blame, "start_declined", answer.reason or "declined after accepting the offer")
             await self._not_started(claim, submission.hotkey, failure)
 
@@ -202,12 +206,6 @@ class OfferStage:
     async def _tell_once(self, neuron: Neuron, message: Start) -> StartAnswer:
         async with asyncio.timeout(self.settings.answer_seconds):
             return await self.client.post(_peer(neuron), "/v1/tasks", message, answer=StartAnswer)
-
-    def _is_late(self, task: Task) -> bool:
-        """Whether so much of the training time is gone that a miner has reason to decline: we were away after the draw."""
-        window = task.blocks
-        late = self.view.block - window.started_at_block
-        return late > LATE_SHARE * (window.deadline_block - window.started_at_block)
 
     async def _not_started(self, claim: Claim, hotkey: Hotkey, failure: Failure) -> None:
         log.warning("miner_not_started", task=claim.task.id, hotkey=hotkey, code=failure.code, problem=failure.message)
@@ -241,16 +239,6 @@ def _start_of(task: Task, miner_seed: int) -> Start:
             "reveal_until_block": window.reveal_until_block,
             "seed": miner_seed,
         }
-    )
-
-
-def _invite(task: Task, acceptance: Acceptance) -> Submission:
-    return Submission(
-        task_id=task.id,
-        hotkey=acceptance.neuron.hotkey,
-        uid=acceptance.neuron.uid,
-        state=SubmissionState.INVITED,
-        recipe=acceptance.recipe,
     )
 
 
