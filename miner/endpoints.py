@@ -81,7 +81,12 @@ class Endpoints:
                 return StartAnswer(accepted=same, reason="begun already" + ("" if same else " with other terms"))
             reason = await self._against(start)
             if not reason:
-                await self._begin(start, caller)
+                salt, now = secrets.token_hex(32), self.clock.now()
+                record = Record(start=start, validator=caller.hotkey, accepted_at=now, salt=salt)
+                await asyncio.to_thread(self.journal.write, record)
+                deadline = start.deadline_block
+                log.info("task_begun", task=record.task_id, validator=caller.hotkey, deadline_block=deadline)
+                self.begin(record.task_id)
             return StartAnswer(accepted=not reason, reason=reason)
 
     def status(self, task_id: str) -> AttemptStatus:
@@ -139,12 +144,6 @@ class Endpoints:
             return answer.reason
         block_seconds = await self.gateway.block_seconds()
         return against_start(start, self.settings, block=self.view.block, block_seconds=block_seconds)[:500]
-
-    async def _begin(self, start: Start, caller: Caller) -> None:
-        record = Record(start=start, validator=caller.hotkey, accepted_at=self.clock.now(), salt=secrets.token_hex(32))
-        await asyncio.to_thread(self.journal.write, record)
-        log.info("task_begun", task=record.task_id, validator=caller.hotkey, deadline_block=start.deadline_block)
-        self.begin(record.task_id)
 
     def _situation(self, offer: Offer, base_digest: str, base_parameters: int) -> Situation:
         running = sum(

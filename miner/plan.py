@@ -79,7 +79,9 @@ def plan_training(recipe: Recipe, *, task_type: str, base_parameters: int) -> Tr
     """The recipe's hyper-parameters for a task of this type on a base of this size."""
     changes = recipe.types.get(task_type, TypeChanges())
     row = _for_size(recipe.learning_rate, base_parameters)
-    factor = _factor(changes, base_parameters)
+    factor = changes.learning_rate_factor
+    if not isinstance(factor, float):
+        factor = _for_size(factor, base_parameters).value if factor else 1.0
     return TrainingPlan.model_validate(
         {
             **recipe.plan,
@@ -90,13 +92,6 @@ def plan_training(recipe: Recipe, *, task_type: str, base_parameters: int) -> Tr
             "options": changes.options,
         }
     )
-
-
-def _factor(changes: TypeChanges, base_parameters: int) -> float:
-    factor = changes.learning_rate_factor
-    if isinstance(factor, float):
-        return factor
-    return _for_size(factor, base_parameters).value if factor else 1.0
 
 
 def _for_size(rows: Sequence[BySize], base_parameters: int) -> BySize:

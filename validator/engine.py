@@ -17,7 +17,7 @@ from gradients.domain.task import TaskState
 from gradients.errors import Blame, GradientsError, LeaseLost, OperatorError
 from gradients.log import get_logger
 from validator.ledger import Ledger
-from validator.ledger.lease import Claim, Lease
+from validator.ledger.lease import Claim
 from validator.loops import run_forever
 
 LEASE_SECONDS = 15.0
@@ -73,20 +73,21 @@ class StepEngine:
     async def run(self) -> None:
         """Work for ever; one task at a time in each stage."""
         self._loop = asyncio.get_running_loop()
+
+        async def wake_with_blocks() -> None:
+            while True:
+                await self._view.wait_for_block(self._view.block + 1)
+                self._wake_all()
+
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._wake_with_blocks())
+                group.create_task(wake_with_blocks())
                 for state, stage in self._stages.items():
                     group.create_task(
                         run_forever(partial(self._turn, state, stage), name=f"stage-{state}", rest_seconds=POLL_SECONDS)
                     )
         finally:
             self._loop = None
-
-    async def _wake_with_blocks(self) -> None:
-        while True:
-            await self._view.wait_for_block(self._view.block + 1)
-            self._wake_all()
 
     async def _turn(self, state: TaskState, stage: Stage) -> None:
         """One task, or a wait until there may be one."""
@@ -158,8 +159,14 @@ class StepEngine:
 
     async def _run_leased(self, stage: Stage, claim: Claim) -> None:
         """Run the stage while its lease is renewed; a lost lease cancels it."""
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(self._lease_seconds / 3)
+                await asyncio.to_thread(self._ledger.tasks.renew, claim.lease, lease_seconds=self._lease_seconds)
+
         step = asyncio.create_task(stage.run(claim))
-        beating = asyncio.create_task(self._beat(claim.lease))
+        beating = asyncio.create_task(beat())
         try:
             await asyncio.wait({step, beating}, return_when=asyncio.FIRST_COMPLETED)
             await (step if step.done() else beating)
@@ -167,8 +174,3 @@ class StepEngine:
             for running in (step, beating):
                 running.cancel()
             await asyncio.gather(step, beating, return_exceptions=True)
-
-    async def _beat(self, lease: Lease) -> None:
-        while True:
-            await asyncio.sleep(self._lease_seconds / 3)
-            await asyncio.to_thread(self._ledger.tasks.renew, lease, lease_seconds=self._lease_seconds)

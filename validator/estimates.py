@@ -97,7 +97,9 @@ class Estimates:
         """What a worker measures, or None when it cannot: then the hours come from the rule alone."""
         with tempfile.TemporaryDirectory(prefix="gradients-estimate-") as folder:
             texts = Path(folder) / "texts.jsonl"
-            await asyncio.to_thread(_write_sample, texts, rows)
+            chosen = random.Random(0).sample(rows, min(SAMPLE_ROWS, len(rows)))  # always the same ones
+            lines = (json.dumps(" ".join(_texts(dict(row)))[:LONGEST_TEXT]) for row in chosen)
+            await asyncio.to_thread(lambda: texts.write_text("\n".join(lines), encoding="utf-8"))
             asked = ThroughputJob(
                 base_folder=base.folder,
                 texts_file=texts,
@@ -115,13 +117,6 @@ class Estimates:
             except JobFailed as error:
                 log.warning("throughput_not_measured", base=base.name, code=error.code, problem=error.message)
                 return None
-
-
-def _write_sample(file: Path, rows: Sequence[Row]) -> None:
-    """Texts of some rows, always the same ones."""
-    chosen = random.Random(0).sample(rows, min(SAMPLE_ROWS, len(rows)))
-    lines = [json.dumps(" ".join(_texts(dict(row)))[:LONGEST_TEXT]) for row in chosen]
-    file.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _texts(value: JsonValue) -> Iterator[str]:

@@ -64,7 +64,16 @@ def fund(
     """Give accounts new TAO on a running local chain."""
     gifts = [_gift(account) for account in accounts]
     named = DaemonSettings.load(None, settings_of(chain__network=network)).chain.network
-    asyncio.run(_fund(local_endpoint() if named == "local" else named, gifts))
+    url = local_endpoint() if named == "local" else named
+    if not url.startswith(("ws://", "wss://")):
+        raise SetupError(f"{url} is not a local chain", fix="Name one: --network local, or its ws:// URL")
+
+    async def give() -> None:
+        async with operating(url) as operator:
+            for address, rao in gifts:
+                await operator.fund(address, rao)
+
+    asyncio.run(give())
     if json_:
         typer.echo(json.dumps([{"address": address, "rao": rao} for address, rao in gifts]))
         return
@@ -86,14 +95,6 @@ def _gift(account: str) -> tuple[str, int]:
             f"'{account}' asks for nothing, or for more than can exist", fix="Ask for up to 21,000,000 TAO"
         )
     return address, rao
-
-
-async def _fund(url: str, gifts: list[tuple[str, int]]) -> None:
-    if not url.startswith(("ws://", "wss://")):
-        raise SetupError(f"{url} is not a local chain", fix="Name one: --network local, or its ws:// URL")
-    async with operating(url) as operator:
-        for address, rao in gifts:
-            await operator.fund(address, rao)
 
 
 def _settings(**values: object) -> LocalChainSettings:

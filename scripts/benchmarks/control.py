@@ -62,22 +62,21 @@ def signed_round_trip() -> Sequence[Figure]:
     async def echo(message: Echo) -> Echo:
         return message
 
-    with serving_in_thread(app, limits=limits) as address:
-        taken = asyncio.run(_round_trips(Peer(Hotkey(keypair_of("axon").ss58_address), address)))
-    return [figure("signed round trip", "ms", [seconds * 1000 for seconds in taken])]
-
-
-async def _round_trips(peer: Peer) -> list[float]:
-    client = AxonClient(keypair_of("validator"), allow_private=True)
     taken = []
-    try:
-        for _ in range(ROUND_TRIPS):
-            started = time.perf_counter()
-            await client.post(peer, "/v1/echo", Echo(text="hello"), answer=Echo)
-            taken.append(time.perf_counter() - started)
-    finally:
-        await client.close()
-    return taken
+
+    async def round_trips(peer: Peer) -> None:
+        client = AxonClient(keypair_of("validator"), allow_private=True)
+        try:
+            for _ in range(ROUND_TRIPS):
+                started = time.perf_counter()
+                await client.post(peer, "/v1/echo", Echo(text="hello"), answer=Echo)
+                taken.append(time.perf_counter() - started)
+        finally:
+            await client.close()
+
+    with serving_in_thread(app, limits=limits) as address:
+        asyncio.run(round_trips(Peer(Hotkey(keypair_of("axon").ss58_address), address)))
+    return [figure("signed round trip", "ms", [seconds * 1000 for seconds in taken])]
 
 
 def _python(*arguments: str) -> str:

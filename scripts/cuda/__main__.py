@@ -50,7 +50,11 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.check:
-        return _one(asked.check, asked.folder, rehearse=asked.rehearse)
+        from scripts.cuda import checks
+
+        found = checks.CHECKS[asked.check](checks.REHEARSAL if asked.rehearse else checks.FULL, asked.folder)
+        print(json.dumps({"figures": found.figures, "broken": found.broken}))
+        return 0
     names = asked.only.split(",")
     if unknown := [name for name in names if name not in CHECKS]:
         parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(CHECKS)}")
@@ -118,14 +122,6 @@ def _checked(name: str, folder: Path, *, seconds: float, rehearse: bool) -> Outc
         return Outcome(name, "broken", took, {}, [f"crashed: {problem[-1500:]}"])
     found = json.loads(said.splitlines()[-1])
     return Outcome(name, "broken" if found["broken"] else "held", took, found["figures"], found["broken"])
-
-
-def _one(name: str, folder: Path, *, rehearse: bool) -> int:
-    from scripts.cuda import checks
-
-    found = checks.CHECKS[name](checks.REHEARSAL if rehearse else checks.FULL, folder)
-    print(json.dumps({"figures": found.figures, "broken": found.broken}))
-    return 0
 
 
 def _box() -> dict[str, str]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -80,11 +81,14 @@ class Market:
     ready: bool = True
 
     def __post_init__(self) -> None:
+        self.clients = ExitStack()
         self.acme = self.client("acme")
 
     def client(self, customer: str | None) -> httpx.Client:
         key = {"Authorization": f"Bearer {self.ledger.customers.issue(customer)}"} if customer else {}
-        return httpx.Client(base_url=self.url, headers=key, trust_env=False)
+        client = httpx.Client(base_url=self.url, headers=key, trust_env=False)
+        self.clients.callback(client.close)
+        return client
 
     def upload(self, content: bytes = ROWS, *, name: str = "rows.jsonl") -> httpx.Response:
         return self.acme.post("/v1/datasets", params={"name": name}, content=content)
@@ -176,7 +180,7 @@ def market(tmp_path: Path, bases: BaseModels, served: Served) -> Iterator[Market
     market = Market(served.url, ledger, Folders(tmp_path), [])
     served.app.state.dependencies = _dependencies(ledger, tmp_path, bases, market.posted, lambda: market.ready)
     yield market
-    market.acme.close()
+    market.clients.close()
     ledger.engine.dispose()
 
 

@@ -73,6 +73,7 @@ def test_a_ledger_that_fails_ends_no_loop(ledger: Ledger, clock: HandClock, name
         for task in (running, following):
             task.cancel()
         await asyncio.gather(running, following, return_exceptions=True)
+        await client.close()
 
     asyncio.run(scenario())
 
