@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradients.domain.task import Hotkey
+from gradients.errors import Blame
 
 Better = Literal["lower", "higher"]
 
@@ -21,6 +22,16 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a submission changed in its base, and what that does, in few numbers: copies of one model have one fingerprint."""
+
+    update: tuple[float, ...]  # a random projection of the merged weights' difference to the base
+    outputs: tuple[
+        float, ...
+    ] = ()  # a random projection of how outputs differ from the base's, on rows nobody has seen
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """One entrant on the held-out rows."""
 
@@ -30,6 +41,7 @@ class Measurement:
     stderr: float  # standard error of that mean
     per_row: tuple[float, ...]  # the metric of each row, one per held-out row, in the file's order
     extras: tuple[tuple[str, float], ...] = ()  # numbers beside the metric, such as the token-weighted mean
+    fingerprint: Fingerprint | None = None  # of the base and of what cannot be sketched: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,9 @@ class Placing:
 
     hotkey: Hotkey
     rank: int | None  # 1 is best; None without a measurement
-    points: float  # by the rules in force, before the task's size counts
+    points: float  # by the rules in force, before the task's size counts: version 2's are the chance of being best
     adjusted_points: float  # points times the size factor
     reason: str  # one sentence for the miner
+    gain: float | None = None  # how much better than the base, in the metric's unit; None without a measurement
+    copy_of: Hotkey | None = None  # the earlier submission, or BASE_ENTRANT, that this one repeats
+    fault: Blame | None = None  # whose fault it is that there is no measurement

@@ -31,5 +31,6 @@ class Submission:
     state: SubmissionState
     recipe: str = ""  # what the miner says it runs; shown, never used
     committed_at_block: int | None = None  # decides ties: the earlier commitment keeps the place
+    committed_extrinsic: int | None = None  # its index within that block
     manifest_sha256: str | None = None
     failure: Failure | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Literal, cast
 
-from gradients.domain.evaluation import Measurement, Metric, Placing
+from gradients.domain.evaluation import Fingerprint, Measurement, Metric, Placing
 from gradients.domain.failure import Failure
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, Task, TaskId, TaskRequest, TaskState, Window
@@ -13,7 +13,7 @@ from gradients.errors import Blame
 from validator.ledger.rows import JsonColumn, MeasurementRow, PlacingRow, SubmissionRow, TaskRow
 
 
-def encode(value: Failure | Prepared | TaskRequest | Window) -> JsonColumn:
+def encode(value: Failure | Fingerprint | Prepared | TaskRequest | Window) -> JsonColumn:
     """A frozen value as a JSON object."""
     return asdict(value)
 
@@ -40,6 +40,7 @@ def submission_of(row: SubmissionRow) -> Submission:
         state=SubmissionState(row.state),
         recipe=row.recipe,
         committed_at_block=row.committed_at_block,
+        committed_extrinsic=row.committed_extrinsic,
         manifest_sha256=row.manifest_sha256,
         failure=failure_of(row.failure),
     )
@@ -55,6 +56,9 @@ def measurement_of(row: MeasurementRow) -> Measurement:
         stderr=row.stderr,
         per_row=tuple(row.per_row),
         extras=tuple((name, float(number)) for name, number in row.extras.items()),
+        fingerprint=Fingerprint(tuple(row.fingerprint["update"]), tuple(row.fingerprint["outputs"]))
+        if row.fingerprint
+        else None,
     )
 
 
@@ -66,6 +70,9 @@ def placing_of(row: PlacingRow) -> Placing:
         points=row.points,
         adjusted_points=row.adjusted_points,
         reason=row.reason,
+        gain=row.gain,
+        copy_of=Hotkey(row.copy_of) if row.copy_of else None,
+        fault=Blame(row.fault) if row.fault else None,
     )
 
 

@@ -31,6 +31,10 @@ class TaskRow(LedgerTable):
     salt: Mapped[bytes] = mapped_column(LargeBinary(32))  # secret: decides the split and every seed
     prepared: Mapped[JsonColumn | None]
     window: Mapped[JsonColumn | None]
+    draw: Mapped[JsonColumn | None]  # all that went into the draw of the pool
+    deadline_hash: Mapped[str | None] = mapped_column(
+        String(66)
+    )  # of the deadline block: decides every seed of scoring
     failure: Mapped[JsonColumn | None]
     due_at_block: Mapped[int] = mapped_column(BigInteger, default=0)  # no stage touches it before
     due_at: Mapped[float] = mapped_column(Float, default=0.0)  # set back after a failed attempt
@@ -56,6 +60,8 @@ class SubmissionRow(LedgerTable):
     state: Mapped[str] = mapped_column(String(16))
     recipe: Mapped[str] = mapped_column(String(64), default="")
     committed_at_block: Mapped[int | None] = mapped_column(BigInteger)
+    committed_extrinsic: Mapped[int | None] = mapped_column(Integer)  # its index in that block
+    reveal: Mapped[JsonColumn | None]  # payload on chain, salt and Merkle proof: that the submission was committed
     manifest: Mapped[str | None] = mapped_column(Text)  # exact text; its digest was committed on chain
     manifest_sha256: Mapped[str | None] = mapped_column(String(64))
     failure: Mapped[JsonColumn | None]
@@ -76,6 +82,7 @@ class MeasurementRow(LedgerTable):
     stderr: Mapped[float] = mapped_column(Float)
     per_row: Mapped[list[float]] = mapped_column(JSON)
     extras: Mapped[JsonColumn]
+    fingerprint: Mapped[JsonColumn | None]
     measured_at: Mapped[float] = mapped_column(Float)
 
 
@@ -83,7 +90,7 @@ class PlacingRow(LedgerTable):
     """One miner's points in one task. Written once, together with the state SCORED."""
 
     __tablename__ = "placings"
-    __table_args__ = (Index(None, "scored_at"),)
+    __table_args__ = (Index(None, "scored_at"), Index(None, "deadline_block"))
 
     task_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     hotkey: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -91,7 +98,12 @@ class PlacingRow(LedgerTable):
     rank: Mapped[int | None] = mapped_column(Integer)
     points: Mapped[float] = mapped_column(Float)
     adjusted_points: Mapped[float] = mapped_column(Float)
+    gain: Mapped[float | None] = mapped_column(Float)
+    copy_of: Mapped[str | None] = mapped_column(String(64))
+    fault: Mapped[str] = mapped_column(String(16), default="", server_default="")
     reason: Mapped[str] = mapped_column(Text)
+    factor: Mapped[float] = mapped_column(Float, default=1.0, server_default="1")
+    deadline_block: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     rules_version: Mapped[int] = mapped_column(Integer)
     scored_at: Mapped[float] = mapped_column(Float)
 
@@ -107,6 +119,7 @@ class OutboxRow(LedgerTable):
     decided_at_block: Mapped[int] = mapped_column(BigInteger)
     sent_at_block: Mapped[int | None] = mapped_column(BigInteger)  # written before sending
     receipt: Mapped[JsonColumn | None]
+    sent: Mapped[JsonColumn | None]  # what went to the chain: uids, u16 values, limits that changed them
     problem: Mapped[str] = mapped_column(Text, default="")
 
 

@@ -104,5 +104,6 @@ def _row(task_id: str, measurement: Measurement, now: float) -> MeasurementRow:
         stderr=measurement.stderr,
         per_row=list(measurement.per_row),
         extras=dict(measurement.extras),
+        fingerprint=encode(measurement.fingerprint) if measurement.fingerprint else None,
         measured_at=now,
     )
