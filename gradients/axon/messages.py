@@ -81,12 +81,12 @@ class AttemptStatus(Message):
 
 
 class ProofStepMessage(BaseModel):
-    """One sibling on the way from the leaf to the committed root."""
+    """One sibling on the way from the leaf to the committed root; those that are not named have no leaves below them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    height: int = Field(ge=0, lt=256, description="0 stands beside the leaf")
     sibling: str = Field(pattern=r"^[0-9a-f]{64}$")
-    sibling_is_left: bool
 
 
 class Reveal(Message):

@@ -183,7 +183,7 @@ class CollectStage:
             manifest_sha256=_sha256(reveal.manifest),
             salt=reveal.salt,
         )
-        proof = [ProofStep(step.sibling, sibling_is_left=step.sibling_is_left) for step in reveal.proof]
+        proof = [ProofStep(step.height, step.sibling) for step in reveal.proof]
         if not opens(commitment.payload, opening, proof):
             raise CommitmentMissing(
                 "The revealed manifest is not in the commitment that stood on chain at the deadline"
