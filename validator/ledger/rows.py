@@ -61,7 +61,7 @@ class SubmissionRow(LedgerTable):
     recipe: Mapped[str] = mapped_column(String(64), default="")
     committed_at_block: Mapped[int | None] = mapped_column(BigInteger)
     committed_extrinsic: Mapped[int | None] = mapped_column(Integer)  # its index in that block
-    reveal: Mapped[JsonColumn | None]  # payload on chain, salt and Merkle proof: that the submission was committed
+    reveal: Mapped[JsonColumn | None]  # the payload on chain, and the signed answer that opens it
     manifest: Mapped[str | None] = mapped_column(Text)  # exact text; its digest was committed on chain
     manifest_sha256: Mapped[str | None] = mapped_column(String(64))
     failure: Mapped[JsonColumn | None]

@@ -152,6 +152,11 @@ class Tasks:
             also(session)
             record(session, at=self._clock.now(), name="window_set", task_id=lease.task_id, fields=encode(window))
 
+    def note_deadline_hash(self, lease: Lease, block_hash: str) -> None:
+        """Keep the hash of the deadline block, which every seed of scoring comes from. Raises LeaseLost."""
+        with Session(self._engine) as session, session.begin():
+            fenced(session, lease).deadline_hash = block_hash
+
     def postpone(
         self,
         lease: Lease,

@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from gradients.axon.client import AxonClient, Peer
@@ -156,7 +156,8 @@ class CollectStage:
         if neuron is None or neuron.axon is None:
             raise PeerUnreachable(f"{submission.hotkey} serves no axon now")
         peer = Peer(hotkey=submission.hotkey, address=neuron.axon)
-        reveal = await self.client.get(peer, f"/v1/tasks/{task.id}/submission", answer=Reveal)
+        path = f"/v1/tasks/{task.id}/submission"
+        reveal, signed = await self.client.get_signed(peer, path, answer=Reveal)
         manifest = self._checked_manifest(task, submission, commitment, reveal)
         screen_manifest(manifest, base)
         turn = FetchBudget(self.settings.turn_seconds, bytes_per_second=math.inf)
@@ -171,6 +172,7 @@ class CollectStage:
             manifest=reveal.manifest,
             manifest_sha256=_sha256(reveal.manifest),
             committed_at_block=commitment.block,
+            reveal={"payload": commitment.payload.hex(), **asdict(signed)},
         )
         log.info("submission_collected", task=task.id, uid=submission.uid)
 

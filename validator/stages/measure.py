@@ -78,7 +78,9 @@ class MeasureStage:
         task, kind = claim.task, task_type(claim.task.request.type)
         base = await asyncio.to_thread(self.bases.resolve, task.request.base)
         # What nobody can know before the deadline, ourselves included, and what is the same whenever the task is measured.
-        metric_seed = seed(claim.salt, "measure", await self.gateway.block_hash(task.blocks.deadline_block))
+        deadline_hash = await self.gateway.block_hash(task.blocks.deadline_block)
+        await asyncio.to_thread(self.ledger.tasks.note_deadline_hash, claim.lease, deadline_hash)
+        metric_seed = seed(claim.salt, "measure", deadline_hash)
         arguments = MeasureJob(
             base_folder=base.folder,
             held_out_file=self.store.path(task.data.held_out.sha256),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from gradients.domain.evaluation import Measurement
 from gradients.domain.failure import Failure
@@ -26,6 +27,7 @@ from tests.unit.validator.market import PREPARED, SALT, TASK, WINDOW, claimed, c
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
+from validator.ledger.rows import TaskRow
 from validator.seeds import seed
 from validator.settings import MeasureSettings
 from validator.stages.measure import MeasureStage
@@ -159,6 +161,8 @@ def test_the_seed_comes_from_the_salt_and_from_the_deadline_block_whoever_is_mea
     market.measure(evaluator)
     assert len(evaluator.jobs) == 3
     hashed = asyncio.run(market.gateway.block_hash(WINDOW.deadline_block))
+    with Session(market.ledger.engine) as session:
+        assert session.get_one(TaskRow, TASK).deadline_hash == hashed
     assert {job.seed for job in evaluator.jobs} == {seed(SALT, "measure", hashed)}
 
 
