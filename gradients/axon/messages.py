@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from gradients.domain.json import canonical
 
 PROTOCOL_VERSION: Literal[1] = 1
 LONGEST_OFFER_HOURS = 240  # what a message can say; what customers may ask for is less
@@ -59,6 +62,11 @@ class Start(Message):
     deadline_block: int = Field(ge=0, description="the last block in which a commitment counts")
     reveal_until_block: int = Field(ge=0)
     seed: int = Field(ge=0, lt=2**63, description="this miner's own, so that honest runs differ")
+
+    @property
+    def terms_sha256(self) -> str:
+        """What a manifest names these terms by, as hex."""
+        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
 
 
 class StartAnswer(Message):

@@ -35,6 +35,7 @@ from gradients.errors import (
     SubmissionRejected,
 )
 from gradients.log import get_logger
+from gradients.record.terms import start_of
 from gradients.repo.fetch import FetchBudget, fetch_repo
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.repo.materialise import materialise
@@ -43,6 +44,7 @@ from gradients.repo.store import ContentStore
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
+from validator.seeds import seed
 from validator.settings import CollectSettings
 
 FINAL_AFTER_BLOCKS = 4  # as a rule; measuring needs the deadline block's hash, and would be refused it before
@@ -158,7 +160,7 @@ class CollectStage:
         peer = Peer(hotkey=submission.hotkey, address=neuron.axon)
         path = f"/v1/tasks/{task.id}/submission"
         reveal, signed = await self.client.get_signed(peer, path, answer=Reveal)
-        manifest = self._checked_manifest(task, submission, commitment, reveal)
+        manifest = self._checked_manifest(claim, submission, commitment, reveal)
         screen_manifest(manifest, base)
         turn = FetchBudget(self.settings.turn_seconds, bytes_per_second=math.inf)
         await fetch_repo(_Remote(self.client, peer, task.id), manifest, self.store, budget=turn)
@@ -176,8 +178,11 @@ class CollectStage:
         )
         log.info("submission_collected", task=task.id, uid=submission.uid)
 
-    def _checked_manifest(self, task: Task, submission: Submission, commitment: Commitment, reveal: Reveal) -> Manifest:
-        """The revealed manifest, proven to be the committed one and to be about this task, miner and base."""
+    def _checked_manifest(
+        self, claim: Claim, submission: Submission, commitment: Commitment, reveal: Reveal
+    ) -> Manifest:
+        """The revealed manifest, proven to be the committed one and to be about this task, miner, base and terms."""
+        task = claim.task
         opening = Opening(
             netuid=self.gateway.netuid,
             task_id=task.id,
@@ -194,6 +199,9 @@ class CollectStage:
         expected = (task.id, submission.hotkey, task.data.base_digest)
         if (manifest.task_id, manifest.hotkey, manifest.base_digest) != expected:
             raise SubmissionRejected("The manifest is about another task, miner or base", code="manifest_mismatch")
+        terms = start_of(task, seed(claim.salt, "start", submission.hotkey)).terms_sha256
+        if manifest.terms_sha256 not in (None, terms):  # an auditor would hold the difference against us
+            raise SubmissionRejected("The manifest names other terms than we told the miner", code="terms_mismatch")
         return manifest
 
     async def _nothing_came(self, claim: Claim, still: Sequence[Submission], looked_at_block: int | None) -> None:

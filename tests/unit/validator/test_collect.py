@@ -16,13 +16,16 @@ from gradients.axon.evidence import SignedAnswer
 from gradients.axon.messages import Reveal
 from gradients.bases.bases import BaseModels
 from gradients.domain.commitment import Opening, ProofStep, opens
+from gradients.domain.seeds import seed
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import TaskId, TaskState
 from gradients.errors import DiskFull
+from gradients.record.terms import start_of
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import (
     PREPARED,
+    SALT,
     TASK,
     WINDOW,
     StandIn,
@@ -152,6 +155,24 @@ def test_what_proves_the_commitment_is_kept_and_can_be_checked_by_others(market:
     manifest_sha256 = hashlib.sha256(reveal.manifest.encode()).hexdigest()
     opening = Opening(market.subnet.gateway.netuid, TASK, alice.hotkey, manifest_sha256, reveal.salt)
     assert opens(payload, opening, [ProofStep(step.height, step.sibling) for step in reveal.proof])
+
+
+def test_a_manifest_names_the_terms_that_the_miner_was_told_or_none(market: Market) -> None:
+    """A miner that commits to other terms would let an auditor accuse the validator of having changed them."""
+    told, other = StandIn("told"), StandIn("other")
+
+    async def scenario() -> None:
+        await market.begin([told, other])
+        task = found(market.ledger)
+        told.starts = [start_of(task, seed(SALT, "start", told.hotkey))]
+        other.starts = [start_of(task, seed(SALT, "start", told.hotkey))]
+        await market.submit(told)
+        await market.submit(other)
+        await market.collect([told, other])
+
+    asyncio.run(scenario())
+    assert market.states()[told.hotkey] is SubmissionState.COLLECTED
+    assert failures(market.ledger) == {other.hotkey: ("miner", "terms_mismatch")}
 
 
 def test_each_miner_is_judged_by_itself(market: Market) -> None:
