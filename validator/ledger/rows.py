@@ -123,6 +123,27 @@ class OutboxRow(LedgerTable):
     problem: Mapped[str] = mapped_column(Text, default="")
 
 
+class RecordRow(LedgerTable):
+    """A link of the public record. Written once, never changed."""
+
+    __tablename__ = "records"
+    __table_args__ = (Index(None, "subject", unique=True),)
+
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(String(64))  # the task, or the outbox row, that it speaks of
+    sha256: Mapped[str] = mapped_column(String(64))
+    content: Mapped[str] = mapped_column(Text)  # the whole record as canonical JSON
+
+
+class OpenBlobRow(LedgerTable):
+    """Bytes that anybody may have, because the public record names them."""
+
+    __tablename__ = "open_blobs"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
 class EventRow(LedgerTable):
     """What happened, in order; written in the transaction that made it happen."""
 
