@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -87,7 +87,9 @@ def _draw_model(
     settings: ScheduleSettings, models: Sequence[PooledModel], past: Sequence[TaskRequest], rng: random.Random
 ) -> PooledModel:
     """A model of the size that lags behind; among those of a size, whichever was taken less."""
-    size_of = {model.base: _size(settings, model.billions) for model in settings.models}
+    ordered: Sequence[float] = sorted(size.up_to_billions for size in settings.sizes)
+    largest = max(ordered, default=0.0)  # what is larger than all belongs to it
+    size_of = {m.base: next((size for size in ordered if m.billions <= size), largest) for m in settings.models}
     shares = {size.up_to_billions: size.share for size in settings.sizes}
     there = {size_of[model.base] for model in models}
     sizes = {size: share for size, share in shares.items() if size in there}
@@ -106,12 +108,6 @@ def _models(settings: ScheduleSettings, name: str) -> list[PooledModel]:
     """The models for a type: those that name it, and of those that name none the ones of the family that it fine-tunes."""
     family = task_type(name).base_family
     return [model for model in settings.models if (name in model.types if model.types else model.family == family)]
-
-
-def _size(settings: ScheduleSettings, billions: float) -> float:
-    """The smallest size of the mix that holds so many weights; what is larger than all belongs to the largest."""
-    sizes: Iterable[float] = sorted(size.up_to_billions for size in settings.sizes)
-    return next((size for size in sizes if billions <= size), max(sizes, default=0.0))
 
 
 @dataclass(frozen=True, slots=True)

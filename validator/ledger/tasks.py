@@ -171,7 +171,7 @@ class Tasks:
 
         Args:
             counts: False when nothing went wrong.
-            outage: chain, hub or network were away, which is no attempt of ours: it counts neither as one nor as the end of any.
+            outage: chain, hub or network were away, which is not an attempt of ours: it counts neither as one nor as the end of any.
             looked_at_block: what the next claim tells.
         """
         now = self._clock.now()
