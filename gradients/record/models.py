@@ -160,18 +160,18 @@ class WeightsBody(Part):
 class Record(Part):
     """One link of a validator's chain of records."""
 
-    format: Literal["gradients-record/1"] = FORMAT
-    seq: int = Field(ge=1)
-    kind: Kind
-    validator: str
-    previous_sha256: Sha256
-    body: dict[str, JsonValue]
-    sha256: Sha256
-    signature: str
+    format: Literal["gradients-record/1"] = Field(default=FORMAT, description="what the fields mean")
+    seq: int = Field(ge=1, description="its place, counted from 1 without gaps")
+    kind: Kind = Field(description="a scored task, or an epoch's weights")
+    validator: str = Field(description="hotkey of whoever signed it")
+    previous_sha256: Sha256 = Field(description="of the record before it; 64 zeros for the first")
+    body: dict[str, JsonValue] = Field(description="a TaskBody or a WeightsBody, see gradients/record/models.py")
+    sha256: Sha256 = Field(description="of everything above as canonical JSON")
+    signature: str = Field(description="sr25519, hex, over 'gradients-record/1:' and the sha256")
 
 
 class RecordPage(Part):
     """Some records in their order."""
 
-    records: tuple[Record, ...]
+    records: tuple[Record, ...] = Field(description="oldest first")
     last_seq: int = Field(ge=0, description="of the newest record there is")

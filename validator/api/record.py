@@ -17,7 +17,12 @@ MOST_RECORDS, MOST_BYTES = 100, 8_000_000  # of a page
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 router = APIRouter(
-    prefix="/v1/record", responses={404: {"model": Refusal, "description": "There is none, or it is not public"}}
+    prefix="/v1/record",
+    responses={
+        404: {"model": Refusal, "description": "There is none, or it is not public"},
+        422: {"model": Refusal, "description": "A number or a digest is not one"},
+        500: {"model": Refusal, "description": "A failure of the validator's own"},
+    },
 )
 
 
