@@ -134,6 +134,7 @@ class Recorder:
         entrants = [
             EntrantPart(
                 entrant=BASE_ENTRANT,
+                start_seed=None,
                 commitment=None,
                 measurement=_measurement(measurements[BASE_ENTRANT]),
                 fault=None,
@@ -145,6 +146,7 @@ class Recorder:
             entrants.append(
                 EntrantPart(
                     entrant=submission.hotkey,
+                    start_seed=seed(evidence.salt, "start", submission.hotkey),
                     commitment=_commitment(submission, evidence.reveals.get(submission.hotkey), hashes),
                     measurement=_measurement(measured) if measured else None,
                     fault=failure.blame if failure and not measured else None,

@@ -109,6 +109,9 @@ class Reveal(Message):
     )
     salt: str = Field(pattern=r"^[0-9a-f]{64}$")
     proof: tuple[ProofStepMessage, ...] = Field(max_length=64)
+    start: Start | None = Field(
+        default=None, description="the terms that the manifest names, so that others can read what was told"
+    )
 
 
 class Refusal(Message):

@@ -49,7 +49,9 @@ class DataPart(Part):
     train_rows: int
     held_out_rows: int
     made_up_rows: int = Field(description="of the held-out ones, the last so many")
-    held_out_commitment: Sha256 = Field(description="sha256(salt | held-out sha256); miners were told it at the start")
+    held_out_commitment: Sha256 = Field(
+        description="over salt, held-out rows and request; miners were told it at the start"
+    )
 
 
 class BlocksPart(Part):
@@ -109,6 +111,9 @@ class EntrantPart(Part):
     """The base, or a miner of the pool."""
 
     entrant: str
+    start_seed: int | None = Field(
+        description="seed(salt, 'start', hotkey), which the miner was told; the base has none"
+    )
     commitment: CommitmentPart | None
     measurement: MeasurementPart | None
     fault: Blame | None = Field(description="whose fault it is that there is no measurement")
