@@ -28,7 +28,6 @@ from gradients.domain.task import Blob, Task
 from gradients.errors import LedgerConflict
 from gradients.log import get_logger
 from gradients.record.models import (
-    SCHEDULE,
     AnswerPart,
     BlocksPart,
     CommitmentPart,
@@ -46,13 +45,13 @@ from gradients.record.models import (
 )
 from gradients.record.sealing import sealed
 from gradients.record.terms import files_of
+from gradients.scoring.contest import SCHEDULED
 from gradients.scoring.rules import rules_at
 from gradients.tasks.registry import public_parameters, task_type
 from validator.emission import KEY_PREFIX
 from validator.ledger import Ledger
 from validator.ledger.records import Evidence, Landed
 from validator.loops import run_forever
-from validator.schedule import CUSTOMER
 
 LOOK_SECONDS = 5.0
 LIBRARIES = ("torch", "transformers", "peft", "diffusers", "numpy", "tokenizers", "safetensors")
@@ -157,7 +156,7 @@ class Recorder:
         return TaskBody(
             netuid=self.gateway.netuid,
             task_id=task.id,
-            customer=SCHEDULE if evidence.customer == CUSTOMER else evidence.first_task,
+            customer=SCHEDULED if evidence.customer == SCHEDULED else evidence.first_task,
             request=RequestPart(
                 type=request.type,
                 base=request.base,

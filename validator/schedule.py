@@ -21,6 +21,7 @@ from gradients.domain.json import Json
 from gradients.domain.task import Task, TaskRequest
 from gradients.errors import CustomerError, LedgerConflict, OutsideError
 from gradients.log import get_logger
+from gradients.scoring.contest import SCHEDULED  # `gradients validator key schedule` makes a key that sees these tasks
 from gradients.tasks.registry import all_types, task_type
 from validator.intake import Intake
 from validator.ledger import Ledger
@@ -28,7 +29,6 @@ from validator.ledger.slots import take_slot
 from validator.loops import run_forever
 from validator.settings import PooledDataset, PooledModel, ScheduleSettings
 
-CUSTOMER = "schedule"  # `gradients validator key schedule` makes a key that sees these tasks
 REMEMBERED_TASKS = 200  # over which the mix holds
 LATEST_SHARE = 0.5  # of a slot, by which its task is posted
 LOOK_SECONDS = 30.0
@@ -137,7 +137,7 @@ class Schedule:
         slot = self._due_slot()
         if slot is None:
             return None
-        past = [task.request for task in self.ledger.tasks.list(customer=CUSTOMER, limit=REMEMBERED_TASKS)]
+        past = [task.request for task in self.ledger.tasks.list(customer=SCHEDULED, limit=REMEMBERED_TASKS)]
         spec = next_spec(self.settings, past, slot=slot, seed=self.seed)
         if spec is None:
             self._give_up(slot, "the pool has no data set and model for any type of the mix")
@@ -145,7 +145,7 @@ class Schedule:
         try:
             return self.intake.submit(
                 {**spec, "private": False},
-                customer=CUSTOMER,
+                customer=SCHEDULED,
                 also=lambda task_id: lambda session: take_slot(session, slot, task_id),
             )
         except (CustomerError, OutsideError, LedgerConflict) as error:

@@ -14,7 +14,6 @@ from gradients.errors import Blame
 
 FORMAT: Literal["gradients-record/1"] = "gradients-record/1"
 FIRST_PREVIOUS = "0" * 64  # what the first record names as the one before it
-SCHEDULE = "schedule"  # in the place of a customer: a task that the validator posted by itself
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 BlockHash = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]

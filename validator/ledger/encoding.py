@@ -61,9 +61,7 @@ def measurement_of(row: MeasurementRow) -> Measurement:
         stderr=row.stderr,
         per_row=tuple(row.per_row),
         extras=tuple((name, float(number)) for name, number in row.extras.items()),
-        fingerprint=Fingerprint(tuple(row.fingerprint["update"]), tuple(row.fingerprint["outputs"]))
-        if row.fingerprint
-        else None,
+        fingerprint=fingerprint_of(row.fingerprint),
     )
 
 
@@ -79,6 +77,11 @@ def placing_of(row: PlacingRow) -> Placing:
         copy_of=Hotkey(row.copy_of) if row.copy_of else None,
         fault=Blame(row.fault) if row.fault else None,
     )
+
+
+def fingerprint_of(column: JsonColumn | None) -> Fingerprint | None:
+    """The fingerprint that a column holds."""
+    return Fingerprint(tuple(column["update"]), tuple(column["outputs"])) if column else None
 
 
 def failure_of(column: JsonColumn | None) -> Failure | None:

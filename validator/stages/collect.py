@@ -174,6 +174,7 @@ class CollectStage:
             manifest=reveal.manifest,
             manifest_sha256=_sha256(reveal.manifest),
             committed_at_block=commitment.block,
+            committed_extrinsic=commitment.extrinsic_index,
             reveal={"payload": commitment.payload.hex(), **asdict(signed)},
         )
         log.info("submission_collected", task=task.id, uid=submission.uid)

@@ -130,8 +130,14 @@ def test_the_commitment_binds_salt_held_out_rows_and_request(request_of_rows: Ta
         held_out_commitment(b"x" * 32, made.held_out.sha256, request_of_rows),
         held_out_commitment(SALT, made.train.sha256, request_of_rows),
         *(
-            held_out_commitment(SALT, made.held_out.sha256, replace(request_of_rows, **{name: value}))
-            for name, value in (("dataset", {}), ("parameters", {}), ("hours", 7.0), ("private", False), ("base", "b"))
+            held_out_commitment(SALT, made.held_out.sha256, other)
+            for other in (
+                replace(request_of_rows, dataset={}),
+                replace(request_of_rows, parameters={}),
+                replace(request_of_rows, hours=7.0),
+                replace(request_of_rows, private=False),
+                replace(request_of_rows, base="another"),
+            )
         ),
     )
     assert expected not in others
