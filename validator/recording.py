@@ -22,6 +22,7 @@ from gradients.chain.gateway import ChainGateway
 from gradients.clock import Clock
 from gradients.domain.evaluation import Measurement
 from gradients.domain.json import Json
+from gradients.domain.seasons import season_of
 from gradients.domain.seeds import seed
 from gradients.domain.submission import BASE_ENTRANT, Submission
 from gradients.domain.task import Blob, Task
@@ -40,6 +41,7 @@ from gradients.record.models import (
     Part,
     PlacingPart,
     RequestPart,
+    SeasonBody,
     TaskBody,
     WeightsBody,
 )
@@ -49,9 +51,11 @@ from gradients.scoring.contest import SCHEDULED
 from gradients.scoring.rules import rules_at
 from gradients.tasks.registry import public_parameters, task_type
 from validator.emission import KEY_PREFIX
+from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.records import Evidence, Landed
 from validator.loops import run_forever
+from validator.sketches import SketchSecret
 
 LOOK_SECONDS = 5.0
 LIBRARIES = ("torch", "transformers", "peft", "diffusers", "numpy", "tokenizers", "safetensors")
@@ -77,6 +81,7 @@ class Recorder:
     ledger: Ledger
     gateway: ChainGateway
     keypair: Any  # bittensor's Keypair carries no types
+    folders: Folders
     clock: Clock
     versions: Mapping[str, str] = field(default_factory=versions)
 
@@ -95,12 +100,25 @@ class Recorder:
         for task_id in await asyncio.to_thread(self.ledger.records.unrecorded_tasks):
             body = await self._task(task_id)
             count += await asyncio.to_thread(self._append, "task", task_id, body)
+        count += await self._seasons()
         for landed in await asyncio.to_thread(self.ledger.records.unrecorded_weights):
             weights = await asyncio.to_thread(self._weights, landed)
             count += await asyncio.to_thread(self._append, "weights", landed.key, weights)
         return count
 
-    def _append(self, kind: Kind, subject: str, body: TaskBody | WeightsBody) -> bool:
+    async def _seasons(self) -> int:
+        """Open the secrets of the seasons that are over, of those in which anything was recorded."""
+        if not (seasons := await asyncio.to_thread(self.ledger.records.seasons)):
+            return 0
+        block, count = await self.gateway.block(), 0
+        secret = await asyncio.to_thread(SketchSecret.kept_in, self.folders.sketch_secret)
+        for season in seasons:
+            if (opened := secret.opened(season, at_block=block)) is not None:
+                body = SeasonBody(season=season, secret=opened)
+                count += await asyncio.to_thread(self._append, "season", f"season:{season}", body)
+        return count
+
+    def _append(self, kind: Kind, subject: str, body: TaskBody | WeightsBody | SeasonBody) -> bool:
         def seal(seq: int, previous_sha256: str) -> Any:  # noqa: ANN401
             return sealed(self.keypair, seq=seq, kind=kind, previous_sha256=previous_sha256, body=body)
 
@@ -185,6 +203,9 @@ class Recorder:
                 deadline_hash=deadline_hash,
             ),
             draw=evidence.draw,
+            sketch_commitment=SketchSecret.kept_in(self.folders.sketch_secret).commitment(
+                season_of(blocks.deadline_block)
+            ),
             metric=MetricPart(**asdict(task_type(request.type).metric)),
             metric_seed=None if private else seed(evidence.salt, "measure", deadline_hash),
             entrants=tuple(entrants),

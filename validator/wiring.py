@@ -83,7 +83,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         engine=engine,
         emission=Emission(ledger, gateway, view, clock),
         progress=progress,
-        recorder=Recorder(ledger, gateway, keys.hotkey, clock),
+        recorder=Recorder(ledger, gateway, keys.hotkey, folders, clock),
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=api_app(

@@ -61,6 +61,7 @@ class Start(Message):
     started_at_block: int = Field(ge=0)
     deadline_block: int = Field(ge=0, description="the last block in which a commitment counts")
     reveal_until_block: int = Field(ge=0)
+    draw_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="binds the validator to what it drew the pool from")
     seed: int = Field(ge=0, lt=2**63, description="this miner's own, so that honest runs differ")
 
     @property

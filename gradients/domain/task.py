@@ -85,6 +85,7 @@ class Task:
     created_at: float
     prepared: Prepared | None = None
     window: Window | None = None
+    draw: JsonObject | None = None  # all that went into the draw of the pool
     failure: Failure | None = None
 
     @property

@@ -18,7 +18,7 @@ FIRST_PREVIOUS = "0" * 64  # what the first record names as the one before it
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 BlockHash = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
 Block = Annotated[int, Field(ge=0)]
-Kind = Literal["task", "weights"]
+Kind = Literal["task", "weights", "season"]
 
 
 class Part(BaseModel):
@@ -141,12 +141,20 @@ class TaskBody(Part):
     salt: Sha256 | None = Field(description="decides split, draw and seeds; withheld of private tasks")
     blocks: BlocksPart
     draw: dict[str, JsonValue] | None = Field(description="all that went into the draw of the pool")
+    sketch_commitment: Sha256 = Field(description="of the season's secret, from which the fingerprints' keys come")
     metric: MetricPart
     metric_seed: int | None = Field(description="seed(salt, 'measure', deadline hash); withheld of private tasks")
     entrants: tuple[EntrantPart, ...] = Field(min_length=1, description="the base, then the pool by hotkey")
     rules_version: int
     placings: tuple[PlacingPart, ...]
     versions: dict[str, str] = Field(description="what measured: our version, libraries, processor")
+
+
+class SeasonBody(Part):
+    """The secret of a season that is over: from now on its fingerprints can be taken again by anybody."""
+
+    season: int = Field(ge=0)
+    secret: Sha256
 
 
 class WeightsBody(Part):
