@@ -7,16 +7,12 @@ every task that is scored by then, so that what went into them stands before the
 from __future__ import annotations
 
 import asyncio
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
-from pathlib import Path
 from typing import Any, cast
 
 from pydantic import JsonValue
 
-from gradients import __version__
 from gradients.axon.messages import BlobName
 from gradients.chain.gateway import ChainGateway
 from gradients.clock import Clock
@@ -47,6 +43,7 @@ from gradients.record.models import (
 )
 from gradients.record.sealing import sealed
 from gradients.record.terms import files_of
+from gradients.record.versions import versions
 from gradients.scoring.contest import SCHEDULED
 from gradients.scoring.rules import rules_at
 from gradients.tasks.registry import public_parameters, task_type
@@ -56,22 +53,11 @@ from validator.ledger import Ledger
 from validator.ledger.records import Evidence, Landed
 from validator.loops import run_forever
 from validator.sketches import SketchSecret
+from validator.stages.score import NOT_MEASURED
 
 LOOK_SECONDS = 5.0
-LIBRARIES = ("torch", "transformers", "peft", "diffusers", "numpy", "tokenizers", "safetensors")
 
 log = get_logger("recording")
-
-
-def versions() -> dict[str, str]:
-    """What measures here: our version, libraries by name, and the processor, since equal bits can be asked of the same kind only."""
-    found = {"gradients": __version__, "python": platform.python_version(), "processor": _processor()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +145,15 @@ class Recorder:
             )
         ]
         for submission in sorted(submissions, key=lambda each: each.hotkey):
-            measured, failure = measurements.get(submission.hotkey), submission.failure
+            measured, failure = measurements.get(submission.hotkey), submission.failure or NOT_MEASURED
             entrants.append(
                 EntrantPart(
                     entrant=submission.hotkey,
                     start_seed=seed(evidence.salt, "start", submission.hotkey),
                     commitment=_commitment(submission, evidence.reveals.get(submission.hotkey), hashes),
                     measurement=_measurement(measured) if measured else None,
-                    fault=failure.blame if failure and not measured else None,
-                    code=failure.code if failure and not measured else "",
+                    fault=None if measured else failure.blame,
+                    code="" if measured else failure.code,
                 )
             )
         placings = sorted(self.ledger.placings.of_task(task.id), key=lambda placing: placing.hotkey)
@@ -272,11 +258,3 @@ def _commitment(
         payload=cast(str, reveal["payload"]),
         answer=AnswerPart.model_validate({name: value for name, value in reveal.items() if name != "payload"}),
     )
-
-
-def _processor() -> str:
-    """The processor's own name, or the machine's kind where it has none."""
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
