@@ -23,6 +23,7 @@ from gradients.chain.view import ChainView
 from gradients.domain.chain import Commitment
 from gradients.domain.commitment import Opening, ProofStep, opens
 from gradients.domain.failure import Failure
+from gradients.domain.seeds import seed
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Hotkey, Task, TaskState
 from gradients.errors import (
@@ -44,7 +45,6 @@ from gradients.repo.store import ContentStore
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
-from validator.seeds import seed
 from validator.settings import CollectSettings
 
 FINAL_AFTER_BLOCKS = 4  # as a rule; measuring needs the deadline block's hash, and would be refused it before

@@ -20,6 +20,7 @@ from gradients.clock import Clock
 from gradients.domain.chain import Neuron
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
+from gradients.domain.seeds import seed
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Hotkey, Task, TaskState, Window
 from gradients.errors import Blame, GradientsError, LedgerConflict, OutsideError
@@ -29,7 +30,6 @@ from gradients.scoring.rules import rules_at
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.submissions import add_submissions
-from validator.seeds import seed
 from validator.settings import CollectSettings, OfferSettings
 
 START_TRIES = 3
