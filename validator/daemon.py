@@ -46,7 +46,14 @@ class Daemon:
         """Serve and work until `stop` is set. Raises SetupError when the hotkey is not registered or a port is taken."""
         try:
             await self.view.start()
-            self._check_registered()
+            hotkey = self.gateway.hotkey
+            if (neuron := self.view.metagraph().by_hotkey(hotkey)) is None:
+                raise SetupError(
+                    f"The hotkey {hotkey} is not registered on subnet {self.gateway.netuid}",
+                    fix="Run `gradients register` first",
+                )
+            if not neuron.validator_permit:
+                log.warning("no_validator_permit", hotkey=hotkey, stake_alpha=neuron.stake_alpha)
             async with (
                 serving(self.axon_app, self.axon.host, self.axon.port) as axon,
                 serving(self.api_app, self.api.host, self.api.port, limits=BEHIND_PROXY) as api,
@@ -73,16 +80,6 @@ class Daemon:
             await stop.wait()
             for loop in loops:
                 loop.cancel()
-
-    def _check_registered(self) -> None:
-        hotkey = self.gateway.hotkey
-        if (neuron := self.view.metagraph().by_hotkey(hotkey)) is None:
-            raise SetupError(
-                f"The hotkey {hotkey} is not registered on subnet {self.gateway.netuid}",
-                fix="Run `gradients register` first",
-            )
-        if not neuron.validator_permit:
-            log.warning("no_validator_permit", hotkey=hotkey, stake_alpha=neuron.stake_alpha)
 
 
 async def run_until_signalled(daemon: Daemon) -> None:

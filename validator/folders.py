@@ -25,6 +25,11 @@ class Folders:
         return self.root / "api.key"
 
     @property
+    def sketch_secret(self) -> Path:
+        """What the keys of fingerprints are derived from."""
+        return self.root / "sketch.secret"
+
+    @property
     def uploads(self) -> Path:
         """Data sets of customers."""
         return self.root / "uploads"

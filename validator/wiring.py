@@ -118,7 +118,7 @@ def _stages(
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
         TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, _workers(), folders, settings.measure),
-        TaskState.MEASURED: ScoreStage(ledger, clock),
+        TaskState.MEASURED: ScoreStage(ledger, gateway, clock),
     }
 
 

@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 import torch
 
-from gradients.ml.diffusion_noise import Noise, denoising_errors
+from gradients.ml.diffusion_noise import Noise, denoising_errors, encode_images, noise_of, prediction
+from gradients.ml.images import Captioned
 from gradients.ml.pipeline_families import Captions
 from gradients.ml.pipelines import ImageBase
 
 CAPTION_SHARE, EMPTY_SHARE = 0.25, 0.75  # the paper's weights of drawing with the caption and with none
 CALL_PIXELS = 4 * 1024**2  # four images of SDXL's size, which is two seeds
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the denoising loss
+PROBE_LEVEL = 0.6  # where both the image and the caption count
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,24 @@ def denoising_loss(
         with_caption, with_none = errors[: len(LEVELS)].mean(), errors[len(LEVELS) :].mean()
         losses.append(CAPTION_SHARE * float(with_caption) + EMPTY_SHARE * float(with_none))
     return losses
+
+
+def probe_predictions(base: ImageBase, rows: Captioned, *, seeds: Sequence[int]) -> torch.Tensor:
+    """What the denoiser says about each row at one level of noise, with its caption: one pass a row, all numbers after one another.
+
+    Args:
+        seeds: of each row's noise; there may be more.
+    """
+    noise, levels = noise_of(base), torch.tensor([PROBE_LEVEL])
+    said = []
+    with torch.inference_mode():
+        captions = base.family.encode(base.pipeline, rows.captions)
+        for row, (latent, seed) in enumerate(zip(encode_images(base, rows.images).split(1), seeds, strict=False)):
+            drawn = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
+            noisy = noise.noisy(latent.cpu(), drawn, levels).to(latent)
+            one = captions.rows(torch.tensor([row]))
+            said.append(prediction(base, noise, noisy=noisy, levels=levels, captions=one).flatten())
+    return torch.cat(said)
 
 
 def row_seed(seed: int, image: torch.Tensor, *parts: float) -> int:

@@ -8,7 +8,7 @@ and number of files, which screening has limited before.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -35,14 +35,14 @@ Targets = Literal["attention", "all"]
 
 
 @contextmanager
-def lora_applied(base: ImageBase, folder: Path | None) -> Iterator[None]:
-    """The context in which `base` is the submission in `folder`, or itself when there is none.
+def lora_applied(base: ImageBase, folder: Path | None) -> Iterator[Mapping[str, torch.Tensor]]:
+    """The context in which `base` is the submission in `folder`, or itself when there is none; yields what `changed` yields.
 
     Raises SubmissionRejected when the submission cannot be applied, and OperatorError when the base did not come back bit by bit.
     """
     parts = base.parts()
-    with changed(parts, _merged(parts, folder / WEIGHTS) if folder else ()):
-        yield
+    with changed(parts, _merged(parts, folder / WEIGHTS) if folder else ()) as replaced:
+        yield replaced
 
 
 def add_lora(base: ImageBase, shape: LoraShape, *, targets: Targets, text_encoders: bool) -> None:

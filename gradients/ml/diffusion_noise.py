@@ -126,6 +126,14 @@ def encode_images(base: ImageBase, images: torch.Tensor) -> torch.Tensor:
     return (torch.cat(modes) - shift) * float(autoencoder.config.scaling_factor)
 
 
+def prediction(
+    base: ImageBase, noise: Noise, *, noisy: torch.Tensor, levels: torch.Tensor, captions: Captions
+) -> torch.Tensor:
+    """What the denoiser says about latents [rows, channels, height, width] at levels [rows], differentiable, float32."""
+    with base.device.precision():
+        return base.family.denoise(base.pipeline, noisy, noise.timesteps(levels).to(noisy.device), captions).float()
+
+
 def denoising_errors(
     base: ImageBase,
     noise: Noise,
@@ -145,6 +153,5 @@ def denoising_errors(
     device, dtype = clean.device, clean.dtype
     noisy = noise.noisy(clean.cpu(), drawn.cpu(), levels).to(device, dtype)
     target = noise.target(clean.cpu(), drawn.cpu(), levels).to(device, torch.float32)
-    with base.device.precision():
-        predicted = base.family.denoise(base.pipeline, noisy, noise.timesteps(levels).to(device), captions)
-    return (predicted.float() - target).square().mean(dim=(1, 2, 3))
+    predicted = prediction(base, noise, noisy=noisy, levels=levels, captions=captions)
+    return (predicted - target).square().mean(dim=(1, 2, 3))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -68,8 +68,8 @@ class NewWeight(NamedTuple):
 
 
 @contextmanager
-def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[None]:
-    """The context in which `model` is the submission in `folder`, or itself when there is none.
+def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[Mapping[str, torch.Tensor]]:
+    """The context in which `model` is the submission in `folder`, or itself when there is none; yields what `changed` yields.
 
     Raises SubmissionRejected when the submission cannot be applied, and OperatorError when the base did not come back bit by bit.
     """
@@ -82,13 +82,13 @@ def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[None]:
                 f"The repo must hold an adapter or a model: {ADAPTER_CONFIG} or {FULL_WEIGHTS}", code="repo_kind"
             )
         weights = _merged(model, folder) if is_adapter else _copied(model, full)
-    with changed(model, weights):
-        yield
+    with changed(model, weights) as replaced:
+        yield replaced
 
 
 @contextmanager
-def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[None]:
-    """The context in which `model` has these weights instead of its own.
+def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[Mapping[str, torch.Tensor]]:
+    """The context in which `model` has these weights instead of its own; yields those that they replace, by name, on the CPU.
 
     Raises SubmissionRejected for weights that are not finite, and OperatorError when the model did not come back bit by bit.
     """
@@ -102,7 +102,7 @@ def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[None]:
                     raise SubmissionRejected(f"{name} holds NaN or infinity", code="tensor_not_finite")
                 clean[name] = parameters[name].detach().to("cpu", copy=True)
                 parameters[name].copy_(value)
-        yield
+        yield clean
     finally:
         with torch.no_grad():
             for name, value in clean.items():

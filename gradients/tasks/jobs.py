@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from gradients.domain.evaluation import Fingerprint
 from gradients.errors import Blame
 
 Parameters = dict[str, JsonValue]
@@ -36,6 +37,9 @@ class MeasureJob(WorkerMessage):
     entrants: tuple[Entrant, ...]
     results_folder: Path = Field(description="one file <entrant id>.json each, written as soon as it is known")
     seed: int = Field(description="for metrics that sample; drawn after the deadline")
+    sketch_key: str = Field(
+        default="", description="of the fingerprints' projections, secret; '' takes no fingerprints"
+    )
 
 
 class EntrantResult(WorkerMessage):
@@ -46,6 +50,7 @@ class EntrantResult(WorkerMessage):
     stderr: float | None = None
     per_row: tuple[float, ...] = Field(default=(), description="the value of each held-out row, in the file's order")
     extras: dict[str, float] = Field(default_factory=dict)
+    fingerprint: Fingerprint | None = Field(default=None, description="None for the base, and where there is none")
     failure_blame: Blame | None = None
     failure_code: str = ""
     failure_message: str = ""

@@ -30,6 +30,7 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.seeds import seed
 from validator.settings import MeasureSettings
+from validator.sketches import SketchSecret, season_of
 
 log = get_logger("measure")
 
@@ -78,6 +79,7 @@ class MeasureStage:
         task, kind = claim.task, task_type(claim.task.request.type)
         base = await asyncio.to_thread(self.bases.resolve, task.request.base)
         # What nobody can know before the deadline, ourselves included, and what is the same whenever the task is measured.
+        secret = await asyncio.to_thread(SketchSecret.kept_in, self.folders.sketch_secret)
         metric_seed = seed(claim.salt, "measure", await self.gateway.block_hash(task.blocks.deadline_block))
         arguments = MeasureJob(
             base_folder=base.folder,
@@ -86,6 +88,7 @@ class MeasureStage:
             entrants=tuple(entrants),
             results_folder=self.folders.results(task.id),
             seed=metric_seed,
+            sketch_key=secret.key(task.data.base_digest, season=season_of(task.blocks.deadline_block)),
         )
         job = Job(
             function=kind.measure,
@@ -131,6 +134,7 @@ class MeasureStage:
                 stderr=result.stderr,
                 per_row=result.per_row,
                 extras=tuple(result.extras.items()),
+                fingerprint=result.fingerprint,
             )
             self.ledger.submissions.measured(claim.lease, measurement)
         elif result.failure_blame is Blame.MINER and entrant.id != BASE_ENTRANT:

@@ -19,11 +19,11 @@ from gradients.chain.view import ChainView
 from gradients.clock import Clock
 from gradients.domain.chain import Neuron
 from gradients.domain.failure import Failure
+from gradients.domain.json import JsonObject
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Hotkey, Task, TaskState, Window
 from gradients.errors import Blame, GradientsError, LedgerConflict, OutsideError
 from gradients.log import get_logger
-from gradients.scoring.draw import draw_pool
 from gradients.scoring.rules import rules_at
 from gradients.tasks.registry import needs_sandbox, public_parameters
 from validator.ledger import Ledger
@@ -32,7 +32,6 @@ from validator.ledger.submissions import add_submissions
 from validator.seeds import seed
 from validator.settings import CollectSettings, OfferSettings
 
-SECONDS_PER_DAY = 86_400.0
 START_TRIES = 3
 START_REST_SECONDS = 1.0
 LATE_SHARE = 0.1  # of the training time
@@ -140,14 +139,10 @@ class OfferStage:
             reveal_until_block=deadline + math.ceil(self.collect.reveal_seconds / block_seconds),
         )
         by_hotkey = {acceptance.neuron.hotkey: acceptance for acceptance in accepted}
-        since = self.clock.now() - SECONDS_PER_DAY
-        pool = draw_pool(
-            list(by_hotkey),
-            mean_points_today=await asyncio.to_thread(self.ledger.placings.mean_points_since, since),
-            size=self.settings.pool_size,
-            seed=seed(claim.salt, "draw"),
-            rules=rules_at(block),
-        )
+        rules, now = rules_at(block), self.clock.now()
+        results = await asyncio.to_thread(self.ledger.placings.results, window_blocks=rules.window_blocks)
+        drawing = seed(claim.salt, "draw")
+        pool = rules.draw(list(by_hotkey), results=results, now=now, size=self.settings.pool_size, seed=drawing)
         invited = [
             Submission(
                 task_id=claim.task.id,
@@ -158,8 +153,21 @@ class OfferStage:
             )
             for hotkey in pool
         ]
+        draw: JsonObject = {
+            "rules_version": rules.version,
+            "accepted": sorted(by_hotkey),
+            "tasks": sorted({result.task_id for result in results}),  # that were scored by then, within the window
+            "seed": drawing,
+            "now": now,
+            "size": self.settings.pool_size,
+            "pool": list(pool),
+        }
         await asyncio.to_thread(
-            self.ledger.tasks.set_window, claim.lease, window, also=lambda session: add_submissions(session, invited)
+            self.ledger.tasks.set_window,
+            claim.lease,
+            window,
+            draw=draw,
+            also=lambda session: add_submissions(session, invited),
         )
         task = await asyncio.to_thread(self.ledger.tasks.find, claim.task.id)
         if task is None:

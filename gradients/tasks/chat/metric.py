@@ -14,8 +14,8 @@ from gradients.ml.device import choose_device
 from gradients.ml.dialogue import DialogueFormat, DialogueRow
 from gradients.ml.text import Example, read_jsonl_of
 from gradients.tasks.chat.spec import ChatParameters
-from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
-from gradients.tasks.workers.measuring import Measured, RowsDone, measure_completions, measure_entrants, of_row_losses
+from gradients.tasks.jobs import MeasureJob, Parameters
+from gradients.tasks.workers.measuring import completions_metric, measure_entrants
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
@@ -23,10 +23,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     job = MeasureJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
     examples = read_examples(base, job.held_out_file, job.parameters)
-
-    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
-        return of_row_losses(measure_completions(base, examples, entrant, progress=progress))
-
+    measured = completions_metric(base, examples, sketch_key=job.sketch_key)
     measure_entrants(job, measured, rows=len(examples), report=report)
     return base.device.describe()
 

@@ -15,13 +15,14 @@ from PIL import Image
 
 from gradients.domain.json import JsonObject
 from gradients.ml.device import choose_device
-from gradients.ml.diffusion_errors import Redrawing, denoising_loss, redraw, row_seed
+from gradients.ml.diffusion_errors import Redrawing, denoising_loss, probe_predictions, redraw, row_seed
 from gradients.ml.diffusion_lora import lora_applied
 from gradients.ml.diffusion_noise import encode_images, noise_of
 from gradients.ml.images import Captioned, contact_sheet, picture, read_captioned, write_picture
 from gradients.ml.pipelines import ImageBase, load_image_base
 from gradients.tasks.diffusion.spec import DiffusionParameters
 from gradients.tasks.jobs import CONTACT_SHEET, Entrant, MeasureJob
+from gradients.tasks.workers.fingerprints import PROBE_ROWS, Fingerprints
 from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
 
 _SHOWN = 8  # rows of the sheet
@@ -35,15 +36,23 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     rows = read_captioned(job.held_out_file)
     how = redrawing(base, DiffusionParameters.model_validate(job.parameters))
     seeds = [row_seed(job.seed, image) for image in rows.images]
+    probed = Captioned(rows.images[:PROBE_ROWS], rows.captions[:PROBE_ROWS])
+    fingerprints = Fingerprints(
+        base.parts(),
+        job.sketch_key,
+        lambda: probe_predictions(base, probed, seeds=seeds),
+        about=repr((probed.captions, seeds)).encode(),
+    )
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
-        with lora_applied(base, entrant.folder):
+        with lora_applied(base, entrant.folder) as replaced:
             errors, shown = _redrawn(base, rows, how, seed=job.seed, progress=progress)
             with torch.inference_mode():
                 captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
             losses = denoising_loss(
                 base, noise_of(base), encode_images(base, rows.images), captions=captions, empty=empty, seeds=seeds
             )
+            fingerprint = fingerprints.take(replaced)
         if not all(0 <= error <= 1 for error in errors):  # colours lie between 0 and 1; NaN is in no interval
             raise blamed(entrant, "A redrawn image holds values that are not colours", code="loss_out_of_bounds")
         # the sheet is put together of strips, since entrants may be measured on different days
@@ -51,7 +60,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
         for row, one in enumerate(shown[:_SHOWN]):
             strip.paste(one, (0, row * one.height))
         write_picture(job.results_folder / f"{entrant.id}{_STRIP}", strip)
-        return Measured(errors, {"denoising_loss": statistics.fmean(losses)})
+        return Measured(errors, {"denoising_loss": statistics.fmean(losses)}, fingerprint)
 
     measure_entrants(job, measured, rows=len(rows.captions), report=report)
     _write_sheet(job, rows)

@@ -28,6 +28,7 @@ from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, read_jsonl_of
 from gradients.tasks.dpo.spec import DpoParameters
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
+from gradients.tasks.workers.fingerprints import text_fingerprints
 from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
 
 
@@ -37,15 +38,18 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     base = load_base(job.base_folder, choose_device())
     pairs = read_pairs(base, job.held_out_file, job.parameters)
     reference = log_probabilities(base, pairs)
+    fingerprints = text_fingerprints(base, [pair.chosen.tokens for pair in pairs], key=job.sketch_key)
     beta = DpoParameters.model_validate(job.parameters).beta
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
-        with applied(base.model, entrant.folder):
+        with applied(base.model, entrant.folder) as replaced:
             logs = log_probabilities(base, pairs, progress)
+            fingerprint = fingerprints.take(replaced)
         # no upper bound: finding rejected answers most unlikely is what is asked for
         if not all(math.isfinite(log) for pair in logs for log in pair):
             raise blamed(entrant, "An answer's log-probability is not finite", code="loss_out_of_bounds")
-        return of_rewards([rewards(*each, beta=beta) for each in zip(logs, reference, strict=True)])
+        by_row = [rewards(*each, beta=beta) for each in zip(logs, reference, strict=True)]
+        return of_rewards(by_row)._replace(fingerprint=fingerprint)
 
     measure_entrants(job, measured, rows=len(pairs), report=report)
     return base.device.describe()

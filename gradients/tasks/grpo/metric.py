@@ -23,6 +23,7 @@ from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import check_works, judge, weighted
 from gradients.tasks.grpo.spec import TRIED_ROWS, GrpoParameters, GrpoRow
 from gradients.tasks.jobs import Entrant, MeasureJob
+from gradients.tasks.workers.fingerprints import text_fingerprints
 from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
 
 _ROUNDING = 1e-3  # by which a measured divergence may be below zero
@@ -37,9 +38,10 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     rows = read_jsonl_of(GrpoRow, job.held_out_file)
     prompts = prompt_tokens(base, rows, asked)
     settings = drawing(base, asked, samples=asked.samples)
+    fingerprints = text_fingerprints(base, prompts, key=job.sketch_key)
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
-        with applied(base.model, entrant.folder):
+        with applied(base.model, entrant.folder) as replaced:
             groups = roll_out(base.model, prompts, settings, seed=job.seed, device=base.device, progress=progress)
             rollouts = [rollout for group in groups for rollout in group]
             kl = divergences(
@@ -50,9 +52,10 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
                 device=base.device,
                 batch_tokens=settings.batch_tokens,
             )
+            fingerprint = fingerprints.take(replaced)
         if not all(math.isfinite(nats) and nats > -_ROUNDING for nats in kl):
             raise blamed(entrant, "The divergence from the base is not finite", code="kl_not_finite")
-        return _measured(rows, asked, rollouts, kl=kl, said=texts(base, rollouts))
+        return _measured(rows, asked, rollouts, kl=kl, said=texts(base, rollouts))._replace(fingerprint=fingerprint)
 
     measure_entrants(job, measured, rows=len(rows), report=report)
     return base.device.describe()

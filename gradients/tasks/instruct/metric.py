@@ -13,8 +13,8 @@ from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import choose_device
 from gradients.ml.text import ChatFormat, read_prompt_rows
 from gradients.tasks.instruct.spec import InstructParameters
-from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
-from gradients.tasks.workers.measuring import Measured, RowsDone, measure_completions, measure_entrants, of_row_losses
+from gradients.tasks.jobs import MeasureJob, Parameters
+from gradients.tasks.workers.measuring import completions_metric, measure_entrants
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
@@ -23,10 +23,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     base = load_base(job.base_folder, choose_device())
     rows = read_prompt_rows(job.held_out_file)
     examples = ChatFormat(base.tokenizer).encode(rows, max_tokens=row_tokens(base, job.parameters))
-
-    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
-        return of_row_losses(measure_completions(base, examples, entrant, progress=progress))
-
+    measured = completions_metric(base, examples, sketch_key=job.sketch_key)
     measure_entrants(job, measured, rows=len(examples), report=report)
     return base.device.describe()
 

@@ -24,6 +24,7 @@ from gradients.ml.text import ChatFormat, Example, PromptRow, read_jsonl_of
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
 from gradients.tasks.rag.answers import exact_match, f1
 from gradients.tasks.rag.parameters import RagParameters
+from gradients.tasks.workers.fingerprints import text_fingerprints
 from gradients.tasks.workers.measuring import Measured, RowsDone, check_losses, measure_entrants, of_row_losses
 
 MOST_WRITTEN = 48
@@ -51,17 +52,20 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     base = load_base(job.base_folder, choose_device())
     rows = read_jsonl_of(RagRow, job.held_out_file)
     examples = ChatFormat(base.tokenizer).encode(rows, max_tokens=row_tokens(base, job.parameters))
+    fingerprints = text_fingerprints(base, [example.tokens for example in examples], key=job.sketch_key)
     drawn = sorted(random.Random(job.seed).sample(range(len(rows)), min(MOST_WRITTEN, len(rows))))
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
         most = batch_tokens(base.device, base.vocabulary)
-        with applied(base.model, entrant.folder):
+        with applied(base.model, entrant.folder) as replaced:
             losses = measure_rows(base.model, examples, device=base.device, max_tokens=most, progress=progress)
             check_losses(entrant, [loss.mean for loss in losses], vocabulary=base.vocabulary)
             texts = _write(base, [examples[i] for i in drawn])
+            fingerprint = fingerprints.take(replaced)
         written = [Written(rows[i], text) for i, text in zip(drawn, texts, strict=True)]
-        by_row, extras = of_row_losses(losses)
-        return Measured(by_row, {**extras, **by_kind(rows, losses), **as_people_count(written, parameters.abstention)})
+        by_row, extras, _ = of_row_losses(losses)
+        beside = {**by_kind(rows, losses), **as_people_count(written, parameters.abstention)}
+        return Measured(by_row, {**extras, **beside}, fingerprint)
 
     measure_entrants(job, measured, rows=len(examples), report=report)
     return base.device.describe()

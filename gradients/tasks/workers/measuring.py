@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from gradients.domain.evaluation import Fingerprint
 from gradients.domain.json import JsonObject
 from gradients.errors import Blame, GradientsError, OperatorError, SubmissionRejected
 from gradients.files.whole import write_text
@@ -25,6 +26,7 @@ from gradients.ml.schedule import Every
 from gradients.ml.submission import applied
 from gradients.ml.text import Example
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.workers.fingerprints import text_fingerprints
 
 _REPORT_SECONDS = 0.5
 
@@ -36,6 +38,7 @@ class Measured(NamedTuple):
 
     by_row: Sequence[float]  # in the order of the held-out rows
     extras: Mapping[str, float]
+    fingerprint: Fingerprint | None = None
 
 
 def measure_entrants(
@@ -60,15 +63,24 @@ def measure_entrants(
         write_text(file, result.model_dump_json())
 
 
-def measure_completions(
-    base: LoadedBase, examples: Sequence[Example], entrant: Entrant, *, progress: RowsDone
-) -> list[RowLoss]:
-    """The entrant's loss of every row. Raises SubmissionRejected when it cannot be applied or has losses that no honest model has."""
-    with applied(base.model, entrant.folder):
-        most = batch_tokens(base.device, base.vocabulary)
-        rows = measure_rows(base.model, examples, device=base.device, max_tokens=most, progress=progress)
-    check_losses(entrant, [row.mean for row in rows], vocabulary=base.vocabulary)
-    return rows
+def completions_metric(
+    base: LoadedBase, examples: Sequence[Example], *, sketch_key: str
+) -> Callable[[Entrant, RowsDone], Measured]:
+    """Measures an entrant by its loss on every example's completion.
+
+    What it returns raises SubmissionRejected when an entrant cannot be applied or has losses that no honest model has.
+    """
+    fingerprints = text_fingerprints(base, [example.tokens for example in examples], key=sketch_key)
+    most = batch_tokens(base.device, base.vocabulary)
+
+    def measured(entrant: Entrant, progress: RowsDone) -> Measured:
+        with applied(base.model, entrant.folder) as replaced:
+            rows = measure_rows(base.model, examples, device=base.device, max_tokens=most, progress=progress)
+            fingerprint = fingerprints.take(replaced)
+        check_losses(entrant, [row.mean for row in rows], vocabulary=base.vocabulary)
+        return of_row_losses(rows)._replace(fingerprint=fingerprint)
+
+    return measured
 
 
 def check_losses(entrant: Entrant, losses: Sequence[float], *, vocabulary: int) -> None:
@@ -96,13 +108,14 @@ def _result(entrant: Entrant, measure: Callable[[Entrant, RowsDone], Measured], 
     """The measurement, or the failure with whose fault it was: a bad submission's is the miner's, anything unforeseen is ours."""
     started = time.monotonic()
     try:
-        by_row, extras = measure(entrant, progress)
+        by_row, extras, fingerprint = measure(entrant, progress)
         return EntrantResult(
             entrant=entrant.id,
             value=statistics.fmean(by_row),
             stderr=statistics.stdev(by_row) / math.sqrt(len(by_row)) if len(by_row) > 1 else 0.0,
             per_row=tuple(by_row),
             extras=dict(extras),
+            fingerprint=fingerprint,
             seconds=time.monotonic() - started,
         )
     except GradientsError as error:

@@ -95,7 +95,7 @@ def assigned(
         Submission(task_id, Hotkey(hotkey), uid, SubmissionState.INVITED) for uid, hotkey in enumerate(hotkeys, start=1)
     ]
     lease = claimed(ledger, TaskState.OPEN).lease
-    ledger.tasks.set_window(lease, window, also=lambda session: add_submissions(session, invited))
+    ledger.tasks.set_window(lease, window, draw={}, also=lambda session: add_submissions(session, invited))
     for hotkey in hotkeys:
         ledger.submissions.started(lease, hotkey)
     due = window.deadline_block + 1

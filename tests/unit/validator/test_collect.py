@@ -34,7 +34,7 @@ from validator.engine import StepEngine
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.settings import CollectSettings
-from validator.stages.collect import FINAL_AFTER_BLOCKS, CollectStage
+from validator.stages.collect import CollectStage
 
 FIRST_BLOCK = WINDOW.deadline_block + 1
 LATE_BLOCK = WINDOW.reveal_until_block - 2
@@ -116,7 +116,7 @@ def test_a_committed_repo_is_fetched_and_its_commitment_kept(market: Market) -> 
     assert submission.committed_at_block is not None
     assert WINDOW.started_at_block < submission.committed_at_block <= WINDOW.deadline_block
     assert found(market.ledger).state is TaskState.COLLECTED
-    final_block = WINDOW.deadline_block + FINAL_AFTER_BLOCKS
+    final_block = WINDOW.deadline_block + 4  # before, the chain may still swap the block whose hash seeds measuring
     assert market.ledger.tasks.claim([TaskState.COLLECTED], owner="o", block=final_block - 1, lease_seconds=1) is None
     claimed(market.ledger, TaskState.COLLECTED, block=final_block)
     files = {path.name: path.read_bytes() for path in Folders(market.folder).submission(TASK, alice.hotkey).iterdir()}
@@ -203,6 +203,22 @@ def test_when_nobody_could_be_reached_the_network_is_to_blame(market: Market) ->
 
     asyncio.run(scenario())
     assert failures(market.ledger) == {miner.hotkey: ("outside", "not_revealed") for miner in miners}
+
+
+def test_a_miner_without_a_commitment_does_not_show_that_the_network_works(market: Market) -> None:
+    """That it committed to nothing is read from the chain: nobody was reached, so whoever did commit is not to blame."""
+    idle, unreached = StandIn("idle"), StandIn("unreached")
+
+    async def scenario() -> None:
+        await market.begin([idle, unreached])
+        await market.submit(unreached)
+        await market.collect([], at_blocks=(FIRST_BLOCK, LATE_BLOCK, LAST_BLOCK))
+
+    asyncio.run(scenario())
+    assert failures(market.ledger) == {
+        idle.hotkey: ("miner", "commitment_missing"),
+        unreached.hotkey: ("outside", "not_revealed"),
+    }
 
 
 @pytest.mark.parametrize("looks", [(LAST_BLOCK,), (FIRST_BLOCK, LAST_BLOCK)], ids=["never", "early only"])

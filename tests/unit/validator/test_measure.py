@@ -168,7 +168,7 @@ def test_another_deadline_block_gives_another_seed(market: Market) -> None:
         evaluator = Evaluator({**_all_good(), BASE_ENTRANT: [CRASH]})
         lease = claimed(market.ledger, TaskState.COLLECTED).lease
         window = replace(WINDOW, deadline_block=deadline)
-        market.ledger.tasks.set_window(lease, window, also=lambda _: None)
+        market.ledger.tasks.set_window(lease, window, draw={}, also=lambda _: None)
         market.ledger.tasks.postpone(lease, seconds=0)
         with pytest.raises(JobFailed):
             market.measure(evaluator)

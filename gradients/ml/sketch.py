@@ -1,0 +1,61 @@
+"""Few numbers that stand for many: random projections, so that the cosine of two sketches is about the cosine of what they are of.
+
+Covers: an update of a model's weights by what it does, not by how it is written. The sketch is linear in the merged difference, so names,
+shards, precision, the split of a product into factors and its scale change nothing. Does not cover: updates that compute the same with
+other weights, such as a permutation of neurons in a full model. Whoever knows the key can hide a copy, or forge somebody's sketch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+_DECIMALS = 6  # far below the error of projecting, and half the bytes
+
+
+def sketch(tensors: Iterable[tuple[str, torch.Tensor]], *, key: str, numbers: int) -> tuple[float, ...]:
+    """`numbers` projections of the named tensors together, scaled to length 1; none where all is zero or not finite.
+
+    The k-th is the sum over tensors of u_k^T T v_k, with signs ±1 in u_k and v_k that follow from the key, the name and the shape: one
+    pass of `numbers` rows through each matrix. The cosine of two sketches is off by about (1 - cosine^2) / sqrt(numbers).
+
+    Args:
+        numbers: a multiple of 8.
+    """
+    total = torch.zeros(numbers, dtype=torch.float64)
+    for name, tensor in tensors:
+        matrix = _as_matrix(tensor)
+        about = f"{key}|{name}|{tuple(tensor.shape)}"
+        rows, columns = (
+            _signs(f"{about}|{side}", length, numbers).to(matrix.device)
+            for side, length in zip(("rows", "columns"), matrix.shape, strict=True)
+        )
+        total += (rows * (matrix @ columns)).sum(dim=0, dtype=torch.float64).cpu()
+    length = float(total.norm())
+    return tuple(round(each, _DECIMALS) for each in (total / length).tolist()) if 0 < length < math.inf else ()
+
+
+def differences(model: nn.Module, replaced: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """By how much the weights of `model` differ from those that they took the place of, one in memory at a time."""
+    for name, weight in model.named_parameters():
+        if name in replaced:
+            yield name, weight.detach().float() - replaced[name].to(weight.device, torch.float32)
+
+
+def _as_matrix(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor as rows and columns, split between its dimensions where both are shortest; a vector is one column."""
+    shape = tensor.shape
+    splits = [(math.prod(shape[:at]), math.prod(shape[at:])) for at in range(1, max(len(shape), 2))]
+    return tensor.float().reshape(min(splits, key=sum))
+
+
+def _signs(about: str, length: int, numbers: int) -> torch.Tensor:
+    """[length, numbers] of +1 and -1: the bits of SHAKE-256, the same with every version of every library."""
+    digest = hashlib.shake_256(about.encode()).digest(length * numbers // 8)
+    bits = np.unpackbits(np.frombuffer(digest, np.uint8)).reshape(length, numbers)
+    return torch.from_numpy(bits).float().mul_(2).sub_(1)
