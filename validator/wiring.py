@@ -80,7 +80,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         view=view,
         client=client,
         engine=engine,
-        emission=Emission(ledger, gateway, view, clock),
+        emission=Emission(ledger, gateway, view, clock, settings=settings.emission),
         progress=progress,
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),
         axon_app=_axon_app(settings, keys, view, ledger, store),
