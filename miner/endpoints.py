@@ -116,7 +116,7 @@ class Endpoints:
         record, text = self._open_submission(task_id)
         held = openings([record], netuid=self.gateway.netuid, hotkey=self.gateway.hotkey, block=0)
         proof = prove([bytes.fromhex(leaf) for leaf in record.leaves], held[task_id].leaf())
-        steps = tuple(ProofStepMessage(sibling=step.sibling, sibling_is_left=step.sibling_is_left) for step in proof)
+        steps = tuple(ProofStepMessage(height=step.height, sibling=step.sibling) for step in proof)
         return Reveal(task_id=task_id, manifest=text, salt=record.salt, proof=steps)
 
     def file(self, task_id: str, name: str, request: Request) -> Response:

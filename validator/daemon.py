@@ -20,6 +20,7 @@ from validator.emission import Emission
 from validator.engine import StepEngine
 from validator.loops import run_forever
 from validator.progress import ProgressBoard
+from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ApiSettings
 
@@ -36,6 +37,7 @@ class Daemon:
     engine: StepEngine
     emission: Emission
     progress: ProgressBoard
+    recorder: Recorder
     schedule: Schedule
     axon_app: FastAPI
     api_app: FastAPI
@@ -75,7 +77,14 @@ class Daemon:
             await run_forever(self.view.follow, name="chain")
 
         async with asyncio.TaskGroup() as group:
-            runs = (follow, self.engine.run, self.emission.run, self.progress.run, self.schedule.run)
+            runs = (
+                follow,
+                self.engine.run,
+                self.emission.run,
+                self.progress.run,
+                self.recorder.run,
+                self.schedule.run,
+            )
             loops = [group.create_task(run()) for run in runs]
             await stop.wait()
             for loop in loops:

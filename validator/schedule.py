@@ -144,7 +144,9 @@ class Schedule:
             return None
         try:
             return self.intake.submit(
-                spec, customer=SCHEDULED, also=lambda task_id: lambda session: take_slot(session, slot, task_id)
+                {**spec, "private": False},
+                customer=SCHEDULED,
+                also=lambda task_id: lambda session: take_slot(session, slot, task_id),
             )
         except (CustomerError, OutsideError, LedgerConflict) as error:
             self._give_up(slot, str(error))

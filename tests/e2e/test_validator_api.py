@@ -38,6 +38,7 @@ from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskState, Win
 from gradients.errors import Blame, DiskFull
 from gradients.execution.inline import InlineExecutor
 from gradients.repo.manifest import TrainingSummary, describe_folder
+from gradients.repo.store import ContentStore
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.testing.axons import serving_in_thread
 from gradients.testing.tiny_models import write_tiny_llama
@@ -197,6 +198,7 @@ def _dependencies(
         uploads=Uploads(Folders(folder).uploads, MAX_UPLOAD_BYTES),
         estimates=Estimates(bases, InlineExecutor(), Access(), EstimateSettings()),
         folders=Folders(folder),
+        store=ContentStore(Folders(folder).blobs),
         ready=ready,
     )
 
@@ -566,6 +568,7 @@ def test_the_openapi_document_has_a_type_for_every_body(market: Market) -> None:
         "post /v1/datasets",
         "get /v1/tasks/{task_id}/models/{hotkey}/{name} 200",
         "get /v1/tasks/{task_id}/contact-sheet 200",
+        "get /v1/record/blobs/{sha256} 200",
         "get /metrics 200",
     }
     assert named["post /v1/tasks"] == "#/components/schemas/TaskSpec"

@@ -270,6 +270,7 @@ class StandIn:
             base_digest=base_digest,
             kind="adapter",
             training=TrainingSummary(recipe="stand-in"),
+            terms_sha256=self.starts[0].terms_sha256 if self.starts else None,
         )
         text, salt = manifest.text(), "5" * 64
         opening = Opening(subnet.gateway.netuid, task_id, self.hotkey, _sha256(text.encode()), salt)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
+from gradients.axon.evidence import SignedAnswer
+from gradients.axon.messages import Reveal
 from gradients.bases.bases import BaseModels
+from gradients.domain.commitment import Opening, ProofStep, opens
+from gradients.domain.seeds import seed
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import TaskId, TaskState
 from gradients.errors import DiskFull
+from gradients.record.terms import start_of
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import (
     PREPARED,
+    SALT,
     TASK,
     WINDOW,
     StandIn,
@@ -33,6 +41,7 @@ from tests.unit.validator.market import (
 from validator.engine import StepEngine
 from validator.folders import Folders
 from validator.ledger import Ledger
+from validator.ledger.rows import SubmissionRow
 from validator.settings import CollectSettings
 from validator.stages.collect import CollectStage
 
@@ -121,6 +130,49 @@ def test_a_committed_repo_is_fetched_and_its_commitment_kept(market: Market) -> 
     claimed(market.ledger, TaskState.COLLECTED, block=final_block)
     files = {path.name: path.read_bytes() for path in Folders(market.folder).submission(TASK, alice.hotkey).iterdir()}
     assert files == {name: path.read_bytes() for name, path in alice.files.items()}
+
+
+def test_what_proves_the_commitment_is_kept_and_can_be_checked_by_others(market: Market) -> None:
+    """The slot on chain is overwritten by the next commitment; the payload, the opening and the miner's signature are not."""
+    alice, validator = StandIn("alice"), market.subnet.gateway.hotkey
+
+    async def scenario() -> None:
+        await market.begin([alice])
+        await market.submit(alice)
+        await market.collect([alice])
+
+    asyncio.run(scenario())
+    with Session(market.ledger.engine) as session:
+        kept = session.get_one(SubmissionRow, (TASK, alice.hotkey)).reveal
+    assert kept is not None
+    payload = bytes.fromhex(kept.pop("payload"))
+    signed = SignedAnswer(**kept)
+    assert signed.is_from(alice.hotkey, to=validator)
+    assert not signed.is_from(validator, to=validator)
+    assert not signed.is_from(alice.hotkey, to=alice.hotkey)
+    assert not replace(signed, body=signed.body.replace("5", "6", 1)).is_from(alice.hotkey, to=validator)
+    reveal = Reveal.model_validate_json(signed.body)
+    manifest_sha256 = hashlib.sha256(reveal.manifest.encode()).hexdigest()
+    opening = Opening(market.subnet.gateway.netuid, TASK, alice.hotkey, manifest_sha256, reveal.salt)
+    assert opens(payload, opening, [ProofStep(step.height, step.sibling) for step in reveal.proof])
+
+
+def test_a_manifest_names_the_terms_that_the_miner_was_told_or_none(market: Market) -> None:
+    """A miner that commits to other terms would let an auditor accuse the validator of having changed them."""
+    told, other = StandIn("told"), StandIn("other")
+
+    async def scenario() -> None:
+        await market.begin([told, other])
+        task = found(market.ledger)
+        told.starts = [start_of(task, seed(SALT, "start", told.hotkey))]
+        other.starts = [start_of(task, seed(SALT, "start", told.hotkey))]
+        await market.submit(told)
+        await market.submit(other)
+        await market.collect([told, other])
+
+    asyncio.run(scenario())
+    assert market.states()[told.hotkey] is SubmissionState.COLLECTED
+    assert failures(market.ledger) == {other.hotkey: ("miner", "terms_mismatch")}
 
 
 def test_each_miner_is_judged_by_itself(market: Market) -> None:

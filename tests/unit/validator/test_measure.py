@@ -12,6 +12,7 @@ import pytest
 from gradients.domain.evaluation import Measurement
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
+from gradients.domain.seeds import seed
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import TaskState
 from gradients.errors import Blame, ChainUnreachable, JobFailed, LeaseLost
@@ -26,7 +27,6 @@ from tests.unit.validator.market import PREPARED, SALT, TASK, WINDOW, claimed, c
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
-from validator.seeds import seed
 from validator.settings import MeasureSettings
 from validator.stages.measure import MeasureStage
 

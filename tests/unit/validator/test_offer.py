@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from gradients.domain.seeds import seed
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import TaskState, Window
 from gradients.testing.clock import HandClock
@@ -26,7 +27,6 @@ from tests.unit.validator.market import (
 )
 from validator.ledger import Ledger
 from validator.ledger.submissions import add_submissions
-from validator.seeds import seed
 from validator.settings import CollectSettings, OfferSettings
 from validator.stages.offer import OfferStage
 
