@@ -8,7 +8,7 @@ pass is tried again within the epoch.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gradients.chain.gateway import ChainGateway
@@ -19,6 +19,7 @@ from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused
 from gradients.log import get_logger
+from gradients.scoring.contest import Result
 from gradients.scoring.limits import Row, Unfit
 from gradients.scoring.rules import VERSIONS, rules_at, shares_of
 from gradients.tasks.registry import all_types
@@ -91,16 +92,24 @@ class Emission:
         """
         if not self.ledger.placings.exist():
             return False
-        standing = self.standing(metagraph.block)
-        return self.ledger.outbox.decide(
-            _key(metagraph), {str(h): s for h, s in standing.items()}, block=metagraph.block
-        )
+        results = self._results(metagraph.block)
+        standing = self._shares(results, metagraph.block)
+        payload: JsonObject = {
+            **{str(h): s for h, s in standing.items()},
+            "tasks": sorted({result.task_id for result in results}),  # that went in, for the public record
+        }
+        return self.ledger.outbox.decide(_key(metagraph), payload, block=metagraph.block)
 
     def standing(self, block: int) -> dict[Hotkey, float]:
         """Every miner's share by the rules at `block` and what the ledger holds; empty when nobody has earned anything."""
-        rules = rules_at(block)
-        results = self.ledger.placings.results(window_blocks=rules.window_blocks)
-        return shares_of(rules.account(results, now=self.clock.now(), declared_shares=self.declared_shares))
+        return self._shares(self._results(block), block)
+
+    def _results(self, block: int) -> list[Result]:
+        return self.ledger.placings.results(window_blocks=rules_at(block).window_blocks)
+
+    def _shares(self, results: Sequence[Result], block: int) -> dict[Hotkey, float]:
+        parts = rules_at(block).account(results, now=self.clock.now(), declared_shares=self.declared_shares)
+        return shares_of(parts)
 
     async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
         """Finish, drop or send a call, or let it be."""

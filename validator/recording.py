@@ -211,13 +211,13 @@ class Recorder:
         )
 
     def _weights(self, landed: Landed) -> WeightsBody:
-        tasks = landed.payload.get("tasks", [])
         return WeightsBody(
             netuid=self.gateway.netuid,
             epoch_block=int(landed.key.removeprefix(KEY_PREFIX)),
             decided_at_block=landed.decided_at_block,
-            tasks=tuple(self.ledger.records.digests(tasks)),
-            standing={name: value for name, value in landed.payload.items() if name != "tasks"},
+            rules_version=rules_at(landed.decided_at_block).version,
+            tasks=tuple(landed.payload.get("tasks", ())),
+            shares={name: value for name, value in landed.payload.items() if isinstance(value, float)},
             sent=landed.sent,
             landed_at_block=landed.receipt["block"],
         )

@@ -163,9 +163,10 @@ class WeightsBody(Part):
     netuid: int
     epoch_block: Block = Field(description="in which the epoch before ended")
     decided_at_block: Block
-    tasks: tuple[Sha256, ...] = Field(description="digests of the records that went into the standing, in their order")
-    standing: dict[str, JsonValue] = Field(description="what was decided")
-    sent: dict[str, JsonValue] = Field(description="uids and u16 values, and what changed them on the way")
+    rules_version: int
+    tasks: tuple[str, ...] = Field(description="ids of the tasks that went into the standing, recorded before")
+    shares: dict[str, float] = Field(description="hotkey -> share of the standing")
+    sent: dict[str, JsonValue] = Field(description="uids and u16 values, the subnet's limits, and what they changed")
     landed_at_block: Block
 
 

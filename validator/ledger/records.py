@@ -74,12 +74,6 @@ class Records:
                     session.add(OpenBlobRow(sha256=sha256))
         return True
 
-    def digests(self, subjects: Iterable[str]) -> list[str]:
-        """Digests of the records about these subjects, oldest first."""
-        query = select(RecordRow.sha256).where(RecordRow.subject.in_(list(subjects))).order_by(RecordRow.seq)
-        with Session(self._engine) as session:
-            return list(session.scalars(query))
-
     def page(self, *, after: int, limit: int, most_bytes: int) -> Page:
         """At most `limit` records behind `after` and, but for the first, at most so many bytes of them."""
         query = select(RecordRow.content).where(RecordRow.seq > after).order_by(RecordRow.seq).limit(limit)

@@ -123,7 +123,9 @@ def test_points_become_weights_of_uids_and_a_receipt(run: Callable[[Scenario], N
         [call] = stand.calls()
         assert call.state is OutboxState.DONE
         assert call.receipt == {"block": stand.chain.graph.block, "reveal_round": None}
-        assert call.payload == pytest.approx(dict(stand.emission.standing(stand.chain.graph.block)))
+        payload = dict(call.payload)
+        assert payload.pop("tasks") == ["instruct-000000000000"]
+        assert payload == pytest.approx(dict(stand.emission.standing(stand.chain.graph.block)))
         assert stand.set_weights == pytest.approx({2: call.payload["alice"], 3: call.payload["bob"]})
         assert stand.set_weights[2] > stand.set_weights[3]
 
@@ -293,7 +295,7 @@ def test_shares_of_hotkeys_that_left_go_to_those_that_stayed(run: Callable[[Scen
     async def scenario(stand: Stand) -> None:
         stand.score({"alice": 0.5, "left the subnet": 0.5})
         await stand.step()
-        assert set(stand.calls()[0].payload) == {"alice", "left the subnet"}
+        assert set(stand.calls()[0].payload) == {"alice", "left the subnet", "tasks"}
         assert stand.set_weights == {2: 1.0}
 
     run(scenario)
