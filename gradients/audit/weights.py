@@ -123,20 +123,24 @@ def check_row(
             reserves=_named(sent, "spread") + _named(sent, "padded"),
         )
         values = made.values if isinstance(made, Row) else {}
-        for uid in sorted(values.keys() | row.keys()):
-            if values.get(uid) != row.get(uid):
-                checks.alarm(f"body.sent.values.{uid}", row.get(uid), values.get(uid))
+        if checks.equal("body.sent.uids", sorted(row), sorted(values)):
+            for place, uid in enumerate(sent.uids):
+                checks.equal(f"body.sent.values.{place}", row[uid], values[uid])
         if isinstance(made, Row):
             checks.equal("body.sent.changes", cast(Json, sent.changes), dict(made.changes()))
     else:
         checks.note("uids have changed hands since: the row was compared by its values alone")
     if on_chain is None:
         return
+    checks.equal("body.sent.limits.min_allowed_weights", sent.limits.min_allowed_weights, metagraph.min_allowed_weights)
+    largest = round(metagraph.max_weight_limit * U16_MAX)
+    checks.equal("body.sent.limits.max_weights_limit", sent.limits.max_weights_limit, largest)
     whole = sum(row.values())
-    for uid in sorted(on_chain.keys() | row.keys()):
-        published, found = row.get(uid, 0) / whole, on_chain.get(uid, 0.0)
+    checks.equal("body.sent.uids", sorted(row), sorted(on_chain))
+    for place, uid in enumerate(sent.uids):
+        published, found = row[uid] / whole, on_chain.get(uid, 0.0)
         if abs(published - found) > 1.0 / U16_MAX:
-            checks.alarm(f"body.sent.values.{uid}", published, found)
+            checks.alarm(f"body.sent.values.{place}", published, found)
 
 
 def _missing(body: WeightsBody, tasks: Mapping[str, TaskBody], epochs: Epochs) -> list[str]:
