@@ -19,12 +19,14 @@ from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused
 from gradients.log import get_logger
-from gradients.scoring.rules import rules_at, shares_of
-from gradients.scoring.weights import weights_by_uid
+from gradients.scoring.limits import Row, Unfit
+from gradients.scoring.rules import VERSIONS, rules_at, shares_of
 from gradients.tasks.registry import all_types
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.loops import run_forever
+from validator.settings import EmissionSettings
+from validator.weights import closing_block, due_block, limits_of, record_of, row_for
 
 ERA_BLOCKS = 128  # a transaction that was sent can be included for this long (the SDK's default mortality)
 REFUSED_REST_BLOCKS = 3  # before a refused call is made again
@@ -42,8 +44,8 @@ FINAL_REFUSALS = frozenset(
         "duplicate_uids",
     }
 )
-CLOSING_BLOCKS = 3  # no calls in the last blocks of an epoch
 KEY_PREFIX = "weights:"
+AT_ONCE = EmissionSettings(spread=0.0)
 
 log = get_logger("emission")
 
@@ -59,6 +61,11 @@ class Emission:
     declared_shares: Mapping[str, float] = field(  # looked up at the start, to fail there
         default_factory=lambda: {kind.name: kind.schedule_share for kind in all_types()}
     )
+    settings: EmissionSettings = AT_ONCE
+    version_key: int = max(
+        VERSIONS
+    )  # the newest rules that this code knows; the subnet says which it asks for at least
+    said: dict[str, str] = field(default_factory=dict)  # what people have been told, by subject: each thing once
 
     async def run(self) -> None:
         """Decide and send with every block, until cancelled."""
@@ -101,28 +108,32 @@ class Emission:
         last_update = ours.last_update_block if ours else 0
         # One that may still be included is let be longer than one that the chain has refused.
         rest = ERA_BLOCKS if call.state is OutboxState.SENT else REFUSED_REST_BLOCKS
-        # A call that is sent when the epoch is about to end could land in the next one, which has its own.
-        margin = min(CLOSING_BLOCKS, metagraph.tempo_blocks // 4)
-        closing = self.view.block >= metagraph.last_epoch_block + metagraph.tempo_blocks - margin
+        due = due_block(metagraph, self.gateway.hotkey, spread=self.settings.spread)
+        is_time = due <= self.view.block < closing_block(metagraph)
         if call.sent_at_block is not None and last_update > call.sent_at_block:
             await self._finish(call, {"block": last_update})
         elif call.key != _key(metagraph):
             await self._drop(call, call.problem or "its epoch is over")
-        elif not closing and (call.sent_at_block is None or self.view.block > call.sent_at_block + rest):
+        elif is_time and (call.sent_at_block is None or self.view.block > call.sent_at_block + rest):
             await self._send(call, metagraph)
 
     async def _send(self, call: Outgoing, metagraph: Metagraph) -> None:
         """Mark, then call. An unknown outcome leaves the row SENT; the chain will tell. What may pass is tried again in this epoch."""
-        shares_of = {Hotkey(h): float(s) for h, s in call.payload.items() if isinstance(s, int | float)}
-        weights = weights_by_uid(shares_of, metagraph)
-        if not weights:
-            await self._drop(call, "nobody to give weight to")
+        row = self._row(call, metagraph)
+        if isinstance(row, str):
+            if call.problem != row:
+                await asyncio.to_thread(self.ledger.outbox.refused, call, row)
             return
-        sent = await asyncio.to_thread(self.ledger.outbox.mark_sent, call, block=self.view.block)
+        record = record_of(row, limits_of(metagraph), version_key=self.version_key)
+        if self.settings.dry_run:
+            await asyncio.to_thread(self.ledger.outbox.rehearse, call, record)
+            log.info("weights_rehearsed", key=call.key, uids=len(row.values))
+            return
+        sent = await asyncio.to_thread(self.ledger.outbox.mark_sent, call, block=self.view.block, sent=record)
         if sent is None:
             return  # another process on this ledger was quicker
         try:
-            receipt = await self.gateway.set_weights(weights, version_key=metagraph.weights_version)
+            receipt = await self.gateway.set_weights(row.values, version_key=self.version_key)
         except ChainOutcomeUnknown as error:
             log.warning("weights_outcome_unknown", key=call.key, problem=str(error))
         except ChainRefused as error:
@@ -136,13 +147,39 @@ class Emission:
         else:
             await self._finish(sent, {"block": receipt.block, "reveal_round": receipt.reveal_round})
 
+    def _row(self, call: Outgoing, metagraph: Metagraph) -> Row | str:
+        """What to send, or why nothing can be sent as long as the subnet asks for what it does. People are told when that changes."""
+        shares = {Hotkey(h): float(s) for h, s in call.payload.items() if isinstance(s, int | float)}
+        asked = metagraph.weights_version
+        behind = (
+            f"The subnet asks for version {asked} of the rules, and this validator knows {self.version_key}: update it"
+        )
+        self._say("version", behind if asked > self.version_key else "")
+        if asked > self.version_key:
+            return behind
+        row = row_for(shares, metagraph, hotkey=self.gateway.hotkey, burn_share=self.settings.burn_share)
+        self._say("demand", row.demand if isinstance(row, Unfit) else "")
+        if isinstance(row, Unfit):
+            return row.demand
+        limits = f"at least {metagraph.min_allowed_weights} uids, none above {metagraph.max_weight_limit:.2%}"
+        bent = ", ".join(name for name in ("clipped", "spread", "padded") if getattr(row, name))
+        self._say("limits", f"The subnet's limits ({limits}) change the shares: {bent}" if bent else "")
+        return row
+
+    def _say(self, subject: str, problem: str) -> None:
+        """Warn of a problem when it is new; without one the subject is forgotten."""
+        if problem and self.said.get(subject) != problem:
+            log.warning("weights_bent" if subject == "limits" else "weights_held_back", problem=problem)
+        self.said[subject] = problem
+
     async def _finish(self, call: Outgoing, receipt: JsonObject) -> None:
         await asyncio.to_thread(self.ledger.outbox.finish, call, receipt)
         log.info("weights_set", key=call.key, **dict(receipt))
 
     async def _drop(self, call: Outgoing, problem: str) -> None:
         await asyncio.to_thread(self.ledger.outbox.give_up, call, problem)
-        log.warning("weights_dropped", key=call.key, problem=problem)
+        tell = log.info if problem in self.said.values() else log.warning
+        tell("weights_dropped", key=call.key, problem=problem)
 
 
 def _key(metagraph: Metagraph) -> str:

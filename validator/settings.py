@@ -167,6 +167,21 @@ class ScheduleSettings(Section):
     datasets: tuple[PooledDataset, ...] = Field(default=(), description="data sets to choose from")
 
 
+class EmissionSettings(Section):
+    """How weights go to the chain."""
+
+    burn_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="part of every epoch's weight that goes to the subnet's owner, which the chain burns; it costs the subnet TAO",
+    )
+    spread: float = Field(
+        default=0.5, ge=0, le=1, description="part of an epoch over which validators' calls are spread by a hash"
+    )
+    dry_run: bool = Field(default=False, description="decide and record every epoch's weights, and send none")
+
+
 class ApiSettings(Section):
     """Where customers are served, and what they may do."""
 
@@ -198,6 +213,7 @@ class ValidatorSettings(DaemonSettings):
     s3: S3Settings = S3Settings()
     synthesis: SynthesisSettings = SynthesisSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    emission: EmissionSettings = EmissionSettings()
     api: ApiSettings = ApiSettings()
 
     def resolved_ledger_url(self) -> str:

@@ -81,7 +81,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         view=view,
         client=client,
         engine=engine,
-        emission=Emission(ledger, gateway, view, clock),
+        emission=Emission(ledger, gateway, view, clock, settings=settings.emission),
         progress=progress,
         recorder=Recorder(ledger, gateway, keys.hotkey, clock),
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),

@@ -104,6 +104,10 @@ class FakeChain:
         """What rows of weights must look like from now on."""
         self._graph = replace(self._graph, min_allowed_weights=min_allowed_weights, max_weight_limit=max_weight_limit)
 
+    def set_weights_version(self, version: int) -> None:
+        """The lowest version key that is taken from now on."""
+        self._graph = replace(self._graph, weights_version=version)
+
     def seal_weights(self) -> None:
         """Turn commit-reveal on: from now on nobody can read the weights that are set."""
         self._graph = replace(self._graph, commit_reveal=True)

@@ -42,6 +42,7 @@ class Outgoing:
     sent_at_block: int | None
     receipt: JsonObject | None
     problem: str
+    sent: JsonObject | None = None  # what the last try sent, or would have sent
 
 
 class Outbox:
@@ -73,9 +74,11 @@ class Outbox:
             rows = session.scalars(select(OutboxRow).order_by(OutboxRow.decided_at_block.desc()).limit(limit))
             return [_outgoing(row) for row in rows]
 
-    def mark_sent(self, seen: Outgoing, *, block: int) -> Outgoing | None:
-        """To be written before the call goes out. None for whoever was not the first: somebody else sends it."""
-        return self._change(seen, "call_sent", state=OutboxState.SENT, sent_at_block=block)
+    def mark_sent(self, seen: Outgoing, *, block: int, sent: JsonObject | None = None) -> Outgoing | None:
+        """To be written before the call goes out, with what it sends. None for whoever was not the first: somebody else sends it."""
+        return self._change(
+            seen, "call_sent", state=OutboxState.SENT, sent_at_block=block, sent=dict(sent) if sent else None
+        )
 
     def finish(self, seen: Outgoing, receipt: JsonObject) -> Outgoing | None:
         """The chain shows the call's effect."""
@@ -88,6 +91,10 @@ class Outbox:
     def give_up(self, seen: Outgoing, problem: str) -> Outgoing | None:
         """The call is not wanted any more, or was refused for good."""
         return self._change(seen, "call_dropped", state=OutboxState.DROPPED, problem=problem)
+
+    def rehearse(self, seen: Outgoing, sent: JsonObject) -> Outgoing | None:
+        """The call is dropped with what it would have sent."""
+        return self._change(seen, "call_rehearsed", state=OutboxState.DROPPED, problem="dry run", sent=dict(sent))
 
     def _change(self, seen: Outgoing, event: str, **fields: object) -> Outgoing | None:
         """The row with its changes, or None when it does not stand as it was seen any more."""
@@ -103,4 +110,6 @@ class Outbox:
 
 def _outgoing(row: OutboxRow) -> Outgoing:
     state = OutboxState(row.state)
-    return Outgoing(row.key, state, row.payload, row.decided_at_block, row.sent_at_block, row.receipt, row.problem)
+    return Outgoing(
+        row.key, state, row.payload, row.decided_at_block, row.sent_at_block, row.receipt, row.problem, row.sent
+    )

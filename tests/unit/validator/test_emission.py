@@ -15,10 +15,11 @@ from gradients.scoring.account import BLOCKS_PER_DAY
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import Subnet, claimed, draft
-from validator.emission import CLOSING_BLOCKS, REFUSED_REST_BLOCKS, Emission
+from validator.emission import REFUSED_REST_BLOCKS, Emission
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.ledger.placings import add_placings
+from validator.weights import CLOSING_BLOCKS
 
 TEMPO = 20
 DEADLINE_BLOCK = 1_000_000
