@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cosmic_ray.ast import get_ast, ast_nodes
+from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
@@ -66,7 +66,9 @@ def main() -> int:
             if _survives(copy, mutant):
                 survivors.append(mutant)
                 text = (ROOT / mutant.file).read_text().splitlines()[mutant.line - 1].strip()
-                print(f"survives: {mutant.file}:{mutant.line} {mutant.operator} #{mutant.occurrence}: {text}", flush=True)
+                print(
+                    f"survives: {mutant.file}:{mutant.line} {mutant.operator} #{mutant.occurrence}: {text}", flush=True
+                )
             if number % 20 == 0:
                 print(f"{number} tried, {len(survivors)} survive", flush=True)
     killed = 100.0 * (1 - len(survivors) / len(chosen)) if chosen else 100.0
@@ -99,9 +101,11 @@ def _silent_lines(text: str) -> set[int]:
         if isinstance(node, ast.FunctionDef):
             spans = [each.annotation for each in ast.walk(node.args) if isinstance(each, ast.arg) and each.annotation]
             spans += [node.returns] if node.returns else []
-        elif isinstance(node, ast.AnnAssign) and node.value is None:
-            spans = [node]
-        elif isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+        elif (
+            (isinstance(node, ast.AnnAssign) and node.value is None)
+            or isinstance(node, ast.JoinedStr)
+            or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+        ):
             spans = [node]
         for span in spans:
             lines.update(range(span.lineno, (span.end_lineno or span.lineno) + 1))

@@ -26,7 +26,7 @@ from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.loops import run_forever
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, limits_of, record_of, row_for
+from validator.weights import closing_block, due_block, limits_of, must_speak, record_of, row_for
 
 ERA_BLOCKS = 128  # a transaction that was sent can be included for this long (the SDK's default mortality)
 REFUSED_REST_BLOCKS = 3  # before a refused call is made again
@@ -85,16 +85,24 @@ class Emission:
             await self._dispatch(call, metagraph)
 
     def _decide(self, metagraph: Metagraph) -> bool:
-        """Write this epoch's weights into the outbox, unless they stand there already or nothing has ever been scored.
+        """Write this epoch's weights into the outbox, when there is something to say: another verdict, or that we are still there.
 
-        When nobody has earned anything, that too is a verdict: the weights say so, by going to the owner.
+        What stands on chain goes on standing, so an epoch without a verdict sends nothing, until the chain would take us for inactive. One
+        in which nobody has earned anything repeats the last verdict: burning costs the whole subnet, and nobody decided to burn.
         """
-        if not self.ledger.placings.exist():
+        last = self.ledger.outbox.last_done()
+        payload: JsonObject = {str(hotkey): share for hotkey, share in self.standing(metagraph.block).items()}
+        if not payload and last is None:
             return False
-        standing = self.standing(metagraph.block)
-        return self.ledger.outbox.decide(
-            _key(metagraph), {str(h): s for h, s in standing.items()}, block=metagraph.block
-        )
+        repeated = last is not None and payload in ({}, last.payload)
+        if last is not None and repeated:
+            if not must_speak(metagraph, self.gateway.hotkey):
+                return False
+            payload = last.payload
+        new = self.ledger.outbox.decide(_key(metagraph), payload, block=metagraph.block)
+        if new and last is not None and repeated:
+            log.info("weights_repeated", key=_key(metagraph), age_blocks=metagraph.block - last.decided_at_block)
+        return new
 
     def standing(self, block: int) -> dict[Hotkey, float]:
         """Every miner's share by the rules at `block` and what the ledger holds; empty when nobody has earned anything."""
