@@ -238,6 +238,7 @@ class Attempts:
             base_digest=record.start.offer.base_digest,
             kind=result.kind,
             training=summary,
+            terms_sha256=record.start.terms_sha256,
         )
         return self.journal.change(record.task_id, manifest=manifest.text())
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradients.axon.messages import Offer, OfferAnswer, Start
+from miner.memory import GIB
 from miner.plan import seconds_to_train
 from miner.settings import MinerSettings
 
-GIB = 1024**3
 WINDOW_SLACK_HOURS = 0.1  # by which a task's blocks may exceed its hours: block times waver
 
 

@@ -53,21 +53,18 @@ class Daemon:
         log.info("miner_stopped")
 
     async def _serve(self, stop: asyncio.Event) -> None:
+        """The axon and every loop, until `stop`."""
         axon = self.settings.axon
         async with serving(self.app, axon.host, axon.port) as listening:
             address = axon.published(listening)
             if await self.gateway.publish_axon(address):
                 log.info("axon_published", url=address.url())
             log.info("miner_ready", axon=address.url(), hotkey=self.gateway.hotkey, block=self.view.block)
-            await self._work(stop)
-
-    async def _work(self, stop: asyncio.Event) -> None:
-        """Every loop, until `stop`."""
-        async with asyncio.TaskGroup() as group:
-            loops = [group.create_task(loop()) for loop in (self.view.follow, self._attempt_all, self._sweep)]
-            await stop.wait()
-            for loop in loops:
-                loop.cancel()
+            async with asyncio.TaskGroup() as group:
+                loops = [group.create_task(loop()) for loop in (self.view.follow, self._attempt_all, self._sweep)]
+                await stop.wait()
+                for loop in loops:
+                    loop.cancel()
 
     async def _sweep(self) -> None:
         """Free the disk of tasks that nobody can ask about any more."""

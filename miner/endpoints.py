@@ -79,7 +79,12 @@ class Endpoints:
             if known is not None:
                 same = (known.start, known.validator) == (start, caller.hotkey)
                 return StartAnswer(accepted=same, reason="begun already" + ("" if same else " with other terms"))
-            reason = await self._against(start)
+            answer = await self.offer(start.offer)
+            reason = answer.reason
+            if answer.accepted:
+                block_seconds = await self.gateway.block_seconds()
+                against = against_start(start, self.settings, block=self.view.block, block_seconds=block_seconds)
+                reason = against[:500]
             if not reason:
                 salt, now = secrets.token_hex(32), self.clock.now()
                 record = Record(start=start, validator=caller.hotkey, accepted_at=now, salt=salt)
@@ -111,7 +116,7 @@ class Endpoints:
         record, text = self._open_submission(task_id)
         held = openings([record], netuid=self.gateway.netuid, hotkey=self.gateway.hotkey, block=0)
         proof = prove([bytes.fromhex(leaf) for leaf in record.leaves], held[task_id].leaf())
-        steps = tuple(ProofStepMessage(sibling=step.sibling, sibling_is_left=step.sibling_is_left) for step in proof)
+        steps = tuple(ProofStepMessage(height=step.height, sibling=step.sibling) for step in proof)
         return Reveal(task_id=task_id, manifest=text, salt=record.salt, proof=steps)
 
     def file(self, task_id: str, name: str, request: Request) -> Response:
@@ -136,14 +141,6 @@ class Endpoints:
         if record is None:
             raise PeerRefused(f"Task {task_id[:64]} was never accepted here", code="not_found")
         return record
-
-    async def _against(self, start: Start) -> str:
-        """The first reason not to begin, or nothing."""
-        answer = await self.offer(start.offer)
-        if not answer.accepted:
-            return answer.reason
-        block_seconds = await self.gateway.block_seconds()
-        return against_start(start, self.settings, block=self.view.block, block_seconds=block_seconds)[:500]
 
     def _situation(self, offer: Offer, base_digest: str, base_parameters: int) -> Situation:
         running = sum(

@@ -60,7 +60,14 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._records = {record.task_id: record for record in _read_all(folder)}
+        files = sorted(folder.glob(f"*/{RECORD}"))
+        try:
+            records = [Record.model_validate_json(file.read_bytes()) for file in files]
+        except (OSError, ValidationError) as error:
+            raise SetupError(
+                f"The journal in {folder} cannot be read: {error}", fix="Move it away to start afresh"
+            ) from error
+        self._records = {record.task_id: record for record in records}
 
     def folder(self, task_id: str) -> Path:
         """Where everything about a task lies."""
@@ -118,13 +125,3 @@ def openings(records: Iterable[Record], *, netuid: int, hotkey: str, block: int)
         for record in records
         if record.manifest is not None and record.failure is None and block <= record.start.reveal_until_block
     }
-
-
-def _read_all(folder: Path) -> list[Record]:
-    files = sorted(folder.glob(f"*/{RECORD}"))
-    try:
-        return [Record.model_validate_json(file.read_bytes()) for file in files]
-    except (OSError, ValidationError) as error:
-        raise SetupError(
-            f"The journal in {folder} cannot be read: {error}", fix="Move it away to start afresh"
-        ) from error

@@ -20,6 +20,7 @@ from validator.emission import Emission
 from validator.engine import StepEngine
 from validator.loops import run_forever
 from validator.progress import ProgressBoard
+from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ApiSettings
 
@@ -36,6 +37,7 @@ class Daemon:
     engine: StepEngine
     emission: Emission
     progress: ProgressBoard
+    recorder: Recorder
     schedule: Schedule
     axon_app: FastAPI
     api_app: FastAPI
@@ -46,7 +48,14 @@ class Daemon:
         """Serve and work until `stop` is set. Raises SetupError when the hotkey is not registered or a port is taken."""
         try:
             await self.view.start()
-            self._check_registered()
+            hotkey = self.gateway.hotkey
+            if (neuron := self.view.metagraph().by_hotkey(hotkey)) is None:
+                raise SetupError(
+                    f"The hotkey {hotkey} is not registered on subnet {self.gateway.netuid}",
+                    fix="Run `gradients register` first",
+                )
+            if not neuron.validator_permit:
+                log.warning("no_validator_permit", hotkey=hotkey, stake_alpha=neuron.stake_alpha)
             async with (
                 serving(self.axon_app, self.axon.host, self.axon.port) as axon,
                 serving(self.api_app, self.api.host, self.api.port, limits=BEHIND_PROXY) as api,
@@ -68,21 +77,18 @@ class Daemon:
             await run_forever(self.view.follow, name="chain")
 
         async with asyncio.TaskGroup() as group:
-            runs = (follow, self.engine.run, self.emission.run, self.progress.run, self.schedule.run)
+            runs = (
+                follow,
+                self.engine.run,
+                self.emission.run,
+                self.progress.run,
+                self.recorder.run,
+                self.schedule.run,
+            )
             loops = [group.create_task(run()) for run in runs]
             await stop.wait()
             for loop in loops:
                 loop.cancel()
-
-    def _check_registered(self) -> None:
-        hotkey = self.gateway.hotkey
-        if (neuron := self.view.metagraph().by_hotkey(hotkey)) is None:
-            raise SetupError(
-                f"The hotkey {hotkey} is not registered on subnet {self.gateway.netuid}",
-                fix="Run `gradients register` first",
-            )
-        if not neuron.validator_permit:
-            log.warning("no_validator_permit", hotkey=hotkey, stake_alpha=neuron.stake_alpha)
 
 
 async def run_until_signalled(daemon: Daemon) -> None:

@@ -19,8 +19,7 @@ from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused
 from gradients.log import get_logger
-from gradients.scoring.rules import rules_at
-from gradients.scoring.standings import SECONDS_PER_DAY, shares
+from gradients.scoring.rules import rules_at, shares_of
 from gradients.scoring.weights import weights_by_uid
 from gradients.tasks.registry import all_types
 from validator.ledger import Ledger
@@ -58,7 +57,7 @@ class Emission:
     view: ChainView
     clock: Clock
     declared_shares: Mapping[str, float] = field(  # looked up at the start, to fail there
-        default_factory=lambda: {kind.name: kind.pay_share for kind in all_types()}
+        default_factory=lambda: {kind.name: kind.schedule_share for kind in all_types()}
     )
 
     async def run(self) -> None:
@@ -91,11 +90,10 @@ class Emission:
         )
 
     def standing(self, block: int) -> dict[Hotkey, float]:
-        """Every miner's share by the rules at `block` and the points of the longest window."""
-        rules, now = rules_at(block), self.clock.now()
-        longest_days = max(days for days, _ in rules.windows)
-        records = self.ledger.placings.since(now - longest_days * SECONDS_PER_DAY)
-        return shares(records, now=now, rules=rules, declared_shares=self.declared_shares)
+        """Every miner's share by the rules at `block` and what the ledger holds; empty when nobody has earned anything."""
+        rules = rules_at(block)
+        results = self.ledger.placings.results(window_blocks=rules.window_blocks)
+        return shares_of(rules.account(results, now=self.clock.now(), declared_shares=self.declared_shares))
 
     async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
         """Finish, drop or send a call, or let it be."""

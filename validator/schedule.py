@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from gradients.domain.json import Json
 from gradients.domain.task import Task, TaskRequest
 from gradients.errors import CustomerError, LedgerConflict, OutsideError
 from gradients.log import get_logger
+from gradients.scoring.contest import SCHEDULED  # `gradients validator key schedule` makes a key that sees these tasks
 from gradients.tasks.registry import all_types, task_type
 from validator.intake import Intake
 from validator.ledger import Ledger
@@ -28,7 +29,6 @@ from validator.ledger.slots import take_slot
 from validator.loops import run_forever
 from validator.settings import PooledDataset, PooledModel, ScheduleSettings
 
-CUSTOMER = "schedule"  # `gradients validator key schedule` makes a key that sees these tasks
 REMEMBERED_TASKS = 200  # over which the mix holds
 LATEST_SHARE = 0.5  # of a slot, by which its task is posted
 LOOK_SECONDS = 30.0
@@ -87,7 +87,9 @@ def _draw_model(
     settings: ScheduleSettings, models: Sequence[PooledModel], past: Sequence[TaskRequest], rng: random.Random
 ) -> PooledModel:
     """A model of the size that lags behind; among those of a size, whichever was taken less."""
-    size_of = {model.base: _size(settings, model.billions) for model in settings.models}
+    ordered: Sequence[float] = sorted(size.up_to_billions for size in settings.sizes)
+    largest = max(ordered, default=0.0)  # what is larger than all belongs to it
+    size_of = {m.base: next((size for size in ordered if m.billions <= size), largest) for m in settings.models}
     shares = {size.up_to_billions: size.share for size in settings.sizes}
     there = {size_of[model.base] for model in models}
     sizes = {size: share for size, share in shares.items() if size in there}
@@ -106,12 +108,6 @@ def _models(settings: ScheduleSettings, name: str) -> list[PooledModel]:
     """The models for a type: those that name it, and of those that name none the ones of the family that it fine-tunes."""
     family = task_type(name).base_family
     return [model for model in settings.models if (name in model.types if model.types else model.family == family)]
-
-
-def _size(settings: ScheduleSettings, billions: float) -> float:
-    """The smallest size of the mix that holds so many weights; what is larger than all belongs to the largest."""
-    sizes: Iterable[float] = sorted(size.up_to_billions for size in settings.sizes)
-    return next((size for size in sizes if billions <= size), max(sizes, default=0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +137,16 @@ class Schedule:
         slot = self._due_slot()
         if slot is None:
             return None
-        past = [task.request for task in self.ledger.tasks.list(customer=CUSTOMER, limit=REMEMBERED_TASKS)]
+        past = [task.request for task in self.ledger.tasks.list(customer=SCHEDULED, limit=REMEMBERED_TASKS)]
         spec = next_spec(self.settings, past, slot=slot, seed=self.seed)
         if spec is None:
             self._give_up(slot, "the pool has no data set and model for any type of the mix")
             return None
         try:
             return self.intake.submit(
-                spec, customer=CUSTOMER, also=lambda task_id: lambda session: take_slot(session, slot, task_id)
+                {**spec, "private": False},
+                customer=SCHEDULED,
+                also=lambda task_id: lambda session: take_slot(session, slot, task_id),
             )
         except (CustomerError, OutsideError, LedgerConflict) as error:
             self._give_up(slot, str(error))

@@ -17,7 +17,7 @@ from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES
 class OfferSettings(Section):
     """How tasks are given out."""
 
-    pool_size: int = Field(default=15, ge=1, le=256, description="miners per task")
+    pool_size: int = Field(default=32, ge=1, le=256, description="miners per task")
     answer_seconds: float = Field(default=5.0, gt=0, le=60, description="time for a miner to answer")
     retry_seconds: float = Field(default=15.0, gt=0, description="rest before a task that nobody took is offered again")
     tries: int = Field(default=12, ge=1, le=12, description="offers of one task before it ends without miners")

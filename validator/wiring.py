@@ -38,6 +38,7 @@ from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
 from validator.progress import ProgressBoard
+from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
 from validator.stages.collect import CollectStage
@@ -82,6 +83,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         engine=engine,
         emission=Emission(ledger, gateway, view, clock),
         progress=progress,
+        recorder=Recorder(ledger, gateway, keys.hotkey, clock),
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=api_app(
@@ -92,6 +94,7 @@ def build(settings: ValidatorSettings) -> Daemon:
                 uploads=Uploads(folders.uploads, settings.api.max_upload_bytes, settings.allow_local_paths),
                 estimates=Estimates(bases, _workers(), access, settings.estimate),
                 folders=folders,
+                store=store,
                 ready=lambda: view.block > 0,
             )
         ),
@@ -118,7 +121,7 @@ def _stages(
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
         TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, _workers(), folders, settings.measure),
-        TaskState.MEASURED: ScoreStage(ledger, clock),
+        TaskState.MEASURED: ScoreStage(ledger, gateway, clock),
     }
 
 

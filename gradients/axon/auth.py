@@ -24,6 +24,7 @@ TIMEOUT_SECONDS = 2.0  # of a shared store of nonces
 HEADER_CRYPTO = "x-bittensor-crypto"
 HEADER_HOTKEY = "x-bittensor-hotkey"
 HEADER_NONCE = "x-bittensor-nonce"
+HEADER_SIGNATURE = "x-bittensor-signature"
 
 
 class Unauthenticated(PeerRefused):

@@ -18,6 +18,7 @@ from bittensor import http_auth
 from pydantic import BaseModel, ValidationError
 
 from gradients.axon.auth import HEADER_HOTKEY, HEADER_NONCE, answer_target
+from gradients.axon.evidence import SignedAnswer
 from gradients.axon.limits import ClientLimits
 from gradients.axon.messages import Refusal
 from gradients.axon.transport import ANSWER_METHOD, HEADER_FILE
@@ -79,10 +80,15 @@ class AxonClient:
 
     async def post(self, peer: Peer, path: str, message: BaseModel, *, answer: type[Answer]) -> Answer:
         """The peer's answer to `message`."""
-        return await self._answer(self._signed(peer, "POST", path, message.model_dump_json().encode()), answer)
+        request = self._signed(peer, "POST", path, message.model_dump_json().encode())
+        return (await self._answer(request, answer))[0]
 
     async def get(self, peer: Peer, path: str, *, answer: type[Answer]) -> Answer:
         """The peer's answer to a question without a body."""
+        return (await self.get_signed(peer, path, answer=answer))[0]
+
+    async def get_signed(self, peer: Peer, path: str, *, answer: type[Answer]) -> tuple[Answer, SignedAnswer]:
+        """The peer's answer to a question without a body, and with it what proves to others that the peer gave it."""
         return await self._answer(self._signed(peer, "GET", path), answer)
 
     @contextlib.asynccontextmanager
@@ -103,7 +109,7 @@ class AxonClient:
         headers = dict(http_auth.sign(self._keypair, method=method, path=path, body=body, receiver_ss58=peer.hotkey))
         return _Request(peer, method, path, body, headers)
 
-    async def _answer(self, request: _Request, answer: type[Answer]) -> Answer:
+    async def _answer(self, request: _Request, answer: type[Answer]) -> tuple[Answer, SignedAnswer]:
         try:
             async with asyncio.timeout(self._limits.answer_seconds):
                 kind = {"Content-Type": "application/json"} if request.body else {}
@@ -112,9 +118,9 @@ class AxonClient:
         except TimeoutError as error:
             raise PeerUnreachable(f"{request.url} did not answer in {self._limits.answer_seconds:g} s") from error
         _raise_refusal(request.peer, response, content)
-        self._check_answer(request, response, content)
+        target = self._check_answer(request, response, content)
         try:
-            return answer.model_validate_json(content)
+            return answer.model_validate_json(content), SignedAnswer.of(response.headers, content, target=target)
         except ValidationError as error:
             raise PeerMisbehaved(
                 f"{request.peer.hotkey} sent something that is not a valid {answer.__name__}: {error.errors()[0]['msg']}"
@@ -141,8 +147,8 @@ class AxonClient:
                 )
         return bytes(content)
 
-    def _check_answer(self, request: _Request, response: httpx.Response, content: bytes) -> None:
-        """Raises PeerUnreachable unless the peer has signed this very answer to this very request."""
+    def _check_answer(self, request: _Request, response: httpx.Response, content: bytes) -> str:
+        """What stands in the path's place. Raises PeerUnreachable unless the peer has signed this very answer to this very request."""
         peer = request.peer
         nonce = {name.lower(): value for name, value in request.headers.items()}[HEADER_NONCE]
         target = answer_target(target=request.path, nonce=nonce, status=response.status_code)
@@ -163,6 +169,7 @@ class AxonClient:
             raise PeerUnreachable(
                 f"The answer of {peer.hotkey} is badly signed: {error}", code="answer_unsigned"
             ) from error
+        return target
 
 
 async def _chunks(peer: Peer, response: httpx.Response) -> AsyncIterator[bytes]:

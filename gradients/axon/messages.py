@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from gradients.domain.json import canonical
 
 PROTOCOL_VERSION: Literal[1] = 1
 LONGEST_OFFER_HOURS = 240  # what a message can say; what customers may ask for is less
@@ -60,6 +63,11 @@ class Start(Message):
     reveal_until_block: int = Field(ge=0)
     seed: int = Field(ge=0, lt=2**63, description="this miner's own, so that honest runs differ")
 
+    @property
+    def terms_sha256(self) -> str:
+        """What a manifest names these terms by, as hex."""
+        return hashlib.sha256(canonical(self.model_dump(mode="json"))).hexdigest()
+
 
 class StartAnswer(Message):
     """Miner to validator: whether it has begun. The same Start twice is answered twice and begun once."""
@@ -81,12 +89,12 @@ class AttemptStatus(Message):
 
 
 class ProofStepMessage(BaseModel):
-    """One sibling on the way from the leaf to the committed root."""
+    """One sibling on the way from the leaf to the committed root; those that are not named have no leaves below them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    height: int = Field(ge=0, lt=256, description="0 stands beside the leaf")
     sibling: str = Field(pattern=r"^[0-9a-f]{64}$")
-    sibling_is_left: bool
 
 
 class Reveal(Message):

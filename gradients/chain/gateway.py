@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, WeightsReceipt
+from gradients.domain.emission import EmissionTerms
 from gradients.domain.task import Hotkey
 
 MAX_COMMITMENT_BYTES = 128  # the chain's
@@ -51,8 +52,15 @@ class ChainGateway(Protocol):
         """The subnet at the newest block."""
         ...
 
+    async def emission_terms(self) -> EmissionTerms:
+        """What every subnet's part of the chain's TAO is computed from."""
+        ...
+
     async def commitments(self, *, block: int | None = None) -> Mapping[Hotkey, Commitment]:
-        """What each hotkey has committed, at `block` or now; sealed commitments are left out."""
+        """What each hotkey has committed, at `block` or now; sealed commitments are left out.
+
+        Commitments that stand in one block know their places in it (`extrinsic_index`), unless the node has forgotten the block's body.
+        """
         ...
 
     async def weights_of(self, uid: int) -> Mapping[int, float]:
@@ -76,7 +84,11 @@ class ChainGateway(Protocol):
         ...
 
     async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
-        """Set our weights, uid -> share, in the regime the subnet is in (plaintext or commit-reveal)."""
+        """Set our weights, uid -> share, in the regime the subnet is in (plaintext or commit-reveal).
+
+        They arrive as they are: u16 values of which the largest is 65535 unchanged, others scaled to that. What the subnet's limits don't
+        allow is refused (weight_vec_length_is_low, max_weight_exceeded), never bent.
+        """
         ...
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron
 from gradients.domain.task import Hotkey
 
 RAO = 10**9  # of TAO and of alpha
+U16_MAX = 65535
 
 
 def metagraph_of(raw: Any) -> Metagraph:  # noqa: ANN401 (the SDK's Metagraph carries no types here)
@@ -24,6 +25,9 @@ def metagraph_of(raw: Any) -> Metagraph:  # noqa: ANN401 (the SDK's Metagraph ca
         weights_version=int(raw.raw["weights_version"]),
         weights_rate_limit_blocks=int(raw.raw["weights_rate_limit"]),
         commit_reveal=bool(raw.raw["commit_reveal_weights_enabled"]),
+        min_allowed_weights=int(raw.raw["min_allowed_weights"]),
+        max_weight_limit=int(raw.raw["max_weights_limit"]) / U16_MAX,
+        activity_cutoff_blocks=int(raw.raw["activity_cutoff"]),
     )
 
 
@@ -39,6 +43,17 @@ def commitment_of(hotkey: str, record: Mapping[str, Any]) -> Commitment | None:
             return None
         payload += bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else bytes(value)
     return Commitment(Hotkey(hotkey), bytes(payload), int(record["block"]))
+
+
+def exceeds(shares: Mapping[int, float], metagraph: Metagraph, *, setter: Hotkey) -> str | None:
+    """The chain's name for what is wrong with a row of weights, or None. A row of the setter's own uid alone may be anything."""
+    given = [share for share in shares.values() if share > 0]
+    ours = metagraph.by_hotkey(setter)
+    if ours is not None and set(shares) == {ours.uid}:
+        return None
+    if len(given) < metagraph.min_allowed_weights:
+        return "weight_vec_length_is_low"
+    return "max_weight_exceeded" if given and max(given) / sum(given) > metagraph.max_weight_limit else None
 
 
 def _neuron(raw: Any, axon: Mapping[str, Any]) -> Neuron:  # noqa: ANN401 (as above)

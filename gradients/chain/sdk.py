@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from gradients.chain.commitments import CommitmentReader
+from gradients.chain.emission import emission_terms_of
 from gradients.chain.failures import explained, failure_of, lost_the_nonce
 from gradients.chain.gateway import MAX_COMMITMENT_BYTES
 from gradients.chain.network import Network
 from gradients.chain.patience import Patience
-from gradients.chain.reading import commitment_of, metagraph_of
+from gradients.chain.reading import exceeds, metagraph_of
 from gradients.chain.wallet import WalletKeys
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, WeightsReceipt
+from gradients.domain.emission import EmissionTerms
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable
 from gradients.log import get_logger
@@ -21,6 +24,10 @@ from gradients.log import get_logger
 RESUBSCRIBE_SECONDS = 1.0
 LONGEST_RESUBSCRIBE_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 1.0
+WANTED = {
+    "weight_vec_length_is_low": "the subnet wants weights on {0.min_allowed_weights} uids or more",
+    "max_weight_exceeded": "the subnet lets no uid have more than {0.max_weight_limit:.4f} of the sum",
+}
 
 Result = TypeVar("Result")
 log = get_logger("chain")
@@ -37,6 +44,7 @@ class SdkGateway:
         self._client: Any = None  # bittensor's Client, imported late: the SDK takes a second to import
         self._connecting = asyncio.Lock()
         self._writing = asyncio.Lock()  # one transaction at a time: nonces are per account
+        self._commitments = CommitmentReader(netuid)
 
     @property
     def netuid(self) -> int:
@@ -100,15 +108,14 @@ class SdkGateway:
             raise ChainRefused(f"There is no subnet {self._netuid} on {self._network.name}", code="subnet_missing")
         return metagraph_of(raw)
 
-    async def commitments(self, *, block: int | None = None) -> Mapping[Hotkey, Commitment]:
-        import bittensor as bt
+    async def emission_terms(self) -> EmissionTerms:
+        return await self._read("Reading what subnets are paid by", emission_terms_of)
 
-        rows = await self._read(
+    async def commitments(self, *, block: int | None = None) -> Mapping[Hotkey, Commitment]:
+        return await self._read(
             f"Reading commitments at block {block or 'head'}",
-            lambda client: client.query_map(bt.storage.Commitments.CommitmentOf, [self._netuid], block=block),
+            lambda client: self._commitments.read(client, block),
         )
-        found = [commitment_of(str(hotkey), record) for hotkey, record in rows]
-        return {commitment.hotkey: commitment for commitment in found if commitment is not None}
 
     async def weights_of(self, uid: int) -> Mapping[int, float]:
         matrix = await self._read("Reading weights", lambda client: client.weights.weights(netuid=self._netuid))
@@ -175,15 +182,18 @@ class SdkGateway:
     async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
         import bittensor as bt
 
-        before = await self._last_update()
+        metagraph = await self.metagraph()
+        before = self._last_update(metagraph)
+        if code := exceeds(shares, metagraph, setter=self.hotkey):  # the SDK would change them without a word
+            raise ChainRefused(f"Setting weights: {WANTED[code].format(metagraph)}", code=code)
         intent = bt.SetWeights(netuid=self._netuid, weights=dict(shares), version_key=version_key)
 
         async def done() -> bool:
-            return await self._last_update() > before
+            return self._last_update(await self.metagraph()) > before
 
         result = await self._write("Setting weights", lambda client: client.execute(intent, self._keys), done=done)
         reveal_round = result.data.get("reveal_round") if result is not None else None
-        return WeightsReceipt(block=await self._last_update(), reveal_round=reveal_round)
+        return WeightsReceipt(block=self._last_update(await self.metagraph()), reveal_round=reveal_round)
 
     async def close(self) -> None:
         await self._patience.end()
@@ -268,8 +278,8 @@ class SdkGateway:
         commitment = (await self.commitments()).get(self.hotkey)
         return commitment.block if commitment and commitment.payload == payload else None
 
-    async def _last_update(self) -> int:
-        neuron = (await self.metagraph()).by_hotkey(self.hotkey)
+    def _last_update(self, metagraph: Metagraph) -> int:
+        neuron = metagraph.by_hotkey(self.hotkey)
         if neuron is None:
             raise ChainRefused(f"{self.hotkey} is not registered on subnet {self._netuid}", code="not_registered")
         return neuron.last_update_block

@@ -47,9 +47,12 @@ class Metagraph:
     last_epoch_block: int
     neurons: tuple[Neuron, ...]
     owner_hotkey: Hotkey
-    weights_version: int
+    weights_version: int  # the lowest version key that the subnet takes
     weights_rate_limit_blocks: int
     commit_reveal: bool
+    min_allowed_weights: int = 1  # uids that a row of weights must name
+    max_weight_limit: float = 1.0  # the largest part of a row's sum that one uid may have; n / 65535 on chain
+    activity_cutoff_blocks: int = 5000  # a validator that sets no weights for longer counts for nothing
 
     def by_hotkey(self, hotkey: str) -> Neuron | None:
         """The neuron of `hotkey`, or None when it is not registered."""
@@ -63,6 +66,9 @@ class Commitment:
     hotkey: Hotkey
     payload: bytes
     block: int
+    extrinsic_index: int | None = (
+        None  # its place in the block; known only where another commitment stands in the same block
+    )
 
 
 @dataclass(frozen=True, slots=True)

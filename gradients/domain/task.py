@@ -48,6 +48,7 @@ class TaskRequest:
     dataset: JsonObject  # where the rows come from; see gradients/datasets/sources.py
     parameters: JsonObject  # the task type's own part, in its normal form
     hours: float  # training budget of each miner
+    private: bool = True  # whether rows, salt and models stay out of the public record
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Whether workers can use a GPU, found without importing torch: the one answer for what a miner plans with and what `doctor` says.
 
-Covers: a torch that was built for the CPU has no use for a GPU, however loudly nvidia-smi names one; CUDA_VISIBLE_DEVICES may hide all
+Covers: a torch that was built for the CPU cannot use a GPU, however loudly nvidia-smi names one; CUDA_VISIBLE_DEVICES may hide all
 of them. Does not cover: whether driver and torch get along, which only a worker can try.
 """
 

@@ -127,7 +127,7 @@ def _part(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`; nothing stays under it, nor under those of writers that were killed long ago."""
     oldest = time.time() - STALE_SECONDS
     for left in path.parent.glob(f".{glob.escape(path.name)}.{_TOKEN}.part"):
-        with contextlib.suppress(OSError):  # gone meanwhile; or it cannot be removed, which is no reason not to write
+        with contextlib.suppress(OSError):  # gone meanwhile; or it cannot be removed, which does not stop the write
             if max(entry.lstat().st_mtime for entry in (left, *left.rglob("*"))) < oldest:
                 _remove(left)
     part = _beside(path)

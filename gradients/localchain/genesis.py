@@ -17,6 +17,8 @@ OWNER = "//Owner"
 OWNER_HOTKEY = "//Owner//hotkey"
 ROOT_TEMPO = 100
 SUBNET = 1
+OTHERS = 2  # stands for all other subnets of a network: what subnet 1 loses of the chain's TAO by burning, it gets
+OTHERS_PRICE = 9  # so subnet 1 gets a tenth of a block's TAO while it burns nothing
 
 
 def write(state: Draft, settings: LocalChainSettings, *, shield_key: bytes) -> None:
@@ -41,3 +43,7 @@ def write(state: Draft, settings: LocalChainSettings, *, shield_key: bytes) -> N
     state.put(st.COMMIT_REVEAL_ENABLED, SUBNET, value=settings.commit_reveal)
     state.put(st.WEIGHTS_SET_RATE_LIMIT, SUBNET, value=settings.weights_rate_limit)
     state.put(st.SERVING_RATE_LIMIT, SUBNET, value=settings.serving_rate_limit)
+
+    subnets.add(state, OTHERS, tempo=0, price=OTHERS_PRICE)
+    state.put(st.SUBNET_IDENTITIES, OTHERS, value=SubnetIdentity(subnet_name=b"the rest of the network"))
+    subnets.start(state, OTHERS, 0)

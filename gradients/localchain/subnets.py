@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradients.localchain import neurons, stake
 from gradients.localchain.pallets import subtensor as st
+from gradients.localchain.pallets.subtensor_types import I96F32
 from gradients.localchain.state import Draft, View
 
 POOL_RAO = 1000 * st.RAO_PER_TAO  # in both halves of the pool, so that the price that clients compute is 1
@@ -28,7 +29,7 @@ def create(state: Draft, *, coldkey: bytes, hotkey: bytes, block: int) -> int:
     return netuid
 
 
-def add(state: Draft, netuid: int, *, tempo: int) -> None:
+def add(state: Draft, netuid: int, *, tempo: int, price: int = 1) -> None:
     """Write what every subnet has, with the parameters that the chain gives new ones."""
     state.put(st.NETWORKS_ADDED, netuid, value=True)
     state.put(st.TOTAL_NETWORKS, value=state.get(st.TOTAL_NETWORKS) + 1)
@@ -43,6 +44,7 @@ def add(state: Draft, netuid: int, *, tempo: int) -> None:
     state.put(st.SUBNET_TAO, netuid, value=POOL_RAO)
     state.put(st.SUBNET_ALPHA_IN, netuid, value=POOL_RAO)
     state.put(st.SUBNET_TAO_IN_EMISSION, netuid, value=0)
+    state.put(st.SUBNET_MOVING_PRICE, netuid, value=I96F32(price << 32))
 
 
 def start(state: Draft, netuid: int, block: int) -> None:

@@ -110,7 +110,16 @@ class Market:
             command = "validator" if who is plan.validator else "miner"
             arguments = ["gradients.cli", command, "run", "--config", str(who.settings_file)]
             await self.supervisor.start(who.name, arguments, log_file=who.folder / f"{who.name}.log")
-        await _until_ready(plan.api_url)
+        async with httpx.AsyncClient(timeout=2.0) as http:
+            for _ in range(int(START_SECONDS / START_LOOK_SECONDS)):
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await http.get(f"{plan.api_url}/readyz")).is_success:
+                        break
+                await asyncio.sleep(START_LOOK_SECONDS)
+            else:
+                raise JobFailed(
+                    f"The validator was not ready after {START_SECONDS:.0f} s", fix="Read the logs in the folder"
+                )
         for miner in plan.miners:
             await _until_open(miner.host, miner.port)
 
@@ -186,14 +195,3 @@ async def _until_open(host: str, port: int) -> None:
             writer.close()
             return
     raise JobFailed(f"Nothing listens on {host}:{port} after {START_SECONDS:.0f} s", fix="Read the logs in the folder")
-
-
-async def _until_ready(url: str) -> None:
-    """Wait until the validator's API says that it can work. Raises JobFailed when it does not in time."""
-    async with httpx.AsyncClient(timeout=2.0) as http:
-        for _ in range(int(START_SECONDS / START_LOOK_SECONDS)):
-            with contextlib.suppress(httpx.HTTPError):
-                if (await http.get(f"{url}/readyz")).is_success:
-                    return
-            await asyncio.sleep(START_LOOK_SECONDS)
-    raise JobFailed(f"The validator was not ready after {START_SECONDS:.0f} s", fix="Read the logs in the folder")

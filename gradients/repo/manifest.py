@@ -52,6 +52,9 @@ class Manifest(BaseModel):
     task_id: str = Field(max_length=64)
     hotkey: str = Field(max_length=64)
     base_digest: Sha256
+    terms_sha256: Sha256 | None = Field(
+        default=None, description="of the start that the miner was told, see messages.py"
+    )
     kind: Literal["adapter", "full"]
     files: dict[FileName, RepoFile] = Field(min_length=1, max_length=MAX_FILES)
     training: TrainingSummary = TrainingSummary()
@@ -88,6 +91,7 @@ def describe_folder(
     base_digest: str,
     kind: Literal["adapter", "full"],
     training: TrainingSummary,
+    terms_sha256: str | None = None,
 ) -> Manifest:
     """The manifest of the files that lie in `folder`, but for a manifest of its own."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST_FILE)
@@ -95,6 +99,7 @@ def describe_folder(
         task_id=task_id,
         hotkey=hotkey,
         base_digest=base_digest,
+        terms_sha256=terms_sha256,
         kind=kind,
         files={path.name: RepoFile(sha256=file_sha256(path), size_bytes=path.stat().st_size) for path in files},
         training=training,

@@ -1,63 +1,82 @@
-"""The rules of pay, versioned by block height: a changed rule is a new entry, never an edit.
+"""The rules of pay, chosen by block height: a changed rule is a new version, never an edit.
 
-Version 1 is the paper's (arXiv 2506.07940, section 4, with the constants of its public code where the text is silent).
+A task goes by the rules at its start block, and its rows keep their version; weights go by the rules at the block that decides them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from gradients.domain.evaluation import Placing
+from gradients.domain.task import Hotkey
+from gradients.scoring.chance import Chance
+from gradients.scoring.contest import Contest, Part, Result
+from gradients.scoring.paper import Paper
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Every constant that leads from measurements to weights."""
+class Rules(Protocol):
+    """One version: pure functions from measurements to pay."""
 
-    version: int
-    from_block: int
-    first_points: float  # the best entrant
-    last_points: float  # the bottom quarter of a large field, and a miner's own failure
-    large_field: int  # the bottom quarter loses points only when more entrants than this have a measurement
-    size_floor_billions: float  # base models count as at least this many parameters …
-    size_cap_billions: float  # … and at most this many
-    windows: tuple[tuple[float, float], ...]  # (days, share of the weight)
-    type_shares: Mapping[
-        str, float
-    ]  # of task types that were active; the rest is spread over them. Others are paid as they declare
-    sigmoid_steepness: float
-    sigmoid_centre: float
-    sigmoid_power: float
-    sigmoid_share: float
-    linear_share: float
-    newcomer_chance: float  # draw weight of a miner without a task today
-    favourite_factor: float  # the best miner is drawn this much more often than the last
+    @property
+    def version(self) -> int:
+        """What rows, records and the chain's version key call it."""
+        ...
 
+    @property
+    def window_blocks(self) -> int | None:
+        """How far before the newest deadline `account` and `draw` look; None: at everything."""
+        ...
 
-VERSION_1 = Rules(
-    version=1,
-    from_block=0,
-    first_points=3.0,
-    last_points=-1.0,
-    large_field=8,
-    size_floor_billions=1.0,
-    size_cap_billions=40.0,
-    windows=((1.0, 0.3), (3.0, 0.3), (7.0, 0.4)),
-    type_shares=MappingProxyType(
-        {"instruct": 0.20, "chat": 0.10, "rag": 0.05, "dpo": 0.10, "grpo": 0.20, "diffusion": 0.35}
-    ),
-    sigmoid_steepness=9.0,
-    sigmoid_centre=0.5,
-    sigmoid_power=0.75,
-    sigmoid_share=0.7,
-    linear_share=0.05,
-    newcomer_chance=2.0,
-    favourite_factor=3.0,
-)
+    def factor(self, *, parameters: int, hours: float) -> float:
+        """How much a task counts."""
+        ...
 
-SCHEDULE: tuple[Rules, ...] = (VERSION_1,)
+    def place(self, contest: Contest) -> list[Placing]:
+        """What one task says about every miner of it."""
+        ...
+
+    def account(self, results: Sequence[Result], *, now: float, declared_shares: Mapping[str, float]) -> list[Part]:
+        """Where everybody's weight comes from; the parts sum to 1, or there are none."""
+        ...
+
+    def draw(
+        self, candidates: Sequence[Hotkey], *, results: Sequence[Result], now: float, size: int, seed: int
+    ) -> list[Hotkey]:
+        """Who gets a task."""
+        ...
 
 
-def rules_at(block: int) -> Rules:
+class Since(NamedTuple):
+    """From which block on a version is in force."""
+
+    block: int
+    rules: Rules
+
+
+PAPER, CHANCE = Paper(), Chance()
+VERSIONS: Mapping[int, Rules] = {rules.version: rules for rules in (PAPER, CHANCE)}
+SCHEDULE: tuple[Since, ...] = (Since(0, CHANCE),)  # no chain has ever seen version 1; it is there to be compared with
+
+
+def rules_at(block: int, schedule: Sequence[Since] = SCHEDULE) -> Rules:
     """The rules in force at `block`."""
-    return next(rules for rules in reversed(SCHEDULE) if rules.from_block <= block)
+    return next(since.rules for since in reversed(schedule) if since.block <= block)
+
+
+def rules_of(version: int) -> Rules:
+    """A version by its number. Raises ValueError for one that this code does not know."""
+    if version not in VERSIONS:
+        known = ", ".join(map(str, VERSIONS))
+        raise ValueError(f"Version {version} of the rules is not known here (known: {known})")
+    return VERSIONS[version]
+
+
+def shares_of(parts: Sequence[Part]) -> dict[Hotkey, float]:
+    """Each miner's share of the weight, which sum to 1; empty when there are no parts."""
+    totals: dict[Hotkey, float] = defaultdict(float)
+    for part in parts:
+        totals[part.hotkey] += part.share
+    whole = sum(totals.values())
+    return {hotkey: total / whole for hotkey, total in sorted(totals.items()) if total > 0} if whole > 0 else {}

@@ -41,8 +41,8 @@ class TaskType:
 
     `needs_sandbox` says of checked parameters whether workers run programs that strangers wrote; miners without a sandbox decline these.
 
-    `pay_share` is the type's part of the weight beside those of the other types, of which only ones with tasks count. What a version of
-    the rules of pay (gradients/scoring/rules.py) says of the type goes before it. `schedule_share` is its part of the synthetic tasks.
+    `schedule_share` is the type's part of the synthetic tasks and of their pay, beside those of the other types with tasks. What a version
+    of the rules of pay (gradients/scoring/rules.py) says of the type goes before it.
     """
 
     name: str
@@ -54,7 +54,6 @@ class TaskType:
     measure: str  # "module:function", MeasureJob in, {} out, one EntrantResult file per entrant
     train: str  # "module:function", TrainJob in, TrainResult out
     generate: str  # "module:function", answers a prompt with base and winner for people to look at
-    pay_share: float
     schedule_share: float
     demonstrations: tuple[Demonstration, ...]  # at least one; tasks take turns where there are several
     effort: Effort = field(default_factory=Effort)  # by which hours and GPUs are given

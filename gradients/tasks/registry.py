@@ -48,6 +48,9 @@ class TaskSpec(BaseModel):
     dataset: JsonValue = Field(description="a file, an upload, or hub:org/name@revision#split")
     hours: float = Field(gt=0, le=LONGEST_REQUEST_HOURS, description="training budget of each miner")
     parameters: dict[str, JsonValue] = Field(default_factory=dict, description="the task type's own part")
+    private: bool = Field(
+        default=True, description="keep rows, salt and models out of the public record; others can check less then"
+    )
 
 
 def task_type(name: str) -> TaskType:
@@ -86,6 +89,7 @@ def validate_request(spec: Mapping[str, Json]) -> TaskRequest:
         dataset=cast(JsonObject, parse_source(checked.dataset).model_dump(mode="json")),
         parameters=cast(JsonObject, parameters.model_dump(mode="json")),
         hours=checked.hours,
+        private=checked.private,
     )
 
 

@@ -11,8 +11,11 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 
+from gradients.chain.commitments import shared_blocks
 from gradients.chain.gateway import MAX_COMMITMENT_BYTES
+from gradients.chain.reading import exceeds
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron, WeightsReceipt
+from gradients.domain.emission import EmissionTerms, SubnetDemand
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused, OutsideError
 
@@ -33,14 +36,20 @@ class FakeChain:
         block_seconds: float = 1.0,
         weights_version: int = 0,
         weights_rate_limit_blocks: int = 2,
+        min_allowed_weights: int = 1,
+        max_weight_limit: float = 1.0,
+        activity_cutoff_blocks: int = 5000,
         kept_blocks: int = 300,
     ) -> None:
         self.block_seconds = block_seconds
         self.kept_blocks = kept_blocks  # of so many the state is known; hashes are known of all
         self.outage: OutsideError | None = None  # what every call raises while the chain is "down"
         self.lost_answers = 0  # so many of the next transactions are included without their sender hearing of it
+        self.crowded = 0  # so many of the next transactions stand in the newest block, behind the ones that are there
+        self.demand = SubnetDemand(price=1.0, miner_burned=0.0)
         self.committed: list[Commitment] = []  # everything that ever was, in order
         self.weights: dict[int, Mapping[int, float]] = {}
+        self._extrinsics = 1  # of the newest block; the first sets the time
         self._moved = asyncio.Condition()
         self._graph = Metagraph(
             netuid=netuid,
@@ -52,6 +61,9 @@ class FakeChain:
             weights_version=weights_version,
             weights_rate_limit_blocks=weights_rate_limit_blocks,
             commit_reveal=False,
+            min_allowed_weights=min_allowed_weights,
+            max_weight_limit=max_weight_limit,
+            activity_cutoff_blocks=activity_cutoff_blocks,
         )
         self.seat(OWNER, coldkey="owner")
 
@@ -88,6 +100,10 @@ class FakeChain:
         neurons = [neuron if each.uid == neuron.uid else each for each in self._graph.neurons]
         self._graph = replace(self._graph, neurons=tuple(neurons))
 
+    def set_limits(self, *, min_allowed_weights: int, max_weight_limit: float) -> None:
+        """What rows of weights must look like from now on."""
+        self._graph = replace(self._graph, min_allowed_weights=min_allowed_weights, max_weight_limit=max_weight_limit)
+
     def seal_weights(self) -> None:
         """Turn commit-reveal on: from now on nobody can read the weights that are set."""
         self._graph = replace(self._graph, commit_reveal=True)
@@ -101,14 +117,22 @@ class FakeChain:
 
     async def include(self, transaction: Callable[[], None]) -> int:
         """Make a block with one transaction; the block. Raises ChainOutcomeUnknown when its answer is to be lost."""
-        self._step()
+        if self.crowded:
+            self.crowded -= 1
+        else:
+            self._step()
         transaction()
+        self._extrinsics += 1
         async with self._moved:
             self._moved.notify_all()
         if self.lost_answers:
             self.lost_answers -= 1
             raise ChainOutcomeUnknown("sent, and then silence (a test wants it so)")
         return self._graph.block
+
+    def commit(self, hotkey: Hotkey, payload: bytes) -> None:
+        """Write a commitment into the newest block, behind the transactions that stand there."""
+        self.committed.append(Commitment(hotkey, payload, self._graph.block, self._extrinsics))
 
     async def next_block(self, after: int) -> int:
         """Sleep until a block after `after` stands; the newest one then."""
@@ -118,6 +142,7 @@ class FakeChain:
 
     def _step(self) -> None:
         block = self._graph.block + 1
+        self._extrinsics = 1
         epoch_is_over = block - self._graph.last_epoch_block >= self._graph.tempo_blocks
         last = block if epoch_is_over else self._graph.last_epoch_block
         self._graph = replace(self._graph, block=block, last_epoch_block=last)
@@ -160,10 +185,18 @@ class FakeGateway:
     async def metagraph(self) -> Metagraph:
         return self._graph()
 
+    async def emission_terms(self) -> EmissionTerms:
+        return EmissionTerms({self.netuid: self._chain.demand}, gate_bar=0.0, gate_exponent=3.0)
+
     async def commitments(self, *, block: int | None = None) -> Mapping[Hotkey, Commitment]:
         newest = self._graph().block if block is None else block
         _require(newest > self._graph().block - self._chain.kept_blocks, "state_discarded")
-        return {each.hotkey: each for each in self._chain.committed if each.block <= newest}
+        found = {each.hotkey: each for each in self._chain.committed if each.block <= newest}
+        shared = shared_blocks(found.values())
+        return {
+            hotkey: each if each.block in shared else replace(each, extrinsic_index=None)
+            for hotkey, each in found.items()
+        }
 
     async def weights_of(self, uid: int) -> Mapping[int, float]:
         self._graph()
@@ -199,9 +232,7 @@ class FakeGateway:
         if standing is not None and standing.payload == payload:
             return standing.block
         self._registered("account_not_allowed_commit")
-        return await self._chain.include(
-            lambda: self._chain.committed.append(Commitment(self._hotkey, payload, self._chain.graph.block))
-        )
+        return await self._chain.include(lambda: self._chain.commit(self._hotkey, payload))
 
     async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
         graph, neuron = self._graph(), self._registered("not_registered")
@@ -210,6 +241,8 @@ class FakeGateway:
         _require(version_key >= graph.weights_version, "incorrect_weight_version_key")
         _require(neuron.validator_permit, "neuron_no_validator_permit")
         _require(all(uid < len(graph.neurons) for uid in shares), "uid_vec_contain_invalid_one")
+        code = exceeds(shares, graph, setter=self._hotkey)
+        _require(code is None, code or "")
 
         def write() -> None:
             self._chain.change(replace(neuron, last_update_block=self._chain.graph.block))

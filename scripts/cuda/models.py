@@ -43,7 +43,12 @@ def write_random_llama(folder: Path, shape: Shape, *, device: str, seed: int = 0
     parts = list(_parts(shape))
     for number, sizes in enumerate(parts, start=1):
         name = f"model-{number:05}-of-{len(parts):05}.safetensors"
-        tensors = {tensor: _random(size, device) for tensor, size in sizes.items()}
+        tensors = {
+            tensor: torch.ones(size, dtype=torch.bfloat16)
+            if len(size) == 1
+            else (torch.randn(size, device=device, dtype=torch.bfloat16) / math.sqrt(size[-1])).cpu()
+            for tensor, size in sizes.items()
+        }
         write_tensors(folder / name, tensors, header={"format": "pt"})
         where |= dict.fromkeys(tensors, name)
         parameters += sum(tensor.numel() for tensor in tensors.values())
@@ -88,9 +93,3 @@ def _parts(shape: Shape) -> Iterator[dict[str, tuple[int, ...]]]:
             f"{layer}.input_layernorm.weight": (shape.hidden,),
             f"{layer}.post_attention_layernorm.weight": (shape.hidden,),
         }
-
-
-def _random(size: tuple[int, ...], device: str) -> torch.Tensor:
-    if len(size) == 1:
-        return torch.ones(size, dtype=torch.bfloat16)
-    return (torch.randn(size, device=device, dtype=torch.bfloat16) / math.sqrt(size[-1])).cpu()

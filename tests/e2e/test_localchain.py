@@ -114,6 +114,11 @@ async def test_an_epoch_turns_weights_into_incentive_and_pay(tmp_path: Path) -> 
             assert [neuron.incentive for neuron in metagraph.neurons][uid] == pytest.approx(0.75, abs=1e-4)
             assert metagraph.neurons[uid].stake_alpha > paid_before.stake_alpha
             assert paid_before.incentive == 0
+            terms = await validator.emission_terms()
+            assert terms.subnets[1].miner_burned == pytest.approx(0.25, abs=1e-4)
+            # It had a tenth of the chain's TAO; of its demand of 1 beside 9 of the others, three quarters are left.
+            assert terms.share_if(1, miner_burned=0.0) == pytest.approx(0.1)
+            assert terms.shares()[1] == pytest.approx(0.75 / 9.75, abs=1e-4)
 
 
 def sealed_weights(keys: WalletKeys, weights: Mapping[int, int]) -> bytes:

@@ -35,9 +35,10 @@ from gradients.domain.evaluation import Measurement, Placing
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskState, Window
-from gradients.errors import DiskFull
+from gradients.errors import Blame, DiskFull
 from gradients.execution.inline import InlineExecutor
 from gradients.repo.manifest import TrainingSummary, describe_folder
+from gradients.repo.store import ContentStore
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.testing.axons import serving_in_thread
 from gradients.testing.tiny_models import write_tiny_llama
@@ -109,7 +110,7 @@ class Market:
         ]
         tasks.advance(self._claim(TaskState.DRAFT), came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=PREPARED)
         lease = self._claim(TaskState.OPEN)
-        tasks.set_window(lease, Window(1, 2, 3), also=lambda session: add_submissions(session, invited))
+        tasks.set_window(lease, Window(1, 2, 3), draw={}, also=lambda session: add_submissions(session, invited))
         manifest = self._repo(task_id)
         submissions.collected(lease, ALICE, manifest=manifest, manifest_sha256="f" * 64, committed_at_block=2)
         submissions.started(lease, BOB)
@@ -122,12 +123,15 @@ class Market:
 
     def scored_task(self) -> TaskId:
         task_id, claim = self.measured_task()
-        placings = [Placing(ALICE, 1, 3.0, 3.0, "best of the field"), Placing(BOB, None, -1.0, -1.0, "not_revealed")]
+        placings = [
+            Placing(ALICE, 1, 1.0, 2.0, "rank 1 of 1"),
+            Placing(BOB, None, 0.0, 0.0, "not_revealed", fault=Blame.MINER),
+        ]
         self.ledger.tasks.advance(
             claim.lease,
             came_from=TaskState.MEASURED,
             to=TaskState.SCORED,
-            also=lambda session: add_placings(session, claim.task, placings, rules_version=1, now=1.0),
+            also=lambda session: add_placings(session, claim.task, placings, rules_version=2, factor=2.0, now=1.0),
         )
         return task_id
 
@@ -194,6 +198,7 @@ def _dependencies(
         uploads=Uploads(Folders(folder).uploads, MAX_UPLOAD_BYTES),
         estimates=Estimates(bases, InlineExecutor(), Access(), EstimateSettings()),
         folders=Folders(folder),
+        store=ContentStore(Folders(folder).blobs),
         ready=ready,
     )
 
@@ -563,6 +568,7 @@ def test_the_openapi_document_has_a_type_for_every_body(market: Market) -> None:
         "post /v1/datasets",
         "get /v1/tasks/{task_id}/models/{hotkey}/{name} 200",
         "get /v1/tasks/{task_id}/contact-sheet 200",
+        "get /v1/record/blobs/{sha256} 200",
         "get /metrics 200",
     }
     assert named["post /v1/tasks"] == "#/components/schemas/TaskSpec"
@@ -621,7 +627,7 @@ def test_a_scored_task_shows_losses_places_and_what_was_removed(market: Market) 
     task = market.acme.get(f"/v1/tasks/{market.scored_task()}").json()
     assert (task["state"], task["base_loss"], task["data"]["removed"]) == ("scored", 3.0, {"empty": 2})
     best, failed = task["miners"]
-    assert (best["hotkey"], best["rank"], best["loss"], best["points"]) == (ALICE, 1, 2.0, 3.0)
+    assert (best["hotkey"], best["rank"], best["loss"], best["points"]) == (ALICE, 1, 2.0, 1.0)
     assert best["progress"]["step"] == 12
     assert (failed["hotkey"], failed["rank"], failed["loss"], failed["repo"]) == (BOB, None, None, None)
     assert failed["reason"] == "not_revealed"

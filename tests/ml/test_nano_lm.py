@@ -54,7 +54,7 @@ def held_out_documents() -> list[Document]:
 
 def test_it_is_a_llama_of_the_promised_size_in_half_precision(model: LlamaForCausalLM) -> None:
     with safe_open(MODEL / "model.safetensors", framework="pt") as file:
-        dtypes = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+        dtypes = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - safe_open is not a mapping
 
     assert model.config.model_type == "llama"
     assert 1_500_000 <= model.num_parameters() <= 5_000_000

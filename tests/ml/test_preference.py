@@ -209,7 +209,7 @@ def test_the_loss_is_trls_own_on_the_same_batch(
     reference = logs_of(base.model, pairs)
     ours = of_rewards([rewards(*each, beta=beta) for each in zip(logs_of(policy, pairs), reference, strict=True)])
     assert sum(ours.by_row) / len(ours.by_row) == pytest.approx(theirs, abs=1e-5)
-    assert abs(theirs - math.log(2)) > 1e-3  # it is no no-op that both agree on
+    assert abs(theirs - math.log(2)) > 1e-3  # it is not a no-op that both agree on
     logged = trainer._metrics["eval"]
     assert ours.extras["margin"] == pytest.approx(logged["rewards/margins"][0], abs=1e-4)
     assert ours.extras["accuracy"] == pytest.approx(logged["rewards/accuracies"][0])

@@ -31,7 +31,7 @@ def _measured(
 
 
 def test_tokens_are_counted_as_rows_are_read(base: Path, tmp_path: Path) -> None:
-    """Letters and digits are one token each here; the long row is cut, the row of one token is no row to learn from."""
+    """Letters and digits are one token each here; the long row is cut, the row of one token is not a row to learn from."""
     found, _ = _measured(base, tmp_path, ["zq" * 10, "zq" * 1000, "z"], max_tokens=40)
     assert found.tokens_per_row == (20 + 40) / 2
 

@@ -12,6 +12,7 @@ from gradients.client.models import Health, Readiness
 from gradients.errors import GradientsError
 from validator.api.bodies import SmallBodies
 from validator.api.dependencies import AppDependencies, Dependencies
+from validator.api.record import router as record_router
 from validator.api.refusals import Crashes, on_error, on_invalid, on_refused
 from validator.api.routes import UPLOAD_PATH, router
 
@@ -23,6 +24,7 @@ def api_app(dependencies: Dependencies) -> FastAPI:
     app = FastAPI(title="Gradients", version=__version__, docs_url=None, redoc_url=None)
     app.state.dependencies = dependencies
     app.include_router(router)
+    app.include_router(record_router)
     app.add_exception_handler(GradientsError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_refused)

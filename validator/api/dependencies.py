@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from gradients.domain.task import Task
 from gradients.errors import CustomerError
+from gradients.repo.store import ContentStore
 from validator.api.uploads import Uploads
 from validator.board import Board
 from validator.estimates import Estimates
@@ -42,6 +43,7 @@ class Dependencies:
     uploads: Uploads
     estimates: Estimates
     folders: Folders
+    store: ContentStore
     ready: Callable[[], bool]  # whether the daemon can do its work now
 
 

@@ -12,6 +12,7 @@ from validator.ledger.customers import Customers
 from validator.ledger.events import Events
 from validator.ledger.outbox import Outbox
 from validator.ledger.placings import Placings
+from validator.ledger.records import Records
 from validator.ledger.slots import Slots
 from validator.ledger.store import open_engine
 from validator.ledger.submissions import Submissions
@@ -30,6 +31,7 @@ class Ledger:
     customers: Customers
     events: Events
     slots: Slots
+    records: Records
 
     @classmethod
     def open(cls, url: str, clock: Clock) -> Self:
@@ -44,4 +46,5 @@ class Ledger:
             customers=Customers(engine, clock),
             events=Events(engine),
             slots=Slots(engine),
+            records=Records(engine),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from gradients.domain.evaluation import Fingerprint, Measurement, Metric, Placing
 from gradients.domain.failure import Failure
@@ -20,12 +20,17 @@ def encode(value: Failure | Fingerprint | Prepared | TaskRequest | Window) -> Js
 
 def task_of(row: TaskRow) -> Task:
     """The task that a row holds."""
+    prepared = None
+    if (column := row.prepared) is not None:
+        removed = tuple((str(reason), int(count)) for reason, count in column["removed"])
+        blobs = {"train": Blob(**column["train"]), "held_out": Blob(**column["held_out"])}
+        prepared = Prepared(**{**column, **blobs, "removed": removed})
     return Task(
         id=TaskId(row.id),
         request=TaskRequest(**row.request),
         state=TaskState(row.state),
         created_at=row.created_at,
-        prepared=_prepared_of(row.prepared) if row.prepared else None,
+        prepared=prepared,
         window=Window(**row.window) if row.window else None,
         failure=failure_of(row.failure),
     )
@@ -56,9 +61,7 @@ def measurement_of(row: MeasurementRow) -> Measurement:
         stderr=row.stderr,
         per_row=tuple(row.per_row),
         extras=tuple((name, float(number)) for name, number in row.extras.items()),
-        fingerprint=Fingerprint(tuple(row.fingerprint["update"]), tuple(row.fingerprint["outputs"]))
-        if row.fingerprint
-        else None,
+        fingerprint=fingerprint_of(row.fingerprint),
     )
 
 
@@ -76,12 +79,11 @@ def placing_of(row: PlacingRow) -> Placing:
     )
 
 
+def fingerprint_of(column: JsonColumn | None) -> Fingerprint | None:
+    """The fingerprint that a column holds."""
+    return Fingerprint(tuple(column["update"]), tuple(column["outputs"])) if column else None
+
+
 def failure_of(column: JsonColumn | None) -> Failure | None:
     """The failure that a column holds."""
     return Failure(Blame(column["blame"]), column["code"], column["message"]) if column else None
-
-
-def _prepared_of(column: dict[str, Any]) -> Prepared:
-    removed = tuple((str(reason), int(count)) for reason, count in column["removed"])
-    blobs = {"train": Blob(**column["train"]), "held_out": Blob(**column["held_out"])}
-    return Prepared(**{**column, **blobs, "removed": removed})

@@ -1,4 +1,4 @@
-"""Points, written once per task, and read back by windows of time."""
+"""What tasks said about miners: written once per task, and read back for pay, for draws and for people."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from sqlalchemy.orm import Session
 
 from gradients.domain.evaluation import Placing
 from gradients.domain.task import Hotkey, Task
-from gradients.scoring.standings import ScoredPoints
-from validator.ledger.encoding import placing_of
-from validator.ledger.rows import PlacingRow
+from gradients.errors import Blame
+from gradients.scoring.contest import Result, Winner
+from validator.ledger.encoding import fingerprint_of, placing_of
+from validator.ledger.rows import MeasurementRow, PlacingRow, TaskRow
+
+REMEMBERED_WINNERS = 200  # of earlier tasks, with which submissions are compared
 
 
-def add_placings(session: Session, task: Task, placings: Sequence[Placing], *, rules_version: int, now: float) -> None:
-    """Write a task's points within the transaction that makes it SCORED."""
+def add_placings(
+    session: Session, task: Task, placings: Sequence[Placing], *, rules_version: int, factor: float, now: float
+) -> None:
+    """Write a task's placings within the transaction that makes it SCORED."""
     session.add_all(
         PlacingRow(
             task_id=task.id,
@@ -28,6 +33,8 @@ def add_placings(session: Session, task: Task, placings: Sequence[Placing], *, r
             copy_of=placing.copy_of,
             fault=placing.fault or "",
             reason=placing.reason,
+            factor=factor,
+            deadline_block=task.blocks.deadline_block,
             rules_version=rules_version,
             scored_at=now,
         )
@@ -36,7 +43,7 @@ def add_placings(session: Session, task: Task, placings: Sequence[Placing], *, r
 
 
 class Placings:
-    """Everybody's points."""
+    """Everybody's places and prizes."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -47,24 +54,54 @@ class Placings:
             return session.scalar(select(PlacingRow.task_id).limit(1)) is not None
 
     def of_task(self, task_id: str) -> list[Placing]:
-        """Points of one task, best rank first."""
+        """Placings of one task, best rank first."""
         query = select(PlacingRow).where(PlacingRow.task_id == task_id)
         ranked = query.order_by(PlacingRow.rank.is_(None), PlacingRow.rank, PlacingRow.hotkey)
         with Session(self._engine) as session:
             return [placing_of(row) for row in session.scalars(ranked)]
 
-    def since(self, moment: float) -> list[ScoredPoints]:
-        """Points of all tasks that were scored after `moment`."""
-        query = select(PlacingRow).where(PlacingRow.scored_at >= moment).order_by(PlacingRow.scored_at)
+    def results(self, *, window_blocks: int | None) -> list[Result]:
+        """All tasks' rows, oldest deadline first; those of the last `window_blocks` before the newest deadline, or all."""
+        query = select(PlacingRow, TaskRow.customer).join(TaskRow, TaskRow.id == PlacingRow.task_id)
+        with Session(self._engine) as session:
+            newest = session.scalar(select(func.max(PlacingRow.deadline_block))) or 0
+            if window_blocks is not None:
+                query = query.where(PlacingRow.deadline_block >= newest - window_blocks)
+            ordered = query.order_by(PlacingRow.deadline_block, PlacingRow.task_id, PlacingRow.hotkey)
+            return [_result(row, customer) for row, customer in session.execute(ordered)]
+
+    def winners(self, base_digest: str, *, before_block: int) -> list[Winner]:
+        """Models that won tasks on this base which ended before `before_block`, newest first."""
+        query = (
+            select(PlacingRow.hotkey, PlacingRow.task_id, TaskRow.prepared, MeasurementRow.fingerprint)
+            .join(TaskRow, TaskRow.id == PlacingRow.task_id)
+            .join(MeasurementRow, MeasurementRow.task_id == PlacingRow.task_id)
+            .where(MeasurementRow.entrant == PlacingRow.hotkey, PlacingRow.rank == 1)
+            .where(PlacingRow.deadline_block < before_block)
+            .order_by(PlacingRow.deadline_block.desc(), PlacingRow.task_id)
+            .limit(REMEMBERED_WINNERS)
+        )
         with Session(self._engine) as session:
             return [
-                ScoredPoints(Hotkey(row.hotkey), row.task_type, row.points, row.adjusted_points, row.scored_at)
-                for row in session.scalars(query)
+                Winner(Hotkey(hotkey), task_id, fingerprint)
+                for hotkey, task_id, prepared, column in session.execute(query)
+                if prepared and prepared["base_digest"] == base_digest and (fingerprint := fingerprint_of(column))
             ]
 
-    def mean_points_since(self, moment: float) -> dict[Hotkey, float]:
-        """Each miner's mean points after `moment`."""
-        query = select(PlacingRow.hotkey, func.avg(PlacingRow.points)).where(PlacingRow.scored_at >= moment)
-        with Session(self._engine) as session:
-            rows = session.execute(query.group_by(PlacingRow.hotkey))
-            return {Hotkey(hotkey): float(mean) for hotkey, mean in rows}
+
+def _result(row: PlacingRow, customer: str) -> Result:
+    return Result(
+        task_id=row.task_id,
+        task_type=row.task_type,
+        customer=customer,
+        hotkey=Hotkey(row.hotkey),
+        points=row.points,
+        adjusted_points=row.adjusted_points,
+        factor=row.factor,
+        gain=row.gain,
+        copied=row.copy_of is not None,
+        fault=Blame(row.fault) if row.fault else None,
+        deadline_block=row.deadline_block,
+        scored_at=row.scored_at,
+        rules_version=row.rules_version,
+    )

@@ -61,7 +61,7 @@ class SubmissionRow(LedgerTable):
     recipe: Mapped[str] = mapped_column(String(64), default="")
     committed_at_block: Mapped[int | None] = mapped_column(BigInteger)
     committed_extrinsic: Mapped[int | None] = mapped_column(Integer)  # its index in that block
-    reveal: Mapped[JsonColumn | None]  # payload on chain, salt and Merkle proof: that the submission was committed
+    reveal: Mapped[JsonColumn | None]  # the payload on chain, and the signed answer that opens it
     manifest: Mapped[str | None] = mapped_column(Text)  # exact text; its digest was committed on chain
     manifest_sha256: Mapped[str | None] = mapped_column(String(64))
     failure: Mapped[JsonColumn | None]
@@ -121,6 +121,27 @@ class OutboxRow(LedgerTable):
     receipt: Mapped[JsonColumn | None]
     sent: Mapped[JsonColumn | None]  # what went to the chain: uids, u16 values, limits that changed them
     problem: Mapped[str] = mapped_column(Text, default="")
+
+
+class RecordRow(LedgerTable):
+    """A link of the public record. Written once, never changed."""
+
+    __tablename__ = "records"
+    __table_args__ = (Index(None, "subject", unique=True),)
+
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(String(64))  # the task, or the outbox row, that it speaks of
+    sha256: Mapped[str] = mapped_column(String(64))
+    content: Mapped[str] = mapped_column(Text)  # the whole record as canonical JSON
+
+
+class OpenBlobRow(LedgerTable):
+    """Bytes that anybody may have, because the public record names them."""
+
+    __tablename__ = "open_blobs"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
 
 
 class EventRow(LedgerTable):

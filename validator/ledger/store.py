@@ -27,7 +27,11 @@ def open_engine(url: str) -> Engine:
         engine = create_engine(url)
         if engine.dialect.name == "sqlite":
             _harden_sqlite(engine)
-        _migrate(engine)
+        migrations = Config()
+        migrations.set_main_option("script_location", str(MIGRATIONS))
+        with engine.begin() as connection:
+            migrations.attributes["connection"] = connection
+            command.upgrade(migrations, "head")
         _name_failures(engine)
     except ModuleNotFoundError as error:
         raise SetupError(
@@ -75,19 +79,7 @@ def _name_failures(engine: Engine) -> None:
     def _on_error(context: ExceptionContext) -> None:
         error = context.original_exception
         if isinstance(context.sqlalchemy_exception, OperationalError):
-            raise _failure(error) from error
-
-
-def _failure(error: BaseException) -> OperatorError:
-    code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
-    if code in FULL_CODES:
-        return DiskFull(f"The ledger has no room left: {error}", fix="Make room on its disk")
-    return OperatorError(f"The ledger does not answer: {error}", code="ledger_unavailable")
-
-
-def _migrate(engine: Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+            code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
+            if code in FULL_CODES:
+                raise DiskFull(f"The ledger has no room left: {error}", fix="Make room on its disk") from error
+            raise OperatorError(f"The ledger does not answer: {error}", code="ledger_unavailable") from error

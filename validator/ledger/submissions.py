@@ -50,10 +50,29 @@ class Submissions:
         self._change(lease, hotkey, state=SubmissionState.STARTED)
 
     def collected(
-        self, lease: Lease, hotkey: str, *, manifest: str, manifest_sha256: str, committed_at_block: int
+        self,
+        lease: Lease,
+        hotkey: str,
+        *,
+        manifest: str,
+        manifest_sha256: str,
+        committed_at_block: int,
+        committed_extrinsic: int | None = None,
+        reveal: JsonObject | None = None,
     ) -> None:
-        """The repo is here and screened."""
-        fields = {"manifest": manifest, "manifest_sha256": manifest_sha256, "committed_at_block": committed_at_block}
+        """The repo is here and screened.
+
+        Args:
+            committed_extrinsic: the commitment's index within its block, where the chain tells it.
+            reveal: the payload on chain, and the miner's signed answer that opens it.
+        """
+        fields = {
+            "manifest": manifest,
+            "manifest_sha256": manifest_sha256,
+            "committed_at_block": committed_at_block,
+            "committed_extrinsic": committed_extrinsic,
+            "reveal": dict(reveal) if reveal else None,
+        }
         self._change(lease, hotkey, state=SubmissionState.COLLECTED, **fields)
 
     def failed(self, lease: Lease, hotkey: str, failure: Failure) -> None:

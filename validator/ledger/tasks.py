@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
 from gradients.domain.failure import Failure
+from gradients.domain.json import JsonObject
 from gradients.domain.task import Prepared, Task, TaskId, TaskRequest, TaskState, Window
 from gradients.errors import LedgerConflict
 from validator.ledger.encoding import encode, task_of
@@ -125,6 +126,7 @@ class Tasks:
         window: Window | None = None,
         failure: Failure | None = None,
         due_at_block: int = 0,
+        deadline_hash: str | None = None,
         also: Also | None = None,
     ) -> None:
         """Move the task to `to` and give the lease back, all in one transaction with `also`. Raises LeaseLost and LedgerConflict."""
@@ -138,17 +140,22 @@ class Tasks:
             row.prepared = encode(prepared) if prepared else row.prepared
             row.window = encode(window) if window else row.window
             row.failure = encode(failure) if failure else row.failure
+            row.deadline_hash = deadline_hash or row.deadline_hash
             row.lease_owner, row.lease_expires_at = None, 0.0
             if also:
                 also(session)
             fields = {"from": came_from.value, "to": to.value, **({"failure": failure.code} if failure else {})}
             record(session, at=now, name="task_advanced", task_id=lease.task_id, fields=fields)
 
-    def set_window(self, lease: Lease, window: Window, *, also: Also) -> None:
-        """Fix the blocks of the task without moving it on, so that a crash between deciding and telling changes nothing."""
+    def set_window(self, lease: Lease, window: Window, *, draw: JsonObject, also: Also) -> None:
+        """Fix the blocks of the task without moving it on, so that a crash between deciding and telling changes nothing.
+
+        Args:
+            draw: all that went into the draw of the pool.
+        """
         with Session(self._engine) as session, session.begin():
             row = fenced(session, lease)
-            row.window = encode(window)
+            row.window, row.draw = encode(window), dict(draw)
             also(session)
             record(session, at=self._clock.now(), name="window_set", task_id=lease.task_id, fields=encode(window))
 
@@ -166,7 +173,7 @@ class Tasks:
 
         Args:
             counts: False when nothing went wrong.
-            outage: chain, hub or network were away, which is no attempt of ours: it counts neither as one nor as the end of any.
+            outage: chain, hub or network were away, which is not an attempt of ours: it counts neither as one nor as the end of any.
             looked_at_block: what the next claim tells.
         """
         now = self._clock.now()

@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from gradients.axon.client import AxonClient, Peer
@@ -23,6 +23,7 @@ from gradients.chain.view import ChainView
 from gradients.domain.chain import Commitment
 from gradients.domain.commitment import Opening, ProofStep, opens
 from gradients.domain.failure import Failure
+from gradients.domain.seeds import seed
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Hotkey, Task, TaskState
 from gradients.errors import (
@@ -35,6 +36,7 @@ from gradients.errors import (
     SubmissionRejected,
 )
 from gradients.log import get_logger
+from gradients.record.terms import start_of
 from gradients.repo.fetch import FetchBudget, fetch_repo
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.repo.materialise import materialise
@@ -156,8 +158,9 @@ class CollectStage:
         if neuron is None or neuron.axon is None:
             raise PeerUnreachable(f"{submission.hotkey} serves no axon now")
         peer = Peer(hotkey=submission.hotkey, address=neuron.axon)
-        reveal = await self.client.get(peer, f"/v1/tasks/{task.id}/submission", answer=Reveal)
-        manifest = self._checked_manifest(task, submission, commitment, reveal)
+        path = f"/v1/tasks/{task.id}/submission"
+        reveal, signed = await self.client.get_signed(peer, path, answer=Reveal)
+        manifest = self._checked_manifest(claim, submission, commitment, reveal)
         screen_manifest(manifest, base)
         turn = FetchBudget(self.settings.turn_seconds, bytes_per_second=math.inf)
         await fetch_repo(_Remote(self.client, peer, task.id), manifest, self.store, budget=turn)
@@ -171,11 +174,15 @@ class CollectStage:
             manifest=reveal.manifest,
             manifest_sha256=_sha256(reveal.manifest),
             committed_at_block=commitment.block,
+            reveal={"payload": commitment.payload.hex(), **asdict(signed)},
         )
         log.info("submission_collected", task=task.id, uid=submission.uid)
 
-    def _checked_manifest(self, task: Task, submission: Submission, commitment: Commitment, reveal: Reveal) -> Manifest:
-        """The revealed manifest, proven to be the committed one and to be about this task, miner and base."""
+    def _checked_manifest(
+        self, claim: Claim, submission: Submission, commitment: Commitment, reveal: Reveal
+    ) -> Manifest:
+        """The revealed manifest, proven to be the committed one and to be about this task, miner, base and terms."""
+        task = claim.task
         opening = Opening(
             netuid=self.gateway.netuid,
             task_id=task.id,
@@ -183,7 +190,7 @@ class CollectStage:
             manifest_sha256=_sha256(reveal.manifest),
             salt=reveal.salt,
         )
-        proof = [ProofStep(step.sibling, sibling_is_left=step.sibling_is_left) for step in reveal.proof]
+        proof = [ProofStep(step.height, step.sibling) for step in reveal.proof]
         if not opens(commitment.payload, opening, proof):
             raise CommitmentMissing(
                 "The revealed manifest is not in the commitment that stood on chain at the deadline"
@@ -192,6 +199,9 @@ class CollectStage:
         expected = (task.id, submission.hotkey, task.data.base_digest)
         if (manifest.task_id, manifest.hotkey, manifest.base_digest) != expected:
             raise SubmissionRejected("The manifest is about another task, miner or base", code="manifest_mismatch")
+        terms = start_of(task, seed(claim.salt, "start", submission.hotkey)).terms_sha256
+        if manifest.terms_sha256 not in (None, terms):  # an auditor would hold the difference against us
+            raise SubmissionRejected("The manifest names other terms than we told the miner", code="terms_mismatch")
         return manifest
 
     async def _nothing_came(self, claim: Claim, still: Sequence[Submission], looked_at_block: int | None) -> None:

@@ -16,6 +16,7 @@ from gradients.bases.bases import BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.domain.evaluation import Measurement, Metric
 from gradients.domain.failure import Failure
+from gradients.domain.seeds import seed
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import Task, TaskState
 from gradients.errors import Blame, JobFailed
@@ -28,7 +29,6 @@ from gradients.tasks.registry import task_type
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
-from validator.seeds import seed
 from validator.settings import MeasureSettings
 from validator.sketches import SketchSecret, season_of
 
@@ -80,7 +80,8 @@ class MeasureStage:
         base = await asyncio.to_thread(self.bases.resolve, task.request.base)
         # What nobody can know before the deadline, ourselves included, and what is the same whenever the task is measured.
         secret = await asyncio.to_thread(SketchSecret.kept_in, self.folders.sketch_secret)
-        metric_seed = seed(claim.salt, "measure", await self.gateway.block_hash(task.blocks.deadline_block))
+        deadline_hash = await self.gateway.block_hash(task.blocks.deadline_block)
+        metric_seed = seed(claim.salt, "measure", deadline_hash)
         arguments = MeasureJob(
             base_folder=base.folder,
             held_out_file=self.store.path(task.data.held_out.sha256),

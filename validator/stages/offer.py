@@ -13,26 +13,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradients.axon.client import AxonClient, Peer
-from gradients.axon.messages import BlobName, Offer, OfferAnswer, Start, StartAnswer
+from gradients.axon.messages import Offer, OfferAnswer, Start, StartAnswer
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
 from gradients.clock import Clock
 from gradients.domain.chain import Neuron
 from gradients.domain.failure import Failure
+from gradients.domain.json import JsonObject
+from gradients.domain.seeds import seed
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Hotkey, Task, TaskState, Window
 from gradients.errors import Blame, GradientsError, LedgerConflict, OutsideError
 from gradients.log import get_logger
-from gradients.scoring.draw import draw_pool
+from gradients.record.terms import offer_of, start_of
 from gradients.scoring.rules import rules_at
-from gradients.tasks.registry import needs_sandbox, public_parameters
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.submissions import add_submissions
-from validator.seeds import seed
 from validator.settings import CollectSettings, OfferSettings
 
-SECONDS_PER_DAY = 86_400.0
 START_TRIES = 3
 START_REST_SECONDS = 1.0
 LATE_SHARE = 0.1  # of the training time
@@ -72,7 +71,7 @@ class OfferStage:
                     self.ledger.tasks.postpone, claim.lease, seconds=NO_PERMIT_SECONDS, counts=False
                 )
                 return
-            offer, metagraph = _offer_of(task), self.view.metagraph()
+            offer, metagraph = offer_of(task), self.view.metagraph()
             miners = [n for n in metagraph.neurons if n.axon is not None and n.hotkey != self.gateway.hotkey]
             answers = await asyncio.gather(*(self._ask(neuron, offer) for neuron in miners))
             accepted = [answer for answer in answers if answer is not None]
@@ -140,14 +139,10 @@ class OfferStage:
             reveal_until_block=deadline + math.ceil(self.collect.reveal_seconds / block_seconds),
         )
         by_hotkey = {acceptance.neuron.hotkey: acceptance for acceptance in accepted}
-        since = self.clock.now() - SECONDS_PER_DAY
-        pool = draw_pool(
-            list(by_hotkey),
-            mean_points_today=await asyncio.to_thread(self.ledger.placings.mean_points_since, since),
-            size=self.settings.pool_size,
-            seed=seed(claim.salt, "draw"),
-            rules=rules_at(block),
-        )
+        rules, now = rules_at(block), self.clock.now()
+        results = await asyncio.to_thread(self.ledger.placings.results, window_blocks=rules.window_blocks)
+        drawing = seed(claim.salt, "draw")
+        pool = rules.draw(list(by_hotkey), results=results, now=now, size=self.settings.pool_size, seed=drawing)
         invited = [
             Submission(
                 task_id=claim.task.id,
@@ -158,8 +153,21 @@ class OfferStage:
             )
             for hotkey in pool
         ]
+        draw: JsonObject = {
+            "rules_version": rules.version,
+            "accepted": sorted(by_hotkey),
+            "tasks": sorted({result.task_id for result in results}),  # that were scored by then, within the window
+            "seed": drawing,
+            "now": now,
+            "size": self.settings.pool_size,
+            "pool": list(pool),
+        }
         await asyncio.to_thread(
-            self.ledger.tasks.set_window, claim.lease, window, also=lambda session: add_submissions(session, invited)
+            self.ledger.tasks.set_window,
+            claim.lease,
+            window,
+            draw=draw,
+            also=lambda session: add_submissions(session, invited),
         )
         task = await asyncio.to_thread(self.ledger.tasks.find, claim.task.id)
         if task is None:
@@ -179,7 +187,7 @@ class OfferStage:
             neuron = self.view.metagraph().by_hotkey(submission.hotkey)
             if neuron is None or neuron.axon is None:
                 raise LedgerConflict(f"{submission.hotkey} has left the subnet")
-            answer = await self._tell(neuron, _start_of(task, seed(claim.salt, "start", submission.hotkey)))
+            answer = await self._tell(neuron, start_of(task, seed(claim.salt, "start", submission.hotkey)))
         except (GradientsError, TimeoutError) as error:
             problem = str(error) or "no answer in time"
             await self._not_started(claim, submission.hotkey, Failure(Blame.OUTSIDE, "not_started", problem))
@@ -210,36 +218,6 @@ class OfferStage:
     async def _not_started(self, claim: Claim, hotkey: Hotkey, failure: Failure) -> None:
         log.warning("miner_not_started", task=claim.task.id, hotkey=hotkey, code=failure.code, problem=failure.message)
         await asyncio.to_thread(self.ledger.submissions.failed, claim.lease, hotkey, failure)
-
-
-def _offer_of(task: Task) -> Offer:
-    prepared = task.data
-    return Offer(
-        task_id=task.id,
-        type=task.request.type,
-        base=task.request.base,
-        base_digest=prepared.base_digest,
-        base_parameters=prepared.base_parameters,
-        train_rows=prepared.train_rows,
-        hours=task.request.hours,
-        needs_sandbox=needs_sandbox(task.request),
-    )
-
-
-def _start_of(task: Task, miner_seed: int) -> Start:
-    prepared, window = task.data, task.blocks
-    return Start.model_validate(
-        {
-            "offer": _offer_of(task),
-            "parameters": public_parameters(task.request),
-            "train": BlobName(sha256=prepared.train.sha256, size_bytes=prepared.train.size_bytes),
-            "held_out_commitment": prepared.held_out_commitment,
-            "started_at_block": window.started_at_block,
-            "deadline_block": window.deadline_block,
-            "reveal_until_block": window.reveal_until_block,
-            "seed": miner_seed,
-        }
-    )
 
 
 def _peer(neuron: Neuron) -> Peer:

@@ -1,4 +1,4 @@
-"""MEASURED -> SCORED: places and points by the rules in force when the task was started."""
+"""MEASURED -> SCORED: places and prizes by the rules in force when the task was started."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from gradients.chain.gateway import ChainGateway
 from gradients.clock import Clock
-from gradients.domain.evaluation import Measurement, Placing
+from gradients.domain.evaluation import Measurement
 from gradients.domain.failure import Failure
 from gradients.domain.submission import BASE_ENTRANT, Submission
 from gradients.domain.task import Task, TaskState
 from gradients.errors import Blame
-from gradients.scoring.placing import Entry, place, size_factor
-from gradients.scoring.rules import Rules, rules_at
+from gradients.scoring.contest import Contest, Entry, Winner, contest_seed
+from gradients.scoring.rules import rules_at
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.placings import add_placings
@@ -25,38 +26,67 @@ NOT_MEASURED = Failure(Blame.OPERATOR, "not_measured", "The validator could not 
 
 @dataclass(frozen=True, slots=True)
 class ScoreStage:
-    """Writes a task's points in the transaction that makes it SCORED, so a task is scored once."""
+    """Writes a task's placings in the transaction that makes it SCORED, so a task is scored once."""
 
     ledger: Ledger
+    gateway: ChainGateway
     clock: Clock
 
     async def run(self, claim: Claim) -> None:
-        """Score the task from what the ledger holds; nothing else goes in."""
-        await asyncio.to_thread(self._score, claim)
+        """Score the task from what the ledger and the deadline block hold; nothing else goes in."""
+        deadline_hash = await self.gateway.block_hash(claim.task.blocks.deadline_block)
+        await asyncio.to_thread(self._score, claim, deadline_hash)
 
-    def _score(self, claim: Claim) -> None:
+    def _score(self, claim: Claim, deadline_hash: str) -> None:
         task, now = claim.task, self.clock.now()
         rules = rules_at(task.blocks.started_at_block)
-        placings = placings_of(
-            task, self.ledger.submissions.of_task(task.id), self.ledger.submissions.measurements(task.id), rules
+        contest = contest_of(
+            task,
+            self.ledger.submissions.of_task(task.id),
+            self.ledger.submissions.measurements(task.id),
+            seed=contest_seed(task.id, deadline_hash),
+            earlier=self.ledger.placings.winners(task.data.base_digest, before_block=task.blocks.started_at_block),
         )
+        placings = rules.place(contest)
+        factor = rules.factor(parameters=contest.base_parameters, hours=contest.hours)
 
         def write(session: Session) -> None:
-            add_placings(session, task, placings, rules_version=rules.version, now=now)
+            add_placings(session, task, placings, rules_version=rules.version, factor=factor, now=now)
 
-        self.ledger.tasks.advance(claim.lease, came_from=TaskState.MEASURED, to=TaskState.SCORED, also=write)
+        self.ledger.tasks.advance(
+            claim.lease, came_from=TaskState.MEASURED, to=TaskState.SCORED, deadline_hash=deadline_hash, also=write
+        )
 
 
-def placings_of(
-    task: Task, submissions: Sequence[Submission], measurements: Mapping[str, Measurement], rules: Rules
-) -> list[Placing]:
-    """Everybody's place and points, from the rows that an auditor can read too."""
+def contest_of(
+    task: Task,
+    submissions: Sequence[Submission],
+    measurements: Mapping[str, Measurement],
+    *,
+    seed: int,
+    earlier: Sequence[Winner] = (),
+) -> Contest:
+    """A measured task as the rules see it, from rows that an auditor can read too."""
     base = measurements[BASE_ENTRANT]
-    factor = size_factor(parameters=task.data.base_parameters, hours=task.request.hours, rules=rules)
     entries = []
     for submission in submissions:
         measured = measurements.get(submission.hotkey)
-        failure = None if measured else submission.failure or NOT_MEASURED
-        value = measured.value if measured else None
-        entries.append(Entry(submission.hotkey, value, submission.committed_at_block or 0, failure))
-    return place(entries, base_value=base.value, better=base.metric.better, factor=factor, rules=rules)
+        entries.append(
+            Entry(
+                submission.hotkey,
+                measured.per_row if measured else (),
+                submission.committed_at_block or 0,
+                submission.committed_extrinsic or 0,
+                failure=None if measured else submission.failure or NOT_MEASURED,
+                fingerprint=measured.fingerprint if measured else None,
+            )
+        )
+    return Contest(
+        tuple(entries),
+        base.per_row,
+        base.metric.better,
+        base_parameters=task.data.base_parameters,
+        hours=task.request.hours,
+        seed=seed,
+        earlier=tuple(earlier),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradients.localchain import schedule, stake, subnets
-from gradients.localchain.epoch import reveal, subnet
+from gradients.localchain.epoch import reveal, subnet, tao
 from gradients.localchain.epoch.reveal import Deposit
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.declare import Storage
@@ -14,8 +14,11 @@ EMISSION_RAO = st.RAO_PER_TAO  # alpha per subnet and block: what the chain emit
 
 def run(state: Draft, block: int, deposit: Deposit) -> None:
     """Everything that happens to subnets by itself in a block."""
+    tao.pay(state, block)
     for netuid in subnets.existing(state):
-        if netuid != stake.ROOT:
+        if netuid != stake.ROOT and state.get(
+            st.TEMPO, netuid
+        ):  # without a tempo no epoch would ever pay the alpha out
             reveal.weights(state, netuid, block=block, deposit=deposit)
             _emit(state, netuid, block)
             _advance(state, netuid, block)

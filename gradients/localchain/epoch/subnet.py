@@ -9,6 +9,7 @@ from gradients.localchain.epoch import yuma
 from gradients.localchain.epoch.matrices import Counts, Mask, Matrix, Vector, normalized
 from gradients.localchain.pallets import subtensor as st
 from gradients.localchain.pallets.declare import Storage
+from gradients.localchain.pallets.subtensor_types import U96F32
 from gradients.localchain.state import Draft, View
 
 PER_MILLION = 1_000_000
@@ -36,14 +37,18 @@ def run(state: Draft, netuid: int, block: int) -> None:
     owner, owner_hotkey = state.get(st.SUBNET_OWNER, netuid), state.get(st.SUBNET_OWNER_HOTKEY, netuid)
     stake.add(state, hotkey=owner_hotkey, coldkey=owner, netuid=netuid, rao=owner_cut)
     hotkeys = stake.hotkeys(state, netuid)
-    if outcome.incentive.any():
+    incentives = _whole(outcome.server_shares * (servers + validators)) if outcome.incentive.any() else []
+    burned = 0
+    for hotkey, rao in zip(hotkeys, incentives, strict=False):  # there may be none
         # Each miner's emission is staked to itself; what the owner's hotkeys earn is burned, as on the chain.
-        for hotkey, rao in zip(hotkeys, _whole(outcome.server_shares * (servers + validators)), strict=True):
-            coldkey = state.get(st.OWNER, hotkey)
-            if rao and coldkey != owner and hotkey != owner_hotkey:
-                stake.add(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid, rao=rao)
-    else:
+        coldkey = state.get(st.OWNER, hotkey)
+        if coldkey == owner or hotkey == owner_hotkey:
+            burned += rao
+        elif rao:
+            stake.add(state, hotkey=hotkey, coldkey=coldkey, netuid=netuid, rao=rao)
+    if not incentives:
         validators += servers
+    state.put(st.MINER_BURNED, netuid, value=part(burned, sum(incentives)))
     for hotkey, rao in zip(hotkeys, _whole(normalized(outcome.validator_shares) * validators), strict=True):
         if rao or state.has(st.ALPHA_DIVIDENDS, netuid, hotkey):
             state.put(st.ALPHA_DIVIDENDS, netuid, hotkey, value=rao)
@@ -124,6 +129,11 @@ def _drain(state: Draft, item: Storage[int], netuid: int) -> int:
     pending = state.get(item, netuid)
     state.put(item, netuid, value=0)
     return pending
+
+
+def part(rao: int, whole: int) -> U96F32:
+    """The part that an amount is of a whole, rounded down as the chain's numbers are; 0 of nothing."""
+    return U96F32((rao << 32) // whole if whole else 0)
 
 
 def _u16(shares: Vector) -> list[int]:

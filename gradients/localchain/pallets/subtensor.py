@@ -5,14 +5,16 @@ Some items are never written here: clients read them by name, and would fail on 
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from gradients.localchain.pallets.declare import Hasher, Key, Storage
 from gradients.localchain.pallets.storage import ACCOUNT_BLAKE, NETUID, item, optional
 from gradients.localchain.pallets.subtensor_types import (
     EPOCH_CONSENSUS,
+    I96F32,
     U64F64,
     U64F64_ONE,
+    U96F32,
     AxonInfo,
     ChainIdentity,
     FixedPoint,
@@ -21,7 +23,7 @@ from gradients.localchain.pallets.subtensor_types import (
     SubnetIdentity,
 )
 from gradients.localchain.scale.choices import Choice
-from gradients.localchain.scale.hints import I16, U16, U32, U64, Account, BoundedBytes, Hint, annotated
+from gradients.localchain.scale.hints import I16, U16, U32, U64, Account, BoundedBytes, Hint, annotated, scale
 from gradients.localchain.scale.types import Integer
 
 T = TypeVar("T")
@@ -99,6 +101,7 @@ TAO_WEIGHT = _one("TaoWeight", U64, int(0.18 * U64_MAX))
 SUBNET_TAO = _subnet("SubnetTAO", U64, 0)
 SUBNET_ALPHA_IN = _subnet("SubnetAlphaIn", U64, 0)
 SUBNET_ALPHA_OUT = _subnet("SubnetAlphaOut", U64, 0)
+SUBNET_MOVING_PRICE = _subnet("SubnetMovingPrice", Annotated[I96F32, scale(I96F32)], I96F32())
 SUBNET_TAO_IN_EMISSION = _subnet("SubnetTaoInEmission", U64, 0)
 SUBNET_ALPHA_OUT_EMISSION = _subnet("SubnetAlphaOutEmission", U64, 0)
 SUBNET_EMA_TAO_FLOW: Storage[object] = optional(PALLET, "SubnetEmaTaoFlow", tuple[U64, SignedFixedPoint], NETUID)
@@ -116,6 +119,11 @@ PENDING_OWNER_CUT = _subnet("PendingOwnerCut", U64, 0)
 SUBNET_OWNER_CUT = _one("SubnetOwnerCut", U16, 11796)  # 18 %
 OWNER_CUT_ENABLED = _subnet("OwnerCutEnabled", bool, True)
 OWNER_CUT_AUTO_LOCK = _subnet("OwnerCutAutoLockEnabled", bool, False)
+
+MINER_BURNED = _subnet("MinerBurned", Annotated[U96F32, scale(U96F32)], U96F32())
+SUBNET_EMISSION_ENABLED = _subnet("SubnetEmissionEnabled", bool, True)
+EMISSION_GATE_BAR = _one("EmissionGateBar", FixedPoint, U64F64())  # the gate is off
+EMISSION_GATE_EXPONENT = _one("EmissionGateExponent", FixedPoint, U64F64(3 << 64))
 
 # Weights in the commit-reveal regime
 COMMIT_REVEAL_ENABLED = _subnet("CommitRevealWeightsEnabled", bool, True)
@@ -167,6 +175,5 @@ COLLATERAL_LOCK_SHARE = _subnet("CollateralLockShare", U16, 0)
 COLLATERAL_DRAIN_RATIO = _subnet("CollateralDrainRatio", FixedPoint, U64F64_ONE)
 MIN_CHILDKEY_TAKE = _subnet("MinChildkeyTakePerSubnet", U16, 0)
 TRANSFER_TOGGLE = _subnet("TransferToggle", bool, True)
-SUBNET_EMISSION_ENABLED = _subnet("SubnetEmissionEnabled", bool, True)
 
 ITEMS = tuple(each for each in list(globals().values()) if isinstance(each, Storage))

@@ -84,6 +84,22 @@ class U64F64:
 
 
 @dataclass(frozen=True, slots=True)
+class U96F32:
+    """A fixed-point number with 32 bits behind the point."""
+
+    PATH: ClassVar[str] = "substrate_fixed::FixedU128"
+    bits: U128 = 0
+
+
+@dataclass(frozen=True, slots=True)
+class I96F32:
+    """A signed fixed-point number with 32 bits behind the point."""
+
+    PATH: ClassVar[str] = "substrate_fixed::FixedI128"
+    bits: I128 = 0
+
+
+@dataclass(frozen=True, slots=True)
 class I64F64:
     """A signed fixed-point number with 64 bits behind the point."""
 

@@ -175,7 +175,6 @@ CHAT = TaskType(
     measure="gradients.tasks.chat.metric:measure",
     train="gradients.tasks.chat.trainer:train",
     generate="gradients.tasks.chat.answers:generate",
-    pay_share=0.10,
     schedule_share=0.28,
     demonstrations=(Demonstration(SHIPPED_DATA / "chatterbot-dialogues" / "rows.jsonl"),),
 )

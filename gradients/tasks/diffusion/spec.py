@@ -163,7 +163,6 @@ DIFFUSION = TaskType(
     measure="gradients.tasks.diffusion.metric:measure",
     train="gradients.tasks.diffusion.trainer:train",
     generate="gradients.tasks.diffusion.drawing:generate",
-    pay_share=0.35,
     schedule_share=0.15,
     demonstrations=tuple(
         Demonstration(

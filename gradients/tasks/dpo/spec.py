@@ -120,7 +120,6 @@ DPO = TaskType(
     measure="gradients.tasks.dpo.metric:measure",
     train="gradients.tasks.dpo.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
-    pay_share=0.10,
     schedule_share=0.17,
     demonstrations=(Demonstration(SHIPPED_DATA / "wordnet-preferences" / "rows.jsonl", {"beta": 0.1}),),
     effort=Effort(work_factor=1.4, gpu_factor=3),  # each pair passes through the reference too

@@ -236,7 +236,6 @@ GRPO = TaskType(
     measure="gradients.tasks.grpo.metric:measure",
     train="gradients.tasks.grpo.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
-    pay_share=0.20,
     schedule_share=0.04,
     demonstrations=(DEMONSTRATION,),
     # its time goes into sampling, not into the rows' tokens

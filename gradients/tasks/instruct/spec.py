@@ -109,7 +109,6 @@ INSTRUCT = TaskType(
     measure="gradients.tasks.instruct.metric:measure",
     train="gradients.tasks.instruct.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
-    pay_share=0.20,
     schedule_share=0.28,
     demonstrations=(
         Demonstration(

@@ -59,7 +59,6 @@ RAG = TaskType(
     measure="gradients.tasks.rag.metric:measure",
     train="gradients.tasks.rag.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
-    pay_share=0.05,
     schedule_share=0.08,
     demonstrations=(
         Demonstration(

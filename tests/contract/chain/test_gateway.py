@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 from uuid import uuid4
@@ -46,6 +47,14 @@ class Stage(Protocol):
         """Turn commit-reveal on."""
         ...
 
+    async def limit_weights(self, *, fewest: int, largest: float) -> None:
+        """Take rows of at least so many uids only, of which none has a larger part of the sum."""
+        ...
+
+    async def commit_in_one_block(self, gateways: Sequence[ChainGateway], payloads: Sequence[bytes]) -> None:
+        """Let the gateways' commitments share a block, in this order."""
+        ...
+
 
 class FakeStage:
     def __init__(self) -> None:
@@ -62,6 +71,15 @@ class FakeStage:
 
     async def take_sealed_weights_only(self) -> None:
         self._chain.seal_weights()
+
+    async def limit_weights(self, *, fewest: int, largest: float) -> None:
+        self._chain.set_limits(min_allowed_weights=fewest, max_weight_limit=largest)
+
+    async def commit_in_one_block(self, gateways: Sequence[ChainGateway], payloads: Sequence[bytes]) -> None:
+        await self._chain.advance()
+        self._chain.crowded = len(gateways)
+        for gateway, payload in zip(gateways, payloads, strict=True):
+            await gateway.commit(payload)
 
 
 class NodeStage:
@@ -96,7 +114,22 @@ class NodeStage:
     async def take_sealed_weights_only(self) -> None:
         await self._operator.set_hyperparameter(1, "commit_reveal_weights_enabled", True)
 
+    async def limit_weights(self, *, fewest: int, largest: float) -> None:
+        await self._operator.set_hyperparameter(1, "min_allowed_weights", fewest)
+        await self._operator.set_hyperparameter(1, "max_weights_limit", round(largest * 65535))
+
+    async def commit_in_one_block(self, gateways: Sequence[ChainGateway], payloads: Sequence[bytes]) -> None:
+        """Sent behind one another right after a block, which leaves them the time to the next one; else tried again."""
+        for number in range(20):
+            last = [payload + bytes([number]) for payload in payloads]
+            await self.let_blocks_pass(1)
+            calls = [asyncio.create_task(each.commit(text)) for each, text in zip(gateways, last, strict=True)]
+            if len(set(await asyncio.gather(*calls))) == 1:
+                return
+        raise AssertionError("the commitments never met in a block")
+
     async def close(self) -> None:
+        await self.limit_weights(fewest=1, largest=1.0)
         await self._operator.set_hyperparameter(1, "commit_reveal_weights_enabled", False)
         for gateway in self._gateways:
             await gateway.close()
@@ -250,6 +283,22 @@ async def test_a_commitment_has_1_to_128_bytes(stage: Stage, payload: bytes) -> 
     assert await refusal(gateway.commit(payload)) == "commitment_length"
 
 
+async def test_commitments_of_one_block_know_their_order_and_one_that_stands_alone_has_none(stage: Stage) -> None:
+    alone, *crowd = [await registered(stage) for _ in range(4)]
+    await alone.commit(b"alone")
+    await stage.commit_in_one_block(crowd, [b"first", b"second", b"third"])
+    found = await alone.commitments()
+    together = [found[each.hotkey] for each in crowd]
+    assert len({each.block for each in together}) == 1
+    places = [each.extrinsic_index for each in together]
+    assert None not in places
+    assert len(set(places)) == 3
+    assert found[alone.hotkey].extrinsic_index is None
+    assert (
+        await crowd[0].commitments(block=together[0].block) == found
+    )  # and on another connection, later, it is the same
+
+
 async def test_weights_are_read_back_as_shares(stage: Stage) -> None:
     gateway = await permitted(stage)
     uid = (await neuron_of(gateway)).uid
@@ -278,6 +327,47 @@ async def test_weights_of_an_old_version_or_on_nobody_are_refused(
     gateway = await permitted(stage)
     assert await refusal(gateway.set_weights(weights, version_key=version)) == code
     assert await gateway.weights_of((await neuron_of(gateway)).uid) == {}
+
+
+async def test_the_metagraph_shows_what_a_row_of_weights_must_be_like(stage: Stage) -> None:
+    gateway = await stage.newcomer()
+    before = await gateway.metagraph()
+    assert (before.min_allowed_weights, before.max_weight_limit) == (1, 1.0)
+    assert before.activity_cutoff_blocks > 0
+    await stage.limit_weights(fewest=2, largest=0.6)
+    after = await gateway.metagraph()
+    assert after.min_allowed_weights == 2
+    assert after.max_weight_limit == pytest.approx(0.6)
+
+
+async def test_a_row_of_weights_outside_of_the_limits_is_refused_and_never_bent(stage: Stage) -> None:
+    gateway = await permitted(stage)
+    uid = (await neuron_of(gateway)).uid
+    await stage.limit_weights(fewest=2, largest=0.6)
+    short, lopsided = {0: 65535.0}, {0: 65535.0, uid: 32767.0}
+    assert await refusal(gateway.set_weights(short, version_key=WEIGHTS_VERSION)) == "weight_vec_length_is_low"
+    assert await refusal(gateway.set_weights(lopsided, version_key=WEIGHTS_VERSION)) == "max_weight_exceeded"
+    assert await gateway.weights_of(uid) == {}
+    # 65535 / (65535 + 43690) is 0.6 exactly.
+    await gateway.set_weights({0: 65535.0, uid: 43690.0}, version_key=WEIGHTS_VERSION)
+    assert await gateway.weights_of(uid) == pytest.approx({0: 0.6, uid: 0.4}, abs=1e-9)
+
+
+async def test_a_row_of_ones_own_uid_alone_is_free_of_the_limits(stage: Stage) -> None:
+    gateway = await permitted(stage)
+    uid = (await neuron_of(gateway)).uid
+    await stage.limit_weights(fewest=2, largest=0.6)
+    await gateway.set_weights({uid: 65535.0}, version_key=WEIGHTS_VERSION)
+    assert await gateway.weights_of(uid) == {uid: 1.0}
+
+
+async def test_the_chain_says_what_subnets_are_paid_by(stage: Stage) -> None:
+    terms = await (await stage.newcomer()).emission_terms()
+    demand = terms.subnets[1]
+    assert (demand.price, demand.enabled) == (1.0, True)
+    assert 0 <= demand.miner_burned <= 1
+    assert (terms.gate_bar, terms.gate_exponent) == (0.0, 3.0)
+    assert sum(terms.shares().values()) == pytest.approx(1.0)
 
 
 async def test_without_a_permit_nobody_judges_others(stage: Stage) -> None:

@@ -27,7 +27,8 @@ RULES_OF_ALL_TYPES = (
 # looks for the packages of either family.
 KNOW_TYPES = {
     "gradients/tasks/registry.py",
-    "gradients/scoring/rules.py",
+    "gradients/scoring/chance.py",
+    "gradients/scoring/paper.py",
     "gradients/cli/localnet.py",
     "gradients/cli/doctor.py",
 }

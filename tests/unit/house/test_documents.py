@@ -103,7 +103,7 @@ def test_architecture_draws_the_layers_of_the_contract() -> None:
     assert drawn == [tuple(layer) for layer in declared_layers()]
 
 
-def test_every_package_has_a_readme_that_names_its_files() -> None:
+def test_every_package_has_a_readme() -> None:
     """A package of one subject that stands below another (localchain's pallets, a task type's rewards) is told of in the one above."""
     missing = []
     for package in [
@@ -120,6 +120,23 @@ def test_every_package_has_a_readme_that_names_its_files() -> None:
         if not text:
             missing.append(f"{package.relative_to(ROOT)}: no README.md")
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    "package",
+    [file.parent for file in DOCUMENTS if (file.parent / "__init__.py").is_file()],
+    ids=lambda folder: str(folder.relative_to(ROOT)),
+)
+def test_the_table_of_a_packages_readme_lists_what_lies_there_no_less_and_no_more(package: Path) -> None:
+    text = (package / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \|", text, flags=re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`([\w./]+(?:\.py|/))`", row)}
+    if not listed:  # told of in prose
+        return
+    files = {file.name for file in package.glob("*.py")} - {"__init__.py", "__main__.py"}
+    folders = {f"{each.parent.name}/" for each in package.glob("*/__init__.py")}
+    assert sorted((files | folders) - listed) == []
+    assert [name for name in sorted(listed) if not (package / name).exists()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gradients.axon.messages import BlobName, Offer, Start
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron, WeightsReceipt
+from gradients.domain.emission import EmissionTerms
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.execution.job import Job, ReportProgress
@@ -72,6 +73,9 @@ class FakeChain:
             weights_rate_limit_blocks=0,
             commit_reveal=False,
         )
+
+    async def emission_terms(self) -> EmissionTerms:
+        raise AssertionError("a miner asks for no subnet's pay")
 
     async def commitments(self, *, block: int | None = None) -> Mapping[Hotkey, Commitment]:
         self._fail_if_told()

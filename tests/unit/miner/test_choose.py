@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gradients.axon.messages import Offer, Start
 from gradients.tasks.registry import TYPES
-from miner.choose import GIB, Situation, against_start, choose
+from miner.choose import Situation, against_start, choose
+from miner.memory import GIB
 from miner.settings import MinerSettings
 from tests.unit.miner.fakes import BASE_DIGEST, offer, start
 

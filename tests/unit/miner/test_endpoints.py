@@ -342,7 +342,7 @@ def test_the_revealed_manifest_is_in_the_root_that_stands_on_chain(tmp_path: Pat
         standing = (await s.chain.commitments(block=110))[s.chain.hotkey].payload
         for task_id in (TASK, OTHER_TASK):
             reveal = await s.validator.get(s.peer, f"/v1/tasks/{task_id}/submission", answer=Reveal)
-            proof = [ProofStep(step.sibling, sibling_is_left=step.sibling_is_left) for step in reveal.proof]
+            proof = [ProofStep(step.height, step.sibling) for step in reveal.proof]
             digest = hashlib.sha256(reveal.manifest.encode()).hexdigest()
             assert opens(standing, Opening(s.chain.netuid, task_id, s.chain.hotkey, digest, reveal.salt), proof)
 

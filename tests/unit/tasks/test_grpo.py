@@ -19,8 +19,8 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from gradients.datasets.rows import Row
 from gradients.domain.task import Hotkey
 from gradients.errors import Blame, DatasetInvalid, TaskInvalid
-from gradients.scoring.placing import Entry, place
-from gradients.scoring.rules import SCHEDULE
+from gradients.scoring.contest import Contest, Entry
+from gradients.scoring.rules import PAPER
 from gradients.tasks import registry
 from gradients.tasks.grpo.rewards.asserts import Expectation, expectations, holds
 from gradients.tasks.grpo.rewards.base import Case
@@ -655,8 +655,8 @@ def test_a_column_that_is_not_there_is_named() -> None:
 
 @given(st.lists(st.floats(-3, 1), min_size=2, max_size=8, unique=True), st.floats(-3, 1))
 def test_scores_below_zero_are_placed_like_all_others(values: list[float], base: float) -> None:
-    entries = [Entry(hotkey=Hotkey(f"miner-{i}"), value=value, committed_at_block=i) for i, value in enumerate(values)]
-    places = place(entries, base_value=base, better=GRPO.metric.better, factor=1.0, rules=SCHEDULE[0])
+    entries = [Entry(Hotkey(f"miner-{i}"), (value,), i) for i, value in enumerate(values)]
+    places = PAPER.place(Contest(tuple(entries), (base,), GRPO.metric.better, 1, 1.0))
     ranked = [values[int(placing.hotkey.removeprefix("miner-"))] for placing in places if placing.rank is not None]
     assert ranked == sorted((value for value in values if value != base), reverse=True)
 
@@ -664,7 +664,7 @@ def test_scores_below_zero_are_placed_like_all_others(values: list[float], base:
 @pytest.mark.parametrize("order", list(itertools.permutations(["early", "late", "better"])))
 def test_a_tie_below_zero_goes_to_the_earlier_commitment_in_any_order(order: Sequence[str]) -> None:
     values = {"early": (-0.52, 1), "late": (-0.52, 2), "better": (-0.5, 3)}
-    entries = [Entry(hotkey=Hotkey(name), value=values[name][0], committed_at_block=values[name][1]) for name in order]
-    places = place(entries, base_value=-0.6, better=GRPO.metric.better, factor=1.0, rules=SCHEDULE[0])
+    entries = [Entry(Hotkey(name), (values[name][0],), values[name][1]) for name in order]
+    places = PAPER.place(Contest(tuple(entries), (-0.6,), GRPO.metric.better, 1, 1.0))
     assert [placing.hotkey for placing in places] == ["better", "early", "late"]
     assert places[0].points > places[1].points

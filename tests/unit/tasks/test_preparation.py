@@ -148,7 +148,7 @@ def test_limits_reach_the_source(request_of_rows: TaskRequest, tmp_path: Path) -
 def test_a_spec_that_breaks_its_schema_names_the_field(spec: dict[str, object], said: str) -> None:
     good: dict[str, object] = {"type": "instruct", "base": "nano-lm", "dataset": "rows.jsonl", "hours": 1}
     with pytest.raises(TaskInvalid, match=said):
-        validate_request(good | spec)  # type: ignore[arg-type]  # some of it is no JSON on purpose
+        validate_request(good | spec)  # type: ignore[arg-type]  # some of it is not JSON on purpose
     validate_request(good)  # type: ignore[arg-type]  # as above
 
 

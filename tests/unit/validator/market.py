@@ -95,7 +95,7 @@ def assigned(
         Submission(task_id, Hotkey(hotkey), uid, SubmissionState.INVITED) for uid, hotkey in enumerate(hotkeys, start=1)
     ]
     lease = claimed(ledger, TaskState.OPEN).lease
-    ledger.tasks.set_window(lease, window, also=lambda session: add_submissions(session, invited))
+    ledger.tasks.set_window(lease, window, draw={}, also=lambda session: add_submissions(session, invited))
     for hotkey in hotkeys:
         ledger.submissions.started(lease, hotkey)
     due = window.deadline_block + 1
@@ -270,6 +270,7 @@ class StandIn:
             base_digest=base_digest,
             kind="adapter",
             training=TrainingSummary(recipe="stand-in"),
+            terms_sha256=self.starts[0].terms_sha256 if self.starts else None,
         )
         text, salt = manifest.text(), "5" * 64
         opening = Opening(subnet.gateway.netuid, task_id, self.hotkey, _sha256(text.encode()), salt)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
+from gradients.axon.evidence import SignedAnswer
+from gradients.axon.messages import Reveal
 from gradients.bases.bases import BaseModels
+from gradients.domain.commitment import Opening, ProofStep, opens
+from gradients.domain.seeds import seed
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import TaskId, TaskState
 from gradients.errors import DiskFull
+from gradients.record.terms import start_of
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import (
     PREPARED,
+    SALT,
     TASK,
     WINDOW,
     StandIn,
@@ -33,8 +41,9 @@ from tests.unit.validator.market import (
 from validator.engine import StepEngine
 from validator.folders import Folders
 from validator.ledger import Ledger
+from validator.ledger.rows import SubmissionRow
 from validator.settings import CollectSettings
-from validator.stages.collect import FINAL_AFTER_BLOCKS, CollectStage
+from validator.stages.collect import CollectStage
 
 FIRST_BLOCK = WINDOW.deadline_block + 1
 LATE_BLOCK = WINDOW.reveal_until_block - 2
@@ -116,11 +125,54 @@ def test_a_committed_repo_is_fetched_and_its_commitment_kept(market: Market) -> 
     assert submission.committed_at_block is not None
     assert WINDOW.started_at_block < submission.committed_at_block <= WINDOW.deadline_block
     assert found(market.ledger).state is TaskState.COLLECTED
-    final_block = WINDOW.deadline_block + FINAL_AFTER_BLOCKS
+    final_block = WINDOW.deadline_block + 4  # before, the chain may still swap the block whose hash seeds measuring
     assert market.ledger.tasks.claim([TaskState.COLLECTED], owner="o", block=final_block - 1, lease_seconds=1) is None
     claimed(market.ledger, TaskState.COLLECTED, block=final_block)
     files = {path.name: path.read_bytes() for path in Folders(market.folder).submission(TASK, alice.hotkey).iterdir()}
     assert files == {name: path.read_bytes() for name, path in alice.files.items()}
+
+
+def test_what_proves_the_commitment_is_kept_and_can_be_checked_by_others(market: Market) -> None:
+    """The slot on chain is overwritten by the next commitment; the payload, the opening and the miner's signature are not."""
+    alice, validator = StandIn("alice"), market.subnet.gateway.hotkey
+
+    async def scenario() -> None:
+        await market.begin([alice])
+        await market.submit(alice)
+        await market.collect([alice])
+
+    asyncio.run(scenario())
+    with Session(market.ledger.engine) as session:
+        kept = session.get_one(SubmissionRow, (TASK, alice.hotkey)).reveal
+    assert kept is not None
+    payload = bytes.fromhex(kept.pop("payload"))
+    signed = SignedAnswer(**kept)
+    assert signed.is_from(alice.hotkey, to=validator)
+    assert not signed.is_from(validator, to=validator)
+    assert not signed.is_from(alice.hotkey, to=alice.hotkey)
+    assert not replace(signed, body=signed.body.replace("5", "6", 1)).is_from(alice.hotkey, to=validator)
+    reveal = Reveal.model_validate_json(signed.body)
+    manifest_sha256 = hashlib.sha256(reveal.manifest.encode()).hexdigest()
+    opening = Opening(market.subnet.gateway.netuid, TASK, alice.hotkey, manifest_sha256, reveal.salt)
+    assert opens(payload, opening, [ProofStep(step.height, step.sibling) for step in reveal.proof])
+
+
+def test_a_manifest_names_the_terms_that_the_miner_was_told_or_none(market: Market) -> None:
+    """A miner that commits to other terms would let an auditor accuse the validator of having changed them."""
+    told, other = StandIn("told"), StandIn("other")
+
+    async def scenario() -> None:
+        await market.begin([told, other])
+        task = found(market.ledger)
+        told.starts = [start_of(task, seed(SALT, "start", told.hotkey))]
+        other.starts = [start_of(task, seed(SALT, "start", told.hotkey))]
+        await market.submit(told)
+        await market.submit(other)
+        await market.collect([told, other])
+
+    asyncio.run(scenario())
+    assert market.states()[told.hotkey] is SubmissionState.COLLECTED
+    assert failures(market.ledger) == {other.hotkey: ("miner", "terms_mismatch")}
 
 
 def test_each_miner_is_judged_by_itself(market: Market) -> None:
@@ -203,6 +255,22 @@ def test_when_nobody_could_be_reached_the_network_is_to_blame(market: Market) ->
 
     asyncio.run(scenario())
     assert failures(market.ledger) == {miner.hotkey: ("outside", "not_revealed") for miner in miners}
+
+
+def test_a_miner_without_a_commitment_does_not_show_that_the_network_works(market: Market) -> None:
+    """That it committed to nothing is read from the chain: nobody was reached, so whoever did commit is not to blame."""
+    idle, unreached = StandIn("idle"), StandIn("unreached")
+
+    async def scenario() -> None:
+        await market.begin([idle, unreached])
+        await market.submit(unreached)
+        await market.collect([], at_blocks=(FIRST_BLOCK, LATE_BLOCK, LAST_BLOCK))
+
+    asyncio.run(scenario())
+    assert failures(market.ledger) == {
+        idle.hotkey: ("miner", "commitment_missing"),
+        unreached.hotkey: ("outside", "not_revealed"),
+    }
 
 
 @pytest.mark.parametrize("looks", [(LAST_BLOCK,), (FIRST_BLOCK, LAST_BLOCK)], ids=["never", "early only"])

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from gradients.domain.evaluation import Placing
-from gradients.domain.task import Hotkey, TaskId, TaskState
+from gradients.domain.task import Hotkey, TaskId, TaskState, Window
 from gradients.errors import ChainUnreachable
-from gradients.scoring.standings import SECONDS_PER_DAY
+from gradients.scoring.account import BLOCKS_PER_DAY
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import Subnet, claimed, draft
@@ -21,6 +21,7 @@ from validator.ledger.outbox import OutboxState, Outgoing
 from validator.ledger.placings import add_placings
 
 TEMPO = 20
+DEADLINE_BLOCK = 1_000_000
 MINERS = ("alice", "bob")
 Scenario = Callable[["Stand"], Awaitable[None]]
 
@@ -50,13 +51,16 @@ class Stand:
         task_id = TaskId(f"instruct-{self._scored:012x}")
         draft(self.ledger, task_id=task_id)
         claim = claimed(self.ledger, TaskState.DRAFT)
-        at = self.clock.now() - days_ago * SECONDS_PER_DAY
-        placings = [Placing(Hotkey(hotkey), 1, number, number, "") for hotkey, number in points.items()]
+        deadline = DEADLINE_BLOCK - round(days_ago * BLOCKS_PER_DAY)
+        task = replace(claim.task, window=Window(deadline - 10, deadline, deadline + 10))
+        placings = [Placing(Hotkey(hotkey), 1, number, number, "", gain=0.1) for hotkey, number in points.items()]
         self.ledger.tasks.advance(
             claim.lease,
             came_from=TaskState.DRAFT,
             to=TaskState.SCORED,
-            also=lambda session: add_placings(session, claim.task, placings, rules_version=1, now=at),
+            also=lambda session: add_placings(
+                session, task, placings, rules_version=2, factor=1.0, now=self.clock.now()
+            ),
         )
 
     async def step(self) -> None:
@@ -91,8 +95,6 @@ class Stand:
 
 @pytest.fixture
 def run(ledger: Ledger, clock: HandClock) -> Callable[[Scenario], None]:
-    clock.time = 100 * SECONDS_PER_DAY
-
     def runner(scenario: Scenario) -> None:
         async def main() -> None:
             stand = Stand(ledger, clock)
@@ -115,7 +117,7 @@ def test_nothing_is_set_before_anything_was_scored(run: Callable[[Scenario], Non
 
 def test_points_become_weights_of_uids_and_a_receipt(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0, "bob": 0.0})
+        stand.score({"alice": 0.75, "bob": 0.25})
         await stand.step()
         [call] = stand.calls()
         assert call.state is OutboxState.DONE
@@ -129,7 +131,7 @@ def test_points_become_weights_of_uids_and_a_receipt(run: Callable[[Scenario], N
 
 def test_weights_are_set_once_an_epoch(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         await stand.step()
         await stand.blocks(3 * TEMPO)
         keys = [call.key for call in stand.calls()]
@@ -142,9 +144,9 @@ def test_weights_are_set_once_an_epoch(run: Callable[[Scenario], None]) -> None:
 
 def test_new_points_count_from_the_next_epoch_on(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         await stand.step()
-        stand.score({"bob": 3.0})
+        stand.score({"bob": 1.0})
         await stand.blocks(3)
         assert stand.set_weights == {2: 1.0}
         await stand.blocks(TEMPO)
@@ -153,10 +155,10 @@ def test_new_points_count_from_the_next_epoch_on(run: Callable[[Scenario], None]
     run(scenario)
 
 
-def test_points_outside_of_the_windows_weigh_nothing(run: Callable[[Scenario], None]) -> None:
+def test_points_outside_of_the_window_weigh_nothing(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0}, days_ago=8.0)
-        stand.score({"bob": 3.0}, days_ago=2.0)
+        stand.score({"alice": 1.0}, days_ago=23.0)
+        stand.score({"bob": 1.0}, days_ago=2.0)
         await stand.step()
         assert stand.set_weights == {3: 1.0}
 
@@ -165,7 +167,7 @@ def test_points_outside_of_the_windows_weigh_nothing(run: Callable[[Scenario], N
 
 def test_a_lost_answer_is_looked_up_and_not_sent_again(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         stand.chain.lost_answers = 1
         await stand.step()
         assert stand.states() == [OutboxState.SENT]
@@ -183,7 +185,7 @@ def test_a_call_that_a_crash_cut_off_after_it_was_marked_is_looked_up_first(run:
     """The row says SENT and the chain shows nothing: it may still be included, so it is not sent twice in its era."""
 
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         graph = stand.chain.graph
         key = f"weights:{graph.last_epoch_block}"
         stand.ledger.outbox.decide(key, {"alice": 1.0}, block=graph.block)
@@ -202,7 +204,7 @@ def test_a_call_that_a_crash_cut_off_after_it_was_marked_is_looked_up_first(run:
 
 def test_a_decision_that_a_crash_cut_off_is_sent(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         graph = stand.chain.graph
         stand.ledger.outbox.decide(f"weights:{graph.last_epoch_block}", {"bob": 1.0}, block=graph.block)
         await stand.step()
@@ -214,7 +216,7 @@ def test_a_decision_that_a_crash_cut_off_is_sent(run: Callable[[Scenario], None]
 
 def test_a_refusal_that_may_pass_is_tried_again_in_the_same_epoch(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         stand.count_as_just_set()
         await stand.step()
         [call] = stand.calls()
@@ -231,7 +233,7 @@ def test_a_refusal_that_may_pass_is_tried_again_in_the_same_epoch(run: Callable[
 
 def test_a_refusal_that_does_not_pass_is_why_the_call_is_dropped(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         limited = Stand(stand.ledger, stand.clock, weights_rate_limit_blocks=1000)
         await limited.start()
         await limited.blocks(TEMPO)
@@ -243,7 +245,7 @@ def test_a_refusal_that_does_not_pass_is_why_the_call_is_dropped(run: Callable[[
 
 def test_several_validators_on_one_ledger_make_a_call_once(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         before = stand.chain.graph.block
         await asyncio.gather(*(stand.step() for _ in range(5)))
         assert stand.chain.graph.block == before + 1
@@ -254,7 +256,7 @@ def test_several_validators_on_one_ledger_make_a_call_once(run: Callable[[Scenar
 
 def test_a_refusal_for_good_ends_the_call_and_the_next_epoch_tries_anew(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         neuron = stand.chain.graph.by_hotkey(stand.subnet.gateway.hotkey)
         assert neuron is not None
 
@@ -277,7 +279,7 @@ def test_no_call_goes_out_when_the_epoch_is_about_to_end(run: Callable[[Scenario
     async def scenario(stand: Stand) -> None:
         end = stand.chain.graph.last_epoch_block + TEMPO
         await stand.subnet.reach(end - CLOSING_BLOCKS)
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         await stand.step()
         assert stand.states() == [OutboxState.PENDING]
         await stand.blocks(CLOSING_BLOCKS)
@@ -288,7 +290,7 @@ def test_no_call_goes_out_when_the_epoch_is_about_to_end(run: Callable[[Scenario
 
 def test_shares_of_hotkeys_that_left_go_to_those_that_stayed(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0, "left the subnet": 3.0})
+        stand.score({"alice": 0.5, "left the subnet": 0.5})
         await stand.step()
         assert set(stand.calls()[0].payload) == {"alice", "left the subnet"}
         assert stand.set_weights == {2: 1.0}
@@ -298,7 +300,7 @@ def test_shares_of_hotkeys_that_left_go_to_those_that_stayed(run: Callable[[Scen
 
 def test_a_chain_that_is_down_is_no_end(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 3.0})
+        stand.score({"alice": 1.0})
         loop = asyncio.create_task(stand.emission.run())
         following = asyncio.create_task(stand.subnet.view.follow())
         stand.chain.outage = ChainUnreachable("down")

@@ -14,7 +14,7 @@ from gradients.chain.view import ChainView
 from gradients.clock import SystemClock
 from gradients.domain.task import TaskId, TaskState
 from gradients.errors import Blame, ChainUnreachable, DatasetInvalid, JobFailed, OutsideError, SubmissionRejected
-from gradients.scoring.rules import VERSION_1
+from gradients.scoring.rules import PAPER
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import TASK, claimed, draft, found, until
@@ -312,7 +312,7 @@ def test_an_outage_without_an_end_ends_a_draft_after_a_day_and_says_what_was_awa
 
 @pytest.mark.parametrize("state", [TaskState.ASSIGNED, TaskState.COLLECTED, TaskState.MEASURED])
 def test_once_miners_train_an_outage_may_last_as_long_as_a_score_counts(state: TaskState) -> None:
-    assert PATIENCE_SECONDS.get(state, LONGEST_PATIENCE_SECONDS) == max(days for days, _ in VERSION_1.windows) * 86_400
+    assert PATIENCE_SECONDS.get(state, LONGEST_PATIENCE_SECONDS) == max(days for days, _ in PAPER.windows) * 86_400
 
 
 def test_patience_goes_on_where_it_was_after_a_restart_of_the_validator(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
 from gradients.domain.json import Json
+from gradients.domain.seeds import seed
 from gradients.domain.task import TaskState
 from gradients.errors import ModelUnknown, OutsideError, SetupError, TaskInvalid
 from gradients.testing.loopback_hub import loopback_hub
@@ -20,7 +21,6 @@ from tests.unit.validator.market import claimed, tiny_bases
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
-from validator.seeds import seed
 from validator.settings import ValidatorSettings
 from validator.wiring import build
 

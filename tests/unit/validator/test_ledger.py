@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 from gradients.domain.evaluation import Measurement, Metric, Placing
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskRequest, TaskState, Window
-from gradients.errors import LeaseLost, LedgerConflict
+from gradients.errors import Blame, LeaseLost, LedgerConflict
 from gradients.testing.clock import HandClock
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
@@ -88,6 +88,7 @@ def _assigned(ledger: Ledger) -> Claim:
         came_from=TaskState.DRAFT,
         to=TaskState.ASSIGNED,
         prepared=PREPARED,
+        window=Window(1, 2, 3),
         also=lambda session: add_submissions(session, [invite]),
     )
     return _claim(ledger, TaskState.ASSIGNED)
@@ -217,17 +218,24 @@ def test_a_fenced_worker_measures_nothing(ledger: Ledger, clock: HandClock) -> N
 
 def test_points_come_with_the_state_or_not_at_all(ledger: Ledger, clock: HandClock) -> None:
     claim = _assigned(ledger)
-    placing = Placing(hotkey=ALICE, rank=1, points=3.0, adjusted_points=3.0, reason="best of the field")
+    placing = Placing(ALICE, 1, 0.5, 1.0, "best of the field", gain=0.25, copy_of=Hotkey("5Bob"), fault=Blame.OUTSIDE)
 
     def write(session: object) -> None:
-        add_placings(session, claim.task, [placing], rules_version=1, now=clock.now())  # type: ignore[arg-type]
+        add_placings(session, claim.task, [placing], rules_version=2, factor=2.0, now=clock.now())  # type: ignore[arg-type]
 
     with pytest.raises(LedgerConflict):
         ledger.tasks.advance(claim.lease, came_from=TaskState.MEASURED, to=TaskState.SCORED, also=write)
     assert ledger.placings.of_task(TASK) == []
     ledger.tasks.advance(claim.lease, came_from=TaskState.ASSIGNED, to=TaskState.SCORED, also=write)
     assert ledger.placings.of_task(TASK) == [placing]
-    assert ledger.placings.mean_points_since(0) == {ALICE: 3.0}
+    [result] = ledger.placings.results(window_blocks=0)
+    assert (result.task_id, result.hotkey, result.customer, result.rules_version) == (TASK, ALICE, "acme", 2)
+    assert (result.points, result.adjusted_points, result.factor, result.gain) == (0.5, 1.0, 2.0, 0.25)
+    assert (result.copied, result.fault, result.deadline_block) == (
+        True,
+        Blame.OUTSIDE,
+        claim.task.blocks.deadline_block,
+    )
 
 
 def test_a_call_is_decided_once(ledger: Ledger) -> None:

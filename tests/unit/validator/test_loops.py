@@ -30,6 +30,7 @@ from validator.ledger.lease import Claim
 from validator.ledger.rows import LedgerTable
 from validator.loops import run_forever
 from validator.progress import ProgressBoard
+from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ApiSettings, ScheduleSettings
 
@@ -110,6 +111,7 @@ def test_a_daemon_that_cannot_start_lets_go_of_its_connections(ledger: Ledger, c
             engine=loops.engine,
             emission=loops.emission,
             progress=loops.progress,
+            recorder=Recorder(ledger, subnet.gateway, subnet.keypair, clock),
             schedule=loops.schedule,
             axon_app=FastAPI(),
             api_app=FastAPI(),
@@ -145,6 +147,7 @@ def test_the_api_takes_more_connections_of_a_proxy_than_the_axon_does_of_a_peer(
             engine=loops.engine,
             emission=loops.emission,
             progress=loops.progress,
+            recorder=Recorder(ledger, subnet.gateway, subnet.keypair, clock),
             schedule=loops.schedule,
             axon_app=FastAPI(),
             api_app=api,

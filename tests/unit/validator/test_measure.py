@@ -12,6 +12,7 @@ import pytest
 from gradients.domain.evaluation import Fingerprint, Measurement
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
+from gradients.domain.seeds import seed
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import TaskState
 from gradients.errors import Blame, ChainUnreachable, JobFailed, LeaseLost
@@ -26,7 +27,6 @@ from tests.unit.validator.market import PREPARED, SALT, TASK, WINDOW, claimed, c
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
-from validator.seeds import seed
 from validator.settings import MeasureSettings
 from validator.sketches import SketchSecret, season_of
 from validator.stages.measure import MeasureStage
@@ -169,7 +169,7 @@ def test_another_deadline_block_gives_another_seed(market: Market) -> None:
         evaluator = Evaluator({**_all_good(), BASE_ENTRANT: [CRASH]})
         lease = claimed(market.ledger, TaskState.COLLECTED).lease
         window = replace(WINDOW, deadline_block=deadline)
-        market.ledger.tasks.set_window(lease, window, also=lambda _: None)
+        market.ledger.tasks.set_window(lease, window, draw={}, also=lambda _: None)
         market.ledger.tasks.postpone(lease, seconds=0)
         with pytest.raises(JobFailed):
             market.measure(evaluator)

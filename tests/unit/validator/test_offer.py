@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from gradients.domain.seeds import seed
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import TaskState, Window
 from gradients.testing.clock import HandClock
@@ -26,7 +27,6 @@ from tests.unit.validator.market import (
 )
 from validator.ledger import Ledger
 from validator.ledger.submissions import add_submissions
-from validator.seeds import seed
 from validator.settings import CollectSettings, OfferSettings
 from validator.stages.offer import OfferStage
 
@@ -147,7 +147,7 @@ def test_who_declines_a_start_that_comes_late_has_not_failed_by_its_own_fault(
     window = Window(10, 55, 80)
     invited = [Submission(TASK, fickle.hotkey, 2, SubmissionState.INVITED)]
     lease = claimed(ledger, TaskState.OPEN).lease
-    ledger.tasks.set_window(lease, window, also=lambda session: add_submissions(session, invited))
+    ledger.tasks.set_window(lease, window, draw={}, also=lambda session: add_submissions(session, invited))
 
     async def scenario() -> None:
         await subnet.start(fickle)
@@ -229,7 +229,7 @@ def test_a_crash_after_the_draw_starts_the_same_miners_again_and_asks_nobody_ane
     lease = claimed(ledger, TaskState.OPEN).lease
     window = Window(5, 50, 80)
     invited = [Submission(TASK, m.hotkey, uid, SubmissionState.INVITED) for uid, m in enumerate((told, untold), 1)]
-    ledger.tasks.set_window(lease, window, also=lambda session: add_submissions(session, invited))
+    ledger.tasks.set_window(lease, window, draw={}, also=lambda session: add_submissions(session, invited))
     ledger.submissions.started(lease, told.hotkey)
     ledger.tasks.postpone(lease, seconds=0)
     _offer(ledger, _stage(ledger, subnet), subnet, [told, untold, other])

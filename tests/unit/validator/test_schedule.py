@@ -15,13 +15,14 @@ from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
 from gradients.domain.task import Task, TaskId, TaskRequest, TaskState
 from gradients.errors import LedgerConflict, SetupError
+from gradients.scoring.contest import SCHEDULED
 from gradients.tasks.registry import all_types, validate_request
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import claimed, request_for, tiny_bases
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
-from validator.schedule import CUSTOMER, Schedule, draw, due_at, next_spec, slot_at
+from validator.schedule import Schedule, draw, due_at, next_spec, slot_at
 from validator.settings import (
     HoursShare,
     PooledDataset,
@@ -188,7 +189,7 @@ def _end(ledger: Ledger) -> None:
 
 
 def _tasks(ledger: Ledger) -> list[Task]:
-    return list(ledger.tasks.list(customer=CUSTOMER))
+    return list(ledger.tasks.list(customer=SCHEDULED))
 
 
 def test_a_slot_has_one_task_however_often_the_validator_starts(
@@ -213,7 +214,7 @@ def test_two_validators_on_one_ledger_post_one_task(ledger: Ledger, bases: BaseM
         ledger.tasks.create(
             task_id,
             request_for(),
-            customer=CUSTOMER,
+            customer=SCHEDULED,
             salt=b"s" * 32,
             also=lambda session: take_slot(session, 100, task_id),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
 from gradients.domain.evaluation import Measurement, Metric, Placing
@@ -12,11 +13,12 @@ from gradients.domain.failure import Failure
 from gradients.domain.submission import BASE_ENTRANT
 from gradients.domain.task import TaskState
 from gradients.errors import Blame, LeaseLost
-from gradients.scoring.placing import size_factor
 from gradients.scoring.rules import rules_at
 from gradients.testing.clock import HandClock
+from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import PREPARED, TASK, WINDOW, claimed, collected, failures, found, request_for
 from validator.ledger import Ledger
+from validator.ledger.lease import Claim
 from validator.stages.score import ScoreStage
 
 METRIC = Metric("completion cross-entropy", "nats/token", 1, "lower")
@@ -25,7 +27,7 @@ ROWS = 50
 
 
 def _measured(ledger: Ledger, values: Mapping[str, float | Failure], *, base: float = 3.0) -> None:
-    """A task in MEASURED; miners committed in the order of `values`. Every row of an entrant has its value."""
+    """A task in MEASURED; miners committed in the order of `values`. Every row of an entrant lies near its value."""
     collected(ledger, list(values), request_for(hours=4.0))
     lease = claimed(ledger, TaskState.COLLECTED).lease
     for entrant, value in {BASE_ENTRANT: base, **values}.items():
@@ -33,13 +35,25 @@ def _measured(ledger: Ledger, values: Mapping[str, float | Failure], *, base: fl
             ledger.submissions.failed(lease, entrant, value)
         else:
             ledger.submissions.measured(
-                lease, Measurement(entrant, METRIC, value=value, stderr=0.0, per_row=(value,) * ROWS)
+                lease, Measurement(entrant, METRIC, value=value, stderr=0.0, per_row=_rows(value))
             )
     ledger.tasks.advance(lease, came_from=TaskState.COLLECTED, to=TaskState.MEASURED)
 
 
+def _rows(value: float) -> tuple[float, ...]:
+    """Values of rows with this mean; of equal means the same ones, of others independent."""
+    noise = np.random.default_rng(round(value * 1000)).standard_normal(ROWS) / 100
+    return tuple(map(float, value + noise - noise.mean()))
+
+
+async def _run(ledger: Ledger, clock: HandClock, claim: Claim) -> None:
+    chain = FakeChain()
+    await chain.advance(WINDOW.deadline_block + 9)
+    await ScoreStage(ledger, chain.gateway("validator"), clock).run(claim)
+
+
 def _score(ledger: Ledger, clock: HandClock) -> dict[str, Placing]:
-    asyncio.run(ScoreStage(ledger, clock).run(claimed(ledger, TaskState.MEASURED)))
+    asyncio.run(_run(ledger, clock, claimed(ledger, TaskState.MEASURED)))
     assert found(ledger).state is TaskState.SCORED
     return {placing.hotkey: placing for placing in ledger.placings.of_task(TASK)}
 
@@ -48,15 +62,19 @@ def test_lower_losses_take_the_better_places(ledger: Ledger, clock: HandClock) -
     _measured(ledger, {"alice": 2.0, "bob": 1.0, "carol": 2.5})
     placed = _score(ledger, clock)
     assert {hotkey: placing.rank for hotkey, placing in placed.items()} == {"bob": 1, "alice": 2, "carol": 3}
-    assert placed["bob"].points == RULES.first_points > placed["alice"].points
+    assert [placed[name].points for name in ("bob", "alice", "carol")] == [1.0, 0.0, 0.0]
+    assert placed["bob"].gain == pytest.approx(2.0)
 
 
-def test_points_grow_with_the_size_of_the_task(ledger: Ledger, clock: HandClock) -> None:
-    """4 hours on a base that counts as 1 billion parameters: 2 · sqrt(1 · 4) = 4."""
+def test_prizes_grow_with_the_size_of_the_task(ledger: Ledger, clock: HandClock) -> None:
+    """Half an hour on a base of 1.5 million parameters counts as the least there is; on one of 32 billion as 8."""
     _measured(ledger, {"alice": 2.0})
     placing = _score(ledger, clock)["alice"]
-    assert size_factor(parameters=PREPARED.base_parameters, hours=4.0, rules=RULES) == 4.0
-    assert placing.adjusted_points == 4.0 * placing.points
+    [result] = ledger.placings.results(window_blocks=None)
+    assert (
+        result.factor == placing.adjusted_points == RULES.factor(parameters=PREPARED.base_parameters, hours=4.0) == 1.0
+    )
+    assert RULES.factor(parameters=32 * 10**9, hours=0.5) == 8.0
 
 
 def test_of_equal_values_the_earlier_commitment_keeps_the_place(ledger: Ledger, clock: HandClock) -> None:
@@ -64,14 +82,15 @@ def test_of_equal_values_the_earlier_commitment_keeps_the_place(ledger: Ledger, 
     placed = _score(ledger, clock)
     assert (placed["early"].rank, placed["worse"].rank) == (1, 2)
     assert placed["late"].rank is None
-    assert "earlier" in placed["late"].reason
+    assert placed["late"].copy_of == "early"
+    assert "committed first" in placed["late"].reason
 
 
 def test_the_untouched_base_wins_nothing(ledger: Ledger, clock: HandClock) -> None:
     _measured(ledger, {"copy of the base": 3.0})
     placing = _score(ledger, clock)["copy of the base"]
-    assert placing.rank is None
-    assert placing.points <= 0
+    assert (placing.rank, placing.points) == (None, 0.0)
+    assert "not better than the base" in placing.reason
 
 
 def test_when_everything_failed_nobody_has_a_place(ledger: Ledger, clock: HandClock) -> None:
@@ -79,12 +98,12 @@ def test_when_everything_failed_nobody_has_a_place(ledger: Ledger, clock: HandCl
     _measured(ledger, {"alice": ours, "bob": theirs})
     placed = _score(ledger, clock)
     assert {placing.rank for placing in placed.values()} == {None}
-    assert placed["alice"].points == 0
-    assert placed["bob"].points <= 0
+    assert [placed[name].points for name in ("alice", "bob")] == [0.0, 0.0]
+    assert [placed[name].fault for name in ("alice", "bob")] == [Blame.OPERATOR, Blame.MINER]
 
 
 @pytest.mark.parametrize("blame", [Blame.OPERATOR, Blame.OUTSIDE, Blame.CUSTOMER])
-def test_only_a_miners_own_failure_costs_points(ledger: Ledger, clock: HandClock, blame: Blame) -> None:
+def test_a_failure_earns_nothing_and_keeps_whose_fault_it_was(ledger: Ledger, clock: HandClock, blame: Blame) -> None:
     _measured(
         ledger,
         {
@@ -94,8 +113,8 @@ def test_only_a_miners_own_failure_costs_points(ledger: Ledger, clock: HandClock
         },
     )
     placed = _score(ledger, clock)
-    assert placed["unlucky"].points == 0
-    assert placed["bad"].points == RULES.last_points < 0
+    assert {name: placed[name].points for name in placed} == {"good": 1.0, "unlucky": 0.0, "bad": 0.0}
+    assert (placed["unlucky"].fault, placed["bad"].fault) == (blame, Blame.MINER)
     assert "nan: NaN" in placed["bad"].reason
     assert failures(ledger)["unlucky"] == (blame.value, "broke_off")
 
@@ -104,9 +123,7 @@ def test_a_submission_that_was_never_measured_costs_its_miner_nothing(ledger: Le
     collected(ledger, ["good", "forgotten"])
     lease = claimed(ledger, TaskState.COLLECTED).lease
     for entrant, value in ((BASE_ENTRANT, 3.0), ("good", 2.0)):
-        ledger.submissions.measured(
-            lease, Measurement(entrant, METRIC, value=value, stderr=0.0, per_row=(value,) * ROWS)
-        )
+        ledger.submissions.measured(lease, Measurement(entrant, METRIC, value=value, stderr=0.0, per_row=_rows(value)))
     ledger.tasks.advance(lease, came_from=TaskState.COLLECTED, to=TaskState.MEASURED)
     placing = _score(ledger, clock)["forgotten"]
     assert (placing.rank, placing.points) == (None, 0)
@@ -121,9 +138,8 @@ def test_a_task_without_miners_is_scored_without_places(ledger: Ledger, clock: H
 def test_a_task_is_scored_once(ledger: Ledger, clock: HandClock) -> None:
     _measured(ledger, {"alice": 2.0})
     claim = claimed(ledger, TaskState.MEASURED)
-    stage = ScoreStage(ledger, clock)
-    asyncio.run(stage.run(claim))
+    asyncio.run(_run(ledger, clock, claim))
     before = ledger.placings.of_task(TASK)
     with pytest.raises(LeaseLost):
-        asyncio.run(stage.run(claim))
+        asyncio.run(_run(ledger, clock, claim))
     assert ledger.placings.of_task(TASK) == before

@@ -133,7 +133,7 @@ def test_a_task_of_the_seventh_type_is_prepared_offered_trained_measured_scored_
             await market.collect.run(claimed(ledger, TaskState.ASSIGNED))
         await market.subnet.reach(found(ledger, TASK).blocks.reveal_until_block)
         await market.measure.run(claimed(ledger, TaskState.COLLECTED))
-        await ScoreStage(ledger, market.clock).run(claimed(ledger, TaskState.MEASURED))
+        await ScoreStage(ledger, market.subnet.gateway, market.clock).run(claimed(ledger, TaskState.MEASURED))
         await market.client.close()
 
     asyncio.run(scenario())
@@ -141,7 +141,7 @@ def test_a_task_of_the_seventh_type_is_prepared_offered_trained_measured_scored_
     assert measured[miner.hotkey].value < measured["base"].value
     assert found(market.ledger, TASK).state is TaskState.SCORED
     [placing] = market.ledger.placings.of_task(TASK)
-    assert (placing.hotkey, placing.points) == (miner.hotkey, 3.0)
+    assert (placing.hotkey, placing.rank, placing.points) == (miner.hotkey, 1, 1.0)
     emission = Emission(market.ledger, market.subnet.gateway, market.subnet.view, market.clock)
     assert emission.standing(0) == {miner.hotkey: 1.0}
     market.ledger.engine.dispose()

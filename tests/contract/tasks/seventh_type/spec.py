@@ -51,7 +51,6 @@ CONTINUATION = TaskType(
     measure="tests.contract.tasks.seventh_type.metric:measure",
     train="tests.contract.tasks.seventh_type.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
-    pay_share=0.25,
     schedule_share=0.20,
     demonstrations=(Demonstration(Path(__file__).with_name("rows.jsonl")),),
     effort=Effort(work_factor=0.5, gpu_factor=2),

@@ -1,0 +1,1 @@
+"""Recomputes what a validator has published, from its record and the chain alone."""

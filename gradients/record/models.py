@@ -1,0 +1,177 @@
+"""What stands in the public record, version 1. A change of what a field means is a new format.
+
+Bytes come from a validator that may cheat: unknown keys are refused, and so are NaN and infinity.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+from gradients.axon.messages import BlobName
+from gradients.errors import Blame
+
+FORMAT: Literal["gradients-record/1"] = "gradients-record/1"
+FIRST_PREVIOUS = "0" * 64  # what the first record names as the one before it
+SCHEDULE = "schedule"  # in the place of a customer: a task that the validator posted by itself
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+BlockHash = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
+Block = Annotated[int, Field(ge=0)]
+Kind = Literal["task", "weights"]
+
+
+class Part(BaseModel):
+    """Base of everything in a record."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class RequestPart(Part):
+    """What was asked for."""
+
+    type: str
+    base: str
+    dataset: dict[str, JsonValue] | None = Field(description="where the rows come from; withheld of private tasks")
+    parameters: dict[str, JsonValue] = Field(description="of private tasks as miners are told them")
+    hours: float
+    private: bool
+
+
+class DataPart(Part):
+    """What was trained and measured on; the files of tasks that are not private are served by digest."""
+
+    base_digest: Sha256
+    base_parameters: int
+    train: BlobName
+    held_out: BlobName
+    train_rows: int
+    held_out_rows: int
+    made_up_rows: int = Field(description="of the held-out ones, the last so many")
+    held_out_commitment: Sha256 = Field(description="sha256(salt | held-out sha256); miners were told it at the start")
+
+
+class BlocksPart(Part):
+    """Between which blocks the task ran."""
+
+    started_at_block: Block
+    deadline_block: Block
+    reveal_until_block: Block
+    deadline_hash: BlockHash = Field(description="of the deadline block: every seed of scoring comes from it")
+
+
+class MetricPart(Part):
+    """Which number was measured."""
+
+    name: str
+    unit: str
+    version: int
+    better: Literal["lower", "higher"]
+
+
+class AnswerPart(Part):
+    """A miner's reveal as it was signed: manifest, salt and proof are in its body. See gradients/axon/evidence.py."""
+
+    body: str
+    target: str
+    nonce_ns: int
+    signature: str
+
+
+class CommitmentPart(Part):
+    """What stood on chain at the deadline block, and what opens it."""
+
+    block: Block
+    block_hash: BlockHash
+    extrinsic: int | None = Field(description="index in the block, where the chain told it")
+    payload: str = Field(pattern=r"^[0-9a-f]{2,256}$", description="hex")
+    answer: AnswerPart
+
+
+class FingerprintPart(Part):
+    """What the submission changed in the base."""
+
+    update: tuple[float, ...]
+    outputs: tuple[float, ...]
+
+
+class MeasurementPart(Part):
+    """An entrant on the held-out rows."""
+
+    value: float
+    stderr: float
+    per_row: tuple[float, ...]
+    fingerprint: FingerprintPart | None
+
+
+class EntrantPart(Part):
+    """The base, or a miner of the pool."""
+
+    entrant: str
+    commitment: CommitmentPart | None
+    measurement: MeasurementPart | None
+    fault: Blame | None = Field(description="whose fault it is that there is no measurement")
+    code: str = Field(description="why there is none; the validator's word")
+
+
+class PlacingPart(Part):
+    """A miner's result."""
+
+    hotkey: str
+    rank: int | None
+    points: float
+    adjusted_points: float
+    gain: float | None
+    copy_of: str | None
+
+
+class TaskBody(Part):
+    """A scored task."""
+
+    netuid: int
+    task_id: str
+    customer: str = Field(description="'schedule', or the first task in the record of the same customer")
+    request: RequestPart
+    data: DataPart
+    salt: Sha256 | None = Field(description="decides split, draw and seeds; withheld of private tasks")
+    blocks: BlocksPart
+    draw: dict[str, JsonValue] | None = Field(description="all that went into the draw of the pool")
+    metric: MetricPart
+    metric_seed: int | None = Field(description="seed(salt, 'measure', deadline hash); withheld of private tasks")
+    entrants: tuple[EntrantPart, ...] = Field(min_length=1, description="the base, then the pool by hotkey")
+    rules_version: int
+    placings: tuple[PlacingPart, ...]
+    versions: dict[str, str] = Field(description="what measured: our version, libraries, processor")
+
+
+class WeightsBody(Part):
+    """The weights of one epoch, as they went to the chain."""
+
+    netuid: int
+    epoch_block: Block = Field(description="in which the epoch before ended")
+    decided_at_block: Block
+    tasks: tuple[Sha256, ...] = Field(description="digests of the records that went into the standing, in their order")
+    standing: dict[str, JsonValue] = Field(description="what was decided")
+    sent: dict[str, JsonValue] = Field(description="uids and u16 values, and what changed them on the way")
+    landed_at_block: Block
+
+
+class Record(Part):
+    """One link of a validator's chain of records."""
+
+    format: Literal["gradients-record/1"] = Field(default=FORMAT, description="what the fields mean")
+    seq: int = Field(ge=1, description="its place, counted from 1 without gaps")
+    kind: Kind = Field(description="a scored task, or an epoch's weights")
+    validator: str = Field(description="hotkey of whoever signed it")
+    previous_sha256: Sha256 = Field(description="of the record before it; 64 zeros for the first")
+    body: dict[str, JsonValue] = Field(description="a TaskBody or a WeightsBody, see gradients/record/models.py")
+    sha256: Sha256 = Field(description="of everything above as canonical JSON")
+    signature: str = Field(description="sr25519, hex, over 'gradients-record/1:' and the sha256")
+
+
+class RecordPage(Part):
+    """Some records in their order."""
+
+    records: tuple[Record, ...] = Field(description="oldest first")
+    last_seq: int = Field(ge=0, description="of the newest record there is")

@@ -1,0 +1,114 @@
+"""Which submissions of a contest are one model: by how their rows move together, and by what they changed in the base.
+
+Two honest runs of one recipe end in models whose values differ from row to row about as much as either differs from the base (measured:
+docs/benchmarks/copies.md); a copy's move with its source's. The yardstick of a pair is the smaller of the two's own distance from the base,
+so that no crowd of copies can move it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from gradients.domain.task import Hotkey
+from gradients.scoring.contest import Contest, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class CopyLimits:
+    """Beyond which two submissions count as one model."""
+
+    row_ratio: float = 0.1  # spread of the rows' differences, in parts of the smaller distance from the base
+    update_cosine: float = 0.95  # of the merged updates
+    output_cosine: float = 0.9  # of the outputs' change; confirms what the rows say, where both have it
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A submission that repeats an earlier one."""
+
+    source: Hotkey
+    evidence: str
+
+
+def find_copies(contest: Contest, limits: CopyLimits) -> dict[Hotkey, Copy]:
+    """Every measured entry that is not the first of its model -> its source: the earliest commitment, or an earlier task's winner."""
+    entries = sorted((entry for entry in contest.entries if entry.rows), key=lambda entry: entry.order)
+    copies = dict[Hotkey, Copy]()
+    for later, (source, evidence) in _linked(entries, _evidence_of_pairs(contest, entries, limits)).items():
+        copies[later] = Copy(source, evidence)
+    for entry in entries:
+        for winner in contest.earlier:
+            if winner.hotkey == entry.hotkey or entry.fingerprint is None:
+                continue
+            alike = cosine(entry.fingerprint.update, winner.fingerprint.update)
+            if alike >= limits.update_cosine:
+                copies[entry.hotkey] = Copy(
+                    winner.hotkey, f"its update is that of task {winner.task_id} (cosine {alike:.4f})"
+                )
+    for hotkey, copy in list(copies.items()):  # whoever is one model with a copy of an earlier winner is one, too
+        if copy.source in copies:
+            copies[hotkey] = Copy(copies[copy.source].source, copy.evidence)
+    return copies
+
+
+def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    """Of two sketches; 0 when one is empty, all zeros or of another length."""
+    if len(a) != len(b) or not len(a):
+        return 0.0
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    norm = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / norm if norm > 0 else 0.0
+
+
+def row_ratios(rows: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """[k, k]: the spread of each pair's row differences in parts of the smaller distance from the base.
+
+    Args:
+        rows: [k, n], the values of k entries.
+        base: [n].
+    """
+    moved = rows - base
+    centred = moved - moved.mean(axis=1, keepdims=True)
+    own = (centred**2).sum(axis=1)
+    # The sum of squares of a difference, by differences and not by the product of sums: it must be exact where it is small.
+    between = np.stack([((centred - one) ** 2).sum(axis=1) for one in centred])
+    smaller = np.minimum(own[:, None], own[None, :])
+    ratios = np.full(between.shape, np.inf)  # of a pair that has not moved against the base: not to be told by its rows
+    np.divide(between, smaller, out=ratios, where=smaller > 0)
+    found: np.ndarray = np.sqrt(ratios)
+    return found
+
+
+def _evidence_of_pairs(contest: Contest, entries: Sequence[Entry], limits: CopyLimits) -> dict[tuple[int, int], str]:
+    """(i, j) with i before j -> why they are one model."""
+    if len(entries) < 2:
+        return {}
+    ratios = row_ratios(np.array([entry.rows for entry in entries]), np.array(contest.base))
+    found = {}
+    for i, j in combinations(range(len(entries)), 2):
+        one, other = entries[i].fingerprint, entries[j].fingerprint
+        if one and other and (alike := cosine(one.update, other.update)) >= limits.update_cosine:
+            found[i, j] = f"their updates point the same way (cosine {alike:.4f})"
+        elif ratios[i, j] <= limits.row_ratio:
+            if one and other and one.outputs and cosine(one.outputs, other.outputs) < limits.output_cosine:
+                continue  # rows may agree where a metric is saturated; outputs of independent runs don't
+            found[i, j] = f"their values move together from row to row (ratio {ratios[i, j]:.4f})"
+    return found
+
+
+def _linked(entries: Sequence[Entry], pairs: dict[tuple[int, int], str]) -> dict[Hotkey, tuple[Hotkey, str]]:
+    """Groups of linked entries; everybody but the first of a group -> that first one, and the evidence."""
+    group = list(range(len(entries)))
+    for i, j in pairs:
+        old, new = max(group[i], group[j]), min(group[i], group[j])
+        group = [new if each == old else each for each in group]
+    found = {}
+    for j, first in enumerate(group):
+        if first != j:
+            direct = pairs.get((first, j)) or next(why for pair, why in pairs.items() if j in pair)
+            found[entries[j].hotkey] = (entries[first].hotkey, direct)
+    return found

@@ -1,0 +1,116 @@
+"""Which submissions are one model, by rows and by fingerprints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gradients.domain.evaluation import Fingerprint
+from gradients.domain.task import Hotkey
+from gradients.scoring.contest import Entry, Winner
+from gradients.scoring.copies import CopyLimits, cosine, find_copies, row_ratios
+from tests.unit.scoring.fields import base_rows, contest, entry, field
+
+SEED = 11
+LIMITS = CopyLimits()
+
+
+def _print(*, update: int, outputs: int = 0, noise: float = 0.0, size: int = 64) -> Fingerprint:
+    rng = np.random.default_rng(update)
+    drawn, other = (
+        rng.standard_normal(size) + noise * np.random.default_rng(99).standard_normal(size),
+        np.random.default_rng(outputs),
+    )
+    return Fingerprint(tuple(map(float, drawn)), tuple(map(float, other.standard_normal(16))) if outputs else ())
+
+
+def _with(each: Entry, fingerprint: Fingerprint) -> Entry:
+    return replace(each, fingerprint=fingerprint)
+
+
+def _sources(entries: Sequence[Entry], *, earlier: Sequence[Winner] = ()) -> dict[str, str]:
+    return {str(h): str(c.source) for h, c in find_copies(contest(entries, SEED, earlier=earlier), LIMITS).items()}
+
+
+def test_independent_models_are_no_copies() -> None:
+    assert _sources(field(SEED, 12)) == {}
+
+
+def test_a_crowd_of_copies_cannot_hide_itself() -> None:
+    """40 hotkeys with one model, each with noise of its own, beside two honest ones."""
+    honest, rng = field(SEED, 2), np.random.default_rng(3)
+    model = np.array(field(SEED + 1, 1)[0].rows) - base_rows(SEED + 1) + base_rows(SEED)
+    crowd = [entry(f"s{i:02}", model + 1e-4 * rng.standard_normal(len(model)), block=10 + i) for i in range(40)]
+    assert _sources([*honest, *crowd]) == {f"s{i:02}": "s00" for i in range(1, 40)}
+
+
+def test_links_make_groups() -> None:
+    """a ~ b and b ~ c: one model, though a and c are further apart than two copies may be."""
+    base, rng = base_rows(SEED), np.random.default_rng(1)
+    step = 0.08 * 0.09 * rng.standard_normal(len(base))
+    model = base * 0.85 + 0.08 * rng.standard_normal(len(base))
+    chain = [entry(name, model + i * step, block=10 - i) for i, name in enumerate("abc")]
+    ratios = row_ratios(np.array([e.rows for e in chain]), base)
+    assert ratios[0, 1] < LIMITS.row_ratio < ratios[0, 2]
+    assert _sources(chain) == {"a": "c", "b": "c"}
+
+
+def test_a_rescaled_copy_is_told_by_its_update() -> None:
+    one, two = field(SEED, 2)
+    update = _print(update=1)
+    scaled = Fingerprint(tuple(16.01 / 16 * x for x in update.update))
+    copies = find_copies(contest([_with(one, update), _with(two, scaled)], SEED), LIMITS)
+    [copy] = copies.values()
+    assert "updates point the same way (cosine 1.0000)" in copy.evidence
+    assert _sources([_with(one, update), _with(two, _print(update=2))]) == {}
+
+
+def test_rows_that_agree_prove_nothing_where_outputs_differ() -> None:
+    """A saturated metric: both models get every row right."""
+    one = field(SEED, 1)[0]
+    two = replace(one, hotkey=Hotkey("other"), committed_at_block=one.committed_at_block + 1)
+    differ = [_with(one, _print(update=1, outputs=1)), _with(two, _print(update=2, outputs=2))]
+    agree = [_with(one, _print(update=1, outputs=1)), _with(two, _print(update=2, outputs=1))]
+    assert _sources(differ) == {}
+    assert _sources(agree) == {"other": one.hotkey}
+    assert _sources([one, two]) == {"other": one.hotkey}  # and where there are no outputs the rows decide
+
+
+def test_an_earlier_tasks_winner_cannot_be_handed_in_by_another() -> None:
+    one, two = field(SEED, 2)
+    old = Winner(Hotkey("champion"), "instruct-1", _print(update=1))
+    entries = [_with(one, _print(update=1, noise=0.05)), _with(two, _print(update=2))]
+    assert _sources(entries, earlier=[old]) == {one.hotkey: "champion"}
+    assert _sources(entries, earlier=[replace(old, hotkey=one.hotkey)]) == {}
+
+
+def test_whoever_copies_a_copy_of_an_earlier_winner_is_its_copy() -> None:
+    one = field(SEED, 1)[0]
+    two = replace(one, hotkey=Hotkey("second"), committed_at_block=one.committed_at_block + 1)
+    old = Winner(Hotkey("champion"), "instruct-1", _print(update=1))
+    assert _sources([_with(one, _print(update=1)), two], earlier=[old]) == {
+        one.hotkey: "champion",
+        "second": "champion",
+    }
+
+
+def test_models_that_did_not_move_are_not_told_by_rows() -> None:
+    base = base_rows(SEED)
+    assert _sources([entry("a", base), entry("b", base)]) == {}
+    assert np.isinf(row_ratios(np.stack([base, base]), base)).all()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [((1.0, 0.0), (2.0, 0.0), 1.0), ((1.0, 0.0), (0.0, 3.0), 0.0), ((1.0, 1.0), (-1.0, -1.0), -1.0)],
+)
+def test_a_cosine_is_of_directions(a: tuple[float, ...], b: tuple[float, ...], expected: float) -> None:
+    assert cosine(a, b) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("a", "b"), [((), ()), ((1.0,), (1.0, 2.0)), ((0.0, 0.0), (1.0, 2.0))])
+def test_what_cannot_be_compared_is_not_alike(a: tuple[float, ...], b: tuple[float, ...]) -> None:
+    assert cosine(a, b) == 0.0

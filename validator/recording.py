@@ -1,0 +1,260 @@
+"""Writes the public record: one link for each scored task, and one for each epoch's weights once they stand on chain.
+
+It catches up with the ledger, whatever was missed: a link is written once per task or epoch, so a crash costs nothing. Weights come after
+every task that is scored by then, so that what went into them stands before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import JsonValue
+
+from gradients import __version__
+from gradients.axon.messages import BlobName
+from gradients.chain.gateway import ChainGateway
+from gradients.clock import Clock
+from gradients.domain.evaluation import Measurement
+from gradients.domain.json import Json
+from gradients.domain.seeds import seed
+from gradients.domain.submission import BASE_ENTRANT, Submission
+from gradients.domain.task import Blob, Task
+from gradients.errors import LedgerConflict
+from gradients.log import get_logger
+from gradients.record.models import (
+    SCHEDULE,
+    AnswerPart,
+    BlocksPart,
+    CommitmentPart,
+    DataPart,
+    EntrantPart,
+    FingerprintPart,
+    Kind,
+    MeasurementPart,
+    MetricPart,
+    Part,
+    PlacingPart,
+    RequestPart,
+    TaskBody,
+    WeightsBody,
+)
+from gradients.record.sealing import sealed
+from gradients.record.terms import files_of
+from gradients.scoring.contest import SCHEDULED
+from gradients.scoring.rules import rules_at
+from gradients.tasks.registry import public_parameters, task_type
+from validator.emission import KEY_PREFIX
+from validator.ledger import Ledger
+from validator.ledger.records import Evidence, Landed
+from validator.loops import run_forever
+
+LOOK_SECONDS = 5.0
+LIBRARIES = ("torch", "transformers", "peft", "diffusers", "numpy", "tokenizers", "safetensors")
+
+log = get_logger("recording")
+
+
+def versions() -> dict[str, str]:
+    """What measures here: our version, libraries by name, and the processor, since equal bits can be asked of the same kind only."""
+    found = {"gradients": __version__, "python": platform.python_version(), "processor": _processor()}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Keeps the chain of records up with the ledger."""
+
+    ledger: Ledger
+    gateway: ChainGateway
+    keypair: Any  # bittensor's Keypair carries no types
+    clock: Clock
+    versions: Mapping[str, str] = field(default_factory=versions)
+
+    async def run(self) -> None:
+        """Look for something to record, for ever."""
+
+        async def look() -> None:
+            await self.catch_up()
+            await self.clock.sleep(LOOK_SECONDS)
+
+        await run_forever(look, name="recording", rest_seconds=LOOK_SECONDS)
+
+    async def catch_up(self) -> int:
+        """Record what is not recorded; how many links are new."""
+        count = 0
+        for task_id in await asyncio.to_thread(self.ledger.records.unrecorded_tasks):
+            body = await self._task(task_id)
+            count += await asyncio.to_thread(self._append, "task", task_id, body)
+        for landed in await asyncio.to_thread(self.ledger.records.unrecorded_weights):
+            weights = await asyncio.to_thread(self._weights, landed)
+            count += await asyncio.to_thread(self._append, "weights", landed.key, weights)
+        return count
+
+    def _append(self, kind: Kind, subject: str, body: TaskBody | WeightsBody) -> bool:
+        def seal(seq: int, previous_sha256: str) -> Any:  # noqa: ANN401
+            return sealed(self.keypair, seq=seq, kind=kind, previous_sha256=previous_sha256, body=body)
+
+        is_new = self.ledger.records.append(subject, seal, opens=_opened(body))
+        if is_new:
+            log.info("recorded", kind=kind, subject=subject)
+        return is_new
+
+    async def _task(self, task_id: str) -> TaskBody:
+        task = await asyncio.to_thread(self.ledger.tasks.find, task_id)
+        if task is None:
+            raise LedgerConflict(f"Task {task_id} is gone")
+        evidence = await asyncio.to_thread(self.ledger.records.evidence, task_id)
+        submissions = await asyncio.to_thread(self.ledger.submissions.of_task, task_id)
+        blocks = {s.committed_at_block for s in submissions if s.committed_at_block is not None}
+        hashes = {block: await self.gateway.block_hash(block) for block in sorted(blocks)}
+        deadline_hash = evidence.deadline_hash or await self.gateway.block_hash(task.blocks.deadline_block)
+        return await asyncio.to_thread(self._task_body, task, evidence, submissions, hashes, deadline_hash)
+
+    def _task_body(
+        self,
+        task: Task,
+        evidence: Evidence,
+        submissions: list[Submission],
+        hashes: Mapping[int, str],
+        deadline_hash: str,
+    ) -> TaskBody:
+        request, data, blocks, private = task.request, task.data, task.blocks, task.request.private
+        measurements = self.ledger.submissions.measurements(task.id)
+        entrants = [
+            EntrantPart(
+                entrant=BASE_ENTRANT,
+                commitment=None,
+                measurement=_measurement(measurements[BASE_ENTRANT]),
+                fault=None,
+                code="",
+            )
+        ]
+        for submission in sorted(submissions, key=lambda each: each.hotkey):
+            measured, failure = measurements.get(submission.hotkey), submission.failure
+            entrants.append(
+                EntrantPart(
+                    entrant=submission.hotkey,
+                    commitment=_commitment(submission, evidence.reveals.get(submission.hotkey), hashes),
+                    measurement=_measurement(measured) if measured else None,
+                    fault=failure.blame if failure and not measured else None,
+                    code=failure.code if failure and not measured else "",
+                )
+            )
+        placings = sorted(self.ledger.placings.of_task(task.id), key=lambda placing: placing.hotkey)
+        return TaskBody(
+            netuid=self.gateway.netuid,
+            task_id=task.id,
+            customer=SCHEDULE if evidence.customer == SCHEDULED else evidence.first_task,
+            request=RequestPart(
+                type=request.type,
+                base=request.base,
+                dataset=None if private else cast(dict[str, JsonValue], dict(request.dataset)),
+                parameters=cast(
+                    dict[str, JsonValue], public_parameters(request) if private else dict(request.parameters)
+                ),
+                hours=request.hours,
+                private=private,
+            ),
+            data=DataPart(
+                base_digest=data.base_digest,
+                base_parameters=data.base_parameters,
+                train=_named(data.train),
+                held_out=_named(data.held_out),
+                train_rows=data.train_rows,
+                held_out_rows=data.held_out_rows,
+                made_up_rows=data.made_up_rows,
+                held_out_commitment=data.held_out_commitment,
+            ),
+            salt=None if private else evidence.salt.hex(),
+            blocks=BlocksPart(
+                started_at_block=blocks.started_at_block,
+                deadline_block=blocks.deadline_block,
+                reveal_until_block=blocks.reveal_until_block,
+                deadline_hash=deadline_hash,
+            ),
+            draw=evidence.draw,
+            metric=MetricPart(**asdict(task_type(request.type).metric)),
+            metric_seed=None if private else seed(evidence.salt, "measure", deadline_hash),
+            entrants=tuple(entrants),
+            rules_version=evidence.rules_version or rules_at(blocks.started_at_block).version,
+            placings=tuple(
+                PlacingPart(
+                    hotkey=placing.hotkey,
+                    rank=placing.rank,
+                    points=placing.points,
+                    adjusted_points=placing.adjusted_points,
+                    gain=placing.gain,
+                    copy_of=placing.copy_of,
+                )
+                for placing in placings
+            ),
+            versions=dict(self.versions),
+        )
+
+    def _weights(self, landed: Landed) -> WeightsBody:
+        tasks = landed.payload.get("tasks", [])
+        return WeightsBody(
+            netuid=self.gateway.netuid,
+            epoch_block=int(landed.key.removeprefix(KEY_PREFIX)),
+            decided_at_block=landed.decided_at_block,
+            tasks=tuple(self.ledger.records.digests(tasks)),
+            standing={name: value for name, value in landed.payload.items() if name != "tasks"},
+            sent=landed.sent,
+            landed_at_block=landed.receipt["block"],
+        )
+
+
+def _opened(body: Part) -> Iterator[str]:
+    """Digests of what anybody may have once this is recorded."""
+    if isinstance(body, TaskBody) and not body.request.private:
+        yield from (body.data.train.sha256, body.data.held_out.sha256)
+        for entrant in body.entrants:
+            yield from (file.sha256 for file in files_of(entrant).values())
+
+
+def _named(blob: Blob) -> BlobName:
+    return BlobName(sha256=blob.sha256, size_bytes=blob.size_bytes)
+
+
+def _measurement(measured: Measurement) -> MeasurementPart:
+    mark = measured.fingerprint
+    return MeasurementPart(
+        value=measured.value,
+        stderr=measured.stderr,
+        per_row=measured.per_row,
+        fingerprint=FingerprintPart(update=mark.update, outputs=mark.outputs) if mark else None,
+    )
+
+
+def _commitment(
+    submission: Submission, reveal: Mapping[str, Json] | None, hashes: Mapping[int, str]
+) -> CommitmentPart | None:
+    block = submission.committed_at_block
+    if reveal is None or block is None:
+        return None
+    return CommitmentPart(
+        block=block,
+        block_hash=hashes[block],
+        extrinsic=submission.committed_extrinsic,
+        payload=cast(str, reveal["payload"]),
+        answer=AnswerPart.model_validate({name: value for name, value in reveal.items() if name != "payload"}),
+    )
+
+
+def _processor() -> str:
+    """The processor's own name, or the machine's kind where it has none."""
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
