@@ -27,7 +27,7 @@ from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.loops import run_forever
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, limits_of, record_of, row_for
+from validator.weights import closing_block, due_block, limits_of, must_speak, record_of, row_for
 
 ERA_BLOCKS = 128  # a transaction that was sent can be included for this long (the SDK's default mortality)
 REFUSED_REST_BLOCKS = 3  # before a refused call is made again
@@ -46,6 +46,7 @@ FINAL_REFUSALS = frozenset(
     }
 )
 KEY_PREFIX = "weights:"
+WENT_IN = "tasks"  # beside the shares in a decided call: ids of the tasks that went in, for the public record
 AT_ONCE = EmissionSettings(spread=0.0)
 
 log = get_logger("emission")
@@ -86,19 +87,25 @@ class Emission:
             await self._dispatch(call, metagraph)
 
     def _decide(self, metagraph: Metagraph) -> bool:
-        """Write this epoch's weights into the outbox, unless they stand there already or nothing has ever been scored.
+        """Write this epoch's weights into the outbox, when there is something to say: another verdict, or that we are still there.
 
-        When nobody has earned anything, that too is a verdict: the weights say so, by going to the owner.
+        What stands on chain goes on standing, so an epoch without a verdict sends nothing, until the chain would take us for inactive. One
+        in which nobody has earned anything repeats the last verdict: burning costs the whole subnet, and nobody decided to burn.
         """
-        if not self.ledger.placings.exist():
+        last, results = self.ledger.outbox.last_done(), self._results(metagraph.block)
+        shares: JsonObject = {str(hotkey): share for hotkey, share in self._shares(results, metagraph.block).items()}
+        if not shares and last is None:
             return False
-        results = self._results(metagraph.block)
-        standing = self._shares(results, metagraph.block)
-        payload: JsonObject = {
-            **{str(h): s for h, s in standing.items()},
-            "tasks": sorted({result.task_id for result in results}),  # that went in, for the public record
-        }
-        return self.ledger.outbox.decide(_key(metagraph), payload, block=metagraph.block)
+        payload: JsonObject = {**shares, WENT_IN: sorted({result.task_id for result in results})}
+        repeated = last is not None and shares in ({}, {k: v for k, v in last.payload.items() if k != WENT_IN})
+        if last is not None and repeated:
+            if not must_speak(metagraph, self.gateway.hotkey):
+                return False
+            payload = last.payload
+        new = self.ledger.outbox.decide(_key(metagraph), payload, block=metagraph.block)
+        if new and last is not None and repeated:
+            log.info("weights_repeated", key=_key(metagraph), age_blocks=metagraph.block - last.decided_at_block)
+        return new
 
     def standing(self, block: int) -> dict[Hotkey, float]:
         """Every miner's share by the rules at `block` and what the ledger holds; empty when nobody has earned anything."""
