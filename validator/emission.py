@@ -26,9 +26,9 @@ from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.loops import run_forever
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, limits_of, record_of, row_for
+from validator.weights import closing_block, due_block, lifetime_of, limits_of, record_of, row_for
 
-ERA_BLOCKS = 128  # a transaction that was sent can be included for this long (the SDK's default mortality)
+LATE_BLOCKS = 4  # a call may be signed so many blocks after it was marked as sent
 REFUSED_REST_BLOCKS = 3  # before a refused call is made again
 # What no later block of the same epoch changes: who we are, and what the weights look like. Anything else may pass: limits of
 # rate, a version or a miner that has just changed, a pool of transactions that is full.
@@ -107,7 +107,7 @@ class Emission:
         ours = metagraph.by_hotkey(self.gateway.hotkey)
         last_update = ours.last_update_block if ours else 0
         # One that may still be included is let be longer than one that the chain has refused.
-        rest = ERA_BLOCKS if call.state is OutboxState.SENT else REFUSED_REST_BLOCKS
+        rest = lifetime_of(metagraph) + LATE_BLOCKS if call.state is OutboxState.SENT else REFUSED_REST_BLOCKS
         due = due_block(metagraph, self.gateway.hotkey, spread=self.settings.spread)
         is_time = due <= self.view.block < closing_block(metagraph)
         if call.sent_at_block is not None and last_update > call.sent_at_block:
@@ -133,7 +133,9 @@ class Emission:
         if sent is None:
             return  # another process on this ledger was quicker
         try:
-            receipt = await self.gateway.set_weights(row.values, version_key=self.version_key)
+            receipt = await self.gateway.set_weights(
+                row.values, version_key=self.version_key, lifetime_blocks=lifetime_of(metagraph)
+            )
         except ChainOutcomeUnknown as error:
             log.warning("weights_outcome_unknown", key=call.key, problem=str(error))
         except ChainRefused as error:

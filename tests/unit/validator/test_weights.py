@@ -20,7 +20,7 @@ from validator.emission import AT_ONCE, KEY_PREFIX, Emission
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, must_speak, row_for
+from validator.weights import closing_block, due_block, lifetime_of, must_speak, row_for
 
 TEMPO = 20
 VERSION = 7
@@ -253,6 +253,11 @@ def test_validators_are_spread_over_the_part_of_the_epoch_and_each_moves_with_ev
 @pytest.mark.parametrize(("tempo", "closing"), [(360, 357), (20, 17), (8, 6), (1, 1)])
 def test_the_last_blocks_of_an_epoch_are_closed(tempo: int, closing: int) -> None:
     assert closing_block(graph(tempo_blocks=tempo, last_epoch_block=0)) == closing
+
+
+@pytest.mark.parametrize(("tempo", "lifetime"), [(360, 64), (50_400, 128), (60, 16), (20, 8), (5, 8)])
+def test_a_call_that_is_lost_can_be_repeated_in_its_epoch(tempo: int, lifetime: int) -> None:
+    assert lifetime_of(graph(tempo_blocks=tempo)) == lifetime
 
 
 def test_a_validator_must_speak_before_its_silence_counts_as_absence() -> None:
