@@ -26,7 +26,7 @@ from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.loops import run_forever
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, lifetime_of, limits_of, record_of, row_for
+from validator.weights import closing_block, due_block, lifetime_of, limits_of, must_speak, record_of, row_for
 
 LATE_BLOCKS = 4  # a call may be signed so many blocks after it was marked as sent
 REFUSED_REST_BLOCKS = 3  # before a refused call is made again
@@ -62,9 +62,7 @@ class Emission:
         default_factory=lambda: {kind.name: kind.schedule_share for kind in all_types()}
     )
     settings: EmissionSettings = AT_ONCE
-    version_key: int = max(
-        VERSIONS
-    )  # the newest rules that this code knows; the subnet says which it asks for at least
+    version_key: int = max(VERSIONS)  # the newest rules that we know; the subnet says which it asks for at least
     said: dict[str, str] = field(default_factory=dict)  # what people have been told, by subject: each thing once
 
     async def run(self) -> None:
@@ -85,16 +83,24 @@ class Emission:
             await self._dispatch(call, metagraph)
 
     def _decide(self, metagraph: Metagraph) -> bool:
-        """Write this epoch's weights into the outbox, unless they stand there already or nothing has ever been scored.
+        """Write this epoch's weights into the outbox, when there is something to say: another verdict, or that we are still there.
 
-        When nobody has earned anything, that too is a verdict: the weights say so, by going to the owner.
+        What stands on chain goes on standing, so an epoch without a verdict sends nothing, until the chain would take us for inactive. One
+        in which nobody has earned anything repeats the last verdict: burning costs the whole subnet, and nobody decided to burn.
         """
-        if not self.ledger.placings.exist():
+        last = self.ledger.outbox.last_done()
+        payload: JsonObject = {str(hotkey): share for hotkey, share in self.standing(metagraph.block).items()}
+        if not payload and last is None:
             return False
-        standing = self.standing(metagraph.block)
-        return self.ledger.outbox.decide(
-            _key(metagraph), {str(h): s for h, s in standing.items()}, block=metagraph.block
-        )
+        repeated = last is not None and payload in ({}, last.payload)
+        if last is not None and repeated:
+            if not must_speak(metagraph, self.gateway.hotkey):
+                return False
+            payload = last.payload
+        new = self.ledger.outbox.decide(_key(metagraph), payload, block=metagraph.block)
+        if new and last is not None and repeated:
+            log.info("weights_repeated", key=_key(metagraph), age_blocks=metagraph.block - last.decided_at_block)
+        return new
 
     def standing(self, block: int) -> dict[Hotkey, float]:
         """Every miner's share by the rules at `block` and what the ledger holds; empty when nobody has earned anything."""
@@ -152,12 +158,10 @@ class Emission:
     def _row(self, call: Outgoing, metagraph: Metagraph) -> Row | str:
         """What to send, or why nothing can be sent as long as the subnet asks for what it does. People are told when that changes."""
         shares = {Hotkey(h): float(s) for h, s in call.payload.items() if isinstance(s, int | float)}
-        asked = metagraph.weights_version
-        behind = (
-            f"The subnet asks for version {asked} of the rules, and this validator knows {self.version_key}: update it"
-        )
-        self._say("version", behind if asked > self.version_key else "")
-        if asked > self.version_key:
+        asked, ours = metagraph.weights_version, self.version_key
+        behind = f"The subnet asks for version {asked} of the rules, and this validator knows {ours}: update it"
+        self._say("version", behind if asked > ours else "")
+        if asked > ours:
             return behind
         row = row_for(shares, metagraph, hotkey=self.gateway.hotkey, burn_share=self.settings.burn_share)
         self._say("demand", row.demand if isinstance(row, Unfit) else "")

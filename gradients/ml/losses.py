@@ -45,16 +45,6 @@ def batch_losses(model: PreTrainedModel, batch: Batch) -> RowLosses:
     return RowLosses(losses.view_as(targets).double().sum(dim=1), (targets != IGNORED).sum(dim=1))
 
 
-def token_logs(model: PreTrainedModel, rows: Sequence[list[int]], *, device: Device) -> torch.Tensor:
-    """The log-probability of every token of the rows but the first of each, row after row, nats, in one forward pass."""
-    batch = pad([Example(row, (range(1, len(row)),)) for row in rows], device)
-    with torch.inference_mode(), device.precision():
-        logits = model(input_ids=batch.tokens, use_cache=False).logits[:, :-1].float()
-    targets = batch.labels[:, 1:]
-    losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
-    return -losses[targets.flatten() != IGNORED]
-
-
 def measure_rows(
     model: PreTrainedModel,
     examples: Sequence[Example],

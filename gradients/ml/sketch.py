@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
+
+from gradients.ml.batching import IGNORED, pad
+from gradients.ml.device import Device
+from gradients.ml.text import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _DECIMALS = 6  # far below the error of projecting, and half the bytes
 
@@ -40,10 +48,29 @@ def sketch(tensors: Iterable[tuple[str, torch.Tensor]], *, key: str, numbers: in
     return tuple(round(each, _DECIMALS) for each in (total / length).tolist()) if 0 < length < math.inf else ()
 
 
+def inner_states(model: PreTrainedModel, rows: Sequence[list[int]], *, device: Device) -> torch.Tensor:
+    """What each layer of a language model makes of each token [layers · tokens, hidden], each layer's scaled to mean square 1.
+
+    In one forward pass, without the head. Other weights that compute the same leave these as they are, since they lie in the base's own
+    coordinates; and two models that were trained apart are told by them far better than by what they finally say.
+    """
+    batch = pad([Example(row, (range(len(row)),)) for row in rows], device)
+    with torch.inference_mode(), device.precision():
+        states = model.base_model(input_ids=batch.tokens, use_cache=False, output_hidden_states=True).hidden_states
+    there = batch.labels != IGNORED
+    return torch.cat([layer / layer.square().mean().sqrt() for layer in (state[there].float() for state in states)])
+
+
 def differences(model: nn.Module, replaced: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
-    """By how much the weights of `model` differ from those that they took the place of, one in memory at a time."""
+    """By how much the weights of `model` differ from those that they took the place of, one in memory at a time.
+
+    Those of single tokens, embeddings and the head, are left out: whoever shakes tokens that never come changes nothing else.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Embedding)]
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    of_tokens = {id(layer.weight) for layer in (*layers, head) if layer is not None}
     for name, weight in model.named_parameters():
-        if name in replaced:
+        if name in replaced and id(weight) not in of_tokens:
             yield name, weight.detach().float() - replaced[name].to(weight.device, torch.float32)
 
 

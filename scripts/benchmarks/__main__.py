@@ -20,6 +20,13 @@ def ranks() -> Sequence[Figure]:
     return drawing.ranks()
 
 
+def copies() -> Sequence[Figure]:
+    """How alike honest models and copies are. Imported here, since torch takes seconds that no other benchmark has to wait."""
+    from scripts.benchmarks import copies
+
+    return copies.copies()
+
+
 BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
     "help": control.help_text,
     "imports": control.imports,
@@ -29,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
     "measuring": market.measuring,
     "training": market.training,
     "ranks": ranks,
+    "copies": copies,
 }
 
 

@@ -68,6 +68,13 @@ class Outbox:
             rows = session.scalars(select(OutboxRow).where(wanted).order_by(OutboxRow.decided_at_block, OutboxRow.key))
             return [_outgoing(row) for row in rows]
 
+    def last_done(self) -> Outgoing | None:
+        """The newest call that the chain has taken."""
+        query = select(OutboxRow).where(OutboxRow.state == OutboxState.DONE).order_by(OutboxRow.decided_at_block.desc())
+        with Session(self._engine) as session:
+            row = session.scalars(query.limit(1)).first()
+            return _outgoing(row) if row else None
+
     def all(self, *, limit: int = 1000) -> Sequence[Outgoing]:
         """Calls of every state, newest first."""
         with Session(self._engine) as session:

@@ -15,11 +15,10 @@ from torch import nn
 from gradients.domain.evaluation import Fingerprint
 from gradients.log import get_logger
 from gradients.ml.base_model import LoadedBase
-from gradients.ml.losses import token_logs
-from gradients.ml.sketch import differences, sketch
+from gradients.ml.sketch import differences, inner_states, sketch
 
-UPDATE_NUMBERS, OUTPUT_NUMBERS = 256, 64
-PROBE_ROWS, PROBE_TOKENS = 8, 64
+NUMBERS = 256  # of each sketch
+PROBE_ROWS, PROBE_TOKENS = 8, 32
 
 Result = TypeVar("Result")
 
@@ -48,24 +47,24 @@ class Fingerprints:
         """
         if not self._key or not replaced:
             return None
-        update = _tried("update", lambda: self._sketch(differences(self._model, replaced), UPDATE_NUMBERS)) or ()
+        update = _tried("update", lambda: self._sketch(differences(self._model, replaced))) or ()
         outputs = _tried("outputs", self._outputs) or ()
         return Fingerprint(update, outputs) if update or outputs else None
 
     def _outputs(self) -> tuple[float, ...]:
         if self._untouched is None:
             return ()
-        return self._sketch([(self._about, self._probe() - self._untouched)], OUTPUT_NUMBERS)
+        return self._sketch([(self._about, self._probe() - self._untouched)])
 
-    def _sketch(self, tensors: Iterable[tuple[str, torch.Tensor]], numbers: int) -> tuple[float, ...]:
-        return sketch(tensors, key=self._key, numbers=numbers)
+    def _sketch(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> tuple[float, ...]:
+        return sketch(tensors, key=self._key, numbers=NUMBERS)
 
 
 def text_fingerprints(base: LoadedBase, rows: Sequence[Sequence[int]], *, key: str) -> Fingerprints:
     """Fingerprints whose probes are the first of the rows of tokens, their last tokens where they are long."""
     probes = [list(row[-PROBE_TOKENS:]) for row in rows if len(row) > 1][:PROBE_ROWS]
     about = repr(probes).encode()
-    return Fingerprints(base.model, key, lambda: token_logs(base.model, probes, device=base.device), about=about)
+    return Fingerprints(base.model, key, lambda: inner_states(base.model, probes, device=base.device), about=about)
 
 
 def _tried(what: str, work: Callable[[], Result]) -> Result | None:

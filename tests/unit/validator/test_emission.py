@@ -30,9 +30,23 @@ Scenario = Callable[["Stand"], Awaitable[None]]
 class Stand:
     """A validator's emission on a chain whose epochs are 20 blocks; alice has uid 2 and bob uid 3."""
 
-    def __init__(self, ledger: Ledger, clock: HandClock, *, weights_rate_limit_blocks: int = 2) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: HandClock,
+        *,
+        weights_rate_limit_blocks: int = 2,
+        activity_cutoff_blocks: int = 5000,
+    ) -> None:
         self.ledger, self.clock = ledger, clock
-        self.subnet = Subnet(clock, FakeChain(tempo_blocks=TEMPO, weights_rate_limit_blocks=weights_rate_limit_blocks))
+        self.subnet = Subnet(
+            clock,
+            FakeChain(
+                tempo_blocks=TEMPO,
+                weights_rate_limit_blocks=weights_rate_limit_blocks,
+                activity_cutoff_blocks=activity_cutoff_blocks,
+            ),
+        )
         self.emission = Emission(ledger, self.subnet.gateway, self.subnet.view, clock)
         self._scored = 0
 
@@ -132,13 +146,63 @@ def test_points_become_weights_of_uids_and_a_receipt(run: Callable[[Scenario], N
 
 def test_weights_are_set_once_an_epoch(run: Callable[[Scenario], None]) -> None:
     async def scenario(stand: Stand) -> None:
-        stand.score({"alice": 1.0})
-        await stand.step()
-        await stand.blocks(3 * TEMPO)
+        for winner in ("alice", "bob", "alice", "bob"):
+            stand.score({winner: 1.0})
+            await stand.step()
+            await stand.blocks(TEMPO)
         keys = [call.key for call in stand.calls()]
         assert len(keys) == len(set(keys)) == 4
         assert set(stand.states()) == {OutboxState.DONE}
         assert keys == sorted(keys, key=lambda key: int(key.removeprefix("weights:")))
+
+    run(scenario)
+
+
+def test_an_epoch_without_a_verdict_sends_nothing(run: Callable[[Scenario], None]) -> None:
+    """What stands on chain goes on standing."""
+
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 1.0})
+        await stand.step()
+        await stand.blocks(5 * TEMPO)
+        assert stand.states() == [OutboxState.DONE]
+        assert stand.set_weights == {2: 1.0}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("verdict", ["the same", "nobody earned anything"])
+def test_the_last_verdict_is_repeated_before_the_chain_takes_us_for_inactive(
+    run: Callable[[Scenario], None], verdict: str
+) -> None:
+    async def scenario(patient: Stand) -> None:
+        stand = Stand(patient.ledger, patient.clock, activity_cutoff_blocks=5 * TEMPO)
+        await stand.start()
+        stand.score({"alice": 0.5, "bob": 0.5})
+        await stand.step()
+        first = _last_update(stand)
+        if verdict != "the same":
+            stand.score({"alice": 0.0}, days_ago=-100.0)  # the window has gone on, and nothing in it was won
+            assert stand.emission.standing(stand.chain.graph.block) == {}
+        while len(stand.calls()) == 1:
+            await stand.blocks(1)
+            assert stand.chain.graph.block - first < 5 * TEMPO
+        await stand.blocks(2)
+        one, again = stand.calls()
+        assert again.payload == one.payload == {"alice": 0.5, "bob": 0.5}
+        assert stand.states() == [OutboxState.DONE] * 2
+        assert _last_update(stand) - first > 2 * TEMPO
+
+    run(scenario)
+
+
+def test_nothing_is_said_when_nobody_has_ever_earned_anything(run: Callable[[Scenario], None]) -> None:
+    """Giving it all to the owner would burn it, which costs the whole subnet."""
+
+    async def scenario(stand: Stand) -> None:
+        stand.score({"alice": 0.0})
+        await stand.blocks(2 * TEMPO)
+        assert stand.calls() == []
 
     run(scenario)
 

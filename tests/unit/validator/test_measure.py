@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gradients.domain.evaluation import Measurement
+from gradients.domain.evaluation import Fingerprint, Measurement
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
 from gradients.domain.seeds import seed
@@ -28,6 +28,7 @@ from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.settings import MeasureSettings
+from validator.sketches import SketchSecret, season_of
 from validator.stages.measure import MeasureStage
 
 CRASH = "crash"
@@ -175,6 +176,19 @@ def test_another_deadline_block_gives_another_seed(market: Market) -> None:
         market.ledger.tasks.postpone(market.lease, seconds=0)
         seeds.update(job.seed for job in evaluator.jobs)
     assert len(seeds) == 2
+
+
+def test_fingerprints_are_kept_and_their_key_is_the_bases_own_and_secret(market: Market) -> None:
+    sketched = Fingerprint((0.6, -0.8), (1.0, 0.0))
+    evaluator = Evaluator(_all_good(alice=[BETTER.model_copy(update={"fingerprint": sketched})]))
+    market.measure(evaluator)
+    measured = market.ledger.submissions.measurements(TASK)
+    assert {name: each.fingerprint for name, each in measured.items() if each.fingerprint} == {"alice": sketched}
+    secret = SketchSecret.kept_in(Folders(market.folder).sketch_secret)
+    [job] = evaluator.jobs
+    season = season_of(WINDOW.deadline_block)
+    assert job.sketch_key == secret.key(PREPARED.base_digest, season=season)
+    assert secret.secret.hex() not in job.model_dump_json()
 
 
 def test_a_chain_that_does_not_answer_is_asked_again_and_nothing_is_measured_before(market: Market) -> None:
