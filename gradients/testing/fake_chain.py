@@ -245,7 +245,7 @@ class FakeGateway:
         waited = graph.block - neuron.last_update_block
         _require(waited >= graph.weights_rate_limit_blocks, "rate_limited")
         _require(version_key >= graph.weights_version, "incorrect_weight_version_key")
-        _require(neuron.validator_permit, "neuron_no_validator_permit")
+        _require(neuron.validator_permit or set(shares) == {neuron.uid}, "neuron_no_validator_permit")
         _require(all(uid < len(graph.neurons) for uid in shares), "uid_vec_contain_invalid_one")
         code = exceeds(shares, graph, setter=self._hotkey)
         _require(code is None, code or "")
