@@ -169,13 +169,16 @@ class Emission:
             return row.demand
         limits = f"at least {metagraph.min_allowed_weights} uids, none above {metagraph.max_weight_limit:.2%}"
         bent = ", ".join(name for name in ("clipped", "spread", "padded") if getattr(row, name))
-        self._say("limits", f"The subnet's limits ({limits}) change the shares: {bent}" if bent else "")
+        bending = f"The subnet's limits ({limits}) change the shares: {bent}"
+        self._say(
+            bending, bending if bent else "", event="weights_bent"
+        )  # epochs that are bent in two ways may take turns
         return row
 
-    def _say(self, subject: str, problem: str) -> None:
+    def _say(self, subject: str, problem: str, *, event: str = "weights_held_back") -> None:
         """Warn of a problem when it is new; without one the subject is forgotten."""
         if problem and self.said.get(subject) != problem:
-            log.warning("weights_bent" if subject == "limits" else "weights_held_back", problem=problem)
+            log.warning(event, problem=problem)
         self.said[subject] = problem
 
     async def _finish(self, call: Outgoing, receipt: JsonObject) -> None:

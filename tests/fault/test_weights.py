@@ -41,8 +41,12 @@ pytestmark = [pytest.mark.fault, pytest.mark.anyio]
 
 TAO = 10**9
 MINERS, VALIDATORS = 8, 2
-BLOCK_SECONDS, TEMPO = 0.05, 80
-CALL_SECONDS = 1.0  # a quarter of an epoch
+BLOCK_SECONDS, TEMPO = (
+    0.05,
+    140,
+)  # 7 s: after a chain has died, the SDK takes up to 4 s to come back to it, however short blocks are
+CALL_SECONDS = 1.0
+SPREAD = 0.2
 LOST_ANSWERS = 0.3
 LATEST_BLOCKS = 8  # that a transaction is on its way to the chain
 EPOCHS_PER_DEATH = 9  # of the chain, and of each validator
@@ -76,7 +80,7 @@ class Validator:
     async def _run(self) -> None:
         gateway = SdkGateway(self.url, 1, self.keys, timeout_seconds=CALL_SECONDS)
         view = ChainView(gateway, SystemClock(), refresh_seconds=4 * BLOCK_SECONDS, start_seconds=60.0)
-        emission = Emission(self.ledger, gateway, view, SystemClock(), settings=EmissionSettings(spread=0.5))
+        emission = Emission(self.ledger, gateway, view, SystemClock(), settings=EmissionSettings(spread=SPREAD))
         try:
             while True:
                 with suppress(Exception):  # the chain may be away at the moment
@@ -197,10 +201,10 @@ async def play(market: Market, client: Any, epochs: int) -> None:  # noqa: ANN40
                 await asyncio.sleep(BLOCK_SECONDS)
         market.score(block=begun)  # counts from the next epoch on
         if number % EPOCHS_PER_DEATH == 4:
-            await asyncio.sleep(market.chance.uniform(0, TEMPO / 2) * BLOCK_SECONDS)
+            await asyncio.sleep(market.chance.uniform(0, TEMPO / 4) * BLOCK_SECONDS)
             await market.restart_chain()
         if number % EPOCHS_PER_DEATH == 7:
-            await asyncio.sleep(market.chance.uniform(0, TEMPO / 2) * BLOCK_SECONDS)
+            await asyncio.sleep(market.chance.uniform(0, TEMPO / 4) * BLOCK_SECONDS)
             victim = market.chance.choice(market.validators)
             await victim.kill()
             victim.start()

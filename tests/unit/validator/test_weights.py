@@ -135,8 +135,9 @@ def test_weights_land_on_a_subnet_with_a_minimum_of_five_and_a_maximum_of_three_
     play: Callable[..., None], told: list[structlog.typing.EventDict]
 ) -> None:
     async def scenario(stand: Stand) -> None:
-        for _ in range(3):
-            call = await stand.epoch({"alice": 0.94, "bob": 0.03, "carol": 0.03})
+        steep, even = {"alice": 0.94, "bob": 0.03, "carol": 0.03}, dict.fromkeys(MINERS[:4], 0.25)
+        for shares in (steep, even, steep, even, steep):
+            call = await stand.epoch(shares)
             assert call.state is OutboxState.DONE
             await stand.blocks(TEMPO)
         assert stand.chain.weights[1] == pytest.approx({2: 0.3, 3: 0.3, 4: 0.3, 5: 0.05, 6: 0.05}, abs=1e-4)
@@ -145,7 +146,8 @@ def test_weights_land_on_a_subnet_with_a_minimum_of_five_and_a_maximum_of_three_
 
     play(scenario, fewest=5, largest=0.3)
     assert warnings(told, "weights_bent") == [
-        "The subnet's limits (at least 5 uids, none above 30.00%) change the shares: clipped, spread"
+        f"The subnet's limits (at least 5 uids, none above 30.00%) change the shares: {bent}"
+        for bent in ("clipped, spread", "padded")
     ]
 
 
