@@ -195,6 +195,8 @@ async def play(market: Market, client: Any, epochs: int) -> None:  # noqa: ANN40
                 await asyncio.sleep(BLOCK_SECONDS)
         if number:
             market.epochs[last] = await seen_at(client, market, begun)
+        else:
+            market.score(block=begun)  # an epoch without another verdict would send nothing
         last = begun
         async with asyncio.timeout(LONGEST_EPOCH_SECONDS):
             while not all(decided(each.ledger, begun) for each in market.validators):  # noqa: ASYNC110 (nor has a ledger)
