@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -98,8 +98,9 @@ class Auditor:
             else:
                 season = SeasonBody.model_validate(record.body)
                 checks.where = f"record {record.seq} (season {season.season})"
-                opened = commitment_of(season.secret)
-                checks.equal("body.secret", opened, known.seasons.get(season.season, "no task of that season"))
+                bound = known.seasons.get(season.season)
+                if checks.holds("body.season", bound is not None, season.season, "a season of tasks recorded before"):
+                    checks.equal("body.secret", commitment_of(season.secret), bound)
                 known.opened[season.season] = season.secret
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
@@ -117,15 +118,23 @@ class Auditor:
             known.seasons.setdefault(season, body.sketch_commitment),
         )
         on_chain = await self._chain(body, checks) if self.gateway else None
-        check_commitments(body, checks, validator=self.scope.validator or validator, on_chain=on_chain)
-        check_opening(body, checks)
+        signer = self.scope.validator or validator
+        work: list[Callable[[], None]] = [
+            lambda: check_commitments(body, checks, validator=signer, on_chain=on_chain),
+            lambda: check_measurements(body, checks),
+            lambda: check_opening(body, checks),
+            lambda: check_draw(body, known.tasks, checks),
+            lambda: check_placings(body, list(known.tasks.values()), checks),
+        ]
         if self.scope.rows:
-            check_rows(body, self.source, checks)
+            work.append(lambda: check_rows(body, self.source, checks))
         if self.scope.sources:
-            check_source(body, checks, access=self.scope.access)
-        check_measurements(body, checks)
-        check_draw(body, known.tasks, checks)
-        check_placings(body, list(known.tasks.values()), checks)
+            work.append(lambda: check_source(body, checks, access=self.scope.access))
+        for check in work:
+            try:
+                check()
+            except Exception as error:  # whatever a record may hold that nobody thought of: it is not as it has to be
+                checks.alarm("body", None, f"it cannot be checked: {type(error).__name__}: {error}")
         known.tasks[body.task_id] = body
         known.wheres[body.task_id] = checks.where
 
