@@ -47,7 +47,7 @@ from gradients.record.versions import versions
 from gradients.scoring.contest import SCHEDULED
 from gradients.scoring.rules import rules_at
 from gradients.tasks.registry import public_parameters, task_type
-from validator.emission import KEY_PREFIX, WENT_IN
+from validator.emission import KEY_PREFIX
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.records import Evidence, Landed
@@ -217,8 +217,8 @@ class Recorder:
             epoch_block=int(landed.key.removeprefix(KEY_PREFIX)),
             decided_at_block=landed.decided_at_block,
             rules_version=rules_at(landed.decided_at_block).version,
-            tasks=tuple(landed.payload.get(WENT_IN, ())),
-            shares={name: value for name, value in landed.payload.items() if isinstance(value, float)},
+            tasks=tuple(landed.payload["tasks"]),
+            shares=landed.payload["shares"],
             sent=landed.sent,
             landed_at_block=landed.receipt["block"],
         )

@@ -106,7 +106,9 @@ class FakeChain:
             raise Killed
         return self.commits[-1].block
 
-    async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
+    async def set_weights(
+        self, shares: Mapping[int, float], *, version_key: int, lifetime_blocks: int = 128
+    ) -> WeightsReceipt:
         raise AssertionError("a miner sets no weights")
 
     async def close(self) -> None:
