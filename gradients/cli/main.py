@@ -22,6 +22,8 @@ SUBCOMMANDS = {
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
     "miner": ("miner.cli:app", "Run the reference miner."),
     "task": ("gradients.cli.task:app", "Post tasks, watch them, get and try the models."),
+    "audit": ("gradients.cli.audit:audit", "Check a validator from its public record and the chain."),
+    "record": ("gradients.cli.record:app", "Copy a validator's public record."),
     "doctor": ("gradients.cli.doctor:doctor", "Check what this machine has and lacks."),
 }
 EXIT_FAILED, EXIT_USAGE = 1, 2

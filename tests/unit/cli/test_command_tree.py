@@ -87,6 +87,18 @@ OPTIONS = {
     ("task", "download"): ("--to", "--miner", "--json"),
     ("task", "sheet"): ("--to", "--json"),
     ("task", "chat"): ("--prompt", "--max-new-tokens", "--temperature", "--json"),
+    ("audit",): (
+        "--network",
+        "--netuid",
+        "--hotkey",
+        "--no-chain",
+        "--reevaluate",
+        "--seed",
+        "--no-sources",
+        "--set-weights",
+        "--json",
+    ),
+    ("record", "export"): ("--from", "--to", "--no-models", "--json"),
 }
 
 
