@@ -8,8 +8,9 @@ pass is tried again within the epoch.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -19,6 +20,7 @@ from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused
 from gradients.log import get_logger
+from gradients.scoring.contest import Result
 from gradients.scoring.limits import Row, Unfit
 from gradients.scoring.rules import VERSIONS, rules_at, shares_of
 from gradients.tasks.registry import all_types
@@ -26,9 +28,9 @@ from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.loops import run_forever
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, limits_of, must_speak, record_of, row_for
+from validator.weights import closing_block, due_block, lifetime_of, limits_of, must_speak, record_of, row_for
 
-ERA_BLOCKS = 128  # a transaction that was sent can be included for this long (the SDK's default mortality)
+LATE_BLOCKS = 4  # a call may be signed so many blocks after it was marked as sent
 REFUSED_REST_BLOCKS = 3  # before a refused call is made again
 # What no later block of the same epoch changes: who we are, and what the weights look like. Anything else may pass: limits of
 # rate, a version or a miner that has just changed, a pool of transactions that is full.
@@ -62,9 +64,7 @@ class Emission:
         default_factory=lambda: {kind.name: kind.schedule_share for kind in all_types()}
     )
     settings: EmissionSettings = AT_ONCE
-    version_key: int = max(
-        VERSIONS
-    )  # the newest rules that this code knows; the subnet says which it asks for at least
+    version_key: int = max(VERSIONS)  # the newest rules that we know; the subnet says which it asks for at least
     said: dict[str, str] = field(default_factory=dict)  # what people have been told, by subject: each thing once
 
     async def run(self) -> None:
@@ -90,32 +90,35 @@ class Emission:
         What stands on chain goes on standing, so an epoch without a verdict sends nothing, until the chain would take us for inactive. One
         in which nobody has earned anything repeats the last verdict: burning costs the whole subnet, and nobody decided to burn.
         """
-        last = self.ledger.outbox.last_done()
-        payload: JsonObject = {str(hotkey): share for hotkey, share in self.standing(metagraph.block).items()}
-        if not payload and last is None:
+        results, last = self._results(metagraph.block), self.ledger.outbox.last_done()
+        shares: JsonObject = {str(hotkey): share for hotkey, share in self._shares(results, metagraph.block).items()}
+        if shares and (last is None or shares != last.payload["shares"]):
+            payload: JsonObject = {"shares": shares, "tasks": sorted({result.task_id for result in results})}
+            return self.ledger.outbox.decide(_key(metagraph), payload, block=metagraph.block)
+        if last is None or not must_speak(metagraph, self.gateway.hotkey):
             return False
-        repeated = last is not None and payload in ({}, last.payload)
-        if last is not None and repeated:
-            if not must_speak(metagraph, self.gateway.hotkey):
-                return False
-            payload = last.payload
-        new = self.ledger.outbox.decide(_key(metagraph), payload, block=metagraph.block)
-        if new and last is not None and repeated:
+        new = self.ledger.outbox.decide(_key(metagraph), last.payload, block=metagraph.block)
+        if new:
             log.info("weights_repeated", key=_key(metagraph), age_blocks=metagraph.block - last.decided_at_block)
         return new
 
     def standing(self, block: int) -> dict[Hotkey, float]:
         """Every miner's share by the rules at `block` and what the ledger holds; empty when nobody has earned anything."""
-        rules = rules_at(block)
-        results = self.ledger.placings.results(window_blocks=rules.window_blocks)
-        return shares_of(rules.account(results, now=self.clock.now(), declared_shares=self.declared_shares))
+        return self._shares(self._results(block), block)
+
+    def _results(self, block: int) -> list[Result]:
+        return self.ledger.placings.results(window_blocks=rules_at(block).window_blocks)
+
+    def _shares(self, results: Sequence[Result], block: int) -> dict[Hotkey, float]:
+        parts = rules_at(block).account(results, now=self.clock.now(), declared_shares=self.declared_shares)
+        return shares_of(parts)
 
     async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
         """Finish, drop or send a call, or let it be."""
         ours = metagraph.by_hotkey(self.gateway.hotkey)
         last_update = ours.last_update_block if ours else 0
         # One that may still be included is let be longer than one that the chain has refused.
-        rest = ERA_BLOCKS if call.state is OutboxState.SENT else REFUSED_REST_BLOCKS
+        rest = lifetime_of(metagraph) + LATE_BLOCKS if call.state is OutboxState.SENT else REFUSED_REST_BLOCKS
         due = due_block(metagraph, self.gateway.hotkey, spread=self.settings.spread)
         is_time = due <= self.view.block < closing_block(metagraph)
         if call.sent_at_block is not None and last_update > call.sent_at_block:
@@ -141,7 +144,9 @@ class Emission:
         if sent is None:
             return  # another process on this ledger was quicker
         try:
-            receipt = await self.gateway.set_weights(row.values, version_key=self.version_key)
+            receipt = await self.gateway.set_weights(
+                row.values, version_key=self.version_key, lifetime_blocks=lifetime_of(metagraph)
+            )
         except ChainOutcomeUnknown as error:
             log.warning("weights_outcome_unknown", key=call.key, problem=str(error))
         except ChainRefused as error:
@@ -157,13 +162,11 @@ class Emission:
 
     def _row(self, call: Outgoing, metagraph: Metagraph) -> Row | str:
         """What to send, or why nothing can be sent as long as the subnet asks for what it does. People are told when that changes."""
-        shares = {Hotkey(h): float(s) for h, s in call.payload.items() if isinstance(s, int | float)}
-        asked = metagraph.weights_version
-        behind = (
-            f"The subnet asks for version {asked} of the rules, and this validator knows {self.version_key}: update it"
-        )
-        self._say("version", behind if asked > self.version_key else "")
-        if asked > self.version_key:
+        shares = {Hotkey(h): float(share) for h, share in cast(dict[str, float], call.payload["shares"]).items()}
+        asked, ours = metagraph.weights_version, self.version_key
+        behind = f"The subnet asks for version {asked} of the rules, and this validator knows {ours}: update it"
+        self._say("version", behind if asked > ours else "")
+        if asked > ours:
             return behind
         row = row_for(shares, metagraph, hotkey=self.gateway.hotkey, burn_share=self.settings.burn_share)
         self._say("demand", row.demand if isinstance(row, Unfit) else "")
@@ -171,13 +174,16 @@ class Emission:
             return row.demand
         limits = f"at least {metagraph.min_allowed_weights} uids, none above {metagraph.max_weight_limit:.2%}"
         bent = ", ".join(name for name in ("clipped", "spread", "padded") if getattr(row, name))
-        self._say("limits", f"The subnet's limits ({limits}) change the shares: {bent}" if bent else "")
+        bending = f"The subnet's limits ({limits}) change the shares: {bent}"
+        self._say(
+            bending, bending if bent else "", event="weights_bent"
+        )  # epochs that are bent in two ways may take turns
         return row
 
-    def _say(self, subject: str, problem: str) -> None:
+    def _say(self, subject: str, problem: str, *, event: str = "weights_held_back") -> None:
         """Warn of a problem when it is new; without one the subject is forgotten."""
         if problem and self.said.get(subject) != problem:
-            log.warning("weights_bent" if subject == "limits" else "weights_held_back", problem=problem)
+            log.warning(event, problem=problem)
         self.said[subject] = problem
 
     async def _finish(self, call: Outgoing, receipt: JsonObject) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from gradients.chain.gateway import LIFETIME_BLOCKS
 from gradients.domain.chain import Metagraph, Neuron
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.scoring.limits import U16_MAX, Limits, Row, Unfit, fit
 
 CLOSING_BLOCKS = 3  # no calls in the last blocks of an epoch
+SHORTEST_LIFETIME_BLOCKS = 8
 
 
 def limits_of(metagraph: Metagraph) -> Limits:
@@ -56,6 +58,12 @@ def closing_block(metagraph: Metagraph) -> int:
     """From here on a call could land in the next epoch, which has its own."""
     margin = min(CLOSING_BLOCKS, metagraph.tempo_blocks // 4)
     return metagraph.last_epoch_block + metagraph.tempo_blocks - margin
+
+
+def lifetime_of(metagraph: Metagraph) -> int:
+    """For how many blocks a call may be included, a power of two: a lost one can be sent again in the same epoch."""
+    most = max(SHORTEST_LIFETIME_BLOCKS, metagraph.tempo_blocks // 3)
+    return min(LIFETIME_BLOCKS, 1 << (most.bit_length() - 1))
 
 
 def must_speak(metagraph: Metagraph, hotkey: Hotkey) -> bool:

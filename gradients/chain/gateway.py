@@ -10,6 +10,7 @@ from gradients.domain.emission import EmissionTerms
 from gradients.domain.task import Hotkey
 
 MAX_COMMITMENT_BYTES = 128  # the chain's
+LIFETIME_BLOCKS = 128  # of a transaction, by the SDK's default
 
 
 class ChainGateway(Protocol):
@@ -83,11 +84,14 @@ class ChainGateway(Protocol):
         """Write `payload`, at most MAX_COMMITMENT_BYTES, into our slot unless it stands there; the block it stands in."""
         ...
 
-    async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
+    async def set_weights(
+        self, shares: Mapping[int, float], *, version_key: int, lifetime_blocks: int = LIFETIME_BLOCKS
+    ) -> WeightsReceipt:
         """Set our weights, uid -> share, in the regime the subnet is in (plaintext or commit-reveal).
 
         They arrive as they are: u16 values of which the largest is 65535 unchanged, others scaled to that. What the subnet's limits don't
-        allow is refused (weight_vec_length_is_low, max_weight_exceeded), never bent.
+        allow is refused (weight_vec_length_is_low, max_weight_exceeded), never bent. A call that is not included within `lifetime_blocks`
+        (a power of two) never will be.
         """
         ...
 

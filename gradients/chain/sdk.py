@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from gradients.chain.commitments import CommitmentReader
 from gradients.chain.emission import emission_terms_of
 from gradients.chain.failures import explained, failure_of, lost_the_nonce
-from gradients.chain.gateway import MAX_COMMITMENT_BYTES
+from gradients.chain.gateway import LIFETIME_BLOCKS, MAX_COMMITMENT_BYTES
 from gradients.chain.network import Network
 from gradients.chain.patience import Patience
 from gradients.chain.reading import exceeds, metagraph_of
@@ -179,7 +179,9 @@ class SdkGateway:
             raise ChainOutcomeUnknown("The commitment was included, but the chain shows another one")
         return block
 
-    async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
+    async def set_weights(
+        self, shares: Mapping[int, float], *, version_key: int, lifetime_blocks: int = LIFETIME_BLOCKS
+    ) -> WeightsReceipt:
         import bittensor as bt
 
         metagraph = await self.metagraph()
@@ -191,7 +193,11 @@ class SdkGateway:
         async def done() -> bool:
             return self._last_update(await self.metagraph()) > before
 
-        result = await self._write("Setting weights", lambda client: client.execute(intent, self._keys), done=done)
+        result = await self._write(
+            "Setting weights",
+            lambda client: client.execute(intent, self._keys, period=lifetime_blocks),
+            done=done,
+        )
         reveal_round = result.data.get("reveal_round") if result is not None else None
         return WeightsReceipt(block=self._last_update(await self.metagraph()), reveal_round=reveal_round)
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 
 from gradients.chain.commitments import shared_blocks
-from gradients.chain.gateway import MAX_COMMITMENT_BYTES
+from gradients.chain.gateway import LIFETIME_BLOCKS, MAX_COMMITMENT_BYTES
 from gradients.chain.reading import exceeds
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron, WeightsReceipt
 from gradients.domain.emission import EmissionTerms, SubnetDemand
@@ -238,12 +238,14 @@ class FakeGateway:
         self._registered("account_not_allowed_commit")
         return await self._chain.include(lambda: self._chain.commit(self._hotkey, payload))
 
-    async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
+    async def set_weights(
+        self, shares: Mapping[int, float], *, version_key: int, lifetime_blocks: int = LIFETIME_BLOCKS
+    ) -> WeightsReceipt:
         graph, neuron = self._graph(), self._registered("not_registered")
         waited = graph.block - neuron.last_update_block
         _require(waited >= graph.weights_rate_limit_blocks, "rate_limited")
         _require(version_key >= graph.weights_version, "incorrect_weight_version_key")
-        _require(neuron.validator_permit, "neuron_no_validator_permit")
+        _require(neuron.validator_permit or set(shares) == {neuron.uid}, "neuron_no_validator_permit")
         _require(all(uid < len(graph.neurons) for uid in shares), "uid_vec_contain_invalid_one")
         code = exceeds(shares, graph, setter=self._hotkey)
         _require(code is None, code or "")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from enum import Enum, auto
+from typing import NamedTuple
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from gradients.localchain.server import MAX_MESSAGE_BYTES
 
@@ -24,22 +25,36 @@ class Loss(Enum):
     ANSWER = auto()  # it stands in a block, and its sender is not told
 
 
-class LossyWire:
-    """Carries every message both ways until `loss` says otherwise."""
+class Fate(NamedTuple):
+    """What becomes of a transaction on the wire."""
 
-    def __init__(self, target: str) -> None:
+    loss: Loss
+    delay_seconds: float
+
+
+class LossyWire:
+    """Carries every message both ways until `loss` says otherwise, or `weather`, which is asked for each transaction when there is one."""
+
+    def __init__(self, target: str, weather: Callable[[], Fate] | None = None) -> None:
         self._target = target
+        self._weather = weather
         self.url = ""
         self.loss = Loss.NOTHING
 
     async def carry(self, client: ServerConnection) -> None:
-        """Serve one client, over a connection to the chain of its own."""
-        async with connect(self._target, max_size=MAX_MESSAGE_BYTES, compression=None) as chain:
+        """Serve one client, over a connection to the chain of its own; where no chain answers, the client is cut off."""
+        try:
+            chain = await connect(self._target, max_size=MAX_MESSAGE_BYTES, compression=None)
+        except (OSError, InvalidHandshake, ConnectionClosed):
+            client.transport.abort()
+            return
+        async with chain:
 
             async def answer() -> None:
                 with suppress(ConnectionClosed):
                     async for message in chain:
                         await client.send(message)
+                client.transport.abort()  # a chain that has died says nothing more
 
             answers = asyncio.create_task(answer())
             try:
@@ -50,10 +65,15 @@ class LossyWire:
     async def _forward(self, client: ServerConnection, chain: ClientConnection, answers: asyncio.Task[None]) -> None:
         with suppress(ConnectionClosed):
             async for message in client:
-                if self.loss is Loss.NOTHING or SUBMISSION not in str(message):
+                if SUBMISSION not in str(message):
                     await chain.send(message)
                     continue
-                loss, self.loss = self.loss, Loss.NOTHING
+                loss, delay_seconds = self._weather() if self._weather else Fate(self.loss, 0.0)
+                self.loss = Loss.NOTHING
+                await asyncio.sleep(delay_seconds)
+                if loss is Loss.NOTHING:
+                    await chain.send(message)
+                    continue
                 answers.cancel()
                 await asyncio.wait({answers})
                 if loss is Loss.ANSWER:
@@ -64,9 +84,9 @@ class LossyWire:
 
 
 @asynccontextmanager
-async def lossy_wire(target: str) -> AsyncIterator[LossyWire]:
+async def lossy_wire(target: str, weather: Callable[[], Fate] | None = None) -> AsyncIterator[LossyWire]:
     """A wire to the chain at `target`; clients connect to its `url`."""
-    wire = LossyWire(target)
+    wire = LossyWire(target, weather)
     async with serve(wire.carry, "127.0.0.1", 0, max_size=MAX_MESSAGE_BYTES, compression=None) as server:
         wire.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield wire

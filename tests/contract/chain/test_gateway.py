@@ -374,6 +374,9 @@ async def test_without_a_permit_nobody_judges_others(stage: Stage) -> None:
     gateway = await registered(stage)
     await stage.let_blocks_pass(2)
     assert await refusal(gateway.set_weights({0: 1.0}, version_key=WEIGHTS_VERSION)) == "neuron_no_validator_permit"
+    uid = (await neuron_of(gateway)).uid
+    await gateway.set_weights({uid: 1.0}, version_key=WEIGHTS_VERSION)  # on itself anybody may
+    assert await gateway.weights_of(uid) == {uid: 1.0}
 
 
 async def test_sealed_weights_have_a_reveal_round_and_cannot_be_read(stage: Stage) -> None:

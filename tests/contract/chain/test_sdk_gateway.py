@@ -23,7 +23,7 @@ from gradients.localchain.settings import LocalChainSettings
 from gradients.localchain.state import KEPT_BLOCKS
 from gradients.localchain.store import Store
 from gradients.testing.chain_process import ChainProcess, chain_process
-from gradients.testing.lossy_wire import Loss, LossyWire, lossy_wire
+from gradients.testing.lossy_wire import Fate, Loss, LossyWire, lossy_wire
 
 pytestmark = pytest.mark.anyio
 
@@ -104,6 +104,28 @@ async def test_a_transaction_that_never_arrives_has_an_unknown_outcome_and_may_b
         assert await transactions(operator, gateway.hotkey) == 0
         await gateway.commit(b"lost")
         assert (await gateway.commitments())[gateway.hotkey].payload == b"lost"
+
+
+async def test_a_call_that_arrives_after_its_lifetime_is_never_included(
+    shared_chain: ChainProcess, operator: Operator
+) -> None:
+    """Blocks take 0.1 s: a call that lives for 8 and is 2 s on its way comes too late, one that lives for 64 does not."""
+    async with lossy_wire(shared_chain.url, lambda: Fate(Loss.NOTHING, 2.0)) as slow:
+        keys = await funded(operator)
+        async with connected(shared_chain.url, keys) as direct, connected(slow.url, keys) as gateway:
+            uid = await direct.register()
+            await operator.set_hyperparameter(1, "weights_version", 0)
+            registered_at = await direct.block()
+            async for block in direct.heads():
+                if block > registered_at + 2:  # registering counts as setting weights, and the rate limit is 2 blocks
+                    break
+            with pytest.raises(
+                ChainRefused, match="signature"
+            ):  # the chain takes the next era for its, and so another hash
+                await gateway.set_weights({uid: 1.0}, version_key=0, lifetime_blocks=8)
+            assert await direct.weights_of(uid) == {}
+            await gateway.set_weights({uid: 1.0}, version_key=0, lifetime_blocks=64)
+            assert await direct.weights_of(uid) == {uid: 1.0}
 
 
 @pytest.mark.parametrize("end", [ChainProcess.kill, ChainProcess.stop], ids=["killed", "stopped"])

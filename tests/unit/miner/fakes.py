@@ -106,7 +106,9 @@ class FakeChain:
             raise Killed
         return self.commits[-1].block
 
-    async def set_weights(self, shares: Mapping[int, float], *, version_key: int) -> WeightsReceipt:
+    async def set_weights(
+        self, shares: Mapping[int, float], *, version_key: int, lifetime_blocks: int = 128
+    ) -> WeightsReceipt:
         raise AssertionError("a miner sets no weights")
 
     async def close(self) -> None:
@@ -215,6 +217,7 @@ def start(task_id: str = TASK, *, base_digest: str = BASE_DIGEST, **changes: obj
         "parameters": {},
         "train": BlobName(sha256=hashlib.sha256(ROWS).hexdigest(), size_bytes=len(ROWS)),
         "held_out_commitment": "c" * 64,
+        "draw_sha256": "d" * 64,
         "started_at_block": 10,
         "deadline_block": 110,
         "reveal_until_block": 160,

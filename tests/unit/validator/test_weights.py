@@ -20,7 +20,7 @@ from validator.emission import AT_ONCE, KEY_PREFIX, Emission
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, must_speak, row_for
+from validator.weights import closing_block, due_block, lifetime_of, must_speak, row_for
 
 TEMPO = 20
 VERSION = 7
@@ -51,7 +51,7 @@ class Stand:
     async def epoch(self, shares: Mapping[str, float]) -> Outgoing:
         """Decide for the epoch in force, look at it once, and what has become of the call."""
         key = f"{KEY_PREFIX}{self.chain.graph.last_epoch_block}"
-        self.ledger.outbox.decide(key, dict(shares), block=self.chain.graph.block)
+        self.ledger.outbox.decide(key, {"shares": dict(shares), "tasks": []}, block=self.chain.graph.block)
         await self.step()
         return self.newest()
 
@@ -135,8 +135,9 @@ def test_weights_land_on_a_subnet_with_a_minimum_of_five_and_a_maximum_of_three_
     play: Callable[..., None], told: list[structlog.typing.EventDict]
 ) -> None:
     async def scenario(stand: Stand) -> None:
-        for _ in range(3):
-            call = await stand.epoch({"alice": 0.94, "bob": 0.03, "carol": 0.03})
+        steep, even = {"alice": 0.94, "bob": 0.03, "carol": 0.03}, dict.fromkeys(MINERS[:4], 0.25)
+        for shares in (steep, even, steep, even, steep):
+            call = await stand.epoch(shares)
             assert call.state is OutboxState.DONE
             await stand.blocks(TEMPO)
         assert stand.chain.weights[1] == pytest.approx({2: 0.3, 3: 0.3, 4: 0.3, 5: 0.05, 6: 0.05}, abs=1e-4)
@@ -145,7 +146,8 @@ def test_weights_land_on_a_subnet_with_a_minimum_of_five_and_a_maximum_of_three_
 
     play(scenario, fewest=5, largest=0.3)
     assert warnings(told, "weights_bent") == [
-        "The subnet's limits (at least 5 uids, none above 30.00%) change the shares: clipped, spread"
+        f"The subnet's limits (at least 5 uids, none above 30.00%) change the shares: {bent}"
+        for bent in ("clipped, spread", "padded")
     ]
 
 
@@ -253,6 +255,11 @@ def test_validators_are_spread_over_the_part_of_the_epoch_and_each_moves_with_ev
 @pytest.mark.parametrize(("tempo", "closing"), [(360, 357), (20, 17), (8, 6), (1, 1)])
 def test_the_last_blocks_of_an_epoch_are_closed(tempo: int, closing: int) -> None:
     assert closing_block(graph(tempo_blocks=tempo, last_epoch_block=0)) == closing
+
+
+@pytest.mark.parametrize(("tempo", "lifetime"), [(360, 64), (50_400, 128), (60, 16), (20, 8), (5, 8)])
+def test_a_call_that_is_lost_can_be_repeated_in_its_epoch(tempo: int, lifetime: int) -> None:
+    assert lifetime_of(graph(tempo_blocks=tempo)) == lifetime
 
 
 def test_a_validator_must_speak_before_its_silence_counts_as_absence() -> None:
