@@ -1,4 +1,4 @@
-"""Every number that led to a weight, from the ledger alone: the rows that a decision could see, added up again by the rules in force then.
+"""Every number that led to a weight, from the ledger alone: the tasks that a decision names, added up again by the rules in force then.
 
 A decision that repeats an earlier one is explained by that one. Sums that differ from what was decided are told, not hidden.
 """
@@ -63,11 +63,13 @@ def last_verdict(ledger: Ledger) -> Verdict:
     calls = ledger.outbox.all()
     same = list(takewhile(lambda call: call.payload == calls[0].payload, calls))
     decided = same[-1] if same else None
-    now = ledger.outbox.decided_at(decided.key) if decided else max((each.scored_at for each in results), default=0.0)
-    results = [result for result in results if result.scored_at <= now]
+    if decided is not None:
+        counted = cast(list[str], decided.payload["tasks"])
+        results = [result for result in results if result.task_id in counted]
     block = decided.decided_at_block if decided else max((result.deadline_block for result in results), default=0)
     rules = rules_at(block)
     declared = {kind.name: kind.schedule_share for kind in all_types()}
+    now = max((result.scored_at for result in results), default=0.0)
     parts = rules.account(results, now=now, declared_shares=declared)
     mine = [result for result in results if result.rules_version == rules.version]
     tasks = _counted(mine, parts, window_blocks=rules.window_blocks)
@@ -77,7 +79,8 @@ def last_verdict(ledger: Ledger) -> Verdict:
 
 def decided_shares(call: Outgoing) -> dict[Hotkey, float]:
     """hotkey -> share, as a decision has them."""
-    return {Hotkey(hotkey): float(share) for hotkey, share in call.payload.items() if isinstance(share, int | float)}
+    shares = cast(Mapping[str, float], call.payload["shares"])
+    return {Hotkey(hotkey): share for hotkey, share in shares.items()}
 
 
 def in_full(verdict: Verdict) -> JsonObject:

@@ -18,9 +18,8 @@ from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
 from gradients.domain.json import JsonObject
-from gradients.errors import LedgerConflict
 from validator.ledger.events import record
-from validator.ledger.rows import EventRow, OutboxRow
+from validator.ledger.rows import OutboxRow
 
 
 class OutboxState(StrEnum):
@@ -81,15 +80,6 @@ class Outbox:
         with Session(self._engine) as session:
             rows = session.scalars(select(OutboxRow).order_by(OutboxRow.decided_at_block.desc()).limit(limit))
             return [_outgoing(row) for row in rows]
-
-    def decided_at(self, key: str) -> float:
-        """When a call was decided, in seconds since the Unix epoch. Raises LedgerConflict for one that never was."""
-        query = select(EventRow.at).where(EventRow.name == "call_decided", EventRow.fields["key"].as_string() == key)
-        with Session(self._engine) as session:
-            at = session.scalars(query.limit(1)).first()
-        if at is None:
-            raise LedgerConflict(f"There is no record of the decision {key}")
-        return at
 
     def mark_sent(self, seen: Outgoing, *, block: int, sent: JsonObject | None = None) -> Outgoing | None:
         """To be written before the call goes out, with what it sends. None for whoever was not the first: somebody else sends it."""

@@ -34,7 +34,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_a_decision_is_shown_as_one_object(tmp_path: Path, ledger: Ledger) -> None:
-    ledger.outbox.decide("weights:20", {"5Alice": 1.0}, block=25)
+    ledger.outbox.decide("weights:20", {"shares": {"5Alice": 1.0}, "tasks": []}, block=25)
     run = weights(tmp_path, "show", "--folder", "val", "--json")
     assert run.returncode == 0, run.stderr
     shown = json.loads(run.stdout)

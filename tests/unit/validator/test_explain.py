@@ -196,8 +196,8 @@ def test_a_decision_that_is_repeated_is_explained_by_the_one_that_it_repeats(sta
 
 
 def test_sums_that_are_not_what_was_decided_are_told(stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
-    stand.score(1, {ALICE: 1.0})
-    stand.ledger.outbox.decide("weights:20", {ALICE: 0.9, BOB: 0.1}, block=25)
+    task = stand.score(1, {ALICE: 1.0})
+    stand.ledger.outbox.decide("weights:20", {"shares": {ALICE: 0.9, BOB: 0.1}, "tasks": [task]}, block=25)
     verdict = stand.verdict()
     assert not verdict.as_decided
     show_verdict(verdict)
