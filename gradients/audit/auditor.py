@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,13 +12,13 @@ from gradients.audit.evaluation import Evaluator
 from gradients.audit.links import check_link
 from gradients.audit.report import Checks, Report
 from gradients.audit.rows import check_opening, check_rows, check_source
+from gradients.audit.sample import Sample, without_rows
 from gradients.audit.scores import check_draw, check_measurements, check_placings
 from gradients.audit.weights import Epochs, check_row, check_weights
 from gradients.chain.gateway import ChainGateway
 from gradients.datasets.access import OUTSIDERS, Access
 from gradients.domain.chain import Commitment
 from gradients.domain.seasons import commitment_of, season_of
-from gradients.domain.submission import BASE_ENTRANT
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainRefused, GradientsError
 from gradients.record.models import Record, SeasonBody, TaskBody, WeightsBody
@@ -44,8 +43,8 @@ class _Known:
     """What the records so far have said."""
 
     before: Record | None = None
-    tasks: dict[str, TaskBody] = field(default_factory=dict)
-    wheres: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, TaskBody] = field(default_factory=dict)  # less what nothing later is computed from
+    sample: Sample = field(default_factory=Sample)
     seasons: dict[int, str] = field(default_factory=dict)  # season -> commitment
     opened: dict[int, str] = field(default_factory=dict)  # season -> secret
     epochs: Epochs = field(default_factory=Epochs)
@@ -138,8 +137,9 @@ class Auditor:
                 check()
             except Exception as error:  # whatever a record may hold that nobody thought of: it is not as it has to be
                 checks.alarm("body", None, f"it cannot be checked: {type(error).__name__}: {error}")
-        known.tasks[body.task_id] = body
-        known.wheres[body.task_id] = checks.where
+        known.tasks[body.task_id] = without_rows(body)
+        if self.scope.reevaluate:
+            known.sample.consider(body, checks.where, seed=self.scope.seed, most=self.scope.reevaluate)
 
     def _netuid(self, netuid: int, known: _Known, checks: Checks) -> None:
         if known.netuid is None:
@@ -192,20 +192,11 @@ class Auditor:
             _close(checks, report)
 
     async def _reevaluate(self, known: _Known, report: Report) -> None:
-        """A sample of submissions that are open, measured again task by task."""
+        """The sample of submissions, measured again task by task."""
         if not self.scope.reevaluate or self.evaluator is None:
             return
-        measured = [
-            (task_id, entrant.entrant)
-            for task_id, body in known.tasks.items()
-            if body.salt is not None
-            for entrant in body.entrants
-            if entrant.measurement is not None and entrant.entrant != BASE_ENTRANT
-        ]
-        sample = random.Random(self.scope.seed).sample(measured, min(self.scope.reevaluate, len(measured)))
-        for task_id in dict.fromkeys(name for name, _ in sample):
-            body, checks = known.tasks[task_id], Checks(known.wheres[task_id])
-            hotkeys = [hotkey for name, hotkey in sample if name == task_id]
+        for where, body, hotkeys in known.sample.by_task():
+            checks = Checks(where)
             secret = known.opened.get(season_of(body.blocks.deadline_block))
             try:
                 report.reevaluated += await self.evaluator.check(body, hotkeys, checks, season_secret=secret)

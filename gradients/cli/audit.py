@@ -104,7 +104,9 @@ async def _audited(
             access=Access(private_addresses=network.is_local),
         )
         report = await Auditor(source, scope, gateway, evaluator).run()
-        if set_weights and gateway is not None and not report.alarms:
+        if set_weights and report.alarms:
+            report.notes.append("no weights were set: there are alarms")
+        elif set_weights and gateway is not None:
             report.notes.append(await set_recomputed(list(report.bodies.values()), gateway))
         return report
     finally:

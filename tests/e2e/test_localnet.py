@@ -75,6 +75,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         watch.cancel()
         memory.stop()
         process.kill()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 class Memory:
