@@ -117,7 +117,7 @@ class Endpoints:
         held = openings([record], netuid=self.gateway.netuid, hotkey=self.gateway.hotkey, block=0)
         proof = prove([bytes.fromhex(leaf) for leaf in record.leaves], held[task_id].leaf())
         steps = tuple(ProofStepMessage(height=step.height, sibling=step.sibling) for step in proof)
-        return Reveal(task_id=task_id, manifest=text, salt=record.salt, proof=steps)
+        return Reveal(task_id=task_id, manifest=text, salt=record.salt, proof=steps, start=record.start)
 
     def file(self, task_id: str, name: str, request: Request) -> Response:
         """One of the submission's files. Raises PeerRefused before the deadline, and for a name that is not in the manifest."""

@@ -8,8 +8,9 @@ pass is tried again within the epoch.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -19,6 +20,7 @@ from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused
 from gradients.log import get_logger
+from gradients.scoring.contest import Result
 from gradients.scoring.limits import Row, Unfit
 from gradients.scoring.rules import VERSIONS, rules_at, shares_of
 from gradients.tasks.registry import all_types
@@ -88,25 +90,28 @@ class Emission:
         What stands on chain goes on standing, so an epoch without a verdict sends nothing, until the chain would take us for inactive. One
         in which nobody has earned anything repeats the last verdict: burning costs the whole subnet, and nobody decided to burn.
         """
-        last = self.ledger.outbox.last_done()
-        payload: JsonObject = {str(hotkey): share for hotkey, share in self.standing(metagraph.block).items()}
-        if not payload and last is None:
+        results, last = self._results(metagraph.block), self.ledger.outbox.last_done()
+        shares: JsonObject = {str(hotkey): share for hotkey, share in self._shares(results, metagraph.block).items()}
+        if shares and (last is None or shares != last.payload["shares"]):
+            payload: JsonObject = {"shares": shares, "tasks": sorted({result.task_id for result in results})}
+            return self.ledger.outbox.decide(_key(metagraph), payload, block=metagraph.block)
+        if last is None or not must_speak(metagraph, self.gateway.hotkey):
             return False
-        repeated = last is not None and payload in ({}, last.payload)
-        if last is not None and repeated:
-            if not must_speak(metagraph, self.gateway.hotkey):
-                return False
-            payload = last.payload
-        new = self.ledger.outbox.decide(_key(metagraph), payload, block=metagraph.block)
-        if new and last is not None and repeated:
+        new = self.ledger.outbox.decide(_key(metagraph), last.payload, block=metagraph.block)
+        if new:
             log.info("weights_repeated", key=_key(metagraph), age_blocks=metagraph.block - last.decided_at_block)
         return new
 
     def standing(self, block: int) -> dict[Hotkey, float]:
         """Every miner's share by the rules at `block` and what the ledger holds; empty when nobody has earned anything."""
-        rules = rules_at(block)
-        results = self.ledger.placings.results(window_blocks=rules.window_blocks)
-        return shares_of(rules.account(results, now=self.clock.now(), declared_shares=self.declared_shares))
+        return self._shares(self._results(block), block)
+
+    def _results(self, block: int) -> list[Result]:
+        return self.ledger.placings.results(window_blocks=rules_at(block).window_blocks)
+
+    def _shares(self, results: Sequence[Result], block: int) -> dict[Hotkey, float]:
+        parts = rules_at(block).account(results, now=self.clock.now(), declared_shares=self.declared_shares)
+        return shares_of(parts)
 
     async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
         """Finish, drop or send a call, or let it be."""
@@ -157,7 +162,7 @@ class Emission:
 
     def _row(self, call: Outgoing, metagraph: Metagraph) -> Row | str:
         """What to send, or why nothing can be sent as long as the subnet asks for what it does. People are told when that changes."""
-        shares = {Hotkey(h): float(s) for h, s in call.payload.items() if isinstance(s, int | float)}
+        shares = {Hotkey(h): float(share) for h, share in cast(dict[str, float], call.payload["shares"]).items()}
         asked, ours = metagraph.weights_version, self.version_key
         behind = f"The subnet asks for version {asked} of the rules, and this validator knows {ours}: update it"
         self._say("version", behind if asked > ours else "")

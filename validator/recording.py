@@ -7,28 +7,24 @@ every task that is scored by then, so that what went into them stands before the
 from __future__ import annotations
 
 import asyncio
-import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
-from pathlib import Path
 from typing import Any, cast
 
 from pydantic import JsonValue
 
-from gradients import __version__
 from gradients.axon.messages import BlobName
 from gradients.chain.gateway import ChainGateway
 from gradients.clock import Clock
 from gradients.domain.evaluation import Measurement
 from gradients.domain.json import Json
+from gradients.domain.seasons import season_of
 from gradients.domain.seeds import seed
 from gradients.domain.submission import BASE_ENTRANT, Submission
 from gradients.domain.task import Blob, Task
 from gradients.errors import LedgerConflict
 from gradients.log import get_logger
 from gradients.record.models import (
-    SCHEDULE,
     AnswerPart,
     BlocksPart,
     CommitmentPart,
@@ -41,34 +37,27 @@ from gradients.record.models import (
     Part,
     PlacingPart,
     RequestPart,
+    SeasonBody,
     TaskBody,
     WeightsBody,
 )
 from gradients.record.sealing import sealed
 from gradients.record.terms import files_of
+from gradients.record.versions import versions
 from gradients.scoring.contest import SCHEDULED
 from gradients.scoring.rules import rules_at
 from gradients.tasks.registry import public_parameters, task_type
 from validator.emission import KEY_PREFIX
+from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.records import Evidence, Landed
 from validator.loops import run_forever
+from validator.sketches import SketchSecret
+from validator.stages.score import NOT_MEASURED
 
 LOOK_SECONDS = 5.0
-LIBRARIES = ("torch", "transformers", "peft", "diffusers", "numpy", "tokenizers", "safetensors")
 
 log = get_logger("recording")
-
-
-def versions() -> dict[str, str]:
-    """What measures here: our version, libraries by name, and the processor, since equal bits can be asked of the same kind only."""
-    found = {"gradients": __version__, "python": platform.python_version(), "processor": _processor()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +67,7 @@ class Recorder:
     ledger: Ledger
     gateway: ChainGateway
     keypair: Any  # bittensor's Keypair carries no types
+    folders: Folders
     clock: Clock
     versions: Mapping[str, str] = field(default_factory=versions)
 
@@ -96,12 +86,25 @@ class Recorder:
         for task_id in await asyncio.to_thread(self.ledger.records.unrecorded_tasks):
             body = await self._task(task_id)
             count += await asyncio.to_thread(self._append, "task", task_id, body)
+        count += await self._seasons()
         for landed in await asyncio.to_thread(self.ledger.records.unrecorded_weights):
             weights = await asyncio.to_thread(self._weights, landed)
             count += await asyncio.to_thread(self._append, "weights", landed.key, weights)
         return count
 
-    def _append(self, kind: Kind, subject: str, body: TaskBody | WeightsBody) -> bool:
+    async def _seasons(self) -> int:
+        """Open the secrets of the seasons that are over, of those in which anything was recorded."""
+        if not (seasons := await asyncio.to_thread(self.ledger.records.seasons)):
+            return 0
+        block, count = await self.gateway.block(), 0
+        secret = await asyncio.to_thread(SketchSecret.kept_in, self.folders.sketch_secret)
+        for season in seasons:
+            if (opened := secret.opened(season, at_block=block)) is not None:
+                body = SeasonBody(season=season, secret=opened)
+                count += await asyncio.to_thread(self._append, "season", f"season:{season}", body)
+        return count
+
+    def _append(self, kind: Kind, subject: str, body: TaskBody | WeightsBody | SeasonBody) -> bool:
         def seal(seq: int, previous_sha256: str) -> Any:  # noqa: ANN401
             return sealed(self.keypair, seq=seq, kind=kind, previous_sha256=previous_sha256, body=body)
 
@@ -134,6 +137,7 @@ class Recorder:
         entrants = [
             EntrantPart(
                 entrant=BASE_ENTRANT,
+                start_seed=None,
                 commitment=None,
                 measurement=_measurement(measurements[BASE_ENTRANT]),
                 fault=None,
@@ -141,21 +145,22 @@ class Recorder:
             )
         ]
         for submission in sorted(submissions, key=lambda each: each.hotkey):
-            measured, failure = measurements.get(submission.hotkey), submission.failure
+            measured, failure = measurements.get(submission.hotkey), submission.failure or NOT_MEASURED
             entrants.append(
                 EntrantPart(
                     entrant=submission.hotkey,
+                    start_seed=seed(evidence.salt, "start", submission.hotkey),
                     commitment=_commitment(submission, evidence.reveals.get(submission.hotkey), hashes),
                     measurement=_measurement(measured) if measured else None,
-                    fault=failure.blame if failure and not measured else None,
-                    code=failure.code if failure and not measured else "",
+                    fault=None if measured else failure.blame,
+                    code="" if measured else failure.code,
                 )
             )
         placings = sorted(self.ledger.placings.of_task(task.id), key=lambda placing: placing.hotkey)
         return TaskBody(
             netuid=self.gateway.netuid,
             task_id=task.id,
-            customer=SCHEDULE if evidence.customer == SCHEDULED else evidence.first_task,
+            customer=SCHEDULED if evidence.customer == SCHEDULED else evidence.first_task,
             request=RequestPart(
                 type=request.type,
                 base=request.base,
@@ -184,6 +189,9 @@ class Recorder:
                 deadline_hash=deadline_hash,
             ),
             draw=evidence.draw,
+            sketch_commitment=SketchSecret.kept_in(self.folders.sketch_secret).commitment(
+                season_of(blocks.deadline_block)
+            ),
             metric=MetricPart(**asdict(task_type(request.type).metric)),
             metric_seed=None if private else seed(evidence.salt, "measure", deadline_hash),
             entrants=tuple(entrants),
@@ -203,13 +211,13 @@ class Recorder:
         )
 
     def _weights(self, landed: Landed) -> WeightsBody:
-        tasks = landed.payload.get("tasks", [])
         return WeightsBody(
             netuid=self.gateway.netuid,
             epoch_block=int(landed.key.removeprefix(KEY_PREFIX)),
             decided_at_block=landed.decided_at_block,
-            tasks=tuple(self.ledger.records.digests(tasks)),
-            standing={name: value for name, value in landed.payload.items() if name != "tasks"},
+            rules_version=rules_at(landed.decided_at_block).version,
+            tasks=tuple(landed.payload["tasks"]),
+            shares=landed.payload["shares"],
             sent=landed.sent,
             landed_at_block=landed.receipt["block"],
         )
@@ -250,11 +258,3 @@ def _commitment(
         payload=cast(str, reveal["payload"]),
         answer=AnswerPart.model_validate({name: value for name, value in reveal.items() if name != "payload"}),
     )
-
-
-def _processor() -> str:
-    """The processor's own name, or the machine's kind where it has none."""
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text(encoding="utf-8").splitlines() if cpu.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

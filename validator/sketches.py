@@ -16,16 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from gradients.domain.seasons import commitment_of, key_of, season_of
 from gradients.errors import OperatorError
 from gradients.files.locks import in_turn
 from gradients.files.whole import make_folder, write_text
-
-SEASON_BLOCKS = 648_000  # 90 days of blocks of 12 seconds
-
-
-def season_of(block: int) -> int:
-    """The number of the season in which a block falls: a task's by its deadline block."""
-    return block // SEASON_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +51,7 @@ class SketchSecret:
 
     def commitment(self, season: int) -> str:
         """SHA-256 of the season's secret, to publish at any time."""
-        return hashlib.sha256(self._of_season(season)).hexdigest()
+        return commitment_of(self._of_season(season).hex())
 
     def opened(self, season: int, *, at_block: int) -> str | None:
         """The season's secret in hexadecimal once the season is over, for the record; None before."""
@@ -65,8 +59,3 @@ class SketchSecret:
 
     def _of_season(self, season: int) -> bytes:
         return hmac.new(self.secret, f"sketches of season {season}".encode(), hashlib.sha256).digest()
-
-
-def key_of(season_secret: str, base_digest: str) -> str:
-    """The key of a base by the secret of its season, as an auditor computes it."""
-    return hmac.new(bytes.fromhex(season_secret), base_digest.encode(), hashlib.sha256).hexdigest()

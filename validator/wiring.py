@@ -22,7 +22,9 @@ from gradients.config import device_environment
 from gradients.datasets.access import Access
 from gradients.domain.task import TaskState
 from gradients.errors import SetupError
+from gradients.execution.accelerator import torch_may_use_gpu
 from gradients.execution.process import ProcessExecutor
+from gradients.record.versions import versions
 from gradients.repo.store import ContentStore
 from validator.api.app import api_app
 from validator.api.dependencies import Dependencies
@@ -83,7 +85,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         engine=engine,
         emission=Emission(ledger, gateway, view, clock, settings=settings.emission),
         progress=progress,
-        recorder=Recorder(ledger, gateway, keys.hotkey, clock),
+        recorder=Recorder(ledger, gateway, keys.hotkey, folders, clock, _versions(settings)),
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=api_app(
@@ -123,6 +125,12 @@ def _stages(
         TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, _workers(), folders, settings.measure),
         TaskState.MEASURED: ScoreStage(ledger, gateway, clock),
     }
+
+
+def _versions(settings: ValidatorSettings) -> dict[str, str]:
+    """What this validator measures with, for its record."""
+    gpu = torch_may_use_gpu(device_environment().get("CUDA_VISIBLE_DEVICES"))
+    return versions(accelerator="gpu" if gpu else "cpu", threads=settings.measure.threads)
 
 
 def _workers() -> ProcessExecutor:

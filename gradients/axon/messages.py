@@ -61,6 +61,7 @@ class Start(Message):
     started_at_block: int = Field(ge=0)
     deadline_block: int = Field(ge=0, description="the last block in which a commitment counts")
     reveal_until_block: int = Field(ge=0)
+    draw_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="binds the validator to what it drew the pool from")
     seed: int = Field(ge=0, lt=2**63, description="this miner's own, so that honest runs differ")
 
     @property
@@ -109,6 +110,9 @@ class Reveal(Message):
     )
     salt: str = Field(pattern=r"^[0-9a-f]{64}$")
     proof: tuple[ProofStepMessage, ...] = Field(max_length=64)
+    start: Start | None = Field(
+        default=None, description="the terms that the manifest names, so that others can read what was told"
+    )
 
 
 class Refusal(Message):

@@ -99,10 +99,11 @@ def _one_group_of_each(texts: Mapping[int, str], groups: Mapping[int, str], whol
 
 def _drawn(groups: Mapping[int, str], whole: Sequence[str], *, size: int, salt: bytes) -> tuple[list[int], list[int]]:
     """Positions of so many rows, group after group; and of those that belong with the last one and are too many."""
-    order = sorted(groups, key=lambda i: (_lot(salt, groups[i]), _lot(salt, whole[i])))
+    order = sorted(groups, key=lambda i: (lot(salt, groups[i]), lot(salt, whole[i])))
     last = groups[order[size - 1]]
     return sorted(order[:size]), [i for i in order[size:] if groups[i] == last]
 
 
-def _lot(salt: bytes, text: str) -> bytes:
+def lot(salt: bytes, text: str) -> bytes:
+    """By what rows are drawn: those with the smallest are held out."""
     return hmac.new(salt, b"held-out\x00" + text.encode(), hashlib.sha256).digest()

@@ -61,7 +61,7 @@ class Prepared:
     held_out: Blob  # rows that nobody else has seen, JSON lines
     train_rows: int
     held_out_rows: int
-    held_out_commitment: str  # sha256(salt | held-out sha256), published before the start
+    held_out_commitment: str  # over salt, held-out rows and request, told to miners before the start
     removed: tuple[tuple[str, int], ...]  # reason -> number of rows, in the order of the steps
     made_up_rows: int = 0  # of the held-out ones, the last so many; written by a language model
 
@@ -85,6 +85,7 @@ class Task:
     created_at: float
     prepared: Prepared | None = None
     window: Window | None = None
+    draw: JsonObject | None = None  # all that went into the draw of the pool
     failure: Failure | None = None
 
     @property

@@ -14,12 +14,11 @@ from gradients.errors import Blame
 
 FORMAT: Literal["gradients-record/1"] = "gradients-record/1"
 FIRST_PREVIOUS = "0" * 64  # what the first record names as the one before it
-SCHEDULE = "schedule"  # in the place of a customer: a task that the validator posted by itself
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 BlockHash = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
 Block = Annotated[int, Field(ge=0)]
-Kind = Literal["task", "weights"]
+Kind = Literal["task", "weights", "season"]
 
 
 class Part(BaseModel):
@@ -49,7 +48,9 @@ class DataPart(Part):
     train_rows: int
     held_out_rows: int
     made_up_rows: int = Field(description="of the held-out ones, the last so many")
-    held_out_commitment: Sha256 = Field(description="sha256(salt | held-out sha256); miners were told it at the start")
+    held_out_commitment: Sha256 = Field(
+        description="over salt, held-out rows and request; miners were told it at the start"
+    )
 
 
 class BlocksPart(Part):
@@ -109,6 +110,9 @@ class EntrantPart(Part):
     """The base, or a miner of the pool."""
 
     entrant: str
+    start_seed: int | None = Field(
+        description="seed(salt, 'start', hotkey), which the miner was told; the base has none"
+    )
     commitment: CommitmentPart | None
     measurement: MeasurementPart | None
     fault: Blame | None = Field(description="whose fault it is that there is no measurement")
@@ -137,6 +141,7 @@ class TaskBody(Part):
     salt: Sha256 | None = Field(description="decides split, draw and seeds; withheld of private tasks")
     blocks: BlocksPart
     draw: dict[str, JsonValue] | None = Field(description="all that went into the draw of the pool")
+    sketch_commitment: Sha256 = Field(description="of the season's secret, from which the fingerprints' keys come")
     metric: MetricPart
     metric_seed: int | None = Field(description="seed(salt, 'measure', deadline hash); withheld of private tasks")
     entrants: tuple[EntrantPart, ...] = Field(min_length=1, description="the base, then the pool by hotkey")
@@ -145,15 +150,23 @@ class TaskBody(Part):
     versions: dict[str, str] = Field(description="what measured: our version, libraries, processor")
 
 
+class SeasonBody(Part):
+    """The secret of a season that is over: from now on its fingerprints can be taken again by anybody."""
+
+    season: int = Field(ge=0)
+    secret: Sha256
+
+
 class WeightsBody(Part):
     """The weights of one epoch, as they went to the chain."""
 
     netuid: int
     epoch_block: Block = Field(description="in which the epoch before ended")
     decided_at_block: Block
-    tasks: tuple[Sha256, ...] = Field(description="digests of the records that went into the standing, in their order")
-    standing: dict[str, JsonValue] = Field(description="what was decided")
-    sent: dict[str, JsonValue] = Field(description="uids and u16 values, and what changed them on the way")
+    rules_version: int
+    tasks: tuple[str, ...] = Field(description="ids of the tasks that went into the standing, recorded before")
+    shares: dict[str, float] = Field(description="hotkey -> share of the standing")
+    sent: dict[str, JsonValue] = Field(description="uids and u16 values, the subnet's limits, and what they changed")
     landed_at_block: Block
 
 

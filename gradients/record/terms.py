@@ -5,11 +5,12 @@ So whoever changes the terms in the record afterwards, be it an hour, a paramete
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import cast
 
 from gradients.axon.messages import BlobName, Offer, Reveal, Start
-from gradients.domain.json import JsonObject
+from gradients.domain.json import JsonObject, canonical
 from gradients.domain.task import Blob, Prepared, Task, TaskId, TaskRequest, TaskState, Window
 from gradients.errors import MinerError
 from gradients.record.models import EntrantPart, TaskBody
@@ -44,6 +45,7 @@ def start_of(task: Task, miner_seed: int) -> Start:
             "started_at_block": window.started_at_block,
             "deadline_block": window.deadline_block,
             "reveal_until_block": window.reveal_until_block,
+            "draw_sha256": hashlib.sha256(canonical(task.draw)).hexdigest(),
             "seed": miner_seed,
         }
     )
@@ -76,6 +78,7 @@ def task_in(body: TaskBody) -> Task:
             made_up_rows=data.made_up_rows,
         ),
         window=Window(blocks.started_at_block, blocks.deadline_block, blocks.reveal_until_block),
+        draw=cast(JsonObject | None, body.draw),
     )
 
 

@@ -8,13 +8,14 @@ so that no crowd of copies can move it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 
 from gradients.domain.task import Hotkey
 from gradients.scoring.contest import Contest, Entry
+from gradients.scoring.fingerprints import Likeness, same_model, similarity
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,8 @@ class CopyLimits:
     """Beyond which two submissions count as one model."""
 
     row_ratio: float = 0.1  # spread of the rows' differences, in parts of the smaller distance from the base
-    update_cosine: float = 0.95  # of the merged updates
-    output_cosine: float = 0.9  # of the outputs' change; confirms what the rows say, where both have it
+    output_cosine: float = 0.9  # below which outputs acquit two whose rows agree: a metric may be saturated
+    likeness: Likeness = field(default_factory=Likeness)  # of fingerprints
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +43,14 @@ def find_copies(contest: Contest, limits: CopyLimits) -> dict[Hotkey, Copy]:
         copies[later] = Copy(source, evidence)
     for entry in entries:
         for winner in contest.earlier:
-            if winner.hotkey == entry.hotkey or entry.fingerprint is None:
+            if winner.hotkey == entry.hotkey:
                 continue
-            alike = cosine(entry.fingerprint.update, winner.fingerprint.update)
-            if alike >= limits.update_cosine:
-                copies[entry.hotkey] = Copy(
-                    winner.hotkey, f"its update is that of task {winner.task_id} (cosine {alike:.4f})"
-                )
+            if why := same_model(entry.fingerprint, winner.fingerprint, likeness=limits.likeness):
+                copies[entry.hotkey] = Copy(winner.hotkey, f"it won task {winner.task_id}, and {why}")
     for hotkey, copy in list(copies.items()):  # whoever is one model with a copy of an earlier winner is one, too
         if copy.source in copies:
             copies[hotkey] = Copy(copies[copy.source].source, copy.evidence)
     return copies
-
-
-def cosine(a: Sequence[float], b: Sequence[float]) -> float:
-    """Of two sketches; 0 when one is empty, all zeros or of another length."""
-    if len(a) != len(b) or not len(a):
-        return 0.0
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    norm = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return float(x @ y) / norm if norm > 0 else 0.0
 
 
 def row_ratios(rows: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -91,11 +80,11 @@ def _evidence_of_pairs(contest: Contest, entries: Sequence[Entry], limits: CopyL
     found = {}
     for i, j in combinations(range(len(entries)), 2):
         one, other = entries[i].fingerprint, entries[j].fingerprint
-        if one and other and (alike := cosine(one.update, other.update)) >= limits.update_cosine:
-            found[i, j] = f"their updates point the same way (cosine {alike:.4f})"
+        if evidence := same_model(one, other, likeness=limits.likeness):
+            found[i, j] = evidence
         elif ratios[i, j] <= limits.row_ratio:
-            if one and other and one.outputs and cosine(one.outputs, other.outputs) < limits.output_cosine:
-                continue  # rows may agree where a metric is saturated; outputs of independent runs don't
+            if one and other and one.outputs and similarity(one.outputs, other.outputs) < limits.output_cosine:
+                continue
             found[i, j] = f"their values move together from row to row (ratio {ratios[i, j]:.4f})"
     return found
 

@@ -35,7 +35,7 @@ class PreparedData(NamedTuple):
     held_out: Blob
     train_rows: int
     held_out_rows: int
-    held_out_commitment: str  # sha256(salt | held-out sha256)
+    held_out_commitment: str  # see the function of this name
     removed: tuple[tuple[str, int], ...]
     made_up_rows: int  # of the held-out ones, the last so many
 
@@ -71,7 +71,7 @@ def prepare(
         held_out=held_out,
         train_rows=len(sides.train),
         held_out_rows=len(sides.held_out) + len(made.rows),
-        held_out_commitment=held_out_commitment(salt, held_out.sha256),
+        held_out_commitment=held_out_commitment(salt, held_out.sha256, request),
         removed=tuple((reason, count) for reason, count in removed.items() if count),
         made_up_rows=len(made.rows),
     )
@@ -83,9 +83,13 @@ def rows_of(kind: TaskType, request: TaskRequest, *, salt: bytes, access: Access
     return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt=salt, read=read)
 
 
-def held_out_commitment(salt: bytes, sha256: str) -> str:
-    """What binds the validator to its held-out rows before the start: sha256 over the salt and their digest, as hex."""
-    return hashlib.sha256(salt + bytes.fromhex(sha256)).hexdigest()
+def held_out_commitment(salt: bytes, sha256: str, request: TaskRequest) -> str:
+    """What binds the validator to salt, held-out rows and the whole request before the start, as hex.
+
+    sha256 over the salt, the digest of the rows, and the digest of the request, of which miners are not told where its data are.
+    """
+    asked = canonical({**dataclasses.asdict(request), "hours": float(request.hours)})
+    return hashlib.sha256(salt + bytes.fromhex(sha256) + hashlib.sha256(asked).digest()).hexdigest()
 
 
 def _reader(kind: TaskType, limits: DatasetLimits, access: Access) -> ReadSource:

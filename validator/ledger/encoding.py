@@ -32,6 +32,7 @@ def task_of(row: TaskRow) -> Task:
         created_at=row.created_at,
         prepared=prepared,
         window=Window(**row.window) if row.window else None,
+        draw=row.draw,
         failure=failure_of(row.failure),
     )
 

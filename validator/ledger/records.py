@@ -9,6 +9,7 @@ from sqlalchemy import Engine, exists, func, select
 from sqlalchemy.orm import Session
 
 from gradients.domain.json import canonical
+from gradients.domain.seasons import season_of
 from gradients.domain.task import TaskState
 from gradients.errors import LedgerConflict
 from gradients.record.models import FIRST_PREVIOUS, Record
@@ -73,12 +74,6 @@ class Records:
                     session.add(OpenBlobRow(sha256=sha256))
         return True
 
-    def digests(self, subjects: Iterable[str]) -> list[str]:
-        """Digests of the records about these subjects, oldest first."""
-        query = select(RecordRow.sha256).where(RecordRow.subject.in_(list(subjects))).order_by(RecordRow.seq)
-        with Session(self._engine) as session:
-            return list(session.scalars(query))
-
     def page(self, *, after: int, limit: int, most_bytes: int) -> Page:
         """At most `limit` records behind `after` and, but for the first, at most so many bytes of them."""
         query = select(RecordRow.content).where(RecordRow.seq > after).order_by(RecordRow.seq).limit(limit)
@@ -104,11 +99,19 @@ class Records:
             return session.get(OpenBlobRow, sha256) is not None
 
     def unrecorded_tasks(self) -> list[str]:
-        """Ids of scored tasks without a record, by their age."""
+        """Ids of scored tasks without a record, in the order in which they were scored."""
         known = exists().where(RecordRow.subject == TaskRow.id)
+        scored = select(func.min(PlacingRow.scored_at)).where(PlacingRow.task_id == TaskRow.id).scalar_subquery()
         query = select(TaskRow.id).where(TaskRow.state == TaskState.SCORED, ~known)
         with Session(self._engine) as session:
-            return list(session.scalars(query.order_by(TaskRow.created_at, TaskRow.id)))
+            return list(session.scalars(query.order_by(scored, TaskRow.id)))
+
+    def seasons(self) -> list[int]:
+        """Seasons of the scored tasks (see gradients/domain/seasons.py) whose secret is not in the record."""
+        with Session(self._engine) as session:
+            blocks = session.scalars(select(PlacingRow.deadline_block).distinct())
+            known = set(session.scalars(select(RecordRow.subject).where(RecordRow.kind == "season")))
+            return sorted({season for block in blocks if f"season:{(season := season_of(block))}" not in known})
 
     def unrecorded_weights(self) -> list[Landed]:
         """Weights that stand on chain without a record, oldest first."""

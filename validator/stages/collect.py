@@ -174,6 +174,7 @@ class CollectStage:
             manifest=reveal.manifest,
             manifest_sha256=_sha256(reveal.manifest),
             committed_at_block=commitment.block,
+            committed_extrinsic=commitment.extrinsic_index,
             reveal={"payload": commitment.payload.hex(), **asdict(signed)},
         )
         log.info("submission_collected", task=task.id, uid=submission.uid)
@@ -199,8 +200,9 @@ class CollectStage:
         expected = (task.id, submission.hotkey, task.data.base_digest)
         if (manifest.task_id, manifest.hotkey, manifest.base_digest) != expected:
             raise SubmissionRejected("The manifest is about another task, miner or base", code="manifest_mismatch")
-        terms = start_of(task, seed(claim.salt, "start", submission.hotkey)).terms_sha256
-        if manifest.terms_sha256 not in (None, terms):  # an auditor would hold the difference against us
+        terms = start_of(task, seed(claim.salt, "start", submission.hotkey))
+        told = (manifest.terms_sha256 or terms.terms_sha256, reveal.start or terms)
+        if told != (terms.terms_sha256, terms):  # an auditor would hold the difference against us
             raise SubmissionRejected("The manifest names other terms than we told the miner", code="terms_mismatch")
         return manifest
 

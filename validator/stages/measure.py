@@ -16,6 +16,7 @@ from gradients.bases.bases import BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.domain.evaluation import Measurement, Metric
 from gradients.domain.failure import Failure
+from gradients.domain.seasons import season_of
 from gradients.domain.seeds import seed
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import Task, TaskState
@@ -30,7 +31,7 @@ from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.settings import MeasureSettings
-from validator.sketches import SketchSecret, season_of
+from validator.sketches import SketchSecret
 
 log = get_logger("measure")
 

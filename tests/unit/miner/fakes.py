@@ -217,6 +217,7 @@ def start(task_id: str = TASK, *, base_digest: str = BASE_DIGEST, **changes: obj
         "parameters": {},
         "train": BlobName(sha256=hashlib.sha256(ROWS).hexdigest(), size_bytes=len(ROWS)),
         "held_out_commitment": "c" * 64,
+        "draw_sha256": "d" * 64,
         "started_at_block": 10,
         "deadline_block": 110,
         "reveal_until_block": 160,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from gradients.datasets.access import Access, SynthesisEndpoint
 from gradients.datasets.sources import DatasetLimits
+from gradients.domain.json import canonical
 from gradients.domain.task import TaskRequest
 from gradients.errors import DatasetInvalid, TaskInvalid
 from gradients.tasks.instruct.spec import INSTRUCT
@@ -119,11 +120,27 @@ def test_the_same_request_and_salt_leave_the_same_bytes(request_of_rows: TaskReq
     assert other.held_out != once.held_out
 
 
-def test_the_commitment_binds_salt_and_held_out_rows(request_of_rows: TaskRequest, tmp_path: Path) -> None:
+def test_the_commitment_binds_salt_held_out_rows_and_request(request_of_rows: TaskRequest, tmp_path: Path) -> None:
     made = _prepare(request_of_rows, tmp_path / "prepared")
-    expected = hashlib.sha256(SALT + hashlib.sha256(made.held_out_file.read_bytes()).digest()).hexdigest()
+    asked = hashlib.sha256(canonical(asdict(request_of_rows))).digest()
+    rows = hashlib.sha256(made.held_out_file.read_bytes()).digest()
+    expected = hashlib.sha256(SALT + rows + asked).hexdigest()
     assert made.held_out_commitment == expected
-    assert held_out_commitment(b"x" * 32, made.held_out.sha256) != expected
+    others = (
+        held_out_commitment(b"x" * 32, made.held_out.sha256, request_of_rows),
+        held_out_commitment(SALT, made.train.sha256, request_of_rows),
+        *(
+            held_out_commitment(SALT, made.held_out.sha256, other)
+            for other in (
+                replace(request_of_rows, dataset={}),
+                replace(request_of_rows, parameters={}),
+                replace(request_of_rows, hours=7.0),
+                replace(request_of_rows, private=False),
+                replace(request_of_rows, base="another"),
+            )
+        ),
+    )
+    assert expected not in others
 
 
 def test_limits_reach_the_source(request_of_rows: TaskRequest, tmp_path: Path) -> None:

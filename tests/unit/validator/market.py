@@ -275,7 +275,13 @@ class StandIn:
         text, salt = manifest.text(), "5" * 64
         opening = Opening(subnet.gateway.netuid, task_id, self.hotkey, _sha256(text.encode()), salt)
         await subnet.chain.gateway(self.hotkey).commit(payload([opening.leaf()]))
-        self.reveal = Reveal(task_id=task_id, manifest=text, salt=salt, proof=())
+        self.reveal = Reveal(
+            task_id=task_id,
+            manifest=text,
+            salt=salt,
+            proof=(),
+            start=self.starts[0] if self.starts else None,
+        )
         self.files = {path.name: path for path in repo.iterdir()}  # noqa: ASYNC240 (a few names, in a test)
 
 

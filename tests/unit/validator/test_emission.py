@@ -137,8 +137,9 @@ def test_points_become_weights_of_uids_and_a_receipt(run: Callable[[Scenario], N
         [call] = stand.calls()
         assert call.state is OutboxState.DONE
         assert call.receipt == {"block": stand.chain.graph.block, "reveal_round": None}
-        assert call.payload == pytest.approx(dict(stand.emission.standing(stand.chain.graph.block)))
-        assert stand.set_weights == pytest.approx({2: call.payload["alice"], 3: call.payload["bob"]})
+        assert call.payload["tasks"] == ["instruct-000000000001"]
+        assert call.payload["shares"] == pytest.approx(dict(stand.emission.standing(stand.chain.graph.block)))
+        assert stand.set_weights == pytest.approx({2: 0.75, 3: 0.25})
         assert stand.set_weights[2] > stand.set_weights[3]
 
     run(scenario)
@@ -189,7 +190,7 @@ def test_the_last_verdict_is_repeated_before_the_chain_takes_us_for_inactive(
             assert stand.chain.graph.block - first < 5 * TEMPO
         await stand.blocks(2)
         one, again = stand.calls()
-        assert again.payload == one.payload == {"alice": 0.5, "bob": 0.5}
+        assert again.payload == one.payload == {"shares": {"alice": 0.5, "bob": 0.5}, "tasks": one.payload["tasks"]}
         assert stand.states() == [OutboxState.DONE] * 2
         assert _last_update(stand) - first > 2 * TEMPO
 
@@ -253,7 +254,7 @@ def test_a_call_that_a_crash_cut_off_after_it_was_marked_is_looked_up_first(run:
         stand.score({"alice": 1.0})
         graph = stand.chain.graph
         key = f"weights:{graph.last_epoch_block}"
-        stand.ledger.outbox.decide(key, {"alice": 1.0}, block=graph.block)
+        stand.ledger.outbox.decide(key, {"shares": {"alice": 1.0}, "tasks": []}, block=graph.block)
         [call] = stand.ledger.outbox.open()
         stand.ledger.outbox.mark_sent(call, block=graph.block)
         before = _last_update(stand)
@@ -271,7 +272,9 @@ def test_a_decision_that_a_crash_cut_off_is_sent(run: Callable[[Scenario], None]
     async def scenario(stand: Stand) -> None:
         stand.score({"alice": 1.0})
         graph = stand.chain.graph
-        stand.ledger.outbox.decide(f"weights:{graph.last_epoch_block}", {"bob": 1.0}, block=graph.block)
+        stand.ledger.outbox.decide(
+            f"weights:{graph.last_epoch_block}", {"shares": {"bob": 1.0}, "tasks": []}, block=graph.block
+        )
         await stand.step()
         assert stand.states() == [OutboxState.DONE]
         assert stand.set_weights == {3: 1.0}  # as it was decided, whatever has been scored since
@@ -357,7 +360,7 @@ def test_shares_of_hotkeys_that_left_go_to_those_that_stayed(run: Callable[[Scen
     async def scenario(stand: Stand) -> None:
         stand.score({"alice": 0.5, "left the subnet": 0.5})
         await stand.step()
-        assert set(stand.calls()[0].payload) == {"alice", "left the subnet"}
+        assert stand.calls()[0].payload["shares"] == {"alice": 0.5, "left the subnet": 0.5}
         assert stand.set_weights == {2: 1.0}
 
     run(scenario)

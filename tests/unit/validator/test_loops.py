@@ -24,6 +24,7 @@ from tests.unit.validator.market import Subnet, draft, full_disk, until
 from validator.daemon import Daemon
 from validator.emission import Emission
 from validator.engine import StepEngine
+from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
@@ -111,7 +112,7 @@ def test_a_daemon_that_cannot_start_lets_go_of_its_connections(ledger: Ledger, c
             engine=loops.engine,
             emission=loops.emission,
             progress=loops.progress,
-            recorder=Recorder(ledger, subnet.gateway, subnet.keypair, clock),
+            recorder=Recorder(ledger, subnet.gateway, subnet.keypair, Folders(Path("unused")), clock),
             schedule=loops.schedule,
             axon_app=FastAPI(),
             api_app=FastAPI(),
@@ -147,7 +148,7 @@ def test_the_api_takes_more_connections_of_a_proxy_than_the_axon_does_of_a_peer(
             engine=loops.engine,
             emission=loops.emission,
             progress=loops.progress,
-            recorder=Recorder(ledger, subnet.gateway, subnet.keypair, clock),
+            recorder=Recorder(ledger, subnet.gateway, subnet.keypair, Folders(Path("unused")), clock),
             schedule=loops.schedule,
             axon_app=FastAPI(),
             api_app=api,

@@ -12,6 +12,7 @@ import pytest
 from gradients.domain.evaluation import Fingerprint, Measurement
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
+from gradients.domain.seasons import season_of
 from gradients.domain.seeds import seed
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import TaskState
@@ -28,7 +29,7 @@ from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.settings import MeasureSettings
-from validator.sketches import SketchSecret, season_of
+from validator.sketches import SketchSecret
 from validator.stages.measure import MeasureStage
 
 CRASH = "crash"

@@ -53,7 +53,7 @@ def test_the_held_out_rows_are_bound_by_the_tasks_own_salt(stage: PrepareStage, 
     _post(ledger, tmp_path)
     _run(stage, ledger)
     data = found(ledger).data
-    assert data.held_out_commitment == held_out_commitment(SALT, data.held_out.sha256)
+    assert data.held_out_commitment == held_out_commitment(SALT, data.held_out.sha256, found(ledger).request)
 
 
 def test_only_train_rows_are_published(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gradients.domain.seasons import SEASON_BLOCKS, key_of, season_of
 from gradients.errors import OperatorError
-from validator.sketches import SEASON_BLOCKS, SketchSecret, key_of, season_of
+from validator.sketches import SketchSecret
 
 
 def test_the_secret_is_drawn_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:

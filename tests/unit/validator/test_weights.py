@@ -51,7 +51,7 @@ class Stand:
     async def epoch(self, shares: Mapping[str, float]) -> Outgoing:
         """Decide for the epoch in force, look at it once, and what has become of the call."""
         key = f"{KEY_PREFIX}{self.chain.graph.last_epoch_block}"
-        self.ledger.outbox.decide(key, dict(shares), block=self.chain.graph.block)
+        self.ledger.outbox.decide(key, {"shares": dict(shares), "tasks": []}, block=self.chain.graph.block)
         await self.step()
         return self.newest()
 
