@@ -48,6 +48,7 @@ class Board:
             _miner(
                 s,
                 measurement=measurements.get(s.hotkey),
+                base=base,
                 placing=placings.get(s.hotkey),
                 status=self.progress.of(task.id, s.hotkey),
             )
@@ -102,7 +103,12 @@ class Board:
 
 
 def _miner(
-    submission: Submission, *, measurement: Measurement | None, placing: Placing | None, status: AttemptStatus | None
+    submission: Submission,
+    *,
+    measurement: Measurement | None,
+    base: Measurement | None,
+    placing: Placing | None,
+    status: AttemptStatus | None,
 ) -> MinerResult:
     has_repo = submission.state in (SubmissionState.COLLECTED, SubmissionState.MEASURED)
     path = f"/v1/tasks/{submission.task_id}/models/{submission.hotkey}"
@@ -115,7 +121,10 @@ def _miner(
         stderr=measurement.stderr if measurement else None,
         extras=dict(measurement.extras) if measurement else {},
         rank=placing.rank if placing else None,
-        points=placing.points if placing else None,
+        gain=measurement.gain_over(base) if measurement and base else None,
+        chance=placing.points if placing else None,
+        prize=placing.adjusted_points if placing else None,
+        copy_of=placing.copy_of if placing else None,
         reason=placing.reason if placing else submission.failure.message if submission.failure else "",
         repo=path if has_repo and placing else None,
         progress=MinerProgress.model_validate(status.model_dump()) if status else None,

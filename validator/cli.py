@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gradients.cli.flags import DAEMON, FOLDER, Given, takes
+
+if TYPE_CHECKING:
+    from validator.ledger import Ledger
+    from validator.settings import ValidatorSettings
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -54,25 +58,13 @@ def key(
 
     Works on the ledger of a validator that was started before: name the same --config or --folder as there.
     """
-    from gradients.clock import SystemClock
     from gradients.errors import SetupError
-    from validator.ledger import Ledger
     from validator.settings import ValidatorSettings
 
     if (customer is None) is (revoke is None):
         raise typer.BadParameter("Name a customer to make a key for, or a key to --revoke, and not both")
-    url = given.load(ValidatorSettings).resolved_ledger_url()
-    address = url.partition("?")[0]
-    if url.startswith("sqlite"):
-        shown = address.partition(":///")[2]
-        if not Path(shown).is_file():
-            raise SetupError(
-                f"There is no validator's ledger at {shown}",
-                fix="Name the validator's --folder or --config, or start it first",
-            )
-    else:
-        shown = address.rpartition("@")[2]  # without a password
-    customers = Ledger.open(url, SystemClock()).customers
+    ledger, shown = known_ledger(given.load(ValidatorSettings))
+    customers = ledger.customers
 
     if customer is not None:
         made = customers.issue(customer)
@@ -83,3 +75,22 @@ def key(
         raise SetupError(f"The key opens nothing in {shown}", fix="Give the whole key as it was shown")
     result = {"customer": owner, "revoked": True, "ledger": shown}
     typer.echo(json.dumps(result) if as_json else f"The key of {owner} opens nothing any more in {shown}")
+
+
+def known_ledger(settings: ValidatorSettings) -> tuple[Ledger, str]:
+    """The ledger of a validator that was started before, and where it is, without a password. Raises SetupError when there is none."""
+    from gradients.clock import SystemClock
+    from gradients.errors import SetupError
+    from validator.ledger import Ledger
+
+    url = settings.resolved_ledger_url()
+    address = url.partition("?")[0]
+    shown = address.rpartition("@")[2]
+    if url.startswith("sqlite"):
+        shown = address.partition(":///")[2]
+        if not Path(shown).is_file():
+            raise SetupError(
+                f"There is no validator's ledger at {shown}",
+                fix="Name the validator's --folder or --config, or start it first",
+            )
+    return Ledger.open(url, SystemClock()), shown

@@ -204,6 +204,7 @@ class Recorder:
                     adjusted_points=placing.adjusted_points,
                     gain=placing.gain,
                     copy_of=placing.copy_of,
+                    fault=placing.fault,
                 )
                 for placing in placings
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -77,6 +77,7 @@ class Auditor:
             checks = Checks(f"record {last + 1}")
             checks.alarm("body", None, str(error))
             _close(checks, report)
+        report.bodies = known.tasks
         await self._newest_weights(known, report)
         await self._reevaluate(known, report)
         return report
@@ -98,8 +99,9 @@ class Auditor:
             else:
                 season = SeasonBody.model_validate(record.body)
                 checks.where = f"record {record.seq} (season {season.season})"
-                opened = commitment_of(season.secret)
-                checks.equal("body.secret", opened, known.seasons.get(season.season, "no task of that season"))
+                bound = known.seasons.get(season.season)
+                if checks.holds("body.season", bound is not None, season.season, "a season of tasks recorded before"):
+                    checks.equal("body.secret", commitment_of(season.secret), bound)
                 known.opened[season.season] = season.secret
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
@@ -117,15 +119,23 @@ class Auditor:
             known.seasons.setdefault(season, body.sketch_commitment),
         )
         on_chain = await self._chain(body, checks) if self.gateway else None
-        check_commitments(body, checks, validator=self.scope.validator or validator, on_chain=on_chain)
-        check_opening(body, checks)
+        signer = self.scope.validator or validator
+        work: list[Callable[[], None]] = [
+            lambda: check_commitments(body, checks, validator=signer, on_chain=on_chain),
+            lambda: check_measurements(body, checks),
+            lambda: check_opening(body, checks),
+            lambda: check_draw(body, known.tasks, checks),
+            lambda: check_placings(body, list(known.tasks.values()), checks),
+        ]
         if self.scope.rows:
-            check_rows(body, self.source, checks)
+            work.append(lambda: check_rows(body, self.source, checks))
         if self.scope.sources:
-            check_source(body, checks, access=self.scope.access)
-        check_measurements(body, checks)
-        check_draw(body, known.tasks, checks)
-        check_placings(body, list(known.tasks.values()), checks)
+            work.append(lambda: check_source(body, checks, access=self.scope.access))
+        for check in work:
+            try:
+                check()
+            except Exception as error:  # whatever a record may hold that nobody thought of: it is not as it has to be
+                checks.alarm("body", None, f"it cannot be checked: {type(error).__name__}: {error}")
         known.tasks[body.task_id] = body
         known.wheres[body.task_id] = checks.where
 
@@ -168,6 +178,8 @@ class Auditor:
         metagraph = await self.gateway.metagraph()
         validator = self.scope.validator or known.before.validator
         ours = metagraph.by_hotkey(validator)
+        if ours is None:
+            report.notes.append(f"{validator} is not registered on subnet {metagraph.netuid} now")
         for place, (where, body) in enumerate(known.weights, start=1):
             checks = Checks(where)
             is_newest = place == len(known.weights) and ours is not None and not metagraph.commit_reveal

@@ -79,9 +79,12 @@ def check_placings(body: TaskBody, earlier: Sequence[TaskBody], checks: Checks) 
     if not checks.equal("body.placings", given, sorted(made)):
         return
     for place, placing in enumerate(body.placings):
-        for name in ("rank", "points", "adjusted_points", "gain", "copy_of"):
+        for name in ("rank", "points", "adjusted_points", "gain", "copy_of", "fault"):
             recomputed: Json = getattr(made[placing.hotkey], name)
             checks.equal(f"body.placings.{place}.{name}", getattr(placing, name), recomputed)
+    given_faults = {placing.hotkey: placing.fault for placing in body.placings}
+    for place, entrant in enumerate(body.entrants[1:], start=1):
+        checks.equal(f"body.entrants.{place}.fault", entrant.fault, given_faults.get(entrant.entrant))
 
 
 def _version(body: TaskBody) -> int:

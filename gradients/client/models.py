@@ -102,8 +102,13 @@ class MinerResult(Answer):
     loss: float | None = Field(description="the metric on the held-out rows; null until scored or when not measured")
     stderr: float | None = Field(description="standard error of `loss`; null with it")
     extras: dict[str, float] = Field(description="numbers beside the metric, by name")
-    rank: int | None = Field(description="place among the miners, 1 is best; null without a measurement")
-    points: float | None = Field(description="points for the task; null until it is scored")
+    rank: int | None = Field(description="place among the fine-tunes, 1 is best; null for copies and what is not one")
+    gain: float | None = Field(
+        description="how much better than the base, in parts of the base's value; null with `loss`"
+    )
+    chance: float | None = Field(description="chance of being the task's best model, 0 to 1; null until it is scored")
+    prize: float | None = Field(description="`chance` times the task's size: what weights add up; null with it")
+    copy_of: str | None = Field(description="hotkey of the earlier model that this one repeats; null for none")
     reason: str = Field(description="one sentence on the place, or on what went wrong")
     repo: str | None = Field(description="path of the model's listing in this API; null when there is no model to get")
     progress: MinerProgress | None = Field(description="how far the training is; null when the miner has not said")

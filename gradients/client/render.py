@@ -7,37 +7,38 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from gradients.client.models import Estimate, TaskDetails, TaskSummary
-from gradients.domain.evaluation import Better
 
-MOST_REASON_CHARACTERS = 48  # of a miner that has no result, so that the table keeps its shape
+NUMBERS = ("result", "gain", "chance", "prize", "weight", "incentive")
 
 
 def result_table(
     task: TaskDetails, *, weights: Mapping[int, float] | None = None, incentive: Mapping[int, float] | None = None
 ) -> Table:
-    """Base, every miner's held-out result, gain and points; weight and incentive when they are given."""
+    """Base, and every miner's held-out result, gain, chance of being the best model and prize; weight and incentive when they are given.
+
+    Whoever has no place has its reason below the table.
+    """
     table = Table(
         title=f"{task.id}  ({task.metric.name}, {task.metric.unit}, {task.better} is better)", title_justify="left"
     )
-    for column in ("", "miner", "recipe", "result", "gain", "points"):
-        table.add_column(column, justify="right" if column in ("result", "gain", "points") else "left")
-    if weights is not None:
-        table.add_column("weight", justify="right")
-        table.add_column("incentive", justify="right")
-    spare = [""] * (2 if weights is not None else 0)
-    table.add_row("", "base model", "", number(task.base_loss), "", "", *spare, style="dim")
+    for column in ("", "miner", "recipe", *NUMBERS[: 4 if weights is None else 6]):
+        table.add_column(column, justify="right" if column in NUMBERS else "left")
+    table.add_row("", "base model", "", number(task.base_loss), style="dim")
     for miner in task.miners:
         shares = [given.get(miner.uid) for given in (weights, incentive or {})] if weights is not None else []
         table.add_row(
             str(miner.rank or "-"),
             f"uid {miner.uid}",
             miner.recipe,
-            number(miner.loss) if miner.loss is not None else miner.reason[:MOST_REASON_CHARACTERS],
-            gain(task.base_loss, miner.loss, better=task.better),
-            number(miner.points, digits=1),
-            *(f"{share:.1%}" if share is not None else "" for share in shares),
+            number(miner.loss),
+            f"{miner.gain:+.1%}" if miner.gain is not None else "",
+            percent(miner.chance),
+            number(miner.prize, digits=2),
+            *map(percent, shares),
             style="bold green" if miner.rank == 1 else "",
         )
+    reasons = [f"uid {miner.uid}: {miner.reason}" for miner in task.miners if miner.rank is None and miner.reason]
+    table.caption, table.caption_justify = "\n".join(reasons) or None, "left"
     return table
 
 
@@ -72,9 +73,6 @@ def number(value: float | None, *, digits: int = 4) -> str:
     return f"{value:.{digits}f}" if value is not None else ""
 
 
-def gain(base: float | None, value: float | None, *, better: Better) -> str:
-    """How much better than the base's a result is, in percent of the base's."""
-    if base is None or value is None or base == 0:
-        return ""
-    improved = base - value if better == "lower" else value - base
-    return f"{improved / abs(base):+.1%}"
+def percent(share: float | None) -> str:
+    """A share in percent, or nothing."""
+    return f"{share:.1%}" if share is not None else ""

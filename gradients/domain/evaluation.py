@@ -43,6 +43,11 @@ class Measurement:
     extras: tuple[tuple[str, float], ...] = ()  # numbers beside the metric, such as the token-weighted mean
     fingerprint: Fingerprint | None = None  # of the base and of what cannot be sketched: none
 
+    def gain_over(self, base: Measurement) -> float | None:
+        """How much better than the base's the value is, in parts of the base's; None where that is 0."""
+        improved = base.value - self.value if self.metric.better == "lower" else self.value - base.value
+        return improved / abs(base.value) if base.value else None
+
 
 @dataclass(frozen=True, slots=True)
 class Placing:

@@ -11,7 +11,7 @@ from gradients.localnet.snapshot import Snapshot
 from gradients.tasks.jobs import CONTACT_SHEET
 
 TASK_FIELDS = ("id", "type", "state", "metric", "better", "base_loss", "rows")
-MINER_FIELDS = ("uid", "hotkey", "recipe", "loss", "stderr", "points", "reason")
+MINER_FIELDS = ("uid", "hotkey", "recipe", "loss", "stderr", "gain", "chance", "prize", "copy_of", "reason")
 
 
 def report(snapshot: Snapshot, plan: Plan) -> JsonObject:

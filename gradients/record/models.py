@@ -128,6 +128,7 @@ class PlacingPart(Part):
     adjusted_points: float
     gain: float | None
     copy_of: str | None
+    fault: Blame | None
 
 
 class TaskBody(Part):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -119,6 +121,27 @@ async def test_an_epoch_turns_weights_into_incentive_and_pay(tmp_path: Path) -> 
             # It had a tenth of the chain's TAO; of its demand of 1 beside 9 of the others, three quarters are left.
             assert terms.share_if(1, miner_burned=0.0) == pytest.approx(0.1)
             assert terms.shares()[1] == pytest.approx(0.75 / 9.75, abs=1e-4)
+            shown = await asyncio.to_thread(explained_burning, chain.url, tmp_path)
+            assert (shown["netuid"], shown["burn_share"]) == (1, 0.0)
+            assert (shown["burned_now"], shown["part_now"]) == (terms.subnets[1].miner_burned, terms.shares()[1])
+            parts = {each["burned"]: each["part"] for each in shown["parts"]}
+            assert [parts[burned] for burned in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.5 / 9.5, 0.0])
+
+
+def explained_burning(url: str, home: Path) -> dict[str, Any]:
+    """What `gradients weights explain --burn` prints."""
+    command = [sys.executable, "-m", "gradients.cli", "weights", "explain", "--burn", "--network", url, "--netuid", "1"]
+    run = subprocess.run(
+        [*command, "--json"],
+        env=os.environ | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    shown: dict[str, Any] = json.loads(run.stdout)
+    return shown
 
 
 def sealed_weights(keys: WalletKeys, weights: Mapping[int, int]) -> bytes:

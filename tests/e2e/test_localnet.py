@@ -26,7 +26,7 @@ LONGEST_STOP_SECONDS = 60
 MOST_BYTES = 6e9  # of memory, all processes together
 
 TASK_KEYS = {"id", "type", "state", "metric", "better", "base_loss", "rows", "miners"}
-MINER_KEYS = {"uid", "hotkey", "recipe", "loss", "stderr", "points", "reason", "repo"}
+MINER_KEYS = {"uid", "hotkey", "recipe", "loss", "stderr", "gain", "chance", "prize", "copy_of", "reason", "repo"}
 
 
 @dataclass(frozen=True)
@@ -128,16 +128,16 @@ def test_every_task_is_scored_and_its_best_miner_beats_the_base_on_held_out_rows
         higher = task["better"] == "higher"
         best = (max if higher else min)(task["miners"], key=lambda miner: miner["loss"])
         assert best["loss"] > task["base_loss"] if higher else best["loss"] < task["base_loss"], task
-        assert best["points"] == max(miner["points"] for miner in task["miners"]) > 0
+        assert best["prize"] == max(miner["prize"] for miner in task["miners"]) > 0
         assert list(Path(best["repo"]).glob("*.safetensors"))
 
 
-def test_weights_and_incentive_follow_the_points(run: Run) -> None:
+def test_weights_and_incentive_follow_the_prizes(run: Run) -> None:
     weights, incentive = run.report["chain"]["weights"], run.report["chain"]["incentive"]
-    points = [{str(miner["uid"]): miner["points"] for miner in task["miners"]} for task in run.report["tasks"]]
+    prizes = [{str(miner["uid"]): miner["prize"] for miner in task["miners"]} for task in run.report["tasks"]]
     assert sum(weights.values()) == pytest.approx(1.0, abs=1e-3)
     for one, other in itertools.permutations(weights, 2):
-        ahead = [task.get(one, 0.0) - task.get(other, 0.0) for task in points]
+        ahead = [task.get(one, 0.0) - task.get(other, 0.0) for task in prizes]
         if min(ahead) >= 0 < max(ahead):
             assert weights[one] > weights[other]
     assert incentive == pytest.approx(weights, abs=1e-3)  # there is one validator, and all agree with it

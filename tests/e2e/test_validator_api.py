@@ -627,9 +627,11 @@ def test_a_scored_task_shows_losses_places_and_what_was_removed(market: Market) 
     task = market.acme.get(f"/v1/tasks/{market.scored_task()}").json()
     assert (task["state"], task["base_loss"], task["data"]["removed"]) == ("scored", 3.0, {"empty": 2})
     best, failed = task["miners"]
-    assert (best["hotkey"], best["rank"], best["loss"], best["points"]) == (ALICE, 1, 2.0, 1.0)
+    assert (best["hotkey"], best["rank"], best["loss"], best["gain"]) == (ALICE, 1, 2.0, pytest.approx(1 / 3))
+    assert (best["chance"], best["prize"], best["copy_of"]) == (1.0, 2.0, None)
     assert best["progress"]["step"] == 12
     assert (failed["hotkey"], failed["rank"], failed["loss"], failed["repo"]) == (BOB, None, None, None)
+    assert (failed["gain"], failed["chance"], failed["prize"]) == (None, 0.0, 0.0)
     assert failed["reason"] == "not_revealed"
 
 

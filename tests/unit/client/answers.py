@@ -16,8 +16,11 @@ def miner(**changes: object) -> MinerResult:
         "stderr": 0.04,
         "extras": {},
         "rank": 1,
-        "points": 3.0,
-        "reason": "best of the field",
+        "gain": 0.2777,
+        "chance": 0.91,
+        "prize": 1.82,
+        "copy_of": None,
+        "reason": "rank 1 of 1, 27.77% better than the base; best with a chance of 91.0%",
         "repo": "/v1/tasks/instruct-000000000001/models/5Winner",
         "progress": None,
     }

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import pytest
 from rich.console import Console
 
-from gradients.client.render import gain, result_table, task_table
-from gradients.domain.evaluation import Better
+from gradients.client.models import TaskDetails
+from gradients.client.render import result_table, task_table
 from tests.unit.client.answers import miner, task
 
 
-@pytest.mark.parametrize(
-    ("base", "value", "better", "shown"),
-    [
-        (4.0, 3.0, "lower", "+25.0%"),
-        (4.0, 5.0, "lower", "-25.0%"),
-        (0.4, 0.5, "higher", "+25.0%"),
-        (-0.4, -0.2, "higher", "+50.0%"),  # a mean reward less a penalty can be negative
-        (0.0, 0.5, "higher", ""),  # no percentage of nothing
-        (None, 0.5, "lower", ""),
-        (4.0, None, "lower", ""),
-    ],
-)
-def test_a_gain_is_positive_when_the_model_got_better(
-    base: float | None, value: float | None, better: Better, shown: str
-) -> None:
-    assert gain(base, value, better=better) == shown
-
-
-def test_a_miner_without_a_measurement_is_shown_with_its_reason() -> None:
-    failed = miner(uid=4, rank=None, loss=None, stderr=None, points=0.0, reason="too_late: at block 9")
+def _shown(shown: TaskDetails, *, weights: dict[int, float] | None = None) -> str:
     console = Console(width=140, record=True)
-    shown = task(miner(loss=3.0), failed, base_loss=4.0)
-    console.print(result_table(shown, weights={3: 0.94}, incentive={}))
-    text = console.export_text()
-    assert "too_late: at block 9" in text
-    assert "+25.0%" in text
-    assert "94.0%" in text
+    console.print(result_table(shown, weights=weights, incentive={}))
+    return console.export_text()
+
+
+def test_a_table_shows_gain_chance_prize_and_weight() -> None:
+    lines = _shown(task(miner(loss=3.0, gain=0.25), base_loss=4.0), weights={3: 0.94}).splitlines()
+    [winner] = [line for line in lines if "uid 3" in line]
+    shown = [cell.strip() for cell in winner.split("│")[1:-1]]
+    assert shown == ["1", "uid 3", "lora-tuned", "3.0000", "+25.0%", "91.0%", "1.82", "94.0%", ""]
+
+
+def test_without_the_chain_there_is_no_weight() -> None:
+    assert "weight" not in _shown(task(miner()))
+
+
+def test_copies_failures_and_what_is_not_a_fine_tune_have_their_reasons_below_the_table() -> None:
+    unplaced = {"rank": None, "chance": 0.0, "prize": 0.0}
+    failed = miner(uid=4, loss=None, stderr=None, gain=None, reason="too_late: at block 9", **unplaced)
+    copy = miner(uid=5, copy_of="5Winner", reason="the same model as 5Winner's, which was committed first", **unplaced)
+    lazy = miner(uid=6, reason="not better than the base beyond noise (+0.10%)", **unplaced)
+    text = _shown(task(miner(), failed, copy, lazy))
+    for miner_of, words in ((4, failed.reason), (5, copy.reason), (6, lazy.reason)):
+        assert f"uid {miner_of}: {words}" in text
+    assert miner().reason not in text
 
 
 def test_a_task_that_has_failed_says_why_in_the_list() -> None:

@@ -25,7 +25,18 @@ DATA = {
 }
 PROGRESS = {"phase": "training", "recipe": "lora-tuned", "fraction": 0.4, "step": 21, "loss": 4.071, "problem": ""}
 TRAINING = task(
-    miner(uid=2, state="started", reason="", rank=None, loss=None, points=None, repo=None, progress=PROGRESS),
+    miner(
+        uid=2,
+        state="started",
+        reason="",
+        rank=None,
+        loss=None,
+        gain=None,
+        chance=None,
+        prize=None,
+        repo=None,
+        progress=PROGRESS,
+    ),
     id="instruct-1",
     state="assigned",
     data=DATA,
@@ -62,7 +73,7 @@ def test_a_scored_task_has_a_line_while_another_is_under_way_and_then_its_table(
     assert "chat-2  scored: base 4.5000, best 3.2500 (uid 2, lora-tuned)" in meanwhile
     assert "base model" not in meanwhile
     at_the_end = shown(replace(MARKET, tasks=(SCORED,)))
-    assert all(words in at_the_end for words in ("base model", "+27.8%"))
+    assert all(words in at_the_end for words in ("base model", "+27.8%", "91.0%", "1.82"))
 
 
 def test_restarted_processes_are_named() -> None:

@@ -263,6 +263,8 @@ class StandIn:
 
     async def hand_in(self, subnet: Subnet, repo: Path, *, base_digest: str, task_id: str) -> None:
         """Commit to an adapter on chain and be ready to show it."""
+        start = next((each for each in self.starts if each.offer.task_id == task_id), None)
+        start = start or next(iter(self.starts), None)
         manifest = describe_folder(
             repo,
             task_id=task_id,
@@ -270,9 +272,9 @@ class StandIn:
             base_digest=base_digest,
             kind="adapter",
             training=TrainingSummary(recipe="stand-in"),
-            terms_sha256=self.starts[0].terms_sha256 if self.starts else None,
+            terms_sha256=start.terms_sha256 if start else None,
         )
-        text, salt = manifest.text(), "5" * 64
+        text, salt = manifest.text(), hashlib.sha256(f"{task_id}{self.name}".encode()).hexdigest()
         opening = Opening(subnet.gateway.netuid, task_id, self.hotkey, _sha256(text.encode()), salt)
         await subnet.chain.gateway(self.hotkey).commit(payload([opening.leaf()]))
         self.reveal = Reveal(
@@ -280,7 +282,7 @@ class StandIn:
             manifest=text,
             salt=salt,
             proof=(),
-            start=self.starts[0] if self.starts else None,
+            start=start,
         )
         self.files = {path.name: path for path in repo.iterdir()}  # noqa: ASYNC240 (a few names, in a test)
 

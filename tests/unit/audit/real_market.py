@@ -1,0 +1,147 @@
+"""A market that runs through the real stages, ledger, axons, worker functions and recorder, so that its record is a real one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from pydantic import JsonValue
+from safetensors.numpy import load_file, save_file
+
+from gradients.axon.client import AxonClient
+from gradients.domain.task import TaskId, TaskState
+from gradients.execution.inline import InlineExecutor
+from gradients.execution.job import Job
+from gradients.repo.store import ContentStore
+from gradients.tasks.instruct.spec import INSTRUCT
+from gradients.tasks.jobs import TrainingPlan, TrainJob
+from gradients.tasks.registry import validate_request
+from gradients.testing.clock import HandClock
+from gradients.testing.fake_chain import FakeChain
+from gradients.testing.task_samples.instruct import SAMPLE
+from tests.unit.validator.market import StandIn, Subnet, claimed, found, tiny_bases
+from validator.emission import Emission
+from validator.folders import Folders
+from validator.ledger import Ledger
+from validator.recording import Recorder
+from validator.settings import CollectSettings, MeasureSettings, OfferSettings
+from validator.stages.collect import CollectStage
+from validator.stages.measure import MeasureStage
+from validator.stages.offer import OfferStage
+from validator.stages.prepare import PrepareStage
+from validator.stages.score import ScoreStage
+
+TRAINING_SECONDS = 300.0
+REVEAL_SECONDS = 20.0
+LONG = 1_000_000  # blocks that the node remembers
+
+
+class RealMarket:
+    """One validator, and five miners: two that train, a copycat, one that uploads the base's like, and one that never delivers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clock = folder, HandClock()
+        self.ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", self.clock)
+        self.subnet = Subnet(self.clock, FakeChain(kept_blocks=LONG))
+        self.bases = tiny_bases(folder)
+        self.store, self.folders = ContentStore(folder / "blobs"), Folders(folder)
+        self.client, self.executor = AxonClient(self.subnet.keypair, allow_private=True), InlineExecutor()
+        gateway, view = self.subnet.gateway, self.subnet.view
+        collect = CollectSettings(reveal_seconds=REVEAL_SECONDS)
+        self.prepare = PrepareStage(self.ledger, self.bases, self.store, self.folders)
+        self.offer = OfferStage(self.ledger, gateway, view, self.client, self.clock, OfferSettings(), collect)
+        self.collect = CollectStage(
+            self.ledger, gateway, view, self.client, self.bases, self.store, self.folders, collect
+        )
+        self.measure = MeasureStage(
+            self.ledger, gateway, self.bases, self.store, self.executor, self.folders, MeasureSettings()
+        )
+        self.emission = Emission(self.ledger, gateway, view, self.clock)
+        self.recorder = Recorder(self.ledger, gateway, self.subnet.keypair, self.folders, self.clock)
+        self.miners = [StandIn(name) for name in ("alice", "bob", "copycat", "lazy", "silent")]
+        self.rows = folder / "rows.jsonl"
+        self.rows.write_text("".join(json.dumps(row) + "\n" for row in SAMPLE.rows), encoding="utf-8")
+
+    async def play(self, tasks: int, *, private: bool = False, customer: str = "schedule") -> None:
+        """Run so many more tasks from request to weights, all recorded."""
+        if not self.subnet.chain.graph.by_hotkey(self.subnet.gateway.hotkey):
+            await self.subnet.start(*self.miners)
+        async with self.subnet.serving(*self.miners):
+            for _ in range(tasks):
+                await self.task(
+                    TaskId(f"instruct-{self.ledger.tasks.count():012x}"), private=private, customer=customer
+                )
+                await self.epoch()
+
+    async def task(self, task_id: TaskId, *, private: bool, customer: str) -> None:
+        """One task to its record."""
+        ledger, spec = self.ledger, {"type": INSTRUCT.name, "base": "tiny", "dataset": str(self.rows), "hours": 0.01}
+        request = validate_request(cast(dict[str, JsonValue], {**spec, "private": private}))
+        number = ledger.tasks.count()
+        ledger.tasks.create(task_id, request, customer=customer, salt=number.to_bytes(32, "big"))
+        self.clock.time += 1.0
+        await self.prepare.run(claimed(ledger, TaskState.DRAFT, block=LONG))
+        await self.offer.run(claimed(ledger, TaskState.OPEN, block=LONG))
+        for miner in self.miners[:-1]:
+            repo = await self.repo(miner)
+            base_digest = found(ledger, task_id).data.base_digest
+            await miner.hand_in(self.subnet, repo, base_digest=base_digest, task_id=task_id)
+        self.miners[-1].reveal = None
+        blocks = found(ledger, task_id).blocks
+        for block in (blocks.deadline_block + 1, blocks.reveal_until_block - 2, blocks.reveal_until_block + 1):
+            if found(ledger, task_id).state is TaskState.ASSIGNED:
+                await self.subnet.reach(block)
+                self.clock.time += 100.0
+                await self.collect.run(claimed(ledger, TaskState.ASSIGNED, block=LONG))
+        await self.measure.run(claimed(ledger, TaskState.COLLECTED, block=LONG))
+        await ScoreStage(ledger, self.subnet.gateway, self.clock).run(claimed(ledger, TaskState.MEASURED, block=LONG))
+        assert await self.recorder.catch_up() == 1
+
+    async def epoch(self) -> None:
+        """The weights of one more epoch, set and recorded."""
+        graph = self.subnet.chain.graph
+        await self.subnet.reach(graph.last_epoch_block + graph.tempo_blocks)
+        for _ in range(graph.tempo_blocks - 2):
+            await self.emission.step()
+            if await self.recorder.catch_up():
+                return
+            await self.subnet.reach(self.subnet.chain.graph.block + 1)
+        raise AssertionError("no weights were set in the epoch")
+
+    async def repo(self, miner: StandIn) -> Path:
+        """What the miner hands in: its one adapter, trained the first time."""
+        folder = self.folder / "repos" / miner.name
+        if folder.is_dir():
+            return folder
+        if miner.name == "copycat":  # alice's, with some noise
+            shutil.copytree(self.folder / "repos" / "alice", folder)
+            file, noise = folder / "adapter_model.safetensors", np.random.default_rng(0)
+            tensors = load_file(file)
+            save_file(
+                {name: t * (1 + 0.01 * noise.normal(size=t.shape).astype(t.dtype)) for name, t in tensors.items()}, file
+            )
+            return folder
+        [start] = miner.starts
+        plan = {**SAMPLE.plan, **({"max_epochs": 0.01, "learning_rate": 1e-9} if miner.name == "lazy" else {})}
+        job = TrainJob(
+            base_folder=self.bases.resolve(start.offer.base).folder,
+            train_file=self.store.path(start.train.sha256),
+            parameters=start.parameters,
+            plan=TrainingPlan.model_validate({"recipe": "contract", **plan}),
+            seed=start.seed,
+            deadline_unix=time.time() + TRAINING_SECONDS,
+            checkpoint_folder=folder.parent / f"{miner.name}-checkpoint",
+            output_folder=folder,
+        )
+        run = Job(INSTRUCT.train, job.model_dump(mode="json"), folder.parent / f"{miner.name}-job", TRAINING_SECONDS)
+        await self.executor.run(run, report=lambda _: None)
+        return folder
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        await self.client.close()
+        self.ledger.engine.dispose()
