@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from gradients.clock import Clock
 from gradients.datasets.sources import parse_source
@@ -22,6 +21,7 @@ from gradients.domain.task import Task, TaskRequest
 from gradients.errors import CustomerError, LedgerConflict, OutsideError
 from gradients.log import get_logger
 from gradients.scoring.contest import SCHEDULED  # `gradients validator key schedule` makes a key that sees these tasks
+from gradients.tasks.mix import draw
 from gradients.tasks.registry import all_types, task_type
 from validator.intake import Intake
 from validator.ledger import Ledger
@@ -34,7 +34,6 @@ LATEST_SHARE = 0.5  # of a slot, by which its task is posted
 LOOK_SECONDS = 30.0
 
 log = get_logger("schedule")
-Key = TypeVar("Key")
 
 
 def slot_at(now: float, *, every_seconds: float) -> int:
@@ -69,18 +68,6 @@ def next_spec(
         "parameters": dataset.parameters,
         "hours": hours,
     }
-
-
-def draw(shares: Mapping[Key, float], counts: Mapping[Key, int], rng: random.Random) -> Key:
-    """Which comes next, so that counts keep to shares: one that lags behind its share, the likelier the further it does.
-
-    No count is ever more than one above its share. `shares` need not add up to one, but one of them is positive.
-    """
-    whole = sum(shares.values())
-    total = sum(counts.get(key, 0) for key in shares)
-    lag = {key: share / whole * (total + 1) - counts.get(key, 0) for key, share in shares.items()}
-    behind = [key for key in shares if lag[key] > 0]  # never empty: the lags add up to one
-    return rng.choices(behind, [lag[key] for key in behind])[0]
 
 
 def _draw_model(

@@ -77,6 +77,7 @@ class Auditor:
             checks = Checks(f"record {last + 1}")
             checks.alarm("body", None, str(error))
             _close(checks, report)
+        report.bodies = known.tasks
         await self._newest_weights(known, report)
         await self._reevaluate(known, report)
         return report
@@ -177,6 +178,8 @@ class Auditor:
         metagraph = await self.gateway.metagraph()
         validator = self.scope.validator or known.before.validator
         ours = metagraph.by_hotkey(validator)
+        if ours is None:
+            report.notes.append(f"{validator} is not registered on subnet {metagraph.netuid} now")
         for place, (where, body) in enumerate(known.weights, start=1):
             checks = Checks(where)
             is_newest = place == len(known.weights) and ours is not None and not metagraph.commit_reveal

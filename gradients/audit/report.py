@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gradients.domain.json import Json
+from gradients.record.models import TaskBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Report:
     reevaluated: int = 0
     alarms: list[Alarm] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was not checked, and why; no alarm
+    bodies: dict[str, TaskBody] = field(default_factory=dict)  # the tasks that were read, by id
 
     def as_json(self) -> dict[str, Json]:
         """For scripts."""

@@ -58,3 +58,12 @@ def open_wallet(name: str, hotkey: str, path: Path | None = None, *, with_coldke
         return WalletKeys(f"{name}/{hotkey}", coldkey, wallet.hotkey)
     except Exception as error:  # the SDK's key files raise whatever went wrong: a password, a format, a permission
         raise SetupError(f"The wallet {name}/{hotkey} cannot be opened: {error}") from error
+
+
+def nobodys_keys() -> WalletKeys:
+    """Keys that are made up and thrown away, for whoever only reads a chain."""
+    from bittensor.sp_core import Keypair
+
+    made = cast(Any, Keypair)
+    key = made.create_from_mnemonic(made.generate_mnemonic())
+    return WalletKeys("nobody", key, key)

@@ -23,10 +23,17 @@ SUBCOMMANDS = {
     "weights": ("validator.weights_cli:app", "Show every number that led to a validator's weights."),
     "miner": ("miner.cli:app", "Run the reference miner, and see what its tasks have brought."),
     "task": ("gradients.cli.task:app", "Post tasks, watch them, get and try the models."),
+    "audit": ("gradients.cli.audit:audit", "Check a validator from its public record and the chain."),
+    "record": ("gradients.cli.record:app", "Copy a validator's public record."),
+    "simulate": (
+        "gradients.cli.simulate:simulate",
+        "Play a market against the rules of pay: who is paid, and for what.",
+    ),
     "doctor": ("gradients.cli.doctor:doctor", "Check what this machine has and lacks."),
 }
 EXIT_FAILED, EXIT_USAGE = 1, 2
 EXTRA_OF = {
+    "PIL": "image",
     "websockets": "localnet",
     "kyber_py": "localnet",
     "Crypto": "localnet",

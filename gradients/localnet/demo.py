@@ -20,4 +20,5 @@ def spec(name: str, *, number: int, hours: float, base: str | None) -> dict[str,
         "dataset": str(chosen.dataset),
         "parameters": chosen.parameters,
         "hours": hours,
+        "private": False,  # everything can be checked by `gradients audit`
     }

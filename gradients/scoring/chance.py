@@ -70,13 +70,14 @@ class Chance:
         size = abs(float(base.mean())) or 1.0
 
         gains = {entry.hotkey: base - contest.sign * np.array(entry.rows) for entry in measured}
+        means = {hotkey: float(each.mean()) for hotkey, each in gains.items()}
         fine = [e for e in measured if e.hotkey not in copies and self._beats_base(gains[e.hotkey], size)]
         chances = self._chances({entry.hotkey: gains[entry.hotkey] for entry in fine}, contest.seed)
-        ranked = sorted(fine, key=lambda e: (-float(gains[e.hotkey].mean()), e.order))
+        ranked = sorted(fine, key=lambda e: (-means[e.hotkey], e.order))
         ranks = {entry.hotkey: rank for rank, entry in enumerate(ranked, start=1)}
 
         def placed(entry: Entry) -> Placing:
-            hotkey, gain = entry.hotkey, float(gains[entry.hotkey].mean())
+            hotkey, gain = entry.hotkey, means[entry.hotkey]
             copy, chance = copies.get(hotkey), chances.get(hotkey, 0.0)
             if copy:
                 why = f"the same model as {copy.source}'s, which was committed first: {copy.evidence}"
@@ -113,15 +114,16 @@ class Chance:
 
     def _beats_base(self, gains: np.ndarray, size: float) -> bool:
         """Whether a model is a fine-tune. `gains`: [n], how much better than the base each row is."""
-        spread = float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
-        return float(gains.mean()) > max(self.base_z * spread / math.sqrt(len(gains)), self.base_share * size)
+        mean, spread = float(gains.mean()), float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
+        return mean > max(self.base_z * spread / math.sqrt(len(gains)), self.base_share * size)
 
     def _chances(self, gains: Mapping[Hotkey, np.ndarray], seed: int) -> dict[Hotkey, float]:
         """hotkey -> chance of being the best; they sum to 1, or there are none."""
         if not gains:
             return {}
-        best = max(float(each.mean()) for each in gains.values())
-        near = sorted(hotkey for hotkey, each in gains.items() if float(each.mean()) > (1 - self.near) * best)
+        reached = {hotkey: float(each.mean()) for hotkey, each in gains.items()}
+        best = max(reached.values())
+        near = sorted(hotkey for hotkey, mean in reached.items() if mean > (1 - self.near) * best)
         means = resampled_means(np.stack([gains[hotkey] for hotkey in near]), count=self.resamples, seed=seed)
         luck = np.stack([_normal(self.resamples, f"{seed}:luck:{hotkey}") for hotkey in near])
         won = np.bincount((means + self.luck * best * luck).argmax(axis=0), minlength=len(near))
@@ -134,9 +136,9 @@ def resampled_means(rows: np.ndarray, *, count: int, seed: int) -> np.ndarray:
     From the bit generator's raw stream, which is the same in every version of numpy; distributions built on it need not be.
     """
     n = rows.shape[1]
-    drawn = _raw(count * n, f"{seed}:rows") * np.uint64(n) >> np.uint64(32)
-    places = np.repeat(np.arange(count, dtype=np.int64) * n, n) + drawn.astype(np.int64)
-    times = np.bincount(places, minlength=count * n).reshape(count, n)
+    places = (_raw(count * n, f"{seed}:rows") * np.uint64(n) >> np.uint64(32)).view(np.int64).reshape(count, n)
+    places += n * np.arange(count)[:, None]
+    times = np.bincount(places.ravel(), minlength=count * n).reshape(count, n)
     means: np.ndarray = rows @ (times.T / n)
     return means
 

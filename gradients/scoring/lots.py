@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from gradients.domain.task import Hotkey
 from gradients.errors import Blame
@@ -69,20 +70,20 @@ def draw(
 
 def _records(results: Sequence[Result], rules: DrawRules) -> dict[Hotkey, _Record]:
     """What every miner has shown, task after task. A copy shows nothing; a failure of the validator's isn't the miner's."""
-    best: dict[str, float] = defaultdict(float)
+    best: dict[str, float] = {}
     for result in results:
-        if result.gain is not None:
-            best[result.task_id] = max(best[result.task_id], result.gain)
+        if result.gain is not None and result.gain > best.get(result.task_id, 0.0):
+            best[result.task_id] = result.gain
     records: dict[Hotkey, _Record] = defaultdict(_Record)
-    for result in sorted(results, key=lambda each: (each.deadline_block, each.task_id)):
+    kept, memory = rules.reliable_memory, rules.memory
+    for result in sorted(results, key=attrgetter("deadline_block", "task_id")):
         if result.fault is Blame.OPERATOR:
             continue
-        record, delivered = records[result.hotkey], result.gain is not None
-        record.delivered = rules.reliable_memory * record.delivered + delivered
-        record.missed = rules.reliable_memory * record.missed + (not delivered)
-        if result.gain is None or best[result.task_id] <= 0:
+        record, gain = records[result.hotkey], result.gain
+        record.delivered = kept * record.delivered + (gain is not None)
+        record.missed = kept * record.missed + (gain is None)
+        if gain is None or result.task_id not in best:
             continue
-        shown = 0.0 if result.copied else max(result.gain / best[result.task_id], -1.0)
-        old = record.rating
-        record.rating = shown if old is None else rules.memory * old + (1 - rules.memory) * shown
+        shown = 0.0 if result.copied else max(gain / best[result.task_id], -1.0)
+        record.rating = shown if record.rating is None else memory * record.rating + (1 - memory) * shown
     return records

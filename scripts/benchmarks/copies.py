@@ -53,9 +53,9 @@ EFFORTS = {
     "instruct": Effort(1000, 250, 1.0),
     "chat": Effort(1000, 250, 3.0),
     "dpo": Effort(600, 250, 1.0, 0.5),
-    "rag": Effort(600, 120, 1.0),
+    "rag": Effort(240, 60, 1.0),
     "grpo": Effort(160, 48, 1.0, 0.5),
-    "diffusion": Effort(48, 16, 40.0, 0.5),
+    "diffusion": Effort(48, 12, 20.0, 0.5),
 }
 
 
@@ -179,6 +179,11 @@ class Market:
             "full, neurons moved": ("full 1", forgeries.neurons_moved(full), 1),
             "full, neurons rescaled": ("full 1", forgeries.neurons_rescaled(full), 1),
             "full, idle tokens shaken": ("full 1", forgeries.idle_tokens_shaken(self.base, full, self._lines()), 1),
+            "full, idle directions shaken": (
+                "full 1",
+                forgeries.idle_directions_shaken(self.base, full, self._lines()[:64]),
+                1,
+            ),
             "full, neurons moved, trained on": ("full 1", forgeries.neurons_moved(full_on), 1),
             "full, 50% averaged with own run": ("full 1", forgeries.average(full, other), 1),
         }

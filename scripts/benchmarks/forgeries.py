@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from gradients.ml.base_model import load_base
 from gradients.ml.device import choose_device
@@ -75,12 +76,14 @@ def noised(share: float) -> Callable[[str, Pair], Pair]:
 
 
 def fewer_ranks(kept: int) -> Callable[[str, Pair], Pair]:
-    """The `kept` largest singular values of the product."""
+    """The `kept` largest singular values of the product; zeros where a layer has not so many."""
 
     def forge(_: str, factors: Pair) -> Pair:
         a, b = factors
         u, s, v = torch.linalg.svd(b.flatten(1) @ a.flatten(1), full_matrices=False)
-        few_a, few_b = s[:kept, None].sqrt() * v[:kept], u[:, :kept] * s[:kept].sqrt()
+        more = max(kept - len(s), 0)
+        few_a = nn.functional.pad(s[:kept, None].sqrt() * v[:kept], (0, 0, 0, more))
+        few_b = nn.functional.pad(u[:, :kept] * s[:kept].sqrt(), (0, more))
         return few_a.view(kept, *a.shape[1:]), few_b.view(b.shape[0], kept, *b.shape[2:])
 
     return forge
@@ -147,6 +150,36 @@ def idle_tokens_shaken(base: Path, weights: Mapping[str, torch.Tensor], texts: l
     size = shaken[idle].square().mean().sqrt()
     shaken[idle] += 0.1 * size * torch.randn(len(idle), shaken.shape[1], generator=_random(name))
     return {**weights, name: shaken}
+
+
+def idle_directions_shaken(base: Path, weights: Mapping[str, torch.Tensor], texts: list[str]) -> Tensors:
+    """Noise as large as each layer's own update, on the tenth of its input directions in which the texts move it least."""
+    loaded = load_base(base, choose_device())
+    before = {name: weight.clone() for name, weight in loaded.model.named_parameters()}
+    layers = {f"{name}.weight": layer for name, layer in loaded.model.named_modules() if name.endswith("_proj")}
+    seen: Tensors = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[torch.Tensor]], None]:
+        def note(_: nn.Module, given: tuple[torch.Tensor]) -> None:
+            flat = given[0].flatten(0, -2)
+            seen[name] = seen.get(name, torch.zeros(())) + flat.T @ flat
+
+        return note
+
+    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    with torch.inference_mode():
+        for name, weight in loaded.model.named_parameters():
+            weight.copy_(weights[name])
+        for text in texts:
+            loaded.model(input_ids=torch.tensor([loaded.tokenizer(text)["input_ids"][: loaded.context]]))
+    for hook in hooks:
+        hook.remove()
+    shaken = dict(weights)
+    for name, products in seen.items():
+        idle = torch.linalg.eigh(products.double()).eigenvectors[:, : len(products) // 10].float()  # smallest first
+        noise = torch.randn(len(weights[name]), idle.shape[1], generator=_random(name)) @ idle.T
+        shaken[name] = weights[name] + noise * ((weights[name] - before[name]).norm() / noise.norm())
+    return shaken
 
 
 def average(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> Tensors:

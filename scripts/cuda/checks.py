@@ -201,6 +201,7 @@ def measuring(scale: Scale, folder: Path) -> Findings:
         entrants=tuple(entrants),
         results_folder=folder / "results",
         seed=0,
+        sketch_key="check",
     )
     done: list[tuple[str, float]] = []
     started = time.monotonic()
@@ -217,6 +218,8 @@ def measuring(scale: Scale, folder: Path) -> Findings:
         results["base"].per_row == results["base-again"].per_row,
         "the base is not bit-equal before and after the adapters",
     )
+    prints = [results[path.name].fingerprint for path in adapters]
+    found.must(all(one and one.update and one.outputs for one in prints), "an adapter has no whole fingerprint")
     found.must(len({result.value for result in results.values()}) == ENTRANTS + 1, "adapters do not change the loss")
     if all(result.value is not None for result in results.values()):
         each = sum(results[path.name].seconds for path in adapters) / ENTRANTS

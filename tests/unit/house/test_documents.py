@@ -63,7 +63,8 @@ def test_a_command_of_the_readme_exists_with_all_its_flags(words: list[str]) -> 
     subcommands = [
         word
         for word in rest[:2]
-        if re.fullmatch(r"[a-z]+", word) and (word in SUBCOMMANDS or rest[0] in ("task", "miner", "validator"))
+        if re.fullmatch(r"[a-z]+", word)
+        and (word in SUBCOMMANDS or rest[0] in ("task", "miner", "validator", "record"))
     ]
     help_ = subprocess.run(
         [sys.executable, "-m", "gradients.cli", *subcommands, "--help"],

@@ -16,13 +16,14 @@ from gradients.clock import SystemClock
 from gradients.domain.task import Task, TaskId, TaskRequest, TaskState
 from gradients.errors import LedgerConflict, SetupError
 from gradients.scoring.contest import SCHEDULED
+from gradients.tasks.mix import draw
 from gradients.tasks.registry import all_types, validate_request
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import claimed, request_for, tiny_bases
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
-from validator.schedule import Schedule, draw, due_at, next_spec, slot_at
+from validator.schedule import Schedule, due_at, next_spec, slot_at
 from validator.settings import (
     HoursShare,
     PooledDataset,

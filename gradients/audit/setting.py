@@ -1,0 +1,45 @@
+"""Sets recomputed weights with the auditor's own hotkey: whoever has a permit need not trust another validator's row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gradients.audit import recompute
+from gradients.chain.gateway import ChainGateway
+from gradients.domain.task import Hotkey
+from gradients.errors import OutsideError, SetupError
+from gradients.record.models import TaskBody
+from gradients.scoring.limits import U16_MAX, Limits, Unfit, fit
+from gradients.tasks.registry import all_types
+
+
+async def set_recomputed(tasks: Sequence[TaskBody], gateway: ChainGateway) -> str:
+    """What was set, in a sentence. Call it after an audit without alarms only.
+
+    Raises SetupError without a permit, OutsideError when nothing can be set, and as `ChainGateway.set_weights` does.
+    """
+    metagraph = await gateway.metagraph()
+    ours = metagraph.by_hotkey(gateway.hotkey)
+    if ours is None or not ours.validator_permit:
+        raise SetupError(
+            f"{gateway.hotkey} has no validator permit on subnet {metagraph.netuid}", fix="Name a wallet that has"
+        )
+    version = recompute.version_at(metagraph.block)
+    if metagraph.weights_version > version:
+        raise SetupError(
+            f"The subnet asks for version {metagraph.weights_version} of the rules", fix="Update gradients"
+        )
+    declared = {kind.name: kind.schedule_share for kind in all_types()}
+    shares = recompute.shares(tasks, rules_version=version, now=0.0, declared_shares=declared)
+    uids = {neuron.hotkey: neuron.uid for neuron in metagraph.neurons}
+    row = fit(
+        {uids[Hotkey(hotkey)]: share for hotkey, share in shares.items() if hotkey in uids},
+        Limits(metagraph.min_allowed_weights, round(metagraph.max_weight_limit * U16_MAX)),
+        own_uid=ours.uid,
+        owner_uid=uids.get(metagraph.owner_hotkey),
+        reserves=[neuron.uid for neuron in sorted(metagraph.neurons, key=lambda each: (-each.incentive, each.uid))],
+    )
+    if isinstance(row, Unfit):
+        raise OutsideError(f"No weights were set: {row.demand}", code="weights_unfit")
+    receipt = await gateway.set_weights(row.values, version_key=version)
+    return f"weights of {len(row.values)} uids were set in block {receipt.block}"
