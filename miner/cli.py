@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gradients.cli.flags import DAEMON, Given, takes
+from gradients.cli.flags import DAEMON, FOLDER, Given, takes
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -37,3 +38,33 @@ def run(
         await run_until_signalled(build(settings))
 
     run_daemon(settings, daemon, what="miner")
+
+
+@app.command()
+@takes(FOLDER)
+def results(
+    given: Given,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Show what became of every task: held-out result, rank, chance of being the best model, prize, share of the weights, and why.
+
+    These are the validators' own words, as the miner has asked for them; name the same --config or --folder as where the miner runs.
+    """
+    from gradients.errors import SetupError
+    from miner.journal import Journal
+    from miner.results import as_json as shown
+    from miner.results import results_table
+    from miner.settings import MinerSettings
+
+    folder = given.load(MinerSettings).folder / "tasks"
+    if not folder.is_dir():
+        raise SetupError(
+            f"There is no miner's journal at {folder}", fix="Name the miner's --folder or --config, or start it first"
+        )
+    records = Journal(folder).all()
+    if as_json:
+        typer.echo(json.dumps({"tasks": [shown(record) for record in records]}))
+        return
+    from rich.console import Console
+
+    Console().print(results_table(records))

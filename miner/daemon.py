@@ -15,6 +15,7 @@ from gradients.errors import SetupError
 from gradients.log import get_logger
 from miner.attempt import Attempts
 from miner.journal import Journal
+from miner.outcomes import Outcomes
 from miner.settings import MinerSettings
 
 SWEEP_EVERY_BLOCKS = 50
@@ -31,6 +32,7 @@ class Daemon:
     journal: Journal
     attempts: Attempts
     app: FastAPI
+    outcomes: Outcomes
     settings: MinerSettings
     begun: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
@@ -61,7 +63,8 @@ class Daemon:
                 log.info("axon_published", url=address.url())
             log.info("miner_ready", axon=address.url(), hotkey=self.gateway.hotkey, block=self.view.block)
             async with asyncio.TaskGroup() as group:
-                loops = [group.create_task(loop()) for loop in (self.view.follow, self._attempt_all, self._sweep)]
+                runs = (self.view.follow, self._attempt_all, self._sweep, self.outcomes.run)
+                loops = [group.create_task(run()) for run in runs]
                 await stop.wait()
                 for loop in loops:
                     loop.cancel()

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gradients.axon.messages import Start
+from gradients.axon.messages import Outcome, Start
 from gradients.domain.commitment import Opening
 from gradients.errors import SetupError
 from gradients.files.whole import make_folder, write_text
@@ -39,6 +39,7 @@ class Record(BaseModel):
         str, ...
     ] = ()  # all leaves (hex) under the root that holds this submission, written before it is sent
     failure: str | None = None  # why there will be no submission
+    outcome: Outcome | None = None  # what the validator has said of the result, last
 
     @property
     def task_id(self) -> str:

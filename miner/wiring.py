@@ -22,6 +22,7 @@ from miner.daemon import Daemon
 from miner.endpoints import Endpoints, add_routes
 from miner.journal import Journal
 from miner.memory import GIB, Memory, installed_memory
+from miner.outcomes import Outcomes
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
 
@@ -73,7 +74,8 @@ def build(settings: MinerSettings) -> Daemon:
     nonces = nonces_at(settings.axon.nonces_url)
     app = signed_app(keypair=keys.hotkey, policy=policy, nonces=nonces, limits=limits)
     add_routes(app, endpoints)
-    return Daemon(gateway, view, journal, attempts, app, settings, begun)
+    outcomes = Outcomes(journal, view, attempts.client)
+    return Daemon(gateway, view, journal, attempts, app, outcomes, settings, begun)
 
 
 def _memory(settings: MinerSettings) -> Memory:

@@ -29,7 +29,7 @@ from gradients.repo.store import ContentStore
 from validator.api.app import api_app
 from validator.api.dependencies import Dependencies
 from validator.api.uploads import Uploads
-from validator.axon_app import add_data_route
+from validator.axon_app import add_data_route, add_outcome_route
 from validator.board import Board
 from validator.daemon import Daemon
 from validator.emission import Emission
@@ -141,9 +141,10 @@ def _workers() -> ProcessExecutor:
 def _axon_app(
     settings: ValidatorSettings, keys: WalletKeys, view: ChainView, ledger: Ledger, store: ContentStore
 ) -> FastAPI:
-    """The axon that gives train rows to registered hotkeys."""
+    """The axon that gives train rows to registered hotkeys, and their results to miners."""
     limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
     nonces = nonces_at(settings.axon.nonces_url)
     app = signed_app(keypair=keys.hotkey, policy=MetagraphPolicy(view.metagraph), nonces=nonces, limits=limits)
     add_data_route(app, ledger=ledger, store=store)
+    add_outcome_route(app, ledger=ledger)
     return app

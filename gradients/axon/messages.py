@@ -115,6 +115,31 @@ class Reveal(Message):
     )
 
 
+class Outcome(Message):
+    """Validator to miner, at the validator's axon, GET /v1/tasks/{task_id}/outcome, once the task has ended: the asker's own result."""
+
+    task_id: str
+    state: Literal["scored", "failed"] = Field(description="a task that has failed has no scores; `reason` says why")
+    metric: str = Field(default="", max_length=64)
+    unit: str = Field(default="", max_length=32)
+    better: Literal["lower", "higher"] = "lower"
+    base_loss: float | None = Field(default=None, description="the metric of the untouched base on the held-out rows")
+    loss: float | None = Field(default=None, description="the metric of the miner's model; null without a measurement")
+    stderr: float | None = Field(default=None, description="standard error of `loss`")
+    gain: float | None = Field(default=None, description="how much better than the base, in parts of the base's value")
+    rank: int | None = Field(
+        default=None, description="place among the fine-tunes, 1 is best; null for what is not one"
+    )
+    ranked: int = Field(default=0, ge=0, description="number of fine-tunes")
+    chance: float = Field(default=0.0, description="of being the task's best model, 0 to 1")
+    prize: float = Field(default=0.0, description="the chance times the task's size: what weights add up")
+    share: float | None = Field(
+        default=None,
+        description="the miner's share of the newest weights that count this task in; null until some do",
+    )
+    reason: str = Field(max_length=1000, description="one sentence for the miner")
+
+
 class Refusal(Message):
     """Any answer that is not 2xx: a stable code and what to do."""
 

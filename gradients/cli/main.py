@@ -21,7 +21,7 @@ SUBCOMMANDS = {
     "register": ("gradients.cli.register:register", "Register a hotkey on the subnet by burn."),
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
     "weights": ("validator.weights_cli:app", "Show every number that led to a validator's weights."),
-    "miner": ("miner.cli:app", "Run the reference miner."),
+    "miner": ("miner.cli:app", "Run the reference miner, and see what its tasks have brought."),
     "task": ("gradients.cli.task:app", "Post tasks, watch them, get and try the models."),
     "audit": ("gradients.cli.audit:audit", "Check a validator from its public record and the chain."),
     "record": ("gradients.cli.record:app", "Copy a validator's public record."),

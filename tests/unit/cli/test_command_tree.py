@@ -87,6 +87,7 @@ OPTIONS = {
     ("weights", "show"): ("--config", "--folder", "--json"),
     ("weights", "explain"): ("--config", "--folder", "--network", "--netuid", "--hotkey", "--burn", "--json"),
     ("miner", "run"): (*DAEMON, "--recipe"),
+    ("miner", "results"): ("--config", "--folder", "--json"),
     ("task", "submit"): (
         "--type",
         "--base",

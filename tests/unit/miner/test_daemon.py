@@ -11,7 +11,8 @@ import pytest
 
 from gradients.axon.auth import MetagraphPolicy
 from gradients.axon.client import AxonClient
-from gradients.axon.server import signed_app
+from gradients.axon.messages import Outcome
+from gradients.axon.server import requires_caller, signed_app
 from gradients.bases.bases import BaseModels
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import open_wallet
@@ -19,9 +20,11 @@ from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainUnreachable, SetupError
+from gradients.testing.axons import keypair_of, metagraph_of, serving_in_thread, warm_nonces
 from miner.attempt import Attempts
 from miner.daemon import Daemon
 from miner.journal import Journal, Record
+from miner.outcomes import Outcomes
 from miner.plan import Recipe
 from miner.settings import MinerSettings
 from tests.unit.miner.fakes import OTHER_TASK, ROWS, TASK, FakeChain, FakeClock, FakeTrainer, neuron, start, write_base
@@ -52,7 +55,7 @@ def daemon(folder: Path, chain: FakeChain, trainer: FakeTrainer, **settings: obj
         committing=asyncio.Lock(),
     )
     app = signed_app(keypair=MINER.hotkey, policy=MetagraphPolicy(view.metagraph))
-    return Daemon(chain, view, journal, attempts, app, chosen)
+    return Daemon(chain, view, journal, attempts, app, Outcomes(journal, view, attempts.client), chosen)
 
 
 def accept(folder: Path, task_id: str, **changes: object) -> None:
@@ -120,6 +123,34 @@ def test_the_disk_is_cleared_after_a_reveal_unless_models_are_kept(
     )
     run_until(made, phase="failed", also=lambda: files() == left)  # failed: its time is over
     assert files() == left
+
+
+def test_what_became_of_a_task_is_asked_of_its_validator_and_kept(folder: Path) -> None:
+    validator = keypair_of("validator")
+    told = Outcome(task_id=OTHER_TASK, state="scored", loss=2.5, rank=1, ranked=1, chance=1.0, share=0.5, reason="best")
+    miner, hotkey = neuron(HOTKEY, None, uid=1), Hotkey(validator.ss58_address)
+    policy = MetagraphPolicy(lambda: metagraph_of(neuron(hotkey, None), miner))
+    app = signed_app(keypair=validator, policy=policy, nonces=warm_nonces())
+
+    @app.get(f"/v1/tasks/{OTHER_TASK}/outcome", dependencies=[requires_caller])
+    async def outcome() -> Outcome:
+        return told
+
+    accept(folder, TASK)
+    accept(folder, OTHER_TASK, manifest="{}", committed_at_block=30, validator=hotkey)
+    with serving_in_thread(app) as address:
+        chain = FakeChain(HOTKEY, (neuron(hotkey, address), miner), height=100)
+        made = daemon(folder, chain, FakeTrainer())
+        made.journal.change(OTHER_TASK, start=start(OTHER_TASK, deadline_block=50))
+
+        def kept() -> bool:
+            record = made.journal.find(OTHER_TASK)
+            return record is not None and record.outcome is not None
+
+        run_until(made, phase="committed", also=kept)
+    record = Journal(folder / "tasks").find(OTHER_TASK)
+    assert record is not None
+    assert record.outcome == told
 
 
 def test_a_folder_that_cannot_be_cleared_leaves_the_daemon_running(folder: Path) -> None:

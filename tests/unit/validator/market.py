@@ -202,7 +202,8 @@ class StandIn:
     accepts: bool = True
     begins: bool = True
     silent_seconds: float = 0.0
-    lost_starts: int = 0  # so many of the first answers come too late
+    lost_starts: int = 0  # so many of the first answers come too late …
+    lost_seconds: float = LOST_ANSWER_SECONDS  # … by so much time
     file_seconds: float = 0.0
     reveal: Reveal | None = None
     status: AttemptStatus | None = None
@@ -229,7 +230,7 @@ class StandIn:
         async def start(message: Start) -> StartAnswer:
             self.starts.append(message)
             if len(self.starts) <= self.lost_starts:
-                await asyncio.sleep(LOST_ANSWER_SECONDS)
+                await asyncio.sleep(self.lost_seconds)
             return StartAnswer(accepted=self.begins, reason="" if self.begins else "changed my mind")
 
         @app.get("/v1/tasks/{task_id}", dependencies=[requires_caller])
