@@ -115,8 +115,7 @@ class Emission:
 
     async def _dispatch(self, call: Outgoing, metagraph: Metagraph) -> None:
         """Finish, drop or send a call, or let it be."""
-        ours = metagraph.by_hotkey(self.gateway.hotkey)
-        last_update = ours.last_update_block if ours else 0
+        last_update = _last_update(metagraph, self.gateway.hotkey)
         # One that may still be included is let be longer than one that the chain has refused.
         rest = lifetime_of(metagraph) + LATE_BLOCKS if call.state is OutboxState.SENT else REFUSED_REST_BLOCKS
         due = due_block(metagraph, self.gateway.hotkey, spread=self.settings.spread)
@@ -125,8 +124,12 @@ class Emission:
             await self._finish(call, {"block": last_update})
         elif call.key != _key(metagraph):
             await self._drop(call, call.problem or "its epoch is over")
-        elif is_time and (call.sent_at_block is None or self.view.block > call.sent_at_block + rest):
+        elif is_time and call.sent_at_block is None:
             await self._send(call, metagraph)
+        elif is_time and call.sent_at_block is not None and self.view.block > call.sent_at_block + rest:
+            metagraph = await self.view.refresh()  # after an outage the block may be new and the picture of it old
+            if call.key == _key(metagraph) and _last_update(metagraph, self.gateway.hotkey) <= call.sent_at_block:
+                await self._send(call, metagraph)
 
     async def _send(self, call: Outgoing, metagraph: Metagraph) -> None:
         """Mark, then call. An unknown outcome leaves the row SENT; the chain will tell. What may pass is tried again in this epoch."""
@@ -199,3 +202,8 @@ class Emission:
 def _key(metagraph: Metagraph) -> str:
     """One key per epoch: the block in which the last one ended."""
     return f"{KEY_PREFIX}{metagraph.last_epoch_block}"
+
+
+def _last_update(metagraph: Metagraph, hotkey: Hotkey) -> int:
+    ours = metagraph.by_hotkey(hotkey)
+    return ours.last_update_block if ours else 0

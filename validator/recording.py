@@ -1,13 +1,12 @@
 """Writes the public record: one link for each scored task, and one for each epoch's weights once they stand on chain.
 
-It catches up with the ledger, whatever was missed: a link is written once per task or epoch, so a crash costs nothing. Weights come after
-every task that is scored by then, so that what went into them stands before them.
+It catches up with the ledger, whatever was missed: a link is written once per task or epoch, so a crash costs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -81,15 +80,25 @@ class Recorder:
         await run_forever(look, name="recording", rest_seconds=LOOK_SECONDS)
 
     async def catch_up(self) -> int:
-        """Record what is not recorded; how many links are new."""
-        count = 0
-        for task_id in await asyncio.to_thread(self.ledger.records.unrecorded_tasks):
-            body = await self._task(task_id)
-            count += await asyncio.to_thread(self._append, "task", task_id, body)
-        count += await self._seasons()
-        for landed in await asyncio.to_thread(self.ledger.records.unrecorded_weights):
+        """Record what is not recorded; how many links are new.
+
+        Weights stand behind the tasks that went into them and before those that came later, also when both were missed.
+        """
+        records, count = self.ledger.records, 0
+        waiting = await asyncio.to_thread(records.unrecorded_tasks)
+        for landed in await asyncio.to_thread(records.unrecorded_weights):
+            went_in = [task_id for task_id in waiting if task_id in landed.payload["tasks"]]
+            count += await self._tasks(went_in)
+            waiting = [task_id for task_id in waiting if task_id not in went_in]
             weights = await asyncio.to_thread(self._weights, landed)
             count += await asyncio.to_thread(self._append, "weights", landed.key, weights)
+        return count + await self._tasks(waiting) + await self._seasons()
+
+    async def _tasks(self, task_ids: Sequence[str]) -> int:
+        count = 0
+        for task_id in task_ids:
+            body = await self._task(task_id)
+            count += await asyncio.to_thread(self._append, "task", task_id, body)
         return count
 
     async def _seasons(self) -> int:

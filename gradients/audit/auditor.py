@@ -78,6 +78,8 @@ class Auditor:
             checks.alarm("body", None, str(error))
             _close(checks, report)
         report.bodies = known.tasks
+        if known.before is None and not report.alarms:
+            report.notes.append("the record is empty")
         await self._newest_weights(known, report)
         await self._reevaluate(known, report)
         return report

@@ -75,7 +75,7 @@ def check_rows(body: TaskBody, source: RecordSource, checks: Checks) -> None:
     kind = task_type(body.request.type)
     drawn = read["held_out"][: max(len(read["held_out"]) - body.data.made_up_rows, 0)]
     if drawn and read["train"]:
-        _check_lots(kind, read["train"], drawn, bytes.fromhex(body.salt), checks)
+        check_lots(kind, read["train"], drawn, bytes.fromhex(body.salt), checks)
 
 
 def check_source(body: TaskBody, checks: Checks, *, access: Access) -> None:
@@ -108,7 +108,7 @@ def check_source(body: TaskBody, checks: Checks, *, access: Access) -> None:
     checks.equal("body.data.made_up_rows", body.data.made_up_rows, body.data.held_out_rows - made.held_out_rows)
 
 
-def _check_lots(kind: TaskType, train: Sequence[Row], held_out: Sequence[Row], salt: bytes, checks: Checks) -> None:
+def check_lots(kind: TaskType, train: Sequence[Row], held_out: Sequence[Row], salt: bytes, checks: Checks) -> None:
     """Whether every held-out row has a smaller lot than every train row: whoever chose rows by hand put one in that has not.
 
     Rows that belong together are drawn by their group's lot, unless the group is larger than what is held out; where a group's size is

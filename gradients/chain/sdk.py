@@ -220,7 +220,10 @@ class SdkGateway:
     async def _write(
         self, doing: str, call: Callable[[Any], Awaitable[Any]], *, done: Callable[[], Awaitable[bool]]
     ) -> Any:  # noqa: ANN401 (an ExtrinsicResult, or None when only the chain's state tells that it worked)
-        """Send a transaction once; after silence the chain's state decides.
+        """Send a transaction once; after silence the chain's state decides, and the next one goes out by a new connection.
+
+        The old connection's client has counted the account's number of transactions up for the lost one; if that never arrived, all that
+        it sent later would wait in the pool for a number that nobody sends.
 
         Raises ChainOutcomeUnknown when the chain does not show the effect within the time limit either.
         """
@@ -229,6 +232,9 @@ class SdkGateway:
                 return await self._send(doing, call, done)
             except ChainUnreachable as error:
                 lost = error
+            if self._client is not None:
+                client, self._client = self._client, None
+                self._patience.start(client.close())
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience.seconds):
                     while True:

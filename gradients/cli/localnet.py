@@ -76,6 +76,7 @@ def localnet(
         _empty(folder, ours=keep is None)
         plan = plan_market(options)
         typer.echo(f"To look with btcli: btcli query metagraph --netuid 1 --network {plan.chain_url}", err=True)
+        typer.echo(f"To check the validator: gradients audit {plan.api_url} --network {plan.chain_url}", err=True)
         try:
             asyncio.run(_run(plan, stay=stay, as_json=as_json))
         except GradientsError:

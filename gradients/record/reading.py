@@ -16,7 +16,7 @@ from gradients.record.models import Record, RecordPage
 
 RECORDS, BLOBS = "records", "blobs"
 TIMEOUT = httpx.Timeout(10.0, read=60.0)
-MOST_BYTES = 1 << 34  # of a blob
+MOST_BYTES, MOST_PAGE_BYTES = 1 << 34, 1 << 28  # of a blob, and of a page of records
 
 
 class RecordUnreadable(OutsideError):
@@ -72,8 +72,8 @@ class HttpSource:
         last = after
         while True:
             try:
-                answer = self._http.get("/v1/record", params={"after": last}).raise_for_status()
-                page = RecordPage.model_validate(strict_json(answer.content))
+                with self._http.stream("GET", "/v1/record", params={"after": last}) as answer:
+                    page = RecordPage.model_validate(strict_json(_read(answer.raise_for_status())))
             except (httpx.HTTPError, ValueError) as error:
                 raise RecordUnreadable(f"The record behind {last} cannot be had: {error}") from error
             yield from page.records
@@ -103,9 +103,19 @@ def open_source(place: str) -> FolderSource | HttpSource:
     """A record by URL or folder. Raises SetupError."""
     if place.startswith(("http://", "https://")):
         return HttpSource(place)
-    if not (Path(place) / RECORDS).is_dir():
+    folder = Path(place).expanduser()
+    if not (folder / RECORDS).is_dir():
         raise SetupError(f"{place} holds no record", fix="Name a validator's URL, or a folder made by `record export`")
-    return FolderSource(Path(place))
+    return FolderSource(folder)
+
+
+def _read(answer: httpx.Response) -> bytes:
+    content = bytearray()
+    for chunk in answer.iter_bytes():
+        content += chunk
+        if len(content) > MOST_PAGE_BYTES:
+            raise ValueError(f"a page has at most {MOST_PAGE_BYTES:,} bytes")
+    return bytes(content)
 
 
 def _parsed(raw: bytes, name: str) -> Record:

@@ -22,8 +22,10 @@ from gradients.scoring.fingerprints import Likeness, same_model, similarity
 class CopyLimits:
     """Beyond which two submissions count as one model."""
 
-    row_ratio: float = 0.1  # spread of the rows' differences, in parts of the smaller distance from the base
+    row_ratio: float = 0.03  # spread of the rows' differences, in parts of the smaller distance from the base
     output_cosine: float = 0.9  # below which outputs acquit two whose rows agree: a metric may be saturated
+    mixture_cosine: float = 0.99  # of an update with what two earlier ones add up to: honest runs have at most 0.98
+    mixture_part: float = 0.05  # of each of the two, at least
     likeness: Likeness = field(default_factory=Likeness)  # of fingerprints
 
 
@@ -39,7 +41,8 @@ def find_copies(contest: Contest, limits: CopyLimits) -> dict[Hotkey, Copy]:
     """Every measured entry that is not the first of its model -> its source: the earliest commitment, or an earlier task's winner."""
     entries = sorted((entry for entry in contest.entries if entry.rows), key=lambda entry: entry.order)
     copies = dict[Hotkey, Copy]()
-    for later, (source, evidence) in _linked(entries, _evidence_of_pairs(contest, entries, limits)).items():
+    pairs = {**_evidence_of_mixtures(entries, limits), **_evidence_of_pairs(contest, entries, limits)}
+    for later, (source, evidence) in _linked(entries, pairs).items():
         copies[later] = Copy(source, evidence)
     for entry in entries:
         for winner in contest.earlier:
@@ -86,6 +89,31 @@ def _evidence_of_pairs(contest: Contest, entries: Sequence[Entry], limits: CopyL
             if one and other and one.outputs and similarity(one.outputs, other.outputs) < limits.output_cosine:
                 continue
             found[i, j] = f"their values move together from row to row (ratio {ratios[i, j]:.4f})"
+    return found
+
+
+def _evidence_of_mixtures(entries: Sequence[Entry], limits: CopyLimits) -> dict[tuple[int, int], str]:
+    """(i, k) -> why entry k is an average of the earlier entry i and another earlier one, of which i has the larger part."""
+    known = [k for k, entry in enumerate(entries) if entry.fingerprint and any(entry.fingerprint.update)]
+    sketches = [
+        np.array(entry.fingerprint.update) for entry in entries if entry.fingerprint and any(entry.fingerprint.update)
+    ]
+    if len(sketches) < 3 or len({len(sketch) for sketch in sketches}) > 1:
+        return {}
+    unit = np.stack([sketch / np.linalg.norm(sketch) for sketch in sketches])
+    alike = unit @ unit.T
+    found = {}
+    for k in range(2, len(unit)):
+        mine, between = alike[k, :k], alike[:k, :k]
+        apart = np.maximum(1.0 - between**2, 1e-9)  # of the pair's two directions
+        parts = (mine[:, None] - mine[None, :] * between) / apart  # [i, j]: how much of i there is beside j
+        explained = np.sqrt(np.maximum(parts * mine[:, None] + parts.T * mine[None, :], 0.0))
+        explained[(parts < limits.mixture_part) | (limits.mixture_part > parts.T) | (apart < 0.01)] = 0.0
+        i, j = np.unravel_index(int(explained.argmax()), explained.shape)
+        if explained[i, j] >= limits.mixture_cosine:
+            i, j = (i, j) if parts[i, j] >= parts[j, i] else (j, i)
+            two = f"{entries[known[i]].hotkey}'s and {entries[known[j]].hotkey}'s"
+            found[known[i], known[k]] = f"its update is a mixture of {two} (cosine {explained[i, j]:.4f})"
     return found
 
 

@@ -12,7 +12,7 @@ from gradients.scoring.rules import Rules
 from gradients.simulator.consensus import agreement
 from gradients.simulator.figures import Figures, figures, interval
 from gradients.simulator.market import OPERATOR_ROOM, Market, Operator, market_of
-from gradients.simulator.run import Setup, weights_of
+from gradients.simulator.run import Setup, quick, weights_of
 
 VALIDATORS_APART = 1_000  # between the seeds of one market's validators
 
@@ -44,7 +44,7 @@ def simulate(plan: Plan, *, told: Callable[[str], None] = lambda _: None) -> Rep
     if operator is None and plan.market == "checkpoints":
         operator = Operator(4, different=True)
     market = market_of(plan.market, operator)
-    setup = Setup(market, plan.rules, plan.days, plan.pool)
+    setup = Setup(market, quick(plan.rules), plan.days, plan.pool)
     played = [_played(setup, seed, told) for seed in range(plan.seeds)]
     first = [weights[0] for weights in played]
     each = [figures(market, weights) for weights in first]

@@ -36,6 +36,7 @@ class Run:
     types: Sequence[str]
     report: dict[str, Any]
     chain_url: str
+    api_url: str
     peak_bytes: int
 
 
@@ -64,9 +65,10 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         assert line, said[-2000:]
         report = json.loads(line)
         assert "error" not in report, report
-        url = re.search(r"ws://[\d.]+:\d+", said)
+        url, api = re.search(r"ws://[\d.]+:\d+", said), re.search(r"http://[\d.]+:\d+", said)
         assert url is not None
-        yield Run(types, report, url.group(), memory.stop())
+        assert api is not None
+        yield Run(types, report, url.group(), api.group(), memory.stop())
         process.send_signal(signal.SIGTERM)
         assert process.wait(LONGEST_STOP_SECONDS) == 0
     finally:
@@ -157,6 +159,15 @@ def test_btcli_shows_the_miners_incentives_while_the_market_stands(run: Run, tmp
     shown = json.loads(looked.stdout)
     shown = {str(uid): share / 65535 for uid, share in enumerate(json.loads(looked.stdout)["incentives"]) if share}
     assert shown == pytest.approx(run.report["chain"]["incentive"], abs=1e-3)
+
+
+def test_an_auditor_who_knows_but_the_validators_url_and_the_chain_finds_nothing_wrong(run: Run) -> None:
+    command = [sys.executable, "-m", "gradients.cli", "audit", run.api_url, "--network", run.chain_url, "--netuid", "1"]
+    audit = subprocess.run([*command, "--reevaluate", "2", "--json"], capture_output=True, text=True, check=False)
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    report = json.loads(audit.stdout.splitlines()[-1])
+    assert (report["tasks"], report["reevaluated"], report["alarms"]) == (len(run.types), 2, [])
+    assert report["epochs"] >= 1
 
 
 def test_all_processes_together_hold_less_than_six_gigabytes(run: Run) -> None:

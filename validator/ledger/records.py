@@ -41,7 +41,7 @@ class Evidence(NamedTuple):
 
     salt: bytes
     customer: str
-    first_task: str  # of the same customer, among those that are scored
+    first_task: str  # of the same customer, among those that are recorded; the task itself when none is
     draw: JsonColumn | None
     deadline_hash: str | None
     reveals: Mapping[str, JsonColumn]  # hotkey -> payload on chain and signed answer
@@ -132,6 +132,7 @@ class Records:
             submissions = session.scalars(select(SubmissionRow).where(SubmissionRow.task_id == task_id))
             reveals = {each.hotkey: each.reveal for each in submissions if each.reveal is not None}
             version = session.scalar(select(PlacingRow.rules_version).where(PlacingRow.task_id == task_id).limit(1))
-            mine = select(TaskRow.id).where(TaskRow.customer == row.customer, TaskRow.state == TaskState.SCORED)
-            first = session.scalar(mine.order_by(TaskRow.created_at, TaskRow.id).limit(1))
+            recorded = select(RecordRow.subject).join(TaskRow, TaskRow.id == RecordRow.subject)
+            of_customer = recorded.where(TaskRow.customer == row.customer).order_by(RecordRow.seq)
+            first = session.scalar(of_customer.limit(1))
             return Evidence(row.salt, row.customer, first or row.id, row.draw, row.deadline_hash, reveals, version)

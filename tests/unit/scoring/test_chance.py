@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradients.domain.evaluation import Placing
+from gradients.domain.evaluation import Fingerprint, Placing
 from gradients.domain.task import Hotkey
 from gradients.errors import Blame
 from gradients.scoring.chance import Chance, resampled_means
@@ -49,21 +49,33 @@ def test_the_order_of_entrants_changes_nothing(seed: int, size: int, shuffle: in
     assert CHANCE.place(contest(entries, seed)) == CHANCE.place(contest(shuffled, seed))
 
 
-@given(SEEDS, st.integers(2, 10), st.integers(1, 6), st.sampled_from([1e-9, 1e-6, 1e-4, 1e-3, 5e-3]))
+@given(SEEDS, st.integers(2, 10), st.integers(1, 6), st.sampled_from([1e-9, 1e-6, 1e-4, 1e-3, 5e-3]), st.booleans())
 def test_copies_with_noise_gain_nothing_and_cost_the_source_nothing(
-    seed: int, size: int, copies: int, noise: float
+    seed: int, size: int, copies: int, noise: float, sketched: bool
 ) -> None:
+    """By rows alone up to a thousandth; with fingerprints by any noise that leaves a model what it is."""
+    sketched = sketched or noise > 1e-3
     entries, rng = field(seed, size), np.random.default_rng(seed)
+    if sketched:
+        entries = [replace(each, fingerprint=_print(rng.standard_normal(64))) for each in entries]
     best = _best(entries)
     alone = _chances(entries, seed)
-    more = [
-        entry(f"z{i}", np.array(best.rows) - abs(noise) + noise * rng.standard_normal(len(best.rows)), block=100 + i)
-        for i in range(copies)
-    ]
+    more = []
+    for i in range(copies):
+        rows = np.array(best.rows) - noise + noise * rng.standard_normal(len(best.rows))
+        copy = entry(f"z{i}", rows, block=100 + i)
+        if best.fingerprint:
+            sketch = np.array(best.fingerprint.update)
+            copy = replace(copy, fingerprint=_print(sketch + noise * rng.standard_normal(len(sketch))))
+        more.append(copy)
     placed = _placed([*entries, *more], seed)
     assert all(placed[each.hotkey].points == 0 for each in more)
     assert all(placed[each.hotkey].copy_of == best.hotkey for each in more)
     assert placed[best.hotkey].points == alone.get(best.hotkey, 0.0)
+
+
+def _print(sketch: np.ndarray) -> Fingerprint:
+    return Fingerprint(tuple(map(float, sketch)))
 
 
 @given(SEEDS, SIZES, st.sampled_from([0.0, 1e-9, 1e-4, 1e-3]))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from gradients.domain.evaluation import Fingerprint
 from gradients.domain.task import Hotkey
@@ -49,7 +50,7 @@ def test_a_crowd_of_copies_cannot_hide_itself() -> None:
 def test_links_make_groups() -> None:
     """a ~ b and b ~ c: one model, though a and c are further apart than two copies may be."""
     base, rng = base_rows(SEED), np.random.default_rng(1)
-    step = 0.08 * 0.09 * rng.standard_normal(len(base))
+    step = 0.08 * 0.028 * rng.standard_normal(len(base))
     model = base * 0.85 + 0.08 * rng.standard_normal(len(base))
     chain = [entry(name, model + i * step, block=10 - i) for i, name in enumerate("abc")]
     ratios = row_ratios(np.array([e.rows for e in chain]), base)
@@ -100,3 +101,39 @@ def test_models_that_did_not_move_are_not_told_by_rows() -> None:
     base = base_rows(SEED)
     assert _sources([entry("a", base), entry("b", base)]) == {}
     assert np.isinf(row_ratios(np.stack([base, base]), base)).all()
+
+
+@pytest.mark.parametrize(("part", "source"), [(0.55, "m0"), (0.65, "m0"), (0.35, "m1")])
+def test_an_average_of_two_earlier_models_is_the_copy_of_its_larger_part(part: float, source: str) -> None:
+    """Of directions that have something in common, as updates of one task have."""
+    one, two, mixed, own = _ordered(field(SEED, 4))
+    common, first, second, third = (np.array(_print(update=seed).update) for seed in (1, 2, 3, 4))
+    sketches = {"m0": common + first, "m1": common + second, "own": common + third}
+    average = part * sketches["m0"] / np.linalg.norm(sketches["m0"]) + (1 - part) * sketches["m1"] / np.linalg.norm(
+        sketches["m1"]
+    )
+    entries = [
+        _with(one, _of(sketches["m0"])),
+        _with(two, _of(sketches["m1"])),
+        _with(mixed, _of(average)),
+        _with(own, _of(sketches["own"])),
+    ]
+    found = find_copies(contest(entries, SEED), LIMITS)
+    assert {str(hotkey): str(copy.source) for hotkey, copy in found.items()} == {"m2": source}
+    assert "a mixture of" in found[Hotkey("m2")].evidence
+
+
+def test_what_came_before_an_average_of_it_is_not_its_copy() -> None:
+    mixed, one, two = _ordered(field(SEED, 3))
+    first, second = (np.array(_print(update=seed).update) for seed in (2, 3))
+    entries = [_with(mixed, _of(first + second)), _with(one, _of(first)), _with(two, _of(second))]
+    assert _sources(entries) == {}
+
+
+def _of(sketch: np.ndarray) -> Fingerprint:
+    return Fingerprint(tuple(map(float, sketch)))
+
+
+def _ordered(entries: Sequence[Entry]) -> list[Entry]:
+    """Committed one after the other."""
+    return [replace(each, committed_at_block=block) for block, each in enumerate(entries)]

@@ -27,7 +27,7 @@ from validator.api.uploads import Uploads
 from validator.board import Board
 from validator.estimates import Estimates
 from validator.intake import Intake
-from validator.ledger.rows import RecordRow
+from validator.ledger.rows import RecordRow, TaskRow
 from validator.progress import ProgressBoard
 from validator.settings import EstimateSettings
 
@@ -183,14 +183,28 @@ def test_a_place_that_holds_no_record_is_named(tmp_path: Path) -> None:
     source.close()
 
 
-def test_what_was_missed_is_recorded_later_in_the_order_of_scoring(market: RealMarket) -> None:
-    """The recorder was away: the links that are missing are written then, and each one once."""
+def test_a_customers_tasks_name_the_first_one_that_was_recorded(market: RealMarket) -> None:
+    """Though another one was posted before it: what counts is that all of them name the same."""
+    schedules, customers = (body.task_id for body in bodies(market))
+    with Session(market.ledger.engine) as session, session.begin():
+        session.get_one(TaskRow, schedules).customer = "acme"
+    assert market.ledger.records.evidence(schedules).first_task == schedules  # recorded before
+    assert market.ledger.records.evidence(customers).first_task == schedules
+    with Session(market.ledger.engine) as session, session.begin():
+        session.get_one(TaskRow, schedules).customer = "schedule"
+    assert market.ledger.records.evidence(customers).first_task == customers
+
+
+def test_what_was_missed_is_recorded_later_each_task_before_the_first_weights_that_it_went_into(
+    market: RealMarket,
+) -> None:
+    """Else an auditor would miss a task in weights that were decided before it was scored."""
     with Session(market.ledger.engine) as session, session.begin():
         session.query(RecordRow).delete()
     before = [TaskId(f"instruct-{number:012x}") for number in range(2)]
     assert market.ledger.records.unrecorded_tasks() == before
     assert [asyncio.run(market.recorder.catch_up()) for _ in range(2)] == [4, 0]
-    assert [record.kind for record in records(market)] == ["task", "task", "weights", "weights"]
+    assert [record.kind for record in records(market)] == ["task", "weights", "task", "weights"]
     report = asyncio.run(Auditor(_InLedger(market), Scope(), market.subnet.gateway).run())
     assert report.alarms == []
 

@@ -234,6 +234,28 @@ def test_a_call_waits_for_its_block_of_the_epoch(play: Callable[..., None]) -> N
     play(scenario, EmissionSettings(spread=1.0))
 
 
+def test_a_call_is_not_repeated_on_an_old_picture_of_the_chain(play: Callable[..., None]) -> None:
+    """The answer was lost, and after an outage the new block is known before the metagraph that shows the call's effect."""
+
+    async def scenario(stand: Stand) -> None:
+        await stand.subnet.reach(2 * TEMPO)
+        stand.chain.lost_answers = 1
+        assert (await stand.epoch({"alice": 1.0})).state is OutboxState.SENT
+        following = asyncio.create_task(stand.subnet.view.follow())
+        await stand.chain.advance(13)  # more than the call's lifetime of 8, and what it may be late
+        newest = await stand.subnet.view.wait_for_block(stand.chain.graph.block)
+        old = stand.subnet.view.metagraph()
+        assert old.block < newest < closing_block(old)
+        await stand.emission.step()
+        assert stand.chain.graph.block == newest  # a call would have made a block of its own
+        await stand.emission.step()
+        assert stand.newest().state is OutboxState.DONE
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    play(scenario)
+
+
 def graph(*, tempo_blocks: int = 360, last_epoch_block: int = 3600) -> Metagraph:
     chain = FakeChain(tempo_blocks=tempo_blocks)
     return replace(chain.graph, last_epoch_block=last_epoch_block, block=last_epoch_block)
