@@ -67,4 +67,4 @@ def results(
         return
     from rich.console import Console
 
-    Console().print(results_table(records))
+    Console(markup=False, emoji=False).print(results_table(records))

@@ -17,7 +17,7 @@ MOST_NAMED = 3  # winners in a task's line
 
 def show_verdict(verdict: Verdict) -> None:
     """The decision, its tasks and everybody's share."""
-    console = Console()
+    console = _console()
     _say_decision(console, verdict)
     tasks = [
         (
@@ -41,7 +41,7 @@ def show_verdict(verdict: Verdict) -> None:
 
 def show_miner(told: MinersWeight) -> None:
     """One miner's tasks and what they add up to."""
-    console = Console()
+    console = _console()
     _say_decision(console, told.verdict)
     rows = [
         (
@@ -67,7 +67,7 @@ def show_miner(told: MinersWeight) -> None:
 
 def show_burning(parts: Mapping[float, float], *, burned_now: float, part_now: float, burn_share: float) -> None:
     """What the subnet is paid, by what its owner gets of the incentive."""
-    console = Console()
+    console = _console()
     console.print(
         f"In the last epoch {burned_now:.2%} of the incentive went to the owner, and the subnet gets {part_now:.4%} of all TAO. "
         f"This validator's burn_share is {burn_share:g}. If all validators together gave the owner",
@@ -84,6 +84,11 @@ def show_burning(parts: Mapping[float, float], *, burned_now: float, part_now: f
         for step, part in parts.items()
     ]
     console.print(_table(("to the owner", "the subnet's part of all TAO", "against none", ""), rows))
+
+
+def _console() -> Console:
+    """Prints words as they are: a key of the outbox is no emoji, and what miners say is no markup."""
+    return Console(markup=False, emoji=False)
 
 
 def _say_decision(console: Console, verdict: Verdict) -> None:

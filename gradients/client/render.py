@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from gradients.client.models import Estimate, TaskDetails, TaskSummary
 
@@ -25,11 +26,15 @@ def result_table(
         table.add_column(column, justify="right" if column in NUMBERS else "left")
     table.add_row("", "base model", "", number(task.base_loss), style="dim")
     for miner in task.miners:
-        shares = [given.get(miner.uid) for given in (weights, incentive or {})] if weights is not None else []
+        shares = (
+            [given.get(miner.uid, 0.0) if given else None for given in (weights, incentive or {})]
+            if weights is not None
+            else []
+        )
         table.add_row(
             str(miner.rank or "-"),
             f"uid {miner.uid}",
-            miner.recipe,
+            Text(miner.recipe),  # a miner's words, not markup
             number(miner.loss),
             f"{miner.gain:+.1%}" if miner.gain is not None else "",
             percent(miner.chance),
@@ -38,7 +43,7 @@ def result_table(
             style="bold green" if miner.rank == 1 else "",
         )
     reasons = [f"uid {miner.uid}: {miner.reason}" for miner in task.miners if miner.rank is None and miner.reason]
-    table.caption, table.caption_justify = "\n".join(reasons) or None, "left"
+    table.caption, table.caption_justify = Text("\n".join(reasons)) if reasons else None, "left"
     return table
 
 

@@ -124,11 +124,11 @@ def _miner_lines(task: TaskDetails) -> Table:
         loss = progress.loss if progress else None
         table.add_row(
             f"uid {miner.uid}",
-            miner.recipe,
+            Text(miner.recipe),  # a miner's words, not markup
             progress.phase if progress else miner.state,
             ProgressBar(total=1.0, completed=progress.fraction if progress else 0.0, width=BAR_WIDTH),
             f"step {progress.step}" if progress and progress.step else "",
             f"loss {number(loss, digits=3)}" if loss is not None else "",
-            (progress.problem if progress else "") or miner.reason,
+            Text((progress.problem if progress else "") or miner.reason),
         )
     return table

@@ -22,6 +22,19 @@ def test_a_table_shows_gain_chance_prize_and_weight() -> None:
     assert shown == ["1", "uid 3", "lora-tuned", "3.0000", "+25.0%", "91.0%", "1.82", "94.0%", ""]
 
 
+def test_whoever_gets_no_weight_has_none_once_there_are_weights() -> None:
+    unpaid = miner(uid=4, rank=2, chance=0.0, prize=0.0, reason="rank 2 of 2")
+    [line] = [line for line in _shown(task(miner(), unpaid), weights={3: 1.0}).splitlines() if "uid 4" in line]
+    assert "│   0.0% │" in line
+
+
+def test_what_miners_say_is_no_markup() -> None:
+    rude = miner(uid=4, recipe="[/bold] :100:", rank=None, loss=None, gain=None, reason="[/] :100:")
+    text = _shown(task(miner(), rude))
+    assert "[/bold] :100:" in text
+    assert "uid 4: [/] :100:" in text
+
+
 def test_without_the_chain_there_is_no_weight() -> None:
     assert "weight" not in _shown(task(miner()))
 

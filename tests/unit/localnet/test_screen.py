@@ -59,6 +59,16 @@ def test_a_training_miner_is_shown_with_recipe_step_and_loss() -> None:
     assert all(words in text for words in ("lora-tuned", "training", "step 21", "loss 4.071"))
 
 
+def test_what_a_miner_says_is_no_markup() -> None:
+    rude = PROGRESS | {"problem": "[/] :100:"}
+    training = TRAINING.model_copy(
+        update={"miners": (miner(recipe="[/bold]", state="started", rank=None, progress=rude),)}
+    )
+    text = shown(replace(MARKET, tasks=(training,)))
+    assert "[/bold]" in text
+    assert "[/] :100:" in text
+
+
 def test_a_task_that_failed_says_why() -> None:
     failure = TaskFailure(blame=Blame.CUSTOMER, code="too_few_rows", message="Only 3 rows")
     failed = TRAINING.model_copy(update={"state": TaskState.FAILED, "failure": failure})

@@ -197,11 +197,13 @@ def test_a_decision_that_is_repeated_is_explained_by_the_one_that_it_repeats(sta
 
 def test_sums_that_are_not_what_was_decided_are_told(stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
     task = stand.score(1, {ALICE: 1.0})
-    stand.ledger.outbox.decide("weights:20", {"shares": {ALICE: 0.9, BOB: 0.1}, "tasks": [task]}, block=25)
+    stand.ledger.outbox.decide("weights:100", {"shares": {ALICE: 0.9, BOB: 0.1}, "tasks": [task]}, block=105)
     verdict = stand.verdict()
     assert not verdict.as_decided
     show_verdict(verdict)
-    assert "NOT what was decided" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "NOT what was decided" in shown
+    assert "weights:100: decided at block 105, pending" in shown
 
 
 def test_before_any_decision_what_would_be_decided_is_shown(stand: Stand, capsys: pytest.CaptureFixture[str]) -> None:
