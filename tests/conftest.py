@@ -9,5 +9,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="SIGKILLs of the fault suite; CI takes fewer")
     parser.addoption("--epochs", type=int, default=12, help="epochs of the fault suite's weights; 200 for the record")
     parser.addoption(
+        "--records", type=int, default=16, help="tasks and changes of the audit in the slow suite; 200 for the record"
+    )
+    parser.addoption(
         "--market-types", default="instruct,diffusion", help="task types of the whole market in the slow suite; 'all'"
     )
