@@ -88,16 +88,14 @@ def _markets(said: Mapping[tuple[str, int], Said], version: int) -> str:
     new, faults, validators = said["newcomer", version], said["faults", version], said["validators", version]
     days = {part: _number(new["newcomer_days"][part], new["intervals"]["newcomer_days"][part]) for part in ("50", "90")}
     made_good = _number(faults["made_good"], faults["intervals"]["made_good"])
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"A new best miner has 50 % of its later share after {days['50']} days and 90 % after {days['90']}. "
-            f"Four miners on whose submissions the validator breaks in 30 % of the cases are paid {made_good} times what one "
-            f"that never breaks pays them. A validator that sends the others' weights of the day before has a trust of "
-            f"{validators['copiers_trust']:.3f} and {validators['copiers_dividends']:.3f} times their dividends for its stake.",
-        ]
+    copier = validators["weight_copier"]
+    told = (
+        f"A new best miner has 50 % of its later share after {days['50']} days and 90 % after {days['90']}. "
+        f"Four miners on whose submissions the validator breaks in 30 % of the cases are paid {made_good} times what one that never "
+        f"breaks pays them. A validator that sends the others' weights of the day before has a trust of {copier['trust']:.3f} "
+        f"and, for its stake, {copier['dividends']:.3f} times their dividends."
     )
+    return "\n".join([*lines, "", told])
 
 
 def _gains(said: Mapping[tuple[str, int], Said], version: int) -> str:

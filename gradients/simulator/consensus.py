@@ -15,11 +15,11 @@ STAKE, COPIERS_STAKE = 1e12, 0.1
 
 
 class Agreement(NamedTuple):
-    """Means over the days after the warm-up; the copiers' are None where nobody copies."""
+    """Means over the days after the warm-up; the copiers' are 0 where nobody copies."""
 
     trust: float  # of validators with tasks of their own
-    copiers_trust: float | None
-    copiers_dividends: float | None  # of a copier for its stake, in parts of the others'
+    copiers_trust: float
+    copiers_pay: float  # dividends of a copier for its stake, in parts of the others'
 
 
 def agreement(weights: np.ndarray, *, copiers: int = 0) -> Agreement:
@@ -45,7 +45,7 @@ def agreement(weights: np.ndarray, *, copiers: int = 0) -> Agreement:
     trust = np.mean([outcome.validator_trust for outcome in counted], axis=0)
     dividends = np.mean([outcome.dividends for outcome in counted], axis=0)
     if not copiers:
-        return Agreement(float(trust[:own].mean()), None, None)
+        return Agreement(float(trust[:own].mean()), 0.0, 0.0)
     ratio = float(dividends[own:count].mean() / dividends[:own].mean()) / COPIERS_STAKE
     return Agreement(float(trust[:own].mean()), float(trust[own:count].mean()), ratio)
 

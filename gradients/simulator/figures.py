@@ -67,6 +67,15 @@ def interval(values: Sequence[float]) -> list[float]:
     return [mean - half, mean + half]
 
 
+def ratio_interval(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """The interval of sum(above) / sum(below), by leaving out one seed after the other (jackknife)."""
+    count, whole = len(above), sum(above) / sum(below)
+    if count == 1:
+        return [whole, whole]
+    without = [(sum(above) - a) / (sum(below) - b) for a, b in zip(above, below, strict=True)]
+    return interval([count * whole - (count - 1) * each for each in without])
+
+
 def _mean_ranks(values: np.ndarray) -> np.ndarray:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: np.ndarray = (np.cumsum(counts) - (counts - 1) / 2.0)[inverse]

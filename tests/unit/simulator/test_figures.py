@@ -7,7 +7,7 @@ import pytest
 
 from gradients.domain.task import Hotkey
 from gradients.simulator.consensus import agreement
-from gradients.simulator.figures import figures, interval, spearman
+from gradients.simulator.figures import figures, interval, ratio_interval, spearman
 from gradients.simulator.market import Market, Miner
 
 
@@ -45,6 +45,13 @@ def test_the_interval_is_students() -> None:
     assert interval([0.0, 1.0, 2.0]) == pytest.approx([1 - 4.303 / np.sqrt(3), 1 + 4.303 / np.sqrt(3)])
 
 
+def test_the_interval_of_a_ratio_is_nothing_wide_where_all_seeds_agree() -> None:
+    assert ratio_interval([2.0], [1.0]) == [2.0, 2.0]
+    assert ratio_interval([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]) == pytest.approx([2.0, 2.0])
+    low, high = ratio_interval([2.0, 4.0, 7.0], [1.0, 2.0, 3.0])
+    assert low < 13 / 6 < high
+
+
 def test_validators_of_one_mind_are_trusted_and_one_apart_is_not() -> None:
     alike = np.tile([0.5, 0.5, 0.0, 0.0], (3, 14, 1))
     assert agreement(alike).trust == pytest.approx(1.0)
@@ -55,4 +62,4 @@ def test_validators_of_one_mind_are_trusted_and_one_apart_is_not() -> None:
 def test_who_copies_calm_weights_is_paid_for_its_stake_as_the_others_are() -> None:
     found = agreement(np.tile([0.7, 0.3], (3, 30, 1)), copiers=1)
     assert found.copiers_trust == pytest.approx(1.0)
-    assert found.copiers_dividends == pytest.approx(1.0, abs=0.01)
+    assert found.copiers_pay == pytest.approx(1.0, abs=0.01)
