@@ -21,6 +21,7 @@ from gradients.simulator.run import POOLS
 
 PAGE = Path("docs/simulations.md")
 LUCKS = (0.0, 0.005, 0.02)  # beside the rules' own
+STEPS = (0.0, 0.01)  # beside the market's own
 Said = Mapping[str, Any]  # JSON of ours
 
 
@@ -48,6 +49,9 @@ def cases(seeds: int) -> Iterator[Case]:
             for luck in LUCKS:
                 lucky = replace(rules, luck=luck)
                 yield Case(f"check points, luck {luck:g}", version, replace(plan, market="checkpoints", rules=lucky))
+            for step in STEPS:
+                operator = Operator(4, different=True, step=step)
+                yield Case(f"check points, {step:.0%} of skill apart", version, replace(plan, operator=operator))
 
 
 def page(said: Mapping[tuple[str, int], Said], seeds: int) -> str:

@@ -30,6 +30,9 @@ def simulate(
     different: Annotated[
         bool, typer.Option("--different", help="The operator hands in different check points of one run.")
     ] = False,
+    step: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="In skill, from one check point to the next, with --different.")
+    ] = 0.03,
     luck: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Version 2's luck of training, instead of its own.")
     ] = None,
@@ -43,7 +46,7 @@ def simulate(
     """
     from gradients.simulator.report import simulate as play
 
-    operator = Operator(sybils, skill, different) if sybils else None
+    operator = Operator(sybils, skill, different, step) if sybils else None
     plan = _plan(rules, market, seeds, days, pool, operator, luck)
     report = play(plan, told=lambda what: typer.echo(what, err=True))
     if plots:

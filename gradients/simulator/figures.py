@@ -37,18 +37,26 @@ def figures(market: Market, weights: np.ndarray) -> Figures:
     weeks = [counted[start : start + WEEK].mean(axis=0) for start in range(0, len(counted), WEEK)]
     skills = np.array([miner.skill for miner in market.miners])
     groups = [miner.group for miner in market.miners]
+    owners = ["sybils" if miner.group == "sybils" else miner.hotkey for miner in market.miners]
     best = max(miner.skill for miner in market.miners if miner.group in WORKERS and miner.first_day < first)
-    right = {i for i, miner in enumerate(market.miners) if miner.group in WORKERS and miner.skill >= best}
+    right = {
+        o for o, miner in zip(owners, market.miners, strict=True) if miner.group in WORKERS and miner.skill >= best
+    }
     mean = counted.mean(axis=0)
     ranked = [i for i, group in enumerate(groups) if group in RANKED]
     return Figures(
         weeks=len(weeks),
-        best_paid_most=float(np.mean([int(week.argmax()) in right for week in weeks])),
+        best_paid_most=float(np.mean([_paid_most(week, owners) in right for week in weeks])),
         pay={group: float(sum(mean[i] for i, g in enumerate(groups) if g == group)) for group in dict.fromkeys(groups)},
         spearman=spearman(mean[ranked], skills[ranked]),
         change_per_day=float(np.abs(np.diff(counted, axis=0)).sum(axis=1).mean() / 2) if len(counted) > 1 else 0.0,
         newcomer_days=_newcomer_days(market, weights),
     )
+
+
+def _paid_most(shares: np.ndarray, owners: Sequence[str]) -> str:
+    """The owner whose hotkeys have most together."""
+    return max(dict.fromkeys(owners), key=lambda owner: sum(shares[i] for i, o in enumerate(owners) if o == owner))
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:

@@ -44,6 +44,7 @@ class Market:
     miners: tuple[Miner, ...]
     customers: int = 0  # keys of one customer; each posts a task a day that a ring of miners knows
     leak: bool = False  # submissions can be read before the deadline
+    step: float = 0.0  # in skill, from one check point of a run to the next
     public_share: float = 0.0  # of tasks: held-out rows that lie in public
     validators: int = 1  # that each post tasks of their own
     weight_copiers: int = 0  # validators that send the others' last weights
@@ -56,6 +57,10 @@ class Operator:
     hotkeys: int
     skill: float = 1.0
     different: bool = False  # check points of one run that differ, and not one model
+    step: float = 0.03  # in skill, from one check point to the next
+
+
+OPERATORS = {"checkpoints": Operator(4, different=True)}  # of markets that have one without being asked
 
 
 def market_of(name: str, operator: Operator | None = None, *, room: int = OPERATOR_ROOM) -> Market:
@@ -68,15 +73,13 @@ def market_of(name: str, operator: Operator | None = None, *, room: int = OPERAT
     """
     if name not in MARKETS:
         raise ValueError(f"There is no market '{name}' (known: {', '.join(MARKETS)})")
+    operator = operator or OPERATORS.get(name)
     if operator is None:
-        return _named(name, MARKETS[name]([], HOTKEYS, 1.0))
+        return replace(MARKETS[name]([], HOTKEYS, 1.0), name=name)
     owned = _operators(operator)
     best = 1.0 if operator.skill < 1.0 else 1.0 - GAP
-    return _named(name, MARKETS[name](owned, HOTKEYS - max(room, operator.hotkeys), best))
-
-
-def _named(name: str, market: Market) -> Market:
-    return replace(market, name=name)
+    made = MARKETS[name](owned, HOTKEYS - max(room, operator.hotkeys), best)
+    return replace(made, name=name, step=operator.step)
 
 
 def _operators(operator: Operator) -> list[Miner]:
@@ -142,12 +145,6 @@ def _collusion(owned: list[Miner], room: int, best: float) -> Market:
     return Market("", _filled(ring, owned, room, best), customers=20)
 
 
-def _checkpoints(owned: list[Miner], room: int, best: float) -> Market:
-    if owned:
-        return _plain(owned, room, best)
-    return _plain(_operators(Operator(4, different=True)), room - OPERATOR_ROOM, 1.0 - GAP)
-
-
 def _faults(owned: list[Miner], room: int, best: float) -> Market:
     """The validator breaks on a twentieth of all submissions, and on six times as many of four miners'."""
     miners = _filled([], owned, room, best)
@@ -184,7 +181,7 @@ MARKETS: Mapping[str, Maker] = {
     "leak": _leak,
     "idle": _idle,
     "customer": _customer,
-    "checkpoints": _checkpoints,
+    "checkpoints": _plain,
     "faults": _faults,
     "newcomer": _newcomer,
     "memorisers": _memorisers,

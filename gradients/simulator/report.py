@@ -11,11 +11,10 @@ from gradients.domain.json import Json
 from gradients.scoring.rules import Rules
 from gradients.simulator.consensus import agreement
 from gradients.simulator.figures import figures, interval, ratio_interval
-from gradients.simulator.market import OPERATOR_ROOM, Market, Operator, market_of
+from gradients.simulator.market import OPERATOR_ROOM, OPERATORS, Market, Operator, market_of
 from gradients.simulator.run import Setup, quick, weights_of
 
 VALIDATORS_APART = 1_000  # between the seeds of one market's validators
-CHECK_POINTS = Operator(4, different=True)  # of the market that is named so
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class _Sums:
 
 def simulate(plan: Plan, *, told: Callable[[str], None] = lambda _: None) -> Report:
     """Play the market once for each seed. `told` hears of every run that has ended."""
-    operator = plan.operator or (CHECK_POINTS if plan.market == "checkpoints" else None)
+    operator = plan.operator or OPERATORS.get(plan.market)
     setup = Setup(market_of(plan.market, operator), quick(plan.rules), plan.days, plan.pool)
     played = [_played(setup, seed, told) for seed in range(plan.seeds)]
     each = [figures(setup.market, weights[0]) for weights in played]

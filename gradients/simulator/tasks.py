@@ -32,7 +32,6 @@ RESIDUAL = (
 BASE_SPREAD = 0.2 / STAND_FOR**0.5  # of the base's rows
 FORGOTTEN = 0.5  # what is left of a row's loss once it has been trained on
 KINSHIP = 0.8  # correlation of the residuals of two check points of one run
-STEP = 0.03  # in skill, from one check point of a run to the next
 FIRST_COMMIT, LAST_COMMIT, EARLY_COMMIT = 900, 1000, 400
 MINERS_FAULT = Failure(Blame.MINER, "commitment_missing", "nothing was committed")
 SILENCE = Failure(Blame.OUTSIDE, "not_started", "no answer in time")
@@ -108,7 +107,7 @@ def outcome(asked: Asked, market: Market, pool: Sequence[Hotkey]) -> Contest:
         rows[i] = rows[first] + 1e-6 * np.roll(hairs, i)
         if market.miners[i].conduct == "one_run":
             own = np.sqrt(1 - KINSHIP**2) * residuals[i]
-            rows[i] = base * (1 - gain * (skills[first] - STEP * nth)) + KINSHIP * residuals[first] + own
+            rows[i] = base * (1 - gain * (skills[first] - market.step * nth)) + KINSHIP * residuals[first] + own
     indices = {miner.hotkey: i for i, miner in enumerate(market.miners)}
     if market.leak:
         works = [i for i, m in enumerate(market.miners) if m.hotkey in drawn and m.conduct not in ("copies", "silent")]

@@ -77,6 +77,7 @@ OPTIONS = {
         "--sybils",
         "--skill",
         "--different",
+        "--step",
         "--luck",
         "--plots",
         "--json",

@@ -63,7 +63,7 @@ def test_every_market_has_64_hotkeys_and_room_for_an_operator(market: str) -> No
     plain, operated = market_of(market), market_of(market, Operator(3))
     assert len({miner.hotkey for miner in operated.miners}) == len(operated.miners) <= 64
     assert sum(miner.group == "sybils" for miner in operated.miners) == 3
-    assert len(plain.miners) == (60 if market == "checkpoints" else 64)
+    assert len(plain.miners) == (60 if market == "checkpoints" else 64)  # of which it keeps room for eight
 
 
 def test_others_stay_who_they_are_whatever_the_number_of_an_operators_hotkeys() -> None:
