@@ -1,8 +1,9 @@
 """How version 2 adds up: what each scored task pays whom, from the record alone.
 
-A task weighs by its size and its age: W·2^(-age / half-life), with the age in blocks before the newest deadline. Scheduled tasks share by
-their types, each type's share shrinking smoothly while it has few tasks; a customer's tasks count as more of the same, up to a limit for
-each customer and one for all. Nothing else comes in, so pay is a sum over tasks: splitting a hotkey, or merging two, changes nothing.
+A task weighs by its size and its age, in blocks before the newest deadline: in full for two days, then evenly less, nothing from the
+ninth day on. Scheduled tasks share by their types, each type's share shrinking smoothly while it has few tasks; a customer's tasks
+count as more of the same, up to a limit for each customer and one for all. Nothing else comes in, so pay is a sum over tasks: splitting
+a hotkey, or merging two, changes nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ BLOCKS_PER_DAY = 7_200  # of 12 seconds
 class AccountRules:
     """How tasks weigh against each other."""
 
-    half_life_blocks: int = 2 * BLOCKS_PER_DAY
-    window_blocks: int = 20 * BLOCKS_PER_DAY  # ten half-lives: what is older weighs less than a thousandth
-    full_type: float = 4.0  # a type has its whole share once its tasks, each halved with age, add up to so many
+    full_blocks: int = 2 * BLOCKS_PER_DAY  # so long a task weighs its size …
+    window_blocks: int = 9 * BLOCKS_PER_DAY  # … and from there on evenly less, down to nothing
+    full_type: float = 8.0  # a type has its whole share once its tasks, each shrunk with age, add up to so many
     customers_share: float = 0.2  # of all pay, at most
     customer_share: float = 0.02  # of all pay, for the tasks of one customer at most
 
@@ -35,8 +36,8 @@ class _Verdict:
 
     task_type: str
     customer: str
-    size: float  # W·2^(-age / half-life)
-    age: float  # 2^(-age / half-life)
+    size: float  # W·freshness
+    freshness: float  # 1 for a new task, 0 for one that no longer counts
     prizes: dict[Hotkey, float] = field(default_factory=dict)  # hotkey -> chance, for chances above 0
     entered: set[Hotkey] = field(default_factory=set)
     owed: set[Hotkey] = field(default_factory=set)  # who failed by the validator's fault
@@ -78,11 +79,11 @@ def _verdicts(results: Iterable[Result], rules: AccountRules) -> dict[str, _Verd
     verdicts = dict[str, _Verdict]()
     for result in mine:
         age_blocks = newest - result.deadline_block
-        if age_blocks > rules.window_blocks:
+        if age_blocks >= rules.window_blocks:
             continue
-        age = 0.5 ** (age_blocks / rules.half_life_blocks)
+        freshness = min(1.0, (rules.window_blocks - age_blocks) / (rules.window_blocks - rules.full_blocks))
         verdict = verdicts.setdefault(
-            result.task_id, _Verdict(result.task_type, result.customer, result.factor * age, age)
+            result.task_id, _Verdict(result.task_type, result.customer, result.factor * freshness, freshness)
         )
         if result.fault is Blame.OPERATOR:
             verdict.owed.add(result.hotkey)
@@ -102,7 +103,7 @@ def _weigh(verdicts: Iterable[_Verdict], rules: AccountRules, shares: Mapping[st
     for verdict in counted:
         of_type[verdict.task_type].append(verdict)
     parts = {
-        name: shares.get(name, 0.0) * min(1.0, sum(verdict.age for verdict in group) / rules.full_type)
+        name: shares.get(name, 0.0) * min(1.0, sum(verdict.freshness for verdict in group) / rules.full_type)
         for name, group in of_type.items()
     }
     whole = sum(parts.values())

@@ -162,16 +162,16 @@ def test_only_the_validators_failures_are_made_good() -> None:
 def test_tasks_weigh_by_size_and_by_age_in_blocks() -> None:
     rows = [result("large", 1.0, task="one", factor=3.0), result("small", 1.0, task="two")]
     assert _shares(rows) == pytest.approx({"large": 0.75, "small": 0.25})
-    aged = [
-        result("old", 1.0, task="one", block=NOW - RULES.half_life_blocks),
+
+
+@pytest.mark.parametrize(("days", "share"), [(0, 1 / 2), (2, 1 / 2), (5.5, 1 / 3), (7.25, 1 / 5), (9, 0), (10, 0)])
+def test_a_task_counts_in_full_for_two_days_and_then_evenly_less_until_the_ninth(days: float, share: float) -> None:
+    """Half way from two to nine days it weighs a half: one part in three beside a new one."""
+    rows = [
+        result("old", 1.0, task="one", block=NOW - int(days * BLOCKS_PER_DAY)),
         result("new", 1.0, task="two", block=NOW),
     ]
-    assert _shares(aged) == pytest.approx({"old": 1 / 3, "new": 2 / 3})
-    forgotten = [
-        result("old", 1.0, task="one", block=NOW - RULES.window_blocks - 1),
-        result("new", 1.0, task="two", block=NOW),
-    ]
-    assert _shares(forgotten) == {"new": 1.0}
+    assert _shares(rows).get("old", 0.0) == pytest.approx(share)
 
 
 def test_time_without_tasks_changes_nothing() -> None:
@@ -189,10 +189,10 @@ def test_types_share_by_the_table_once_they_have_enough_tasks() -> None:
 
 
 def test_a_type_with_few_tasks_shrinks_smoothly() -> None:
-    """One fresh task of a type that wants four has a quarter of the type's share."""
+    """One fresh task of a type that wants eight has an eighth of the type's share."""
     shares = CHANCE.type_shares
     paid = _shares([*_many("instruct"), result("diffusion", 1.0, task="d", kind="diffusion")])
-    part = shares["diffusion"] / 4
+    part = shares["diffusion"] / 8
     assert paid["diffusion"] == pytest.approx(part / (part + shares["instruct"]))
 
 
