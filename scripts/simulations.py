@@ -1,7 +1,7 @@
 """The table of docs/simulations.md: every market under every version of the rules.
 
-Each case's object is kept in a folder, so that a run that was stopped goes on, and several processes may share the cases. The page is
-written when all of them are there.
+Each case's object is kept in a folder, so that a run that was stopped goes on, and several processes may share the cases. The page names
+the cases that it lacks.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ def cases(seeds: int) -> Iterator[Case]:
 
 def page(said: Mapping[tuple[str, int], Said], seeds: int) -> str:
     """The page, from each case's object."""
-    versions = sorted({version for _, version in said})
-    parts = [INTRODUCTION.format(seeds=seeds)]
+    versions = sorted({version for _, version in said}, reverse=True)
+    lost = [f"{case.name} (version {case.version})" for case in cases(seeds) if (case.name, case.version) not in said]
+    parts = [INTRODUCTION.format(seeds=seeds), *([f"Not played yet: {'; '.join(lost)}.\n"] if lost else [])]
     for version in versions:
         parts.append(f"## Version {version}, pool {POOLS[version]}\n\n### Markets\n\n{_markets(said, version)}\n")
         parts.append(f"### What several hotkeys gain\n\n{_gains(said, version)}\n")
@@ -78,6 +79,8 @@ def _markets(said: Mapping[tuple[str, int], Said], version: int) -> str:
         "|---|---|---|---|---|---|",
     ]
     for market in MARKETS:
+        if (market, version) not in said:
+            continue
         one = said[market, version]
         spread = one["intervals"]
         groups = ", ".join(
@@ -89,17 +92,23 @@ def _markets(said: Mapping[tuple[str, int], Said], version: int) -> str:
             f"{_number(one['spearman'], spread['spearman'])} | {_share(one['change_per_day'], spread['change_per_day'])} | "
             f"{'' if trust is None else f'{trust:.3f}'} |"
         )
-    new, faults, validators = said["newcomer", version], said["faults", version], said["validators", version]
-    days = {part: _number(new["newcomer_days"][part], new["intervals"]["newcomer_days"][part]) for part in ("50", "90")}
-    made_good = _number(faults["made_good"], faults["intervals"]["made_good"])
-    copier = validators["weight_copier"]
-    told = (
-        f"A new best miner has 50 % of its later share after {days['50']} days and 90 % after {days['90']}. "
-        f"Four miners on whose submissions the validator breaks in 30 % of the cases are paid {made_good} times what one that never "
-        f"breaks pays them. A validator that sends the others' weights of the day before has a trust of {copier['trust']:.3f} "
-        f"and, for its stake, {copier['dividends']:.3f} times their dividends."
-    )
-    return "\n".join([*lines, "", told])
+    return "\n".join([*lines, "", *_sentences(said, version)])
+
+
+def _sentences(said: Mapping[tuple[str, int], Said], version: int) -> Iterator[str]:
+    if new := said.get(("newcomer", version)):
+        days = {
+            part: _number(each, new["intervals"]["newcomer_days"][part]) for part, each in new["newcomer_days"].items()
+        }
+        yield f"A new best miner has 50 % of its later share after {days['50']} days and 90 % after {days['90']}."
+    if faults := said.get(("faults", version)):
+        ratio = _number(faults["made_good"], faults["intervals"]["made_good"])
+        yield "Four miners on whose submissions the validator breaks in 30 % of the cases, and in 5 % of everybody else's, are paid"
+        yield f"{ratio} times what they are paid by one that never breaks."
+    if validators := said.get(("validators", version)):
+        copier = validators["weight_copier"]
+        yield f"A validator that sends the others' weights of the day before has a trust of {copier['trust']:.3f} and, for its stake,"
+        yield f"{copier['dividends']:.3f} times their dividends."
 
 
 def _gains(said: Mapping[tuple[str, int], Said], version: int) -> str:
@@ -108,13 +117,13 @@ def _gains(said: Mapping[tuple[str, int], Said], version: int) -> str:
         if of == version and "gain" in one:
             pay, gain = one["pay"]["sybils"], one["gain"]
             spread = one["intervals"]
-            told = "four check points of one run, the rules' own luck" if name == "checkpoints" else name
+            told = "four check points of one run, 3% of skill apart" if name == "checkpoints" else name
             lines.append(f"| {told} | {_share(pay, spread['pay']['sybils'])} | {_number(gain, spread['gain'])} |")
     return "\n".join(lines)
 
 
 def _share(value: float, spread: list[float]) -> str:
-    return f"{value:.1%} [{spread[0]:.1%}, {spread[1]:.1%}]" if value else "0"
+    return f"{value:.1%} [{max(spread[0], 0.0):.1%}, {min(spread[1], 1.0):.1%}]" if value else "0"
 
 
 def _number(value: float, spread: list[float]) -> str:
@@ -137,9 +146,9 @@ def main() -> None:
         if asked and not path.exists():
             path.write_text(json.dumps(simulate(case.plan).said) + "\n")
             print(f"{case.name}, version {case.version}", flush=True)
-    if all(path.exists() for path in files.values()):
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(page({key: json.loads(path.read_text()) for key, path in files.items()}, given.seeds))
+    kept = {key: json.loads(path.read_text()) for key, path in files.items() if path.exists()}
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(kept, given.seeds))
 
 
 if __name__ == "__main__":
