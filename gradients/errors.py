@@ -33,6 +33,7 @@
         │   ├── TooLarge                gradients/axon/transport.py
         │   ├── TooSlow                 gradients/axon/transport.py
         │   └── RangeRefused            gradients/axon/transport.py
+        ├── RecordUnreadable        the public record, or a part of it, cannot be had: gradients/record/reading.py
         └── NoncesUnavailable       the shared store of nonces is away: gradients/axon/auth.py
 
 A message says what was being done, with what, and what to do about it. Nothing returns None, False or a string to mean failure.

@@ -68,8 +68,8 @@ class Asking:
         return self._asked(kind, SCHEDULED, int(parameters), hours, deadline_block)
 
     def dealt(self, customer: str, deadline_block: int) -> Asked:
-        """A customer's task for a ring of miners: of the type that pays most in version 1, cheap to train and long."""
-        return self._asked("grpo", customer, int(1.5e9), 6.0, deadline_block)
+        """A customer's task for a ring of miners: of the rarest type, which pays most a task in version 1, cheap to train and long."""
+        return self._asked(min(self._mix, key=lambda kind: self._mix[kind]), customer, int(1.5e9), 6.0, deadline_block)
 
     def _asked(self, kind: str, customer: str, parameters: int, hours: float, deadline_block: int) -> Asked:
         seed = self._luck.getrandbits(62)

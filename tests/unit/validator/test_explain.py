@@ -111,17 +111,17 @@ def _play(stand: Stand, scenario: Scenario) -> None:
 def test_the_parts_of_all_tasks_are_the_weights_that_were_sent(stand: Stand) -> None:
     async def scenario(stand: Stand) -> None:
         stand.score(1, {ALICE: 0.75, BOB: 0.25, CAROL: 0.0})
-        stand.score(2, {BOB: 1.0}, days_ago=2.0, factor=3.0)
+        stand.score(2, {BOB: 1.0}, days_ago=5.5, factor=3.0)
         stand.score(3, {CAROL: 0.0})
         await stand.decide()
 
     _play(stand, scenario)
     verdict = stand.verdict()
-    # Of sizes 1 and 3·2^-1 the first task has 1/2.5 and the second the rest; the third, which nobody won, none.
+    # Of sizes 1 and 3/2, half-way between the second day and the ninth, the first task has 1/2.5 and the second the rest; the third, which nobody won, none.
     assert [(task.age_blocks, task.factor, round(task.weight, 9)) for task in verdict.tasks] == [
         (0, 1.0, 0.4),
         (0, 1.0, 0.0),
-        (2 * BLOCKS_PER_DAY, 3.0, 0.6),
+        (5.5 * BLOCKS_PER_DAY, 3.0, 0.6),
     ]
     assert verdict.shares == pytest.approx({ALICE: 0.3, BOB: 0.7})
     assert (verdict.rules_version, verdict.as_decided) == (2, True)
