@@ -117,7 +117,8 @@ def test_the_parts_of_all_tasks_are_the_weights_that_were_sent(stand: Stand) -> 
 
     _play(stand, scenario)
     verdict = stand.verdict()
-    # Of sizes 1 and 3/2, half-way between the second day and the ninth, the first task has 1/2.5 and the second the rest; the third, which nobody won, none.
+    # Of sizes 1 and 3/2 (half-way between the second day and the ninth) the first task has 1/2.5, the second the rest; the third,
+    # which nobody won, has none.
     assert [(task.age_blocks, task.factor, round(task.weight, 9)) for task in verdict.tasks] == [
         (0, 1.0, 0.4),
         (0, 1.0, 0.0),
