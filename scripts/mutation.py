@@ -1,7 +1,7 @@
 """Mutation testing of the rules of pay: cosmic-ray's operators on a copy of the sources, one fresh run of the tests for each mutant.
 
-Left out are mutants that cannot change what runs: of annotations, which are never evaluated, and of words for people. A binary operator is
-replaced by one other, not by eleven, so that arithmetic does not crowd out decisions.
+Left out are mutants that cannot change what runs: of annotations, which are never evaluated, of decorators, of words for people, and `is` in
+place of `==`. A binary operator is replaced by one other, not by eleven, so that arithmetic does not crowd out decisions.
 """
 
 from __future__ import annotations
@@ -83,7 +83,11 @@ def _mutants_of(file: Path) -> Iterator[Mutant]:
     nodes = list(ast_nodes(get_ast(text)))
     for name in operator_names():
         short = name.partition("/")[2]
-        if short in SKIPPED or (short.startswith("ReplaceBinaryOperator_") and short.partition("_")[2] not in BINARY):
+        if (
+            short in SKIPPED
+            or short.endswith(("_Is", "_IsNot"))
+            or (short.startswith("ReplaceBinaryOperator_") and short.partition("_")[2] not in BINARY)
+        ):
             continue
         operator, occurrence = get_operator(name)(), 0
         for node in nodes:
@@ -94,11 +98,13 @@ def _mutants_of(file: Path) -> Iterator[Mutant]:
 
 
 def _silent_lines(text: str) -> set[int]:
-    """Lines of annotations that stand alone, of words for people, and of declarations without a value."""
+    """Lines of annotations, of decorators, of words for people, and of declarations without a value."""
     lines = set[int]()
     for node in ast.walk(ast.parse(text)):
         spans: list[ast.expr | ast.stmt] = []
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.ClassDef):
+            spans = [*node.decorator_list]
+        elif isinstance(node, ast.FunctionDef):
             spans = [each.annotation for each in ast.walk(node.args) if isinstance(each, ast.arg) and each.annotation]
             spans += [node.returns] if node.returns else []
         elif (
