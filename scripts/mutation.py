@@ -1,7 +1,7 @@
 """Mutation testing of the rules of pay: cosmic-ray's operators on a copy of the sources, one fresh run of the tests for each mutant.
 
-Left out are mutants that cannot change what runs: of annotations, which are never evaluated, of decorators, of words for people, and `is` in
-place of `==`. A binary operator is replaced by one other, not by eleven, so that arithmetic does not crowd out decisions.
+Left out are mutants that cannot change what runs: of annotations, which are never evaluated, of decorators, of words for people, and `is`
+in place of `==`. A binary operator is replaced by one other, not by eleven, so that arithmetic does not crowd out decisions.
 """
 
 from __future__ import annotations
