@@ -151,6 +151,14 @@ def test_nobody_lives_on_a_validator_that_breaks() -> None:
     assert _shares(never) == {"bob": 1.0}
 
 
+def test_tasks_that_a_miner_stayed_away_from_are_not_what_it_entered() -> None:
+    """Alice won one of three measured tasks and stayed away from two; four are owed. They count as one: 1/3 · 1/4 of each."""
+    rows = [result("alice", 1.0, task="won"), result("bob", 1.0, task="b"), result("carol", 1.0, task="c")]
+    for i in range(4):
+        rows += [result("alice", 0.0, task=f"t{i}", fault=Blame.OPERATOR), result("bob", 1.0, task=f"t{i}")]
+    assert _shares(rows)["alice"] == pytest.approx(1 / 7 + 4 / 7 / 12)
+
+
 def test_only_the_validators_failures_are_made_good() -> None:
     rows = [result("alice", 1.0, task="one"), result("bob", 1.0, task="two")]
     for blame in (Blame.MINER, Blame.OUTSIDE, Blame.CUSTOMER):

@@ -89,6 +89,26 @@ def test_a_copy_proves_nothing() -> None:
     assert all("m00" not in pool[:3] for pool in pools)
 
 
+def test_a_copy_is_rated_above_a_model_that_is_worse_than_the_base_and_below_all_others() -> None:
+    history = _history({"best": 1.0, "weak": 0.1, "worse": -0.5}, tasks=1)
+    copied = result("copy", 0.0, task="t000", block=1000, gain=1.0, copied=True)
+    for seed in range(5):
+        assert _draw(["worse", "copy", "weak", "best"], [*history, copied], size=6, seed=seed) == [
+            "best",
+            "weak",
+            "copy",
+            "worse",
+        ]
+
+
+def test_who_has_never_delivered_is_drawn_a_thousandth_as_often() -> None:
+    """400 silences leave a reliability of 5e-8, and a thousandth of a lot: 9 in 10,000 places beside a miner with one lot."""
+    silent = [result("silent", 0.0, task=f"s{i:03}", block=2000 + i, fault=Blame.MINER) for i in range(400)]
+    good = _history({"good": 1.0}, tasks=1)
+    drawn = sum(_draw(["silent", "good"], [*good, *silent], size=1, seed=seed) == ["silent"] for seed in range(10_000))
+    assert 2 <= drawn <= 60
+
+
 def test_ratings_forget() -> None:
     """Bad once and good ever since is rated above good once and bad ever since."""
     past = [*_history({"up": 0.1, "down": 1.0}, tasks=1), *_history({"up": 1.0, "down": 0.1}, tasks=8, first=1)]
