@@ -26,6 +26,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES, TESTS = Path("gradients/scoring"), Path("tests/unit/scoring")
 BINARY = {"Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Pow_Mul", "FloorDiv_Div", "Mod_Mul", "RShift_LShift"}
 SKIPPED = ("RemoveDecorator", "ExceptionReplacer", "VariableReplacer", "VariableInserter")
+FEW_EXAMPLES = """from hypothesis import settings
+settings.register_profile("few", max_examples=15, derandomize=True)
+settings.load_profile("few")
+"""  # of each property: a mutant that only the hundredth would notice counts as unnoticed
 TIMEOUT_SECONDS = 120  # a run of all tests takes a tenth of it; a mutant that goes on for ever is noticed by that
 
 
@@ -59,6 +63,7 @@ def main() -> int:
         shutil.copytree(ROOT / "gradients", copy / "gradients", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / TESTS, copy / TESTS, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", copy)
+        (copy / "conftest.py").write_text(FEW_EXAMPLES)
         if not _tests_pass(copy):
             print("The tests fail without any change", file=sys.stderr)
             return 2

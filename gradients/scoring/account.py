@@ -128,7 +128,7 @@ def _customers(verdicts: Sequence[_Verdict], rules: AccountRules) -> dict[str, f
     whole = sum(sizes.values())
     parts = {name: min(size / whole, rules.customer_share) for name, size in sizes.items() if name != SCHEDULED}
     together = sum(parts.values())
-    shrink = min(1.0, rules.customers_share / together) if together > 0 else 1.0
+    shrink = rules.customers_share / max(together, rules.customers_share)
     return {name: part * shrink for name, part in parts.items()}
 
 
