@@ -192,7 +192,8 @@ def test_luck_spreads_what_rows_alone_would_decide() -> None:
     close = [entry("a", base * 0.8 + noise[0]), entry("b", base * 0.8 + noise[1] + 0.005)]
     sharp, lucky = Chance(luck=0.0), Chance(luck=0.05)
     won = [next(p.points for p in rules.place(contest(close, seed)) if p.hotkey == "a") for rules in (sharp, lucky)]
-    assert won[0] > 0.99 > won[1] > 0.5
+    assert won[0] > 0.99
+    assert won[1] == pytest.approx(0.56, abs=0.002)  # of this seed: audits replay it
 
 
 def test_who_is_far_behind_has_no_chance_whatever_the_noise() -> None:

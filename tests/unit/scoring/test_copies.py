@@ -84,7 +84,9 @@ def test_an_earlier_tasks_winner_cannot_be_handed_in_by_another() -> None:
     old = Winner(Hotkey("champion"), "instruct-1", _print(update=1))
     entries = [_with(one, _print(update=1, noise=0.05)), _with(two, _print(update=2))]
     assert _sources(entries, earlier=[old]) == {one.hotkey: "champion"}
-    assert _sources(entries, earlier=[replace(old, hotkey=one.hotkey)]) == {}
+    own = replace(old, hotkey=one.hotkey)
+    assert _sources(entries, earlier=[own]) == {}
+    assert _sources(entries, earlier=[own, old]) == {one.hotkey: "champion"}
 
 
 def test_whoever_copies_a_copy_of_an_earlier_winner_is_its_copy() -> None:
