@@ -20,7 +20,7 @@ from gradients.domain.json import Json
 from gradients.domain.seasons import season_of
 from gradients.domain.seeds import seed
 from gradients.domain.submission import BASE_ENTRANT, Submission
-from gradients.domain.task import Blob, Task
+from gradients.domain.task import Blob, Prepared, Task, TaskRequest
 from gradients.errors import LedgerConflict
 from gradients.log import get_logger
 from gradients.record.models import (
@@ -143,53 +143,13 @@ class Recorder:
     ) -> TaskBody:
         request, data, blocks, private = task.request, task.data, task.blocks, task.request.private
         measurements = self.ledger.submissions.measurements(task.id)
-        entrants = [
-            EntrantPart(
-                entrant=BASE_ENTRANT,
-                start_seed=None,
-                commitment=None,
-                measurement=_measurement(measurements[BASE_ENTRANT]),
-                fault=None,
-                code="",
-            )
-        ]
-        for submission in sorted(submissions, key=lambda each: each.hotkey):
-            measured, failure = measurements.get(submission.hotkey), submission.failure or NOT_MEASURED
-            entrants.append(
-                EntrantPart(
-                    entrant=submission.hotkey,
-                    start_seed=seed(evidence.salt, "start", submission.hotkey),
-                    commitment=_commitment(submission, evidence.reveals.get(submission.hotkey), hashes),
-                    measurement=_measurement(measured) if measured else None,
-                    fault=None if measured else failure.blame,
-                    code="" if measured else failure.code,
-                )
-            )
         placings = sorted(self.ledger.placings.of_task(task.id), key=lambda placing: placing.hotkey)
         return TaskBody(
             netuid=self.gateway.netuid,
             task_id=task.id,
             customer=SCHEDULED if evidence.customer == SCHEDULED else evidence.first_task,
-            request=RequestPart(
-                type=request.type,
-                base=request.base,
-                dataset=None if private else cast(dict[str, JsonValue], dict(request.dataset)),
-                parameters=cast(
-                    dict[str, JsonValue], public_parameters(request) if private else dict(request.parameters)
-                ),
-                hours=request.hours,
-                private=private,
-            ),
-            data=DataPart(
-                base_digest=data.base_digest,
-                base_parameters=data.base_parameters,
-                train=_named(data.train),
-                held_out=_named(data.held_out),
-                train_rows=data.train_rows,
-                held_out_rows=data.held_out_rows,
-                made_up_rows=data.made_up_rows,
-                held_out_commitment=data.held_out_commitment,
-            ),
+            request=_request(request),
+            data=_data(data),
             salt=None if private else evidence.salt.hex(),
             blocks=BlocksPart(
                 started_at_block=blocks.started_at_block,
@@ -203,7 +163,13 @@ class Recorder:
             ),
             metric=MetricPart(**asdict(task_type(request.type).metric)),
             metric_seed=None if private else seed(evidence.salt, "measure", deadline_hash),
-            entrants=tuple(entrants),
+            entrants=(
+                _base(measurements[BASE_ENTRANT]),
+                *(
+                    _entrant(submission, measurements.get(submission.hotkey), evidence, hashes)
+                    for submission in sorted(submissions, key=lambda each: each.hotkey)
+                ),
+            ),
             rules_version=evidence.rules_version or rules_at(blocks.started_at_block).version,
             placings=tuple(
                 PlacingPart(
@@ -243,6 +209,59 @@ def _opened(body: Part) -> Iterator[str]:
 
 def _named(blob: Blob) -> BlobName:
     return BlobName(sha256=blob.sha256, size_bytes=blob.size_bytes)
+
+
+def _request(request: TaskRequest) -> RequestPart:
+    """A private one as its miners were told it."""
+    private = request.private
+    parameters = public_parameters(request) if private else dict(request.parameters)
+    return RequestPart(
+        type=request.type,
+        base=request.base,
+        dataset=None if private else cast(dict[str, JsonValue], dict(request.dataset)),
+        parameters=cast(dict[str, JsonValue], parameters),
+        hours=request.hours,
+        private=private,
+    )
+
+
+def _data(data: Prepared) -> DataPart:
+    return DataPart(
+        base_digest=data.base_digest,
+        base_parameters=data.base_parameters,
+        train=_named(data.train),
+        held_out=_named(data.held_out),
+        train_rows=data.train_rows,
+        held_out_rows=data.held_out_rows,
+        made_up_rows=data.made_up_rows,
+        held_out_commitment=data.held_out_commitment,
+    )
+
+
+def _base(measured: Measurement) -> EntrantPart:
+    return EntrantPart(
+        entrant=BASE_ENTRANT,
+        start_seed=None,
+        commitment=None,
+        measurement=_measurement(measured),
+        fault=None,
+        code="",
+    )
+
+
+def _entrant(
+    submission: Submission, measured: Measurement | None, evidence: Evidence, hashes: Mapping[int, str]
+) -> EntrantPart:
+    """A miner's part: what it committed, and its values or whose fault it is that there are none."""
+    failure = submission.failure or NOT_MEASURED
+    return EntrantPart(
+        entrant=submission.hotkey,
+        start_seed=seed(evidence.salt, "start", submission.hotkey),
+        commitment=_commitment(submission, evidence.reveals.get(submission.hotkey), hashes),
+        measurement=_measurement(measured) if measured else None,
+        fault=None if measured else failure.blame,
+        code="" if measured else failure.code,
+    )
 
 
 def _measurement(measured: Measurement) -> MeasurementPart:
