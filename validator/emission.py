@@ -21,14 +21,14 @@ from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused
 from gradients.log import get_logger
 from gradients.scoring.contest import Result
-from gradients.scoring.limits import Row, Unfit
+from gradients.scoring.limits import Row, Unfit, limits_of, row_for
 from gradients.scoring.rules import VERSIONS, rules_at, shares_of
-from gradients.tasks.registry import all_types
+from gradients.tasks.registry import declared_shares
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.loops import run_forever
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, lifetime_of, limits_of, must_speak, record_of, row_for
+from validator.weights import closing_block, due_block, lifetime_of, must_speak, record_of
 
 LATE_BLOCKS = 4  # a call may be signed so many blocks after it was marked as sent
 REFUSED_REST_BLOCKS = 3  # before a refused call is made again
@@ -60,9 +60,9 @@ class Emission:
     gateway: ChainGateway
     view: ChainView
     clock: Clock
-    declared_shares: Mapping[str, float] = field(  # looked up at the start, to fail there
-        default_factory=lambda: {kind.name: kind.schedule_share for kind in all_types()}
-    )
+    declared_shares: Mapping[str, float] = field(
+        default_factory=declared_shares
+    )  # looked up at the start, to fail there
     settings: EmissionSettings = AT_ONCE
     version_key: int = max(VERSIONS)  # the newest rules that we know; the subnet says which it asks for at least
     said: dict[str, str] = field(default_factory=dict)  # what people have been told, by subject: each thing once
@@ -90,6 +90,8 @@ class Emission:
         What stands on chain goes on standing, so an epoch without a verdict sends nothing, until the chain would take us for inactive. One
         in which nobody has earned anything repeats the last verdict: burning costs the whole subnet, and nobody decided to burn.
         """
+        if self.ledger.outbox.knows(_key(metagraph)):
+            return False  # every block asks: what an epoch pays is added up once
         results, last = self._results(metagraph.block), self.ledger.outbox.last_done()
         shares: JsonObject = {str(hotkey): share for hotkey, share in self._shares(results, metagraph.block).items()}
         if shares and (last is None or shares != last.payload["shares"]):

@@ -17,7 +17,7 @@ from gradients.domain.task import Hotkey
 from gradients.errors import SetupError
 from gradients.scoring.contest import Part, Result
 from gradients.scoring.rules import rules_at, shares_of
-from gradients.tasks.registry import all_types
+from gradients.tasks.registry import declared_shares
 from validator.ledger import Ledger
 from validator.ledger.outbox import Outgoing
 
@@ -68,9 +68,8 @@ def last_verdict(ledger: Ledger) -> Verdict:
         results = [result for result in results if result.task_id in counted]
     block = decided.decided_at_block if decided else max((result.deadline_block for result in results), default=0)
     rules = rules_at(block)
-    declared = {kind.name: kind.schedule_share for kind in all_types()}
     now = max((result.scored_at for result in results), default=0.0)
-    parts = rules.account(results, now=now, declared_shares=declared)
+    parts = rules.account(results, now=now, declared_shares=declared_shares())
     mine = [result for result in results if result.rules_version == rules.version]
     tasks = _counted(mine, parts, window_blocks=rules.window_blocks)
     call = calls[0] if calls else None

@@ -22,7 +22,7 @@ from gradients.errors import CustomerError, LedgerConflict, OutsideError
 from gradients.log import get_logger
 from gradients.scoring.contest import SCHEDULED  # `gradients validator key schedule` makes a key that sees these tasks
 from gradients.tasks.mix import draw
-from gradients.tasks.registry import all_types, task_type
+from gradients.tasks.registry import declared_shares, task_type
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
@@ -51,7 +51,7 @@ def next_spec(
 ) -> dict[str, Json] | None:
     """What to ask for in a slot, after what was asked for in the past, or None when the pool has nothing for any type of the mix."""
     rng = random.Random(f"{seed}/{slot}")
-    mix = {t.type: t.share for t in settings.types} or {kind.name: kind.schedule_share for kind in all_types()}
+    mix = {t.type: t.share for t in settings.types} or declared_shares()
     types = {name: share for name, share in mix.items() if _datasets(settings, name) and _models(settings, name)}
     if not any(types.values()):
         return None

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 from gradients.chain.gateway import LIFETIME_BLOCKS
-from gradients.domain.chain import Metagraph, Neuron
+from gradients.domain.chain import Metagraph
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
-from gradients.scoring.limits import U16_MAX, Limits, Row, Unfit, fit
+from gradients.scoring.limits import Limits, Row
 
 CLOSING_BLOCKS = 3  # no calls in the last blocks of an epoch
 SHORTEST_LIFETIME_BLOCKS = 8
-
-
-def limits_of(metagraph: Metagraph) -> Limits:
-    """What the subnet takes."""
-    return Limits(metagraph.min_allowed_weights, round(metagraph.max_weight_limit * U16_MAX))
-
-
-def row_for(shares: Mapping[Hotkey, float], metagraph: Metagraph, *, hotkey: Hotkey, burn_share: float) -> Row | Unfit:
-    """The row that the validator `hotkey` sends for the shares of those that are registered now."""
-    uids = {neuron.hotkey: neuron.uid for neuron in metagraph.neurons}
-    return fit(
-        {uids[miner]: share for miner, share in shares.items() if miner in uids},
-        limits_of(metagraph),
-        own_uid=uids.get(hotkey),
-        owner_uid=uids.get(metagraph.owner_hotkey),
-        burn_share=burn_share,
-        reserves=[neuron.uid for neuron in sorted(metagraph.neurons, key=_standing)],
-    )
 
 
 def record_of(row: Row, limits: Limits, *, version_key: int) -> JsonObject:
@@ -71,14 +52,3 @@ def must_speak(metagraph: Metagraph, hotkey: Hotkey) -> bool:
     ours = metagraph.by_hotkey(hotkey)
     last_update = ours.last_update_block if ours else 0
     return metagraph.last_epoch_block + 2 * metagraph.tempo_blocks > last_update + metagraph.activity_cutoff_blocks
-
-
-def _standing(neuron: Neuron) -> tuple[float, bool, bool, int, int]:
-    """The order of reserves: by what validators together have paid them, then miners that serve, then by seniority."""
-    return (
-        -neuron.incentive,
-        neuron.validator_permit,
-        neuron.axon is None,
-        neuron.registered_at_block,
-        neuron.uid,
-    )

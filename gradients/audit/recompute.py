@@ -10,10 +10,8 @@ from gradients.domain.submission import BASE_ENTRANT
 from gradients.domain.task import Hotkey
 from gradients.errors import Blame
 from gradients.record.models import EntrantPart, PlacingPart, TaskBody
-from gradients.scoring.contest import Contest, Entry, Result, Winner, contest_seed
+from gradients.scoring.contest import REMEMBERED_WINNERS, Contest, Entry, Result, Winner, contest_seed
 from gradients.scoring.rules import rules_at, rules_of, shares_of
-
-REMEMBERED_WINNERS = 200  # with which the validator compares submissions
 
 
 def version_at(block: int) -> int:

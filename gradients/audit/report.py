@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gradients.domain.json import Json
@@ -82,9 +81,3 @@ class Checks:
 def _short(value: Json, most: int = 100) -> str:
     text = str(value)
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-def first_difference(published: Iterable[float], recomputed: Iterable[float]) -> int | None:
-    """The first place at which two sequences differ, or None."""
-    pairs = zip(list(published), list(recomputed), strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), None)

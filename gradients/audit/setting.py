@@ -9,8 +9,8 @@ from gradients.chain.gateway import ChainGateway
 from gradients.domain.task import Hotkey
 from gradients.errors import OutsideError, SetupError
 from gradients.record.models import TaskBody
-from gradients.scoring.limits import U16_MAX, Limits, Unfit, fit
-from gradients.tasks.registry import all_types
+from gradients.scoring.limits import Unfit, row_for
+from gradients.tasks.registry import declared_shares
 
 
 async def set_recomputed(tasks: Sequence[TaskBody], gateway: ChainGateway) -> str:
@@ -29,16 +29,9 @@ async def set_recomputed(tasks: Sequence[TaskBody], gateway: ChainGateway) -> st
         raise SetupError(
             f"The subnet asks for version {metagraph.weights_version} of the rules", fix="Update gradients"
         )
-    declared = {kind.name: kind.schedule_share for kind in all_types()}
-    shares = recompute.shares(tasks, rules_version=version, now=0.0, declared_shares=declared)
-    uids = {neuron.hotkey: neuron.uid for neuron in metagraph.neurons}
-    row = fit(
-        {uids[Hotkey(hotkey)]: share for hotkey, share in shares.items() if hotkey in uids},
-        Limits(metagraph.min_allowed_weights, round(metagraph.max_weight_limit * U16_MAX)),
-        own_uid=ours.uid,
-        owner_uid=uids.get(metagraph.owner_hotkey),
-        reserves=[neuron.uid for neuron in sorted(metagraph.neurons, key=lambda each: (-each.incentive, each.uid))],
-    )
+    shares = recompute.shares(tasks, rules_version=version, now=0.0, declared_shares=declared_shares())
+    paid = {Hotkey(hotkey): share for hotkey, share in shares.items()}
+    row = row_for(paid, metagraph, hotkey=gateway.hotkey, burn_share=0.0)
     if isinstance(row, Unfit):
         raise OutsideError(f"No weights were set: {row.demand}", code="weights_unfit")
     receipt = await gateway.set_weights(row.values, version_key=version)

@@ -15,8 +15,8 @@ from gradients.domain.chain import Metagraph
 from gradients.domain.json import Json
 from gradients.domain.task import Hotkey
 from gradients.record.models import TaskBody, WeightsBody
-from gradients.scoring.limits import U16_MAX, Limits, Row, fit, within
-from gradients.tasks.registry import all_types
+from gradients.scoring.limits import U16_MAX, Limits, Row, fit, limits_of, within
+from gradients.tasks.registry import declared_shares
 
 SHARE_TOLERANCE = 1e-9  # of a share: sums in another order
 
@@ -67,7 +67,7 @@ def check_weights(body: WeightsBody, tasks: Mapping[str, TaskBody], epochs: Epoc
     if any(task.netuid != body.netuid for task in went_in):
         checks.alarm("body.netuid", body.netuid, went_in[0].netuid)
     try:
-        declared = {kind.name: kind.schedule_share for kind in all_types()}
+        declared = declared_shares()
         shares = recompute.shares(went_in, rules_version=body.rules_version, now=0.0, declared_shares=declared)
         if missing := _missing(
             body, tasks, epochs
@@ -139,8 +139,7 @@ def check_row(
     if on_chain is None:
         return
     checks.equal("body.sent.limits.min_allowed_weights", sent.limits.min_allowed_weights, metagraph.min_allowed_weights)
-    largest = round(metagraph.max_weight_limit * U16_MAX)
-    checks.equal("body.sent.limits.max_weights_limit", sent.limits.max_weights_limit, largest)
+    checks.equal("body.sent.limits.max_weights_limit", sent.limits.max_weights_limit, limits_of(metagraph).largest)
     whole = sum(row.values())
     checks.equal("body.sent.uids", sorted(row), sorted(on_chain))
     for place, uid in enumerate(sent.uids):

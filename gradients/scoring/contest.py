@@ -12,6 +12,7 @@ from gradients.domain.task import Hotkey
 from gradients.errors import Blame
 
 SCHEDULED = "schedule"  # the customer of synthetic tasks
+REMEMBERED_WINNERS = 200  # of earlier tasks, with which submissions are compared
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from gradients.domain.chain import Metagraph, Neuron
 from gradients.domain.json import JsonObject
+from gradients.domain.task import Hotkey
 
 U16_MAX = 65535
 SMALLEST = 1  # that the chain keeps
@@ -60,6 +62,24 @@ class Unfit:
     """No row can be made; `demand` says in one sentence what is wanted and missing."""
 
     demand: str
+
+
+def limits_of(metagraph: Metagraph) -> Limits:
+    """What the subnet takes."""
+    return Limits(metagraph.min_allowed_weights, round(metagraph.max_weight_limit * U16_MAX))
+
+
+def row_for(shares: Mapping[Hotkey, float], metagraph: Metagraph, *, hotkey: Hotkey, burn_share: float) -> Row | Unfit:
+    """The row that the validator `hotkey` sends for the shares of those that are registered now."""
+    uids = {neuron.hotkey: neuron.uid for neuron in metagraph.neurons}
+    return fit(
+        {uids[miner]: share for miner, share in shares.items() if miner in uids},
+        limits_of(metagraph),
+        own_uid=uids.get(hotkey),
+        owner_uid=uids.get(metagraph.owner_hotkey),
+        burn_share=burn_share,
+        reserves=[neuron.uid for neuron in sorted(metagraph.neurons, key=_seniority)],
+    )
 
 
 def fit(
@@ -165,3 +185,14 @@ def _clipped(wanted: Mapping[int, Fraction], limits: Limits) -> tuple[dict[int, 
     if not within(values, Limits(0, limits.largest)):  # rounding down took what the sum needs
         values = {uid: math.ceil(part) for uid, part in parts.items()}
     return values, tuple(sorted(uid for uid, share in wanted.items() if share > top))
+
+
+def _seniority(neuron: Neuron) -> tuple[float, bool, bool, int, int]:
+    """The order of reserves: by what validators together have paid them, then miners that serve, then by seniority."""
+    return (
+        -neuron.incentive,
+        neuron.validator_permit,
+        neuron.axon is None,
+        neuron.registered_at_block,
+        neuron.uid,
+    )

@@ -19,7 +19,7 @@ from gradients.errors import Blame
 from gradients.scoring.contest import SCHEDULED, Contest, Entry
 from gradients.simulator.market import Market, Miner
 from gradients.tasks.mix import draw
-from gradients.tasks.registry import all_types
+from gradients.tasks.registry import declared_shares
 
 ROWS = 100
 STAND_FOR = 4  # so many rows each: spreads of rows are smaller by the root, means and their errors are the same
@@ -57,7 +57,7 @@ class Asking:
     def __init__(self, seed: int) -> None:
         self._luck = random.Random(seed)
         self._types: Counter[str] = Counter()
-        self._mix = {kind.name: kind.schedule_share for kind in all_types()}
+        self._mix = declared_shares()
 
     def scheduled(self, deadline_block: int) -> Asked:
         """The next task of the mix."""

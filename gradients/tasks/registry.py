@@ -112,6 +112,11 @@ def with_sources(spec: Mapping[str, Json], change: Callable[[Json], Json]) -> di
     return changed
 
 
+def declared_shares() -> dict[str, float]:
+    """Type -> its part of what is scheduled and paid, as its declaration says."""
+    return {kind.name: kind.schedule_share for kind in all_types()}
+
+
 def needs_sandbox(request: TaskRequest) -> bool:
     """Whether a machine without a sandbox can neither train nor measure the task."""
     kind = task_type(request.type)

@@ -68,6 +68,11 @@ class Outbox:
             rows = session.scalars(select(OutboxRow).where(wanted).order_by(OutboxRow.decided_at_block, OutboxRow.key))
             return [_outgoing(row) for row in rows]
 
+    def knows(self, key: str) -> bool:
+        """Whether a call with this key was decided before."""
+        with Session(self._engine) as session:
+            return session.get(OutboxRow, key) is not None
+
     def last_done(self) -> Outgoing | None:
         """The newest call that the chain has taken."""
         query = select(OutboxRow).where(OutboxRow.state == OutboxState.DONE).order_by(OutboxRow.decided_at_block.desc())

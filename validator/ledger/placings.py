@@ -10,11 +10,9 @@ from sqlalchemy.orm import Session
 from gradients.domain.evaluation import Placing
 from gradients.domain.task import Hotkey, Task
 from gradients.errors import Blame
-from gradients.scoring.contest import Result, Winner
+from gradients.scoring.contest import REMEMBERED_WINNERS, Result, Winner
 from validator.ledger.encoding import fingerprint_of, placing_of
 from validator.ledger.rows import MeasurementRow, PlacingRow, TaskRow
-
-REMEMBERED_WINNERS = 200  # of earlier tasks, with which submissions are compared
 
 
 def add_placings(
@@ -47,11 +45,6 @@ class Placings:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-
-    def exist(self) -> bool:
-        """Whether anything has ever been scored."""
-        with Session(self._engine) as session:
-            return session.scalar(select(PlacingRow.task_id).limit(1)) is not None
 
     def of_task(self, task_id: str) -> list[Placing]:
         """Placings of one task, best rank first."""

@@ -14,6 +14,7 @@ from gradients.errors import ChainUnreachable
 from gradients.scoring.account import BLOCKS_PER_DAY
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
+from tests.unit.validator.emitting import TEMPO, Emitting
 from tests.unit.validator.market import Subnet, claimed, draft
 from validator.emission import REFUSED_REST_BLOCKS, Emission
 from validator.ledger import Ledger
@@ -21,14 +22,14 @@ from validator.ledger.outbox import OutboxState, Outgoing
 from validator.ledger.placings import add_placings
 from validator.weights import CLOSING_BLOCKS
 
-TEMPO = 20
 DEADLINE_BLOCK = 1_000_000
-MINERS = ("alice", "bob")
 Scenario = Callable[["Stand"], Awaitable[None]]
 
 
-class Stand:
+class Stand(Emitting):
     """A validator's emission on a chain whose epochs are 20 blocks; alice has uid 2 and bob uid 3."""
+
+    miners = ("alice", "bob")
 
     def __init__(
         self,
@@ -50,16 +51,6 @@ class Stand:
         self.emission = Emission(ledger, self.subnet.gateway, self.subnet.view, clock)
         self._scored = 0
 
-    @property
-    def chain(self) -> FakeChain:
-        return self.subnet.chain
-
-    async def start(self) -> None:
-        await self.subnet.start()
-        for miner in MINERS:
-            await self.chain.gateway(miner).register()
-        await self.subnet.reach(TEMPO + 5)
-
     def score(self, points: Mapping[str, float], *, days_ago: float = 0.0) -> None:
         """One more scored task."""
         self._scored += 1
@@ -77,17 +68,6 @@ class Stand:
                 session, task, placings, rules_version=2, factor=1.0, now=self.clock.now()
             ),
         )
-
-    async def step(self) -> None:
-        """One look at the newest block."""
-        await self.subnet.view.start()
-        await self.emission.step()
-
-    async def blocks(self, count: int) -> None:
-        """So many blocks, each looked at."""
-        for _ in range(count):
-            await self.chain.advance()
-            await self.step()
 
     def count_as_just_set(self) -> None:
         """To the chain, the validator has set weights in this block, and may not again for a while."""

@@ -12,41 +12,35 @@ from structlog.testing import capture_logs
 
 from gradients.domain.chain import Metagraph, Neuron
 from gradients.domain.task import Hotkey
-from gradients.scoring.limits import Row, Unfit
+from gradients.scoring.limits import Row, Unfit, row_for
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import OWNER, FakeChain
+from tests.unit.validator.emitting import TEMPO, Emitting
 from tests.unit.validator.market import Subnet
 from validator.emission import AT_ONCE, KEY_PREFIX, Emission
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, lifetime_of, must_speak, row_for
+from validator.weights import closing_block, due_block, lifetime_of, must_speak
 
-TEMPO = 20
 VERSION = 7
-MINERS = ("alice", "bob", "carol", "dave", "erin")  # uids 2 to 6; the owner has 0 and the validator 1
 Scenario = Callable[["Stand"], Awaitable[None]]
 
 
-class Stand:
-    """A validator that has decided what a test says, on a chain whose epochs are 20 blocks."""
+class Stand(Emitting):
+    """A validator that has decided what a test says."""
+
+    miners = ("alice", "bob", "carol", "dave", "erin")
 
     def __init__(self, ledger: Ledger, clock: HandClock, settings: EmissionSettings, **limits: float) -> None:
         self.ledger = ledger
-        self.chain = FakeChain(tempo_blocks=TEMPO)
+        self.subnet = Subnet(clock, FakeChain(tempo_blocks=TEMPO))
         self.chain.set_limits(
             min_allowed_weights=int(limits.get("fewest", 1)), max_weight_limit=limits.get("largest", 1.0)
         )
-        self.subnet = Subnet(clock, self.chain)
         self.emission = Emission(
             ledger, self.subnet.gateway, self.subnet.view, clock, settings=settings, version_key=VERSION
         )
-
-    async def start(self) -> None:
-        await self.subnet.start()
-        for miner in MINERS:
-            await self.chain.gateway(miner).register()
-        await self.subnet.reach(TEMPO + 5)
 
     async def epoch(self, shares: Mapping[str, float]) -> Outgoing:
         """Decide for the epoch in force, look at it once, and what has become of the call."""
@@ -54,15 +48,6 @@ class Stand:
         self.ledger.outbox.decide(key, {"shares": dict(shares), "tasks": []}, block=self.chain.graph.block)
         await self.step()
         return self.newest()
-
-    async def step(self) -> None:
-        await self.subnet.view.start()
-        await self.emission.step()
-
-    async def blocks(self, count: int) -> None:
-        for _ in range(count):
-            await self.chain.advance()
-            await self.step()
 
     def newest(self) -> Outgoing:
         return self.ledger.outbox.all()[0]
@@ -135,7 +120,7 @@ def test_weights_land_on_a_subnet_with_a_minimum_of_five_and_a_maximum_of_three_
     play: Callable[..., None], told: list[structlog.typing.EventDict]
 ) -> None:
     async def scenario(stand: Stand) -> None:
-        steep, even = {"alice": 0.94, "bob": 0.03, "carol": 0.03}, dict.fromkeys(MINERS[:4], 0.25)
+        steep, even = {"alice": 0.94, "bob": 0.03, "carol": 0.03}, dict.fromkeys(stand.miners[:4], 0.25)
         for shares in (steep, even, steep, even, steep):
             call = await stand.epoch(shares)
             assert call.state is OutboxState.DONE
