@@ -13,8 +13,8 @@ from gradients.datasets.rows import Cleaned, Numbered, Row, numbers
 from gradients.domain.dialogue import Shape
 from gradients.domain.evaluation import Metric
 from gradients.errors import DatasetInvalid
+from gradients.sandbox.templates import layouts
 from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
-from gradients.tasks.chat.template import frames_of
 from gradients.tasks.chat.turns import (
     CONTENT_KEYS,
     ROLE_KEYS,
@@ -121,11 +121,11 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     removed = Counter({"empty": len(found) - len(kept)})
     check_enough((each.number for each in kept), len(rows), missing="no prompt with an answer")
     shapes = {Shape(said.system is not None, len(said.exchanges)) for _, said in kept}
-    layouts = frames_of(asked.template, shapes) if asked.template else {}
+    around = layouts(asked.template, shapes) if asked.template else {}
     normal = []
     for number, (system, exchanges) in kept:
         turns: list[JsonValue] = [{"prompt": prompt, "completion": answer} for prompt, answer in exchanges]
-        frames = layouts.get(Shape(system is not None, len(exchanges)))
+        frames = around.get(Shape(system is not None, len(exchanges)))
         row: Row = {"system": system, "exchanges": turns, "frames": list(frames) if frames is not None else None}
         normal.append(Numbered(number, row))
     return Cleaned(rows=tuple(normal), removed=removed)
@@ -171,7 +171,7 @@ CHAT = TaskType(
     clean=clean,
     text=text,
     group=group,
-    metric=Metric("assistant cross-entropy", "nats/token", 1, "lower"),
+    metric=Metric("assistant cross-entropy", "nats/token", 2, "lower"),
     measure="gradients.tasks.chat.metric:measure",
     train="gradients.tasks.chat.trainer:train",
     generate="gradients.tasks.chat.answers:generate",

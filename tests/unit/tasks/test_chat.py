@@ -12,8 +12,8 @@ from pydantic import JsonValue, ValidationError
 from gradients.datasets.rows import Cleaned, Row
 from gradients.domain.dialogue import BEGIN_OF_TEXT, END_OF_TEXT, Shape
 from gradients.errors import DatasetInvalid, TaskInvalid
+from gradients.sandbox.templates import layouts
 from gradients.tasks.chat.spec import CHAT, ChatParameters, clean, text
-from gradients.tasks.chat.template import frames_of
 from gradients.tasks.chat.turns import Turn, dialogue
 
 ONE, TWO = Shape(system=False, exchanges=1), Shape(system=True, exchanges=2)
@@ -179,7 +179,7 @@ def test_parameters_that_break_the_schema_are_refused(parameters: dict[str, Json
 
 
 def test_the_metric_names_its_version() -> None:
-    assert (CHAT.metric.name, CHAT.metric.unit, CHAT.metric.version) == ("assistant cross-entropy", "nats/token", 1)
+    assert (CHAT.metric.name, CHAT.metric.unit, CHAT.metric.version) == ("assistant cross-entropy", "nats/token", 2)
 
 
 # A template of the customer's own
@@ -193,12 +193,12 @@ def test_an_own_template_gives_each_row_what_stands_around_its_turns() -> None:
 
 def test_the_bases_tokens_are_filled_in_where_the_base_is_known() -> None:
     template = "{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}{{ eos_token }}"
-    assert frames_of(template, [ONE]) == {ONE: (f"{BEGIN_OF_TEXT}[", "][", f"]{END_OF_TEXT}")}
+    assert layouts(template, [ONE]) == {ONE: (f"{BEGIN_OF_TEXT}[", "][", f"]{END_OF_TEXT}")}
 
 
 def test_a_template_without_system_messages_gets_them_with_the_first_prompt() -> None:
     template = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}[{{ m.content }}]{% endfor %}"
-    assert frames_of(template, [TWO]) == {TWO: ("[", "\n\n", "][", "][", "][", "]")}
+    assert layouts(template, [TWO]) == {TWO: ("[", "\n\n", "][", "][", "][", "]")}
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_template_without_system_messages_gets_them_with_the_first_prompt() ->
 )
 def test_a_template_that_cannot_be_used_is_the_customers_mistake(template: str, says: str) -> None:
     with pytest.raises(TaskInvalid, match=says) as caught:
-        frames_of(template, [ONE])
+        layouts(template, [ONE])
     assert caught.value.code == "template_unusable"
     assert caught.value.fix
 
@@ -238,5 +238,5 @@ def test_a_template_that_cannot_be_used_is_the_customers_mistake(template: str, 
 )
 def test_a_template_that_takes_too_much_is_stopped(template: str) -> None:
     with pytest.raises(TaskInvalid, match=r"more time or memory|takes more than") as caught:
-        frames_of(template, [ONE], seconds=2)
+        layouts(template, [ONE], seconds=2)
     assert caught.value.code == "template_unusable"

@@ -121,4 +121,4 @@ def test_a_held_out_prompt_is_in_no_train_pair_and_no_pair_is_lost() -> None:
 
 
 def test_the_metric_names_its_version() -> None:
-    assert (DPO.metric.name, DPO.metric.version, DPO.metric.better) == ("DPO loss against the base", 1, "lower")
+    assert (DPO.metric.name, DPO.metric.version, DPO.metric.better) == ("DPO loss against the base", 2, "lower")
