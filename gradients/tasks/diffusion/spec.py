@@ -145,8 +145,8 @@ def _decoded(rows: dict[int, Row], asked: DiffusionParameters) -> dict[int, Imag
         number, first = next(iter(problems.items()))
         if file := rows[number].get(FILE_NAME):  # people look for it in their folder, not in a row
             more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-            problem = f"{file} is not a usable image ({first}){more}"
-            raise DatasetInvalid(problem, rows=list(problems), code="wrong_type", fix="Mend or remove them")
+            said = f"{file} is not a usable image ({first}){more}"
+            raise DatasetInvalid(said, rows=list(problems), code="wrong_type", fix="Mend or remove them")
         _refuse(
             list(problems), f"Column '{asked.columns.image}' is not a usable image ({first})", fix="Mend or remove them"
         )
