@@ -144,7 +144,7 @@ class CollectStage:
                     log.info("submission_unreached", task=claim.task.id, uid=submission.uid, problem=str(error))
                 except DiskFull as error:  # another one may be small enough
                     without_room.append(submission.hotkey)
-                    log.error("submission_without_room", task=claim.task.id, uid=submission.uid, problem=str(error))
+                    log.warning("submission_without_room", task=claim.task.id, uid=submission.uid, problem=str(error))
 
         try:
             async with asyncio.TaskGroup() as group:
