@@ -44,6 +44,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+from gradients.texts import harmless
+
 
 class Blame(StrEnum):
     """Whose failure it is. Only `MINER` may cost a miner points. `OPERATOR` is whoever runs the process that says so."""
@@ -55,16 +57,19 @@ class Blame(StrEnum):
 
 
 class GradientsError(Exception):
-    """Any failure that the project names. `code` is stable and machine-readable; `fix` says what to do."""
+    """Any failure that the project names. `code` is stable and machine-readable; `fix` says what to do.
+
+    Both texts may quote strangers' files and messages, and go to terminals, ledgers and customers: they are made harmless here.
+    """
 
     blame: Blame = Blame.OPERATOR
     default_code = "error"
 
     def __init__(self, message: str, *, code: str | None = None, fix: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = harmless(message, lines=True)
+        super().__init__(self.message)
         self.code = code or self.default_code
-        self.fix = fix
+        self.fix = harmless(fix, most=1_000, lines=True) if fix else fix
 
     def __str__(self) -> str:
         return f"{self.message}. {self.fix}" if self.fix else self.message

@@ -65,6 +65,6 @@ def results(
     if as_json:
         typer.echo(json.dumps({"tasks": [shown(record) for record in records]}))
         return
-    from rich.console import Console
+    from gradients.client.render import console
 
-    Console(markup=False, emoji=False).print(results_table(records))
+    console().print(results_table(records))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from gradients.client.render import words
 from gradients.domain.json import JsonObject
 from miner.journal import Record
 
@@ -35,7 +36,7 @@ def results_table(records: Sequence[Record]) -> Table:
         said = record.outcome
         if said is None or said.state == "failed":
             last_word = said.reason if said else record.failure or _waiting(record)
-            table.add_row(record.task_id, *[""] * 7, last_word)
+            table.add_row(record.task_id, *[""] * 7, words(last_word))
             continue
         table.add_row(
             record.task_id,
@@ -46,7 +47,7 @@ def results_table(records: Sequence[Record]) -> Table:
             f"{said.chance:.1%}",
             f"{said.prize:.2f}",
             f"{said.share:.2%}" if said.share is not None else "not yet",
-            said.reason,
+            words(said.reason),
         )
     return table
 

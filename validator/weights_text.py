@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from rich.console import Console
 from rich.table import Table
 
+from gradients.client.render import console
 from gradients.domain.task import Hotkey
 from validator.explain import MinersWeight, Verdict
 from validator.ledger.outbox import Outgoing
@@ -17,8 +18,8 @@ MOST_NAMED = 3  # winners in a task's line
 
 def show_verdict(verdict: Verdict) -> None:
     """The decision, its tasks and everybody's share."""
-    console = _console()
-    _say_decision(console, verdict)
+    terminal = console()
+    _say_decision(terminal, verdict)
     tasks = [
         (
             task.id,
@@ -33,16 +34,16 @@ def show_verdict(verdict: Verdict) -> None:
     ]
     together = f"{sum(task.weight for task in verdict.tasks):.3%}"
     columns = ("task", "type", "customer", "age, days", "size", "weight", "chance of being best")
-    console.print(_table(columns, [*tasks, ("together", "", "", "", "", together, "")]))
+    terminal.print(_table(columns, [*tasks, ("together", "", "", "", "", together, "")]))
     shares = sorted(verdict.shares.items(), key=lambda each: (-each[1], each[0]))
     sums = [(hotkey, f"{share:.4%}") for hotkey, share in shares]
-    console.print(_table(("hotkey", "share"), [*sums, ("together", f"{sum(verdict.shares.values()):.4%}")]))
+    terminal.print(_table(("hotkey", "share"), [*sums, ("together", f"{sum(verdict.shares.values()):.4%}")]))
 
 
 def show_miner(told: MinersWeight) -> None:
     """One miner's tasks and what they add up to."""
-    console = _console()
-    _say_decision(console, told.verdict)
+    terminal = console()
+    _say_decision(terminal, told.verdict)
     rows = [
         (
             each.task.id,
@@ -56,22 +57,21 @@ def show_miner(told: MinersWeight) -> None:
         for each in told.tasks
     ]
     columns = ("task", "type", "age, days", "weight", "chance", "part", "result")
-    console.print(_table(columns, [*rows, ("together", "", "", "", "", f"{told.share:.4%}", "")]))
+    terminal.print(_table(columns, [*rows, ("together", "", "", "", "", f"{told.share:.4%}", "")]))
     for each in told.tasks:
         if each.why:
-            console.print(f"{each.task.id}: {each.why}", highlight=False)
+            terminal.print(f"{each.task.id}: {each.why}")
     if told.sent is not None:
         value = f"uid {told.sent.uid} has {told.sent.value} of 65535 in the row that was sent"
-        console.print(f"{value}, {told.sent.part:.4%} of its sum", highlight=False)
+        terminal.print(f"{value}, {told.sent.part:.4%} of its sum")
 
 
 def show_burning(parts: Mapping[float, float], *, burned_now: float, part_now: float, burn_share: float) -> None:
     """What the subnet is paid, by what its owner gets of the incentive."""
-    console = _console()
-    console.print(
+    terminal = console()
+    terminal.print(
         f"In the last epoch {burned_now:.2%} of the incentive went to the owner, and the subnet gets {part_now:.4%} of all TAO. "
         f"This validator's burn_share is {burn_share:g}. If all validators together gave the owner",
-        highlight=False,
     )
     whole = parts[0.0]
     rows = [
@@ -83,15 +83,10 @@ def show_burning(parts: Mapping[float, float], *, burned_now: float, part_now: f
         )
         for step, part in parts.items()
     ]
-    console.print(_table(("to the owner", "the subnet's part of all TAO", "against none", ""), rows))
+    terminal.print(_table(("to the owner", "the subnet's part of all TAO", "against none", ""), rows))
 
 
-def _console() -> Console:
-    """Prints words as they are: a key of the outbox is no emoji, and what miners say is no markup."""
-    return Console(markup=False, emoji=False)
-
-
-def _say_decision(console: Console, verdict: Verdict) -> None:
+def _say_decision(terminal: Console, verdict: Verdict) -> None:
     """By which rules, when, and what became of it."""
     lines = [f"Rules: version {verdict.rules_version}, as of block {verdict.block}"]
     call, decided = verdict.call, verdict.decided
@@ -110,7 +105,7 @@ def _say_decision(console: Console, verdict: Verdict) -> None:
                 f"The subnet's limits: {sent.get('limits')}; changed by them: {sent.get('changes') or 'nothing'}"
             )
     for line in lines:
-        console.print(line, highlight=False)
+        terminal.print(line)
 
 
 def _fate(call: Outgoing) -> str:

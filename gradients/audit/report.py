@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gradients.domain.json import Json
 from gradients.record.models import TaskBody
+from gradients.texts import harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Report:
             for a in self.alarms
         ]
         verdict = f"{len(alarms)} alarms" if alarms else "no alarms"
-        return "\n".join([*(f"note   {note}" for note in self.notes), *alarms, f"{counted}: {verdict}"])
+        lines = [*(f"note   {note}" for note in self.notes), *alarms, f"{counted}: {verdict}"]
+        return "\n".join(map(harmless, lines))  # which quote what a stranger published
 
 
 @dataclass(slots=True)

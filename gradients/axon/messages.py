@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from functools import partial
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from gradients.domain.json import canonical
+from gradients.texts import harmless
 
 PROTOCOL_VERSION: Literal[1] = 1
 LONGEST_OFFER_HOURS = 240  # what a message can say; what customers may ask for is less
+
+# Words for people. Whoever sends longer ones is refused; what is in them is made harmless on the way in, and out.
+Name = Annotated[str, Field(max_length=64), AfterValidator(partial(harmless, most=64))]
+Words = Annotated[str, Field(max_length=500), AfterValidator(partial(harmless, most=500))]
 
 
 class Message(BaseModel):
@@ -47,8 +53,8 @@ class OfferAnswer(Message):
     """Miner to validator: yes or no, and why."""
 
     accepted: bool
-    reason: str = Field(default="", max_length=500)
-    recipe: str = Field(default="", max_length=64, description="shown to people, never used")
+    reason: Words = ""
+    recipe: Name = Field(default="", description="shown to people, never used")
 
 
 class Start(Message):
@@ -74,7 +80,7 @@ class StartAnswer(Message):
     """Miner to validator: whether it has begun. The same Start twice is answered twice and begun once."""
 
     accepted: bool
-    reason: str = Field(default="", max_length=500)
+    reason: Words = ""
 
 
 class AttemptStatus(Message):
@@ -82,11 +88,11 @@ class AttemptStatus(Message):
 
     task_id: str
     phase: Literal["queued", "loading", "probing", "training", "saving", "committed", "failed"]
-    recipe: str = Field(max_length=64)
+    recipe: Name
     fraction: float = Field(ge=0, le=1)
     step: int = Field(default=0, ge=0)
     loss: float | None = None
-    problem: str = Field(default="", max_length=500)
+    problem: Words = ""
 
 
 class ProofStepMessage(BaseModel):
@@ -137,11 +143,13 @@ class Outcome(Message):
         default=None,
         description="the miner's share of the newest weights that count this task in; null until some do",
     )
-    reason: str = Field(max_length=1000, description="one sentence for the miner")
+    reason: Annotated[str, AfterValidator(partial(harmless, most=1000))] = Field(
+        max_length=1000, description="one sentence for the miner"
+    )
 
 
 class Refusal(Message):
     """Any answer that is not 2xx: a stable code and what to do."""
 
     code: str = Field(pattern=r"^[A-Za-z0-9_]{1,64}$")
-    message: str
+    message: Annotated[str, AfterValidator(harmless)]

@@ -111,11 +111,9 @@ def list_tasks(url: Url = None, key: Key = None, as_json: AsJson = False) -> Non
     if as_json:
         typer.echo(json.dumps([task.model_dump(mode="json") for task in tasks]))
         return
-    from rich.console import Console
+    from gradients.client.render import console, task_table
 
-    from gradients.client.render import task_table
-
-    Console().print(task_table(tasks))
+    console().print(task_table(tasks))
 
 
 @app.command()
@@ -194,6 +192,7 @@ def chat(
 ) -> None:
     """Ask the base model and the winner the same thing, side by side."""
     from gradients.client.chat import Conversation
+    from gradients.texts import harmless
 
     shelf = _shelf(None)
     if (model := shelf.find(task_id)) is None:
@@ -204,7 +203,9 @@ def chat(
     with contextlib.suppress(typer.Abort):  # of a prompt: the user leaves
         while asked := prompt or str(typer.prompt("you", prompt_suffix="> ")):
             answers = talk.ask(asked)
-            side_by_side = "\n".join(f"{who:>7}: {answer}" for who, answer in answers.items())
+            side_by_side = "\n".join(
+                f"{who:>7}: {harmless(answer, most=100_000, lines=True)}" for who, answer in answers.items()
+            )
             typer.echo(json.dumps({"prompt": asked, **answers}) if as_json else side_by_side)
             if prompt:
                 return
@@ -301,14 +302,12 @@ def _progress_line(task: TaskDetails) -> str:
 
 
 def _print_task(task: TaskDetails) -> None:
-    from rich.console import Console
+    from gradients.client.render import console, result_table, task_table
 
-    from gradients.client.render import result_table, task_table
-
-    console = Console()
-    console.print(task_table([task]))
+    terminal = console()
+    terminal.print(task_table([task]))
     if task.miners:
-        console.print(result_table(task))
+        terminal.print(result_table(task))
 
 
 def _json(answer: Answer) -> str:

@@ -1,15 +1,27 @@
-"""Tasks as tables for people."""
+"""Tasks as tables for people. What miners, customers and validators wrote is shown as it is written, never taken for markup."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from gradients.client.models import Estimate, TaskDetails, TaskSummary
+from gradients.texts import harmless
 
 NUMBERS = ("result", "gain", "chance", "prize", "weight", "incentive")
+
+
+def console() -> Console:
+    """The terminal, which takes no text for markup, links or emoji."""
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def words(text: str) -> Text:
+    """A stranger's words as a cell."""
+    return Text(harmless(text))
 
 
 def result_table(
@@ -20,7 +32,8 @@ def result_table(
     Whoever has no place has its reason below the table.
     """
     table = Table(
-        title=f"{task.id}  ({task.metric.name}, {task.metric.unit}, {task.better} is better)", title_justify="left"
+        title=words(f"{task.id}  ({task.metric.name}, {task.metric.unit}, {task.better} is better)"),
+        title_justify="left",
     )
     for column in ("", "miner", "recipe", *NUMBERS[: 4 if weights is None else 6]):
         table.add_column(column, justify="right" if column in NUMBERS else "left")
@@ -34,7 +47,7 @@ def result_table(
         table.add_row(
             str(miner.rank or "-"),
             f"uid {miner.uid}",
-            Text(miner.recipe),  # a miner's words, not markup
+            words(miner.recipe),
             number(miner.loss),
             f"{miner.gain:+.1%}" if miner.gain is not None else "",
             percent(miner.chance),
@@ -42,7 +55,9 @@ def result_table(
             *map(percent, shares),
             style="bold green" if miner.rank == 1 else "",
         )
-    reasons = [f"uid {miner.uid}: {miner.reason}" for miner in task.miners if miner.rank is None and miner.reason]
+    reasons = [
+        harmless(f"uid {miner.uid}: {miner.reason}") for miner in task.miners if miner.rank is None and miner.reason
+    ]
     table.caption, table.caption_justify = Text("\n".join(reasons)) if reasons else None, "left"
     return table
 
@@ -54,7 +69,7 @@ def task_table(tasks: Sequence[TaskSummary]) -> Table:
         table.add_column(column)
     for task in tasks:
         note = f"{task.failure.code}: {task.failure.message}" if task.failure else ""
-        table.add_row(task.id, task.state, task.base, str(task.hours), str(task.rows or ""), note)
+        table.add_row(*map(words, (task.id, task.state, task.base, str(task.hours), str(task.rows or ""), note)))
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradients.errors import Blame, GradientsError
+from gradients.texts import harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,9 @@ class Failure:
     blame: Blame
     code: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", harmless(self.message, most=4_000, lines=True))  # it may quote a stranger
 
     @classmethod
     def of(cls, error: GradientsError) -> Failure:

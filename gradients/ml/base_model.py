@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from gradients.errors import ModelUnknown
 from gradients.ml.device import Device, weights_dtype
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+ANY_LENGTH = 131_072  # tokens: the longest row that a task may ask for
+LARGEST_TEXT_FILE_BYTES = 128 * 1024**2  # the largest tokenizer.json of published bases has 34 MiB
+_CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+# whatever transformers raises for files that don't fit together; running out of memory is not among it
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,10 @@ class LoadedBase:
     @property
     def context(self) -> int:
         """Longest row that it can read, in tokens."""
-        return int(self.model.config.get_text_config().max_position_embeddings)
+        config = self.model.config.get_text_config()
+        named = (getattr(config, name, None) for name in _CONTEXT)
+        # an architecture that counts no positions reads rows of any length
+        return int(next((most for most in named if isinstance(most, int) and most > 0), ANY_LENGTH))
 
 
 def load_base(folder: Path, device: Device) -> LoadedBase:
@@ -49,19 +59,82 @@ def load_base(folder: Path, device: Device) -> LoadedBase:
         raise ModelUnknown(f"{folder} holds no model", fix="It needs config.json and *.safetensors")
     transformers_logging.disable_progress_bar()
     dtype = weights_dtype(device, sum(file.stat().st_size for file in files))
+    tokenizer = load_tokenizer(folder)
     try:
         with safe_open(files[0], framework="pt") as tensors:
             stored = _DTYPES[tensors.get_slice(next(iter(tensors.keys()))).get_dtype()]
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model, told = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=config,
             dtype=dtype or stored,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            attn_implementation="sdpa",
+            output_loading_info=True,
+            attn_implementation=attention_of(config),
         )
-    except (OSError, ValueError, KeyError, SafetensorError, json.JSONDecodeError) as error:
-        raise ModelUnknown(f"The base model in {folder} cannot be loaded: {error}") from error
+    except _UNREADABLE as error:
+        raise _unusable(folder, error) from error
+    except RuntimeError as error:  # transformers' own for tensors of other shapes; torch's for no memory is one too
+        if "mismatch" not in str(error):
+            raise
+        raise _unusable(folder, error) from error
+    if missing := sorted(told["missing_keys"]):
+        raise ModelUnknown(
+            f"The base model in {folder} lacks {len(missing)} of its tensors, {missing[0]} first",
+            code="base_incomplete",
+            fix="Choose another base; these would be random numbers",
+        )
     model.requires_grad_(False).eval().to(device.name)
     return LoadedBase(model=model, tokenizer=tokenizer, device=device, folder=folder, stored_dtype=stored)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The base's tokenizer alone, which knows an end of text where tokenizer or config name one. Raises ModelUnknown."""
+    for file in folder.iterdir():
+        if file.suffix != ".safetensors" and file.is_file() and file.stat().st_size > LARGEST_TEXT_FILE_BYTES:
+            raise ModelUnknown(
+                f"{file.name} of the base has {file.stat().st_size / 2**20:,.0f} MiB, "
+                f"more than a tokenizer or a config may have ({LARGEST_TEXT_FILE_BYTES // 2**20})",
+                code="base_too_large",
+                fix="Choose another base",
+            )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        if tokenizer.eos_token is None and (end := _end_of_text(folder)) is not None:
+            tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    except _UNREADABLE as error:
+        raise _unusable(folder, error) from error
+    return tokenizer
+
+
+def attention_of(config: PretrainedConfig) -> Literal["sdpa", "eager"]:
+    """The way to compute attention: torch's own where the architecture knows it, and the plain one elsewhere. Raises ModelUnknown."""
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelUnknown(
+            f"'{config.model_type}' is not an architecture of causal language models in transformers",
+            code="architecture_unknown",
+            fix="Choose a base that AutoModelForCausalLM can load",
+        )
+    return "sdpa" if MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._supports_sdpa else "eager"
+
+
+def _end_of_text(folder: Path) -> int | None:
+    """The number of the token that the base's configs name as an end of text; the first of several."""
+    for name in ("generation_config.json", "config.json"):
+        with suppress(FileNotFoundError):
+            end = json.loads((folder / name).read_bytes()).get("eos_token_id")
+            number = end[0] if isinstance(end, list) and end else end
+            if isinstance(number, int):
+                return number
+    return None
+
+
+def _unusable(folder: Path, error: Exception) -> ModelUnknown:
+    said = " ".join(str(error).split())[:200]
+    return ModelUnknown(
+        f"The base model in {folder} cannot be loaded: {type(error).__name__}: {said}", fix="Choose another base"
+    )

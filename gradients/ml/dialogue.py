@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, Field
 
-from gradients.domain.dialogue import BEGIN_OF_TEXT, END_OF_TEXT, Frames, Messages, Shape, frames
-from gradients.errors import TaskInvalid
-from gradients.ml.text import Example, fit
+from gradients.domain.dialogue import BEGIN_OF_TEXT, END_OF_TEXT, Shape, thought_once
+from gradients.ml.markup import Markup
+from gradients.ml.text import PLAIN, Example, Exchange, fit
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,19 +46,6 @@ _FAMILIES: tuple[tuple[tuple[str, ...], str], ...] = (
         "{% endfor %}",
     ),
 )
-_PLAIN = (
-    "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% if not loop.last %}{{ '\n\n' }}{% endif %}"
-    "{% else %}{{ '\n\n' if m.role == 'system' else '\n' }}{% endif %}{% endfor %}"
-)
-
-
-class Exchange(BaseModel):
-    """A prompt and its answer."""
-
-    model_config = ConfigDict(frozen=True)
-
-    prompt: str
-    completion: str
 
 
 class DialogueRow(BaseModel):
@@ -84,51 +70,57 @@ class _Written(NamedTuple):
     prompts: list[str]  # each up to where its answer begins
     gaps: list[str]  # what stands before each prompt but the first
     answers: list[str]  # each with its end of turn
+    learn: list[bool]  # whether each answer counts; the last one does
 
 
 def family_template(tokenizer: PreTrainedTokenizerBase) -> str:
     """How dialogues are written for a base without a template of its own: as its family does, or as plain lines."""
     known = tokenizer.get_vocab()
-    return next((template for markers, template in _FAMILIES if all(m in known for m in markers)), _PLAIN)
+    return next((template for markers, template in _FAMILIES if all(m in known for m in markers)), PLAIN)
 
 
 class DialogueFormat:
     """How one base model wants dialogues written: its chat template, its family's, or plain lines.
 
-    The templates belong to our pinned base or to us; a customer's is never here, only what it puts around the turns (`frames`).
+    A customer's template is never here, only what it puts around the turns (`frames`); a base's own runs under the same limits.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, vocabulary: int | None = None) -> None:
+        """Args:
+        vocabulary: how many tokens the base tells apart; rows with others are refused.
+        """
         self._tokenizer = tokenizer
-        self._template = None if tokenizer.chat_template else family_template(tokenizer)
-        self._frames: dict[Shape, Frames] = {}
+        self._markup = Markup(tokenizer, without_template=family_template(tokenizer), vocabulary=vocabulary)
 
     def encode(self, rows: Sequence[DialogueRow], *, max_tokens: int) -> list[Example]:
-        """The rows as tokens; every answer counts, with its end of turn.
+        """The rows as tokens; every answer that is to be learnt counts, with its end of turn.
 
         A row that is too long loses its oldest exchanges, each as a whole; the system message stays. When the last one alone is too
         long, it loses the beginning of what stands before its answer; the answer is cut only when it alone is too long. Raises
-        TaskInvalid when the base's template cannot write dialogues.
+        TaskInvalid when the base's template cannot write dialogues, and DatasetInvalid for rows with tokens that it does not know.
         """
-        return [self._fit(self._written(row), max_tokens) for row in rows]
+        self._markup.frames({row.shape for row in rows if not row.frames})  # all at once: each time takes a process
+        examples = [self._fit(self._written(row), max_tokens) for row in rows]
+        self._markup.check_known([example.tokens for example in examples])
+        return examples
 
     def _fit(self, text: _Written, max_tokens: int) -> Example:
-        answers = self._tokens(text.answers)
-        later = self._tokens([gap + prompt for gap, prompt in zip(text.gaps, text.prompts[1:], strict=True)])
+        answers = self._markup.tokens(text.answers)
+        later = self._markup.tokens([gap + prompt for gap, prompt in zip(text.gaps, text.prompts[1:], strict=True)])
         left = sum(map(len, [*answers, *later]))  # tokens behind the opening prompt
         for first, prompt in enumerate(text.prompts):
             if left <= max_tokens or first == len(later):
-                [opening] = self._tokens([text.head + prompt])
+                [opening] = self._markup.tokens([text.head + prompt])
                 if len(opening) + left <= max_tokens:
                     tokens, spans = list[int](), list[range]()
-                    for before, answer in zip([opening, *later[first:]], answers[first:], strict=True):
+                    for number, before in enumerate([opening, *later[first:]], start=first):
                         start = len(tokens) + len(before)
-                        tokens += before + answer
-                        spans.append(range(start, len(tokens)))
+                        tokens += before + answers[number]
+                        spans += [range(start, len(tokens))] if text.learn[number] else []
                     return Example(tokens, tuple(spans))
             if first < len(later):
                 left -= len(answers[first]) + len(later[first])
-        return fit(opening, answers[-1], max_tokens)
+        return fit(opening, answers[-1], max_tokens, lead=1 if self._markup.begin else 0)
 
     def _written(self, row: DialogueRow) -> _Written:
         if row.frames:
@@ -136,33 +128,18 @@ class DialogueFormat:
             begin, end = (str(token or "") for token in (self._tokenizer.bos_token, self._tokenizer.eos_token))
             head, *rest = (text.replace(BEGIN_OF_TEXT, begin).replace(END_OF_TEXT, end) for text in row.frames)
         else:
-            if row.shape not in self._frames:
-                self._frames[row.shape] = frames(self._render, row.shape)
-            head, *rest = self._frames[row.shape]
+            head, *rest = self._markup.frames([row.shape])[row.shape]
+        plain = self._markup.plain
         if row.system is not None:
-            head, rest = head + row.system + rest[0], rest[1:]
-        before, behind = rest[0::2], rest[1::2]
-        end = behind[-1].rstrip() or str(self._tokenizer.eos_token)
+            head, rest = head + plain(row.system) + rest[0], rest[1:]
+        before = [thought_once(text, each.completion) for text, each in zip(rest[0::2], row.exchanges, strict=True)]
+        behind = rest[1::2]
+        end = self._markup.end(behind[-1])
         ends = [end if text.startswith(end) else "" for text in behind[:-1]]
         return _Written(
             head=head,
-            prompts=[each.prompt + text for each, text in zip(row.exchanges, before, strict=True)],
+            prompts=[plain(each.prompt) + text for each, text in zip(row.exchanges, before, strict=True)],
             gaps=[text.removeprefix(end) for text in behind[:-1]],
-            answers=[each.completion + end for each, end in zip(row.exchanges, [*ends, end], strict=True)],
+            answers=[plain(each.completion) + end for each, end in zip(row.exchanges, [*ends, end], strict=True)],
+            learn=[each.learn for each in row.exchanges],
         )
-
-    def _render(self, messages: Messages) -> str:
-        try:
-            text: str = self._tokenizer.apply_chat_template(messages, chat_template=self._template, tokenize=False)
-        except TemplateError as error:
-            raise TaskInvalid(
-                f"The base's chat template refuses a dialogue: {error}",
-                code="template_unusable",
-                fix="Choose another base, or give a template of your own",
-            ) from error
-        return text
-
-    def _tokens(self, texts: list[str]) -> list[list[int]]:
-        # Frames hold the special tokens; adding them again would put two at the start.
-        tokens: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-        return tokens

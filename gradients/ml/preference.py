@@ -10,13 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch.nn.functional import softplus
 
 from gradients.ml.batching import pad, plan_batches
 from gradients.ml.device import Device
 from gradients.ml.losses import batch_losses, measure_rows
-from gradients.ml.text import ChatFormat, Example, answered
+from gradients.ml.text import ChatFormat, Example, Exchange, answered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,6 +28,7 @@ class PreferenceRow(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     system: str | None = None
+    history: tuple[Exchange, ...] = Field(default=(), description="what was said before the prompt")
     prompt: str
     chosen: str
     rejected: str
@@ -75,13 +76,19 @@ def encode_pairs(chat: ChatFormat, rows: Sequence[PreferenceRow], *, max_tokens:
     A row that is too long loses the beginning of its prompt, the same for both answers, so that only the answers differ; an
     answer is cut only when it alone is too long.
     """
-    prompts = [chat.prompt_tokens(system=row.system, prompt=row.prompt) for row in rows]
+    prompts = [
+        chat.prompt_tokens(
+            system=row.system, prompt=row.prompt, history=row.history, answers=[row.chosen, row.rejected]
+        )
+        for row in rows
+    ]
     chosen = chat.answer_tokens([row.chosen for row in rows])
     rejected = chat.answer_tokens([row.rejected for row in rows])
+    chat.check_known([[*prompt, *one, *other] for prompt, one, other in zip(prompts, chosen, rejected, strict=True)])
     pairs = []
     for prompt, *answers in zip(prompts, chosen, rejected, strict=True):
         better, worse = (answer[: max_tokens - 1] for answer in answers)
-        opening = prompt[-(max_tokens - max(len(better), len(worse))) :]
+        opening = chat.cut(prompt, max_tokens - max(len(better), len(worse)))
         pairs.append(Pair(answered(opening, better), answered(opening, worse)))
     return pairs
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from jinja2 import TemplateError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gradients.errors import DatasetInvalid
+from gradients.domain.dialogue import Frames, Shape, thought_once
+from gradients.errors import DatasetInvalid, TaskInvalid
+from gradients.ml.markup import Markup
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 AnyRow = TypeVar("AnyRow", bound=BaseModel)
 
-_MARK = "\u2603"  # stands for an answer while we look at what a template puts behind it
+# How dialogues are written for a base without a template: plain lines.
+PLAIN = (
+    "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% if not loop.last %}{{ '\n\n' }}{% endif %}"
+    "{% else %}{{ '\n\n' if m.role == 'system' else '\n' }}{% endif %}{% endfor %}"
+)
 
 
 class PromptRow(BaseModel):
@@ -66,83 +72,115 @@ def read_jsonl_of(row_type: type[AnyRow], path: Path) -> list[AnyRow]:
     return rows
 
 
-class ChatFormat:
-    """How one base model wants dialogues written: its chat template, or plain lines where it has none.
+class Exchange(BaseModel):
+    """A prompt and its answer."""
 
-    The template belongs to our pinned base and is trusted; no text of a miner is ever a template.
+    model_config = ConfigDict(frozen=True)
+
+    prompt: str
+    completion: str
+    learn: bool = Field(default=True, description="whether the answer counts where answers do")
+
+
+class ChatFormat:
+    """How one base model wants a prompt and its answer written: its chat template, or plain lines where it has none.
+
+    Whose the template is does not matter: it runs under limits and never sees a text (gradients/sandbox/templates.py).
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, template: str | None = None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, without_template: str = PLAIN, vocabulary: int | None = None
+    ) -> None:
         """Args:
-        template: how dialogues are written, instead of the base's own way.
+        without_template: the template for a base that has none.
+        vocabulary: how many tokens the base tells apart; rows with others are refused.
         """
         self._tokenizer = tokenizer
-        self._template = template
-        self._plain = not (template or tokenizer.chat_template)
-        self._takes_system = self._try_system()
-        self._end = str(tokenizer.eos_token)
-        if not self._plain:
-            # what the template puts behind an answer, such as "<|im_end|>", without the line end after it
-            dialogue = [{"role": "user", "content": "-"}, {"role": "assistant", "content": _MARK}]
-            self._end = self._render(dialogue).rpartition(_MARK)[2].rstrip() or self._end
+        self._markup = Markup(tokenizer, without_template=without_template, vocabulary=vocabulary)
 
-    def prompt(self, *, system: str | None, prompt: str) -> str:
-        """The text up to where the answer begins."""
-        if self._plain:
-            return "\n\n".join(part for part in (system, prompt) if part) + "\n"
-        if system and not self._takes_system:
-            system, prompt = None, f"{system}\n\n{prompt}"
-        messages = [{"role": "system", "content": system}] if system else []
-        messages.append({"role": "user", "content": prompt})
-        return self._render(messages, add_generation_prompt=True)
+    def prompt(
+        self, *, system: str | None, prompt: str, history: Sequence[Exchange] = (), answers: Sequence[str] = ()
+    ) -> str:
+        """The text up to where the answer begins; what is a control token of the base in somebody's text is parted there.
+
+        Args:
+            history: what was said before.
+            answers: what may come behind it; one that brings its own think block is not put behind another.
+        """
+        before = (text for each in history for text in (each.prompt, each.completion))
+        said = [*([system] if system else []), *before, prompt]
+        *around, opening = self._frames(system=bool(system), exchanges=len(history) + 1)[: len(said) + 1]
+        for answer in answers:
+            opening = thought_once(opening, answer)
+        plain = self._markup.plain
+        return "".join(frame + plain(text) for frame, text in zip(around, said, strict=True)) + opening
 
     def encode(self, rows: Sequence[PromptRow], *, max_tokens: int) -> list[Example]:
-        """The rows as tokens.
+        """The rows as tokens. Raises DatasetInvalid for rows that the base cannot read, TaskInvalid for a base that cannot write them.
 
         A row that is too long loses the beginning of its prompt; its completion is cut only when it alone is too long.
         """
-        prompts = self._tokens([self.prompt(system=row.system, prompt=row.prompt) for row in rows])
+        prompts = self._markup.tokens(
+            [self.prompt(system=row.system, prompt=row.prompt, answers=[row.completion]) for row in rows]
+        )
         completions = self.answer_tokens([row.completion for row in rows])
-        return [fit(prompt, answer, max_tokens) for prompt, answer in zip(prompts, completions, strict=True)]
+        self.check_known([prompt + answer for prompt, answer in zip(prompts, completions, strict=True)])
+        return [self.fit(prompt, answer, max_tokens) for prompt, answer in zip(prompts, completions, strict=True)]
 
-    def prompt_tokens(self, *, system: str | None, prompt: str) -> list[int]:
-        """What a model continues when it answers."""
-        return self._tokens([self.prompt(system=system, prompt=prompt)])[0]
+    def prompt_tokens(
+        self, *, system: str | None, prompt: str, history: Sequence[Exchange] = (), answers: Sequence[str] = ()
+    ) -> list[int]:
+        """What a model continues when it answers; see `prompt`."""
+        return self._markup.tokens([self.prompt(system=system, prompt=prompt, history=history, answers=answers)])[0]
 
     def answer_tokens(self, answers: Sequence[str]) -> list[list[int]]:
         """What a model should write behind a prompt: each answer with its end of turn."""
-        return self._tokens([answer + self._end for answer in answers])
+        return self._markup.tokens([self._markup.plain(answer) + self._end for answer in answers])
+
+    def cut(self, prompt: list[int], most: int) -> list[int]:
+        """A prompt of at most so many tokens: it loses its beginning, but for a first token that the base wants before everything."""
+        return cut(prompt, most, lead=self._lead)
+
+    def fit(self, prompt: list[int], completion: list[int], max_tokens: int) -> Example:
+        """See `fit` of this module."""
+        return fit(prompt, completion, max_tokens, lead=self._lead)
+
+    def check_known(self, rows: Sequence[list[int]]) -> None:
+        """Raises DatasetInvalid that names the rows with tokens that the base does not know."""
+        self._markup.check_known(rows)
 
     @property
     def stop_tokens(self) -> list[int]:
         """Tokens that end an answer."""
-        ending = self._tokens([self._end])[0]
-        return sorted({ending[0], self._tokenizer.eos_token_id})
+        ending = self._markup.tokens([self._end])[0]
+        return sorted({ending[0], self._tokenizer.eos_token_id} - {None})
 
-    def _tokens(self, texts: list[str]) -> list[list[int]]:
-        # Templates write their special tokens themselves; adding them again would put two at the start.
-        tokens: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
-        return tokens
+    @property
+    def _lead(self) -> int:
+        return 1 if self._markup.begin else 0
 
-    def _render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
-        text: str = self._tokenizer.apply_chat_template(
-            messages, chat_template=self._template, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-        return text
-
-    def _try_system(self) -> bool:
-        """Whether the template supports system messages; some refuse them, some drop them silently."""
-        if self._plain:
-            return True
-        messages = [{"role": "system", "content": _MARK}, {"role": "user", "content": "-"}]
+    @cached_property
+    def _end(self) -> str:
         try:
-            return _MARK in self._render(messages)
-        except TemplateError:
-            return False
+            behind = self._frames(system=False, exchanges=1)[-1]
+        except TaskInvalid:  # a template that wants a system message
+            behind = self._frames(system=True, exchanges=1)[-1]
+        return self._markup.end(behind)
+
+    def _frames(self, *, system: bool, exchanges: int) -> Frames:
+        shape = Shape(system, exchanges)
+        return self._markup.frames([shape])[shape]
 
 
-def fit(prompt: list[int], completion: list[int], max_tokens: int) -> Example:
+def cut(prompt: list[int], most: int, *, lead: int = 0) -> list[int]:
+    """A prompt's last `most` tokens; where it is too long, its first `lead` ones stay."""
+    if len(prompt) <= most:
+        return prompt
+    lead = min(lead, most - 1)
+    return prompt[:lead] + prompt[len(prompt) - most + lead :]
+
+
+def fit(prompt: list[int], completion: list[int], max_tokens: int, *, lead: int = 0) -> Example:
     """A row of one answer that has at most `max_tokens`: the prompt loses its beginning, the answer its end, the prompt first."""
     completion = completion[: max_tokens - 1]  # a token is only predicted when another stands before it
-    room = max_tokens - len(completion)
-    return answered(prompt[-room:], completion)
+    return answered(cut(prompt, max_tokens - len(completion), lead=lead), completion)

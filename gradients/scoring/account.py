@@ -57,9 +57,7 @@ def account(results: Sequence[Result], rules: AccountRules, *, shares: Mapping[s
     standing = {hotkey: _standing(hotkey, won.values()) for v in won.values() for hotkey in v.owed}
     parts = []
     for task_id, verdict in sorted(won.items()):
-        if verdict.weight <= 0:
-            continue
-        owed = {hotkey: standing[hotkey] for hotkey in sorted(verdict.owed) if standing[hotkey] > 0}
+        owed = {hotkey: standing[hotkey] for hotkey in sorted(verdict.owed)}
         rest = max(0.0, 1.0 - sum(owed.values()))
         whose = "" if verdict.customer == SCHEDULED else " of a customer"
         of_all = f"{verdict.weight:.2%} of all pay goes to this {verdict.task_type} task{whose}"
@@ -107,12 +105,13 @@ def _weigh(verdicts: Iterable[_Verdict], rules: AccountRules, shares: Mapping[st
         for name, group in of_type.items()
     }
     whole = sum(parts.values())
-    customers = _customers(verdicts, rules) if scheduled and whole > 0 else {}
+    if not whole:
+        return
+    customers = _customers(verdicts, rules) if scheduled else {}
     for name, group in of_type.items():
         size = sum(verdict.size for verdict in group)
         for verdict in group:
-            part = parts[name] / whole if whole > 0 else 0.0
-            verdict.weight = part * verdict.size / size * (1.0 - sum(customers.values()))
+            verdict.weight = parts[name] / whole * verdict.size / size * (1.0 - sum(customers.values()))
     for customer, part in customers.items():
         group = [verdict for verdict in verdicts if verdict.customer == customer]
         size = sum(verdict.size for verdict in group)

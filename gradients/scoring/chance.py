@@ -125,7 +125,7 @@ class Chance:
         best = max(reached.values())
         near = sorted(hotkey for hotkey, mean in reached.items() if mean > (1 - self.near) * best)
         means = resampled_means(np.stack([gains[hotkey] for hotkey in near]), count=self.resamples, seed=seed)
-        luck = np.stack([_normal(self.resamples, f"{seed}:luck:{hotkey}") for hotkey in near])
+        luck = np.stack([standard_normal(self.resamples, f"{seed}:luck:{hotkey}") for hotkey in near])
         won = np.bincount((means + self.luck * best * luck).argmax(axis=0), minlength=len(near))
         return {hotkey: float(wins) / self.resamples for hotkey, wins in zip(near, won, strict=True)}
 
@@ -150,8 +150,8 @@ def _raw(count: int, purpose: str) -> np.ndarray:
     return found
 
 
-def _normal(count: int, purpose: str) -> np.ndarray:
-    """`count` standard normal numbers (Box and Muller)."""
+def standard_normal(count: int, purpose: str) -> np.ndarray:
+    """[count] standard normal numbers (Box and Muller), the same for the same purpose in every version of numpy."""
     uniform = (_raw(2 * count, purpose).astype(np.float64) + 0.5) / 2.0**32
     found: np.ndarray = np.sqrt(-2.0 * np.log(uniform[:count])) * np.cos(2.0 * np.pi * uniform[count:])
     return found

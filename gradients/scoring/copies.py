@@ -98,17 +98,18 @@ def _evidence_of_mixtures(entries: Sequence[Entry], limits: CopyLimits) -> dict[
     sketches = [
         np.array(entry.fingerprint.update) for entry in entries if entry.fingerprint and any(entry.fingerprint.update)
     ]
-    if len(sketches) < 3 or len({len(sketch) for sketch in sketches}) > 1:
+    if len({len(sketch) for sketch in sketches}) != 1:
         return {}
     unit = np.stack([sketch / np.linalg.norm(sketch) for sketch in sketches])
     alike = unit @ unit.T
     found = {}
     for k in range(2, len(unit)):
         mine, between = alike[k, :k], alike[:k, :k]
-        apart = np.maximum(1.0 - between**2, 1e-9)  # of the pair's two directions
+        apart = 1.0 - between**2
+        apart[apart < 0.01] = np.inf  # two that are one direction explain nothing together
         parts = (mine[:, None] - mine[None, :] * between) / apart  # [i, j]: how much of i there is beside j
         explained = np.sqrt(np.maximum(parts * mine[:, None] + parts.T * mine[None, :], 0.0))
-        explained[(parts < limits.mixture_part) | (limits.mixture_part > parts.T) | (apart < 0.01)] = 0.0
+        explained[np.minimum(parts, parts.T) < limits.mixture_part] = 0.0
         i, j = np.unravel_index(int(explained.argmax()), explained.shape)
         if explained[i, j] >= limits.mixture_cosine:
             i, j = (i, j) if parts[i, j] >= parts[j, i] else (j, i)

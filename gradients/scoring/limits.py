@@ -111,7 +111,7 @@ def fit(
     last = [owner_uid] if owner_uid is not None and owner_uid not in {own_uid, *wanted} else []
     if demand := _unmet(limits, available=len(wanted) + len(waiting) + len(last)):
         return Unfit(demand)
-    left_out = tuple(uid for uid in shares if uid == own_uid and shares[uid] > 0 and uid not in wanted)
+    left_out = (own_uid,) if own_uid is not None and shares.get(own_uid) and own_uid not in wanted else ()
     needed = math.ceil(U16_MAX / limits.largest)
     if len(wanted) < needed:
         takers = waiting if len(wanted) + len(waiting) >= needed else [*waiting, *last]
@@ -146,9 +146,9 @@ def _wanted(
 ) -> dict[int, Fraction]:
     """Who is to get what part of the whole, our own uid left out and the burned part added; exact, and empty when nobody has a share."""
     earned = {uid: Fraction(share) for uid, share in shares.items() if share > 0 and uid != own_uid}
-    if not earned and burned < 1:
-        return {}
     whole, kept = sum(earned.values(), Fraction(0)), 1 - Fraction(burned)
+    if kept and not earned:
+        return {}
     wanted = {uid: share / whole * kept for uid, share in earned.items() if kept}
     if burned and owner_uid is not None:
         wanted[owner_uid] = wanted.get(owner_uid, Fraction(0)) + Fraction(burned)
@@ -167,8 +167,8 @@ def _unmet(limits: Limits, *, available: int) -> str:
 
 def _spread(wanted: Mapping[int, Fraction], takers: Sequence[int], limits: Limits) -> dict[int, int]:
     """The maximum for everybody who is paid, and what is left of the smallest sum that allows it in equal parts for the takers."""
-    smallest_sum = -(-U16_MAX * U16_MAX // limits.largest)
-    each = -(-(smallest_sum - len(wanted) * U16_MAX) // len(takers))
+    smallest_sum = math.ceil(Fraction(U16_MAX * U16_MAX, limits.largest))
+    each = math.ceil(Fraction(smallest_sum - len(wanted) * U16_MAX, len(takers)))
     return {**dict.fromkeys(wanted, U16_MAX), **dict.fromkeys(takers, each)}
 
 

@@ -26,8 +26,8 @@ class DrawRules:
 
 
 @dataclass(slots=True)
-class _Record:
-    """What a miner has shown."""
+class Standing:
+    """What a miner has shown in the tasks so far."""
 
     rating: float | None = None  # mean of gain / best gain, -1 to 1
     delivered: float = 1.0
@@ -43,7 +43,7 @@ def draw(
     candidates: Sequence[Hotkey], results: Sequence[Result], rules: DrawRules, *, size: int, seed: int
 ) -> list[Hotkey]:
     """At most `size` of the candidates, the rated ones first; nothing depends on the order of either argument, or on the alphabet."""
-    records = _records(results, rules)
+    records = standings(results, rules)
 
     def chance(hotkey: Hotkey, purpose: str) -> float:
         """Uniform over 0 to 1, for this draw and miner."""
@@ -68,13 +68,13 @@ def draw(
     return [*first, *rest[: size - len(first)]]
 
 
-def _records(results: Sequence[Result], rules: DrawRules) -> dict[Hotkey, _Record]:
+def standings(results: Sequence[Result], rules: DrawRules) -> dict[Hotkey, Standing]:
     """What every miner has shown, task after task. A copy shows nothing; a failure of the validator's isn't the miner's."""
     best: dict[str, float] = {}
     for result in results:
         if result.gain is not None and result.gain > best.get(result.task_id, 0.0):
             best[result.task_id] = result.gain
-    records: dict[Hotkey, _Record] = defaultdict(_Record)
+    records: dict[Hotkey, Standing] = defaultdict(Standing)
     kept, memory = rules.reliable_memory, rules.memory
     for result in sorted(results, key=attrgetter("deadline_block", "task_id")):
         if result.fault is Blame.OPERATOR:

@@ -85,7 +85,7 @@ class Paper:
             return Placing(entry.hotkey, rank, points, points * factor, why, gain=gain, copy_of=source)
 
         count = len(distinct)
-        losers = max(1, count // 4) if count > self.large_field else 0
+        losers = count // 4 if count > self.large_field else 0
         placings = []
         for rank, entry in enumerate(distinct, start=1):
             points, why = 0.0, f"rank {rank} of {count}"
@@ -119,8 +119,6 @@ class Paper:
         active = sorted({result.task_type for result in results})
         paid = {name: self.type_shares.get(name, declared_shares.get(name, 0.0)) for name in active}
         for task_type, type_share in paid.items():
-            if type_share <= 0:
-                continue
             of_type = [result for result in results if result.task_type == task_type]
             for days, window_share in self.windows:
                 window = [result for result in of_type if now - result.scored_at <= days * SECONDS_PER_DAY]

@@ -17,9 +17,9 @@ from gradients.errors import TaskInvalid
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.batching import IGNORED, pad
 from gradients.ml.device import Device
-from gradients.ml.dialogue import DialogueFormat, DialogueRow, Exchange, family_template
+from gradients.ml.dialogue import DialogueFormat, DialogueRow, family_template
 from gradients.ml.losses import measure_rows
-from gradients.ml.text import ChatFormat, Example, PromptRow
+from gradients.ml.text import ChatFormat, Example, Exchange, PromptRow
 
 CPU = Device("cpu")
 NANO = SHIPPED / "nano-lm"
@@ -114,8 +114,9 @@ def test_one_exchange_is_written_and_cut_as_an_instruct_row_is(
         tokenizer.chat_template = None
     dialogue = row("What is an anvil?", "A block of iron.", system="Be brief.")
     asked = PromptRow(system="Be brief.", prompt="What is an anvil?", completion="A block of iron.")
-    chosen = None if tokenizer.chat_template else family_template(tokenizer)
-    [instruct] = ChatFormat(tokenizer, template=chosen).encode([asked], max_tokens=max_tokens)
+    [instruct] = ChatFormat(tokenizer, without_template=family_template(tokenizer)).encode(
+        [asked], max_tokens=max_tokens
+    )
     assert encode(tokenizer, dialogue, max_tokens=max_tokens) == instruct
 
 

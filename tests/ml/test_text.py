@@ -48,7 +48,7 @@ def test_a_template_without_system_turns_gets_it_with_the_prompt(
     tokenizer: PreTrainedTokenizerBase, template: str
 ) -> None:
     tokenizer.chat_template = template
-    assert ChatFormat(tokenizer).prompt(system="Be brief.", prompt="Hi") == "[Be brief.\n\nHi]"
+    assert ChatFormat(tokenizer).prompt(system="Be brief.", prompt="Hi") == "[Be brief.\n\nHi]["
 
 
 def test_a_base_without_template_gets_plain_lines_and_its_own_end(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
@@ -24,39 +25,48 @@ def look_around(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     parent, secret = int(str(arguments["parent"])), str(arguments["secret"]).encode()
     libc = ctypes.CDLL(None, use_errno=True)
 
-    def tried(attempt: Callable[[], object]) -> str:
-        try:
-            return GOT if attempt() else "nothing"
-        except OSError as error:
-            return f"{type(error).__name__}: {error}"
+    def read(path: str) -> bool:
+        return bool(Path(path).read_bytes())
+
+    def write(folder: str) -> bool:
+        return (Path(folder) / "left").write_text("x") > 0
+
+    def connect(port: str) -> bool:
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=5):
+            return True
+
+    def signal() -> bool:
+        os.kill(parent, 0)
+        return True
 
     def call(function: str, *values: int) -> bool:
         if getattr(libc, function)(*values) < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         return True
 
-    def connect(port: str) -> bool:
-        with socket.create_connection(("127.0.0.1", int(port)), timeout=5):
-            return True
-
-    return {
-        **{f"read {path}": tried(lambda path=path: Path(path).read_bytes()) for path in _texts(arguments["files"])},
-        **{
-            f"write {path}": tried(lambda path=path: (Path(path) / "left").write_text("x"))
-            for path in _texts(arguments["folders"])
-        },
-        **{f"connect {port}": tried(lambda port=port: connect(port)) for port in _texts(arguments["ports"])},
-        "environment": tried(lambda: any(secret in _content(f) for f in Path("/proc").glob("[0-9]*/environ"))),
-        "processes": tried(lambda: any(b"gradients.execution.worker" not in line for line in _command_lines())),
-        "memory": tried(lambda: Path(f"/proc/{parent}/mem").open("r+b")),
-        "signal": tried(lambda: os.kill(parent, 0) is None),
-        "ptrace": tried(lambda: call("ptrace", _PTRACE_SEIZE, parent, 0, 0)),
-        "namespace": tried(lambda: call("unshare", _NEW_USER_NAMESPACE)),
-        "io_uring": tried(lambda: call("syscall", _IO_URING_SETUP, 1, 0)),
-        "rights": tried(lambda: int(_status("CapEff"), 16) | int(_status("CapBnd"), 16)),
-        "own folder": tried(lambda: (Path(str(arguments["own"])) / "mine").write_text("x")),
-        "threads and processes": tried(lambda: os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)),
+    attempts: dict[str, Callable[[], object]] = {
+        **{f"read {path}": partial(read, path) for path in _texts(arguments["files"])},
+        **{f"write {path}": partial(write, path) for path in _texts(arguments["folders"])},
+        **{f"connect {port}": partial(connect, port) for port in _texts(arguments["ports"])},
+        "environment": lambda: any(secret in _content(file) for file in Path("/proc").glob("[0-9]*/environ")),
+        "processes": lambda: any(b"gradients.execution.worker" not in line for line in _command_lines()),
+        "memory": lambda: os.open(f"/proc/{parent}/mem", os.O_RDWR),
+        "signal": signal,
+        "ptrace": partial(call, "ptrace", _PTRACE_SEIZE, parent, 0, 0),
+        "namespace": partial(call, "unshare", _NEW_USER_NAMESPACE),
+        "io_uring": partial(call, "syscall", _IO_URING_SETUP, 1, 0),
+        "rights": lambda: int(_status("CapEff"), 16) | int(_status("CapBnd"), 16),
+        "own folder": lambda: (Path(str(arguments["own"])) / "mine").write_text("x"),
+        "threads and processes": lambda: os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0),
     }
+    return {what: _tried(attempt) for what, attempt in attempts.items()}
+
+
+def _tried(attempt: Callable[[], object]) -> str:
+    try:
+        return GOT if attempt() else "nothing"
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def leave_traps(arguments: JsonObject, report: ReportProgress) -> JsonObject:
@@ -80,7 +90,6 @@ def take(arguments: JsonObject, report: ReportProgress) -> JsonObject:
             held.append(bytearray(64 * 1024 * 1024))
         elif what == "files":
             held.append(Path("/dev/null").open("rb"))  # noqa: SIM115 (it keeps them open)
-    return {}
 
 
 def _progress() -> str:

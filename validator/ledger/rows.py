@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, Index, Integer, LargeBinary, MetaData, String, Text
+from sqlalchemy import JSON, BigInteger, Dialect, Float, Index, Integer, LargeBinary, MetaData, TypeDecorator, types
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from gradients.texts import storable
+
 JsonColumn = dict[str, Any]  # Any: SQLAlchemy's JSON type has no narrower one; encoding.py checks what comes out
+
+
+class String(TypeDecorator[str]):
+    """Text that every database takes: a NUL, which PostgreSQL refuses, is spelt out, in what is written and in what is looked for."""
+
+    impl = types.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return value if value is None else storable(value)
+
+
+class Text(String):
+    """The same without a length."""
+
+    impl = types.Text
+    cache_ok = True
 
 
 class LedgerTable(DeclarativeBase):

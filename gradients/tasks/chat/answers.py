@@ -18,6 +18,6 @@ def generate(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Jso
     """As gradients.tasks.workers.generation does; a base without a template is asked as its family is."""
 
     def chat_format(tokenizer: PreTrainedTokenizerBase) -> ChatFormat:
-        return ChatFormat(tokenizer, template=None if tokenizer.chat_template else family_template(tokenizer))
+        return ChatFormat(tokenizer, without_template=family_template(tokenizer))
 
     return generate_in(chat_format, arguments, report)

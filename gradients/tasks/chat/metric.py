@@ -1,4 +1,4 @@
-"""The metric of chat tasks: cross-entropy on the assistant's tokens, the mean over rows of each conversation's mean (version 1).
+"""The metric of chat tasks: cross-entropy on the assistant's tokens, the mean over rows of each conversation's mean (version 2).
 
 A conversation counts the same however long it is, and within one every token of an answer does. Everything else is as in instruct tasks.
 """
@@ -34,4 +34,6 @@ def read_examples(
     """The conversations of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
     asked = ChatParameters.model_validate(parameters).max_tokens
     most = min(asked, base.context, max_tokens or asked)
-    return DialogueFormat(base.tokenizer).encode(read_jsonl_of(DialogueRow, file), max_tokens=most)
+    return DialogueFormat(base.tokenizer, vocabulary=base.vocabulary).encode(
+        read_jsonl_of(DialogueRow, file), max_tokens=most
+    )

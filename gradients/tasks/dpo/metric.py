@@ -1,4 +1,4 @@
-"""The metric of DPO tasks: the DPO loss with the task's beta against the base as reference, the mean over rows (version 1).
+"""The metric of DPO tasks: the DPO loss with the task's beta against the base as reference, the mean over rows (version 2).
 
 The base's log-probabilities are taken once, before any submission is applied, by the same code and in the same batches as each
 entrant's. So whoever hands in the base unchanged, the base itself included, has exactly ln 2 on every row.
@@ -59,7 +59,9 @@ def read_pairs(base: LoadedBase, file: Path, parameters: Parameters, *, max_toke
     """The rows of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
     asked = DpoParameters.model_validate(parameters).max_tokens
     most = min(asked, base.context, max_tokens or asked)
-    return encode_pairs(ChatFormat(base.tokenizer), read_jsonl_of(PreferenceRow, file), max_tokens=most)
+    return encode_pairs(
+        ChatFormat(base.tokenizer, vocabulary=base.vocabulary), read_jsonl_of(PreferenceRow, file), max_tokens=most
+    )
 
 
 def log_probabilities(base: LoadedBase, pairs: Sequence[Pair], progress: RowsDone = lambda _: None) -> list[PairLogs]:

@@ -1,4 +1,4 @@
-"""The metric of GRPO tasks: weighted mean reward of drawn answers less beta times KL(model || base) (version 2). Higher is better.
+"""The metric of GRPO tasks: weighted mean reward of drawn answers less beta times KL(model || base) (version 3). Higher is better.
 
 Each reward lies in 0..1 by its own definition, never by comparison with other entrants, and the divergence is measured together with the
 reward or not at all. So nobody's score depends on anybody else's, on signs or on ties, and an entrant whose divergence cannot be
@@ -67,16 +67,18 @@ def drawing(base: LoadedBase, asked: GrpoParameters, *, samples: int) -> Rollout
         samples=samples,
         max_new_tokens=_answer_tokens(base, asked),
         temperature=asked.temperature,
-        stop_tokens=tuple(ChatFormat(base.tokenizer).stop_tokens),
+        stop_tokens=tuple(ChatFormat(base.tokenizer, vocabulary=base.vocabulary).stop_tokens),
         batch_tokens=batch_tokens(base.device, base.vocabulary),
     )
 
 
 def prompt_tokens(base: LoadedBase, rows: Sequence[GrpoRow], asked: GrpoParameters) -> list[list[int]]:
     """The prompts as the base's chat format writes them; a long one loses its beginning, so that an answer fits behind it."""
-    chat = ChatFormat(base.tokenizer)
+    chat = ChatFormat(base.tokenizer, vocabulary=base.vocabulary)
     most = min(asked.max_tokens, base.context - _answer_tokens(base, asked))
-    return [chat.prompt_tokens(system=row.system, prompt=row.prompt)[-most:] for row in rows]
+    prompts = [chat.prompt_tokens(system=row.system, prompt=row.prompt) for row in rows]
+    chat.check_known(prompts)
+    return [chat.cut(prompt, most) for prompt in prompts]
 
 
 def texts(base: LoadedBase, rollouts: Sequence[Rollout]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The metric of instruct tasks: cross-entropy on completion tokens, the mean over rows of each row's mean (version 1).
+"""The metric of instruct tasks: cross-entropy on completion tokens, the mean over rows of each row's mean (version 2).
 
 Each row counts the same however long its completion is, as in the paper's evaluation. All entrants are measured on the same rows, in the
 same batches, with one base in memory that every submission's weights go into and out of; so a score depends on nobody else's.
@@ -22,7 +22,9 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     job = MeasureJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
     rows = read_prompt_rows(job.held_out_file)
-    examples = ChatFormat(base.tokenizer).encode(rows, max_tokens=row_tokens(base, job.parameters))
+    examples = ChatFormat(base.tokenizer, vocabulary=base.vocabulary).encode(
+        rows, max_tokens=row_tokens(base, job.parameters)
+    )
     measured = completions_metric(base, examples, sketch_key=job.sketch_key)
     measure_entrants(job, measured, rows=len(examples), report=report)
     return base.device.describe()

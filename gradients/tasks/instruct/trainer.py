@@ -22,7 +22,9 @@ def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonOb
 def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
     def objective(base: LoadedBase) -> CompletionObjective:
         most = min(settings.max_tokens, row_tokens(base, job.parameters))
-        examples = ChatFormat(base.tokenizer).encode(read_prompt_rows(job.train_file), max_tokens=most)
+        examples = ChatFormat(base.tokenizer, vocabulary=base.vocabulary).encode(
+            read_prompt_rows(job.train_file), max_tokens=most
+        )
         return completion_objective(base, examples, settings, seed=job.seed)
 
     return language_model(job, settings, objective)

@@ -1,5 +1,5 @@
 """The metric of RAG tasks: cross-entropy on the answer's tokens given the retrieved passages, the mean over rows of each row's mean
-(version 1). Where the passages do not hold the answer, the answer is the task's abstention.
+(version 2). Where the passages do not hold the answer, the answer is the task's abstention.
 
 Beside it stand numbers that people know, from answers that the model writes itself on at most 48 rows drawn by the job's seed. No score
 depends on these.
@@ -51,7 +51,9 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     parameters = RagParameters.model_validate(job.parameters)
     base = load_base(job.base_folder, choose_device())
     rows = read_jsonl_of(RagRow, job.held_out_file)
-    examples = ChatFormat(base.tokenizer).encode(rows, max_tokens=row_tokens(base, job.parameters))
+    examples = ChatFormat(base.tokenizer, vocabulary=base.vocabulary).encode(
+        rows, max_tokens=row_tokens(base, job.parameters)
+    )
     fingerprints = text_fingerprints(base, [example.tokens for example in examples], key=job.sketch_key)
     drawn = sorted(random.Random(job.seed).sample(range(len(rows)), min(MOST_WRITTEN, len(rows))))
 
@@ -106,7 +108,7 @@ def _write(base: LoadedBase, examples: Sequence[Example]) -> list[str]:
 
     Answers end where the longest right one would, and within the base's context.
     """
-    stop = ChatFormat(base.tokenizer).stop_tokens
+    stop = ChatFormat(base.tokenizer, vocabulary=base.vocabulary).stop_tokens
     longest = min(MOST_NEW_TOKENS, max(example.counted for example in examples))
     texts = []
     for example in examples:

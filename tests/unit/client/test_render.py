@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from gradients.client.models import TaskDetails
-from gradients.client.render import result_table, task_table
+from gradients.client.models import TaskDetails, TaskFailure
+from gradients.client.render import console, result_table, task_table
+from gradients.errors import Blame
 from tests.unit.client.answers import miner, task
 
 
@@ -55,3 +56,14 @@ def test_a_task_that_has_failed_says_why_in_the_list() -> None:
     console = Console(width=140, record=True)
     console.print(task_table([failed]))
     assert "too_few_rows: Only 3" in console.export_text()
+
+
+def test_a_failures_words_are_no_markup_and_no_escapes() -> None:
+    broken = task().model_copy(
+        update={"failure": TaskFailure(blame=Blame.CUSTOMER, code="bad", message="[/nope] \x1b[2J\u202e")}
+    )
+    terminal = console()
+    with terminal.capture() as shown:
+        terminal.print(task_table([broken]), width=200)
+    assert "\\x1b[2J\\u202e" in shown.get()
+    assert "[/nope]" in shown.get()

@@ -233,7 +233,8 @@ def test_without_a_schedule_customers_tasks_are_all_there_is() -> None:
 
 
 def test_rows_of_another_version_do_not_count() -> None:
-    assert _shares([result("old", 3.0, task="one", version=1), result("new", 1.0, task="two")]) == {"new": 1.0}
+    others = [result("old", 3.0, task="one", version=1), result("newer", 3.0, task="three", version=3)]
+    assert _shares([*others, result("new", 1.0, task="two")]) == {"new": 1.0}
 
 
 def test_every_part_says_where_it_comes_from() -> None:

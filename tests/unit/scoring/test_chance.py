@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import random
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from gradients.domain.evaluation import Fingerprint, Placing
 from gradients.domain.task import Hotkey
 from gradients.errors import Blame
-from gradients.scoring.chance import Chance, resampled_means
+from gradients.scoring.chance import Chance, resampled_means, standard_normal
 from gradients.scoring.contest import Contest, Entry
 from gradients.scoring.rules import CHANCE
 from tests.unit.scoring.fields import base_rows, contest, entry, failure, field
@@ -185,6 +187,21 @@ def test_of_a_model_handed_in_twice_the_first_in_the_chain_is_paid() -> None:
     assert "committed first" in placed["a"].reason
 
 
+def test_one_row_has_no_noise_to_be_told_from_and_two_have() -> None:
+    """A gain of 10 % on a single row is a fine-tune; gains of 0 and 10 % of two rows have a standard error of half their spread."""
+    single = Contest((Entry(Hotkey("a"), (0.9,)),), (1.0,), "lower", 10**9, 1.0)
+    two = Contest((Entry(Hotkey("a"), (1.0, 0.9)),), (1.0, 1.0), "lower", 10**9, 1.0)
+    assert [CHANCE.place(each)[0].rank for each in (single, two)] == [1, None]
+
+
+def test_a_gain_that_is_just_what_is_demanded_is_not_enough() -> None:
+    """With half of the base's value demanded: 0.5 is not a fine-tune, a hair more is."""
+    strict = Chance(base_share=0.5)
+    for value, rank in ((0.5, None), (0.5 - 1e-9, 1)):
+        placed = strict.place(Contest((Entry(Hotkey("a"), (value, value)),), (1.0, 1.0), "lower", 10**9, 1.0))
+        assert placed[0].rank == rank
+
+
 def test_luck_spreads_what_rows_alone_would_decide() -> None:
     seed, base, rng = 2, base_rows(2), np.random.default_rng(2)
     noise = 0.01 * rng.standard_normal((2, len(base)))
@@ -213,6 +230,7 @@ def test_a_task_counts_by_size_and_hours_within_bounds() -> None:
     assert CHANCE.factor(parameters=1_000_000_000, hours=1.0) == 2.0
     assert CHANCE.factor(parameters=4_000_000_000, hours=4.0) == 8.0
     assert CHANCE.factor(parameters=1_500_000, hours=48.0) == 1.0  # the time of a tiny base is cheap
+    assert CHANCE.factor(parameters=1_000_000, hours=1000.0) == 2.0  # 2·sqrt(0.001·1000)
     assert CHANCE.factor(parameters=70_000_000_000, hours=10.0) == 20.0
     placed = CHANCE.place(contest(field(1, 1), 1, hours=4.0))[0]
     assert (placed.points, placed.adjusted_points) == (1.0, 4.0)
@@ -233,6 +251,16 @@ def test_the_resamples_of_a_seed_stay_what_they_are() -> None:
     assert resampled_means(np.array([[0.0, 1.0, 2.0, 4.0]]), count=4, seed=7).tolist() == [[2.0, 1.25, 1.0, 1.5]]
 
 
+def test_the_luck_of_a_purpose_stays_what_it_is() -> None:
+    """By hand from the raw stream: sqrt(-2 ln u)·cos(2 pi v), with u and v the middles of 2^32 equal parts."""
+    start = int.from_bytes(hashlib.sha256(b"7:luck:m0").digest()[:16], "big")
+    u, v = ((int(each >> 32) + 0.5) / 4294967296 for each in np.random.PCG64(start).random_raw(2).tolist())
+    expected = math.sqrt(-2 * math.log(u)) * math.cos(2 * math.pi * v)
+    assert standard_normal(1, "7:luck:m0").tolist() == [pytest.approx(expected, rel=1e-12)]
+    drawn = standard_normal(10_000, "any")
+    assert (drawn.mean(), drawn.std()) == (pytest.approx(0.0, abs=0.05), pytest.approx(1.0, rel=0.05))
+
+
 def test_contests_that_make_no_sense_are_refused() -> None:
     one, two = field(1, 2)
     with pytest.raises(ValueError, match="rows"):
@@ -243,3 +271,4 @@ def test_contests_that_make_no_sense_are_refused() -> None:
         Contest((), (), "lower", 1, 1.0)
     with pytest.raises(ValueError, match="either values or a failure"):
         Entry(Hotkey("x"), ())
+    assert Entry(Hotkey("x"), (1.0,)).order == (0, 0, "x")

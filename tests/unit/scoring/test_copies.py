@@ -16,6 +16,7 @@ from tests.unit.scoring.fields import base_rows, contest, entry, field
 
 SEED = 11
 LIMITS = CopyLimits()
+EAST, NORTH = np.eye(8)[0], np.eye(8)[1]
 
 
 def _print(*, update: int, outputs: int = 0, noise: float = 0.0, size: int = 64) -> Fingerprint:
@@ -123,6 +124,36 @@ def test_an_average_of_two_earlier_models_is_the_copy_of_its_larger_part(part: f
     found = find_copies(contest(entries, SEED), LIMITS)
     assert {str(hotkey): str(copy.source) for hotkey, copy in found.items()} == {"m2": source}
     assert "a mixture of" in found[Hotkey("m2")].evidence
+
+
+def test_of_an_even_average_the_earlier_of_the_two_is_the_source() -> None:
+    one, two, mixed = _ordered(field(SEED, 3))
+    entries = [_with(one, _of(EAST)), _with(two, _of(NORTH)), _with(mixed, _of(EAST + NORTH))]
+    assert _sources(entries) == {"m2": "m0"}
+    assert _sources([_with(mixed, _of(EAST + NORTH)), _with(one, _of(NORTH)), _with(two, _of(EAST))]) == {"m2": "m0"}
+
+
+def test_what_points_away_from_an_earlier_model_is_not_an_average_of_it() -> None:
+    one, two, apart = _ordered(field(SEED, 3))
+    assert _sources([_with(one, _of(EAST)), _with(two, _of(NORTH)), _with(apart, _of(EAST - NORTH))]) == {}
+
+
+def test_sketches_of_several_lengths_or_of_nothing_are_not_averages() -> None:
+    one, two, mixed = _ordered(field(SEED, 3))
+    short = Fingerprint((1.0, 0.0))
+    assert _sources([_with(one, short), _with(two, _of(NORTH)), _with(mixed, _of(EAST + NORTH))]) == {}
+    assert _sources([one, two, mixed]) == {}
+    nothing = Fingerprint((0.0,) * len(EAST))
+    assert _sources([_with(one, nothing), _with(two, _of(NORTH)), _with(mixed, _of(EAST + NORTH))]) == {}
+
+
+def test_outputs_acquit_only_below_their_limit() -> None:
+    """Two with the same rows, and outputs at a right angle: at a limit of 0 they are not below it."""
+    one = field(SEED, 1)[0]
+    two = replace(one, hotkey=Hotkey("other"), committed_at_block=one.committed_at_block + 1)
+    entries = [_with(one, Fingerprint((), (1.0, 0.0))), _with(two, Fingerprint((), (0.0, 1.0)))]
+    assert set(find_copies(contest(entries, SEED), CopyLimits(output_cosine=0.0))) == {"other"}
+    assert find_copies(contest(entries, SEED), CopyLimits(output_cosine=0.1)) == {}
 
 
 def test_what_came_before_an_average_of_it_is_not_its_copy() -> None:

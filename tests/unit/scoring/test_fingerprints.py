@@ -29,6 +29,7 @@ def test_the_cosine_of_two_directions_whatever_their_lengths(cosine: float) -> N
 def test_nothing_is_like_nothing_and_like_nothing_else() -> None:
     assert similarity((), ()) == similarity((), EAST) == similarity((0.0, 0.0), EAST) == similarity((1.0,), EAST) == 0.0
     assert same_model(Fingerprint(()), Fingerprint(())) is None
+    assert similarity((1.0, 0.0, 0.0), EAST) == similarity(EAST, (1.0, 0.0, 0.0)) == 0.0
     assert same_model(None, None) is None
     assert same_model(Fingerprint(EAST, EAST), None) is None
 
@@ -48,6 +49,18 @@ def test_either_cosine_is_evidence_and_the_update_is_named_first(
 ) -> None:
     ours, theirs = Fingerprint(EAST, EAST), Fingerprint(_at(update), _at(outputs))
     assert same_model(ours, theirs, likeness=LIKENESS) == same_model(theirs, ours, likeness=LIKENESS) == evidence
+
+
+def test_a_cosine_at_the_limit_is_evidence() -> None:
+    exactly = Likeness(update=1.0, outputs=1.0)
+    assert same_model(Fingerprint(EAST, NORTH), Fingerprint(EAST, EAST), likeness=exactly) is not None
+    assert same_model(Fingerprint(EAST, NORTH), Fingerprint(NORTH, NORTH), likeness=exactly) is not None
+
+
+def test_rounding_takes_no_cosine_beyond_one() -> None:
+    ours = (2.0, 8.0, 8.0)  # whose cosine with itself comes to 1 + 2e-16
+    assert similarity(ours, ours) == 1.0
+    assert similarity(ours, [-number for number in ours]) == -1.0
 
 
 def test_the_calibrated_thresholds_hold_where_none_are_given() -> None:

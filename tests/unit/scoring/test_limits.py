@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -9,7 +10,9 @@ from bittensor.intents.weights import clip_to_max_weight, normalize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradients.scoring.limits import U16_MAX, Limits, Row, Unfit, fit, within
+from gradients.domain.chain import AxonAddress, Metagraph, Neuron
+from gradients.domain.task import Hotkey
+from gradients.scoring.limits import U16_MAX, Limits, Row, Unfit, fit, limits_of, row_for, within
 
 FREE = Limits(fewest=1, largest=U16_MAX)
 OWNER, OWN = 0, 1
@@ -119,6 +122,62 @@ def test_what_cannot_be_met_is_said_in_one_sentence() -> None:
         "The subnet lets no uid have more than 30.00% of the weights, and there are 3 besides our own"
     )
     assert demand({2: 1.0}, Limits(1, 0)).startswith("The subnet lets no uid have more than 0.00% of the weights")
+
+
+def test_of_shares_that_would_be_dropped_the_larger_one_is_padded() -> None:
+    made = row({2: 1.0, 3: 1e-7, 4: 2e-7}, Limits(2, U16_MAX))
+    assert made.changes() == {"dropped": [3], "padded": [4]}
+
+
+def _neuron(uid: int) -> Neuron:
+    """One that serves and has earned nothing."""
+    axon = AxonAddress("1.2.3.4", 8091)
+    return Neuron(uid, Hotkey(f"h{uid}"), "", axon, False, 0.0, 0.0, 0.0, 0.0, 0, 100)
+
+
+def _subnet(*neurons: Neuron, fewest: int, largest: float = 1.0) -> Metagraph:
+    return Metagraph(1, 10, 360, 0, neurons, Hotkey("h0"), 0, 0, False, fewest, largest)
+
+
+def test_reserves_go_by_incentive_then_those_that_serve_and_then_by_age() -> None:
+    neurons = [
+        _neuron(0),
+        _neuron(2),
+        replace(_neuron(3), registered_at_block=50),
+        replace(_neuron(4), incentive=0.1),
+        replace(_neuron(5), incentive=0.3),
+        replace(_neuron(6), axon=None, registered_at_block=1),
+        replace(_neuron(7), validator_permit=True, registered_at_block=1),
+        replace(_neuron(8), registered_at_block=50),
+    ]
+    made = row_for(
+        {Hotkey("h2"): 1.0, Hotkey("gone"): 9.0}, _subnet(*neurons, fewest=8), hotkey=Hotkey("h1"), burn_share=0
+    )
+    assert isinstance(made, Row)
+    assert made.padded == (5, 4, 3, 8, 6, 7, 0)
+
+
+def test_the_subnets_limits_are_read_in_the_chains_units() -> None:
+    assert limits_of(_subnet(fewest=5, largest=0.3)) == Limits(5, 19660)  # 0.3·65535 = 19660.5, to even
+
+
+def test_our_own_uid_is_left_out_of_a_row_for_the_metagraph() -> None:
+    made = row_for(
+        {Hotkey("h1"): 1.0, Hotkey("h2"): 1.0},
+        _subnet(_neuron(1), _neuron(2), fewest=1),
+        hotkey=Hotkey("h1"),
+        burn_share=0,
+    )
+    assert isinstance(made, Row)
+    assert (dict(made.values), made.left_out) == ({2: 65535}, (1,))
+
+
+def test_what_is_spread_is_the_smallest_sum_that_lets_the_paid_ones_have_the_most() -> None:
+    """Half each of two paid ones is the limit less one: 65535 twice, of a sum of at least 65535²/32767, leaves 5 for three."""
+    made = row({2: 0.5, 3: 0.5}, Limits(1, 32767), reserves=(4, 5, 6))
+    assert dict(made.values) == {2: 65535, 3: 65535, 4: 1, 5: 1, 6: 1}
+    one = row({2: 1.0}, Limits(1, 26214), reserves=(4, 5))  # 65535²/26214 = 163837.5, and 98303 for two
+    assert dict(one.values) == {2: 65535, 4: 49152, 5: 49152}
 
 
 @pytest.mark.parametrize("share", [-0.1, float("nan"), float("inf")])

@@ -10,6 +10,7 @@ import pytest
 from gradients.domain.task import Hotkey
 from gradients.errors import Blame
 from gradients.scoring.contest import Result
+from gradients.scoring.lots import DrawRules, Standing, standings
 from gradients.scoring.rules import CHANCE
 from tests.unit.scoring.fields import result
 
@@ -24,6 +25,40 @@ def _history(gains: dict[str, float], *, tasks: int = 5, first: int = 0) -> list
         for i in range(first, first + tasks)
         for name, gain in gains.items()
     ]
+
+
+def _standing(*results: Result) -> Standing:
+    return standings(results, DrawRules(memory=0.5, reliable_memory=0.75))[Hotkey("m")]
+
+
+def test_a_rating_is_the_gain_in_parts_of_the_tasks_best_and_fades() -> None:
+    """First half of the best, then all of it: 1/2·1/2 + 1/2·1. A rating is -1 at worst, a copy shows 0."""
+    first = [result("best", 0.0, task="t1", block=1, gain=2.0), result("m", 0.0, task="t1", block=1, gain=1.0)]
+    second = [result("m", 0.0, task="t2", block=2, gain=4.0), result("other", 0.0, task="t2", block=2, gain=3.0)]
+    assert _standing(*first).rating == 0.5
+    assert _standing(*second, *first).rating == 0.75
+    ruin = result("m", 0.0, task="t1", block=1, gain=-9.0)
+    assert _standing(first[0], ruin).rating == -1.0
+    copy = result("m", 0.0, task="t1", block=1, gain=2.0, copied=True)
+    assert _standing(first[0], copy).rating == 0.0
+
+
+def test_reliability_is_what_was_delivered_of_what_was_begun_and_fades() -> None:
+    """From one delivered: 3/4 + 1 delivered after the first task; 3/4 of that beside one missed after the second."""
+    done = result("m", 0.0, task="t1", block=1)
+    silent = result("m", 0.0, task="t2", block=2, fault=Blame.MINER)
+    once, twice = _standing(done), _standing(silent, done)
+    assert (once.delivered, once.missed, once.reliability) == (1.75, 0.0, 1.0)
+    assert (twice.delivered, twice.missed) == (1.3125, 1.0)
+    assert twice.reliability == 1.3125 / 2.3125
+    thrice = _standing(done, silent, result("m", 0.0, task="t3", block=3, fault=Blame.OUTSIDE))
+    assert thrice.missed == 1.75
+    ours = result("m", 0.0, task="t3", block=3, fault=Blame.OPERATOR)
+    assert _standing(done, silent, ours) == twice
+
+
+def test_whoever_gained_nothing_where_nobody_did_has_no_rating() -> None:
+    assert _standing(result("m", 0.0, task="t1", block=1, gain=0.0)).rating is None
 
 
 def test_a_pool_takes_everybody_when_there_is_room() -> None:

@@ -67,6 +67,16 @@ def test_of_two_equal_results_the_earlier_commitment_counts() -> None:
     assert (placed["late"].rank, placed["late"].points) == (None, -1.0)
 
 
+def test_a_copy_names_the_one_that_it_measures_as() -> None:
+    placed = _place(_measured("first", 2.0), _measured("second", 3.0), _measured("copy", 3.0, block=20))
+    assert (placed["copy"].rank, placed["copy"].copy_of) == (None, "second")
+
+
+def test_even_what_is_worse_than_the_base_has_a_place() -> None:
+    """One of the faults that version 2 mends."""
+    assert _place(_measured("bad", BASE_VALUE + 1))["bad"].points == 3.0
+
+
 def test_the_base_handed_in_again_is_no_fine_tune() -> None:
     placed = _place(_measured("idle", BASE_VALUE), _measured("busy", 3.0))
     assert (placed["idle"].rank, placed["idle"].points) == (None, -1.0)
@@ -256,8 +266,26 @@ def test_the_draw_depends_on_the_seed_and_not_on_the_order() -> None:
     assert any(one != PAPER.draw(names, results=[], now=NOW, size=5, seed=s) for s in range(2, 9))
 
 
+def test_whose_large_tasks_went_wrong_is_paid_for_presence_at_most() -> None:
+    """Points 3 and -1 have a mean of 1; adjusted ones of 3 and -10 make the score negative, which counts as nothing."""
+    lost = replace(_points("unlucky", -1.0), adjusted_points=-10.0)
+    paid = _shares(_points("first", 3.0), _points("unlucky", 3.0), lost)
+    assert paid["unlucky"] == pytest.approx(PAPER.curve(0.0) / (PAPER.curve(0.0) + PAPER.curve(1.0)))
+
+
+def test_the_draw_goes_by_the_last_day_up_to_its_last_second() -> None:
+    names = [Hotkey(f"m{i}") for i in range(6)]
+
+    def drawn(*results: Result) -> list[list[Hotkey]]:
+        return [PAPER.draw(names, results=results, now=NOW, size=3, seed=seed) for seed in range(40)]
+
+    today = [_points(name, float(i)) for i, name in enumerate(names)]
+    assert drawn(*today) == drawn(*(replace(each, scored_at=NOW - 86_400) for each in today)) != drawn()
+    assert drawn(*(_points(name, float(i), days_ago=1.001) for i, name in enumerate(names))) == drawn()
+
+
 def test_the_best_miner_is_drawn_about_three_times_as_often_as_the_last() -> None:
-    names = [Hotkey(f"m{i:02}") for i in range(10)]
+    names = [Hotkey(f"m{9 - i:02}") for i in range(10)]  # against the alphabet
     results = [_points(name, 3.0 - 0.3 * i) for i, name in enumerate(names)]
     drawn = [PAPER.draw(names, results=results, now=NOW, size=1, seed=s)[0] for s in range(4000)]
     assert 2.0 < drawn.count(names[0]) / drawn.count(names[-1]) < 4.0  # weights 3.0 and 1.2: expected 2.5

@@ -201,6 +201,7 @@ class StandIn:
     name: str
     accepts: bool = True
     begins: bool = True
+    words: str = ""  # said in place of the usual ones, as raw JSON, which no model of ours has mended
     silent_seconds: float = 0.0
     lost_starts: int = 0  # so many of the first answers come too late …
     lost_seconds: float = LOST_ANSWER_SECONDS  # … by so much time
@@ -220,17 +221,21 @@ class StandIn:
     def app(self, view: ChainView) -> FastAPI:
         app = signed_app(keypair=self.keypair, policy=MetagraphPolicy(view.metagraph), nonces=warm_nonces())
 
-        @app.post("/v1/offers", dependencies=[requires_caller])
-        async def offer(message: Offer) -> OfferAnswer:
+        @app.post("/v1/offers", dependencies=[requires_caller], response_model=None)
+        async def offer(message: Offer) -> OfferAnswer | Response:
             self.offers.append(message)
             await asyncio.sleep(self.silent_seconds)
+            if self.words:
+                return self._said(accepted=self.accepts, recipe=self.words, reason=self.words)
             return OfferAnswer(accepted=self.accepts, recipe="stand-in", reason="" if self.accepts else "busy")
 
-        @app.post("/v1/tasks", dependencies=[requires_caller])
-        async def start(message: Start) -> StartAnswer:
+        @app.post("/v1/tasks", dependencies=[requires_caller], response_model=None)
+        async def start(message: Start) -> StartAnswer | Response:
             self.starts.append(message)
             if len(self.starts) <= self.lost_starts:
                 await asyncio.sleep(self.lost_seconds)
+            if self.words:
+                return self._said(accepted=self.begins, reason=self.words)
             return StartAnswer(accepted=self.begins, reason="" if self.begins else "changed my mind")
 
         @app.get("/v1/tasks/{task_id}", dependencies=[requires_caller])
@@ -253,6 +258,9 @@ class StandIn:
             return file_response(self.files[name], request, sha256=_sha256(self.files[name].read_bytes()))
 
         return app
+
+    def _said(self, **fields: object) -> Response:
+        return Response(json.dumps({"version": 1, **fields}), media_type="application/json")
 
     async def submit(self, subnet: Subnet, folder: Path, *, base_digest: str, task_id: str = TASK) -> None:
         """Write an adapter, commit to it on chain and be ready to show it."""

@@ -69,7 +69,9 @@ def test_the_switch_starts_it_anywhere_and_says_so() -> None:
 
 @pytest.mark.usefixtures("no_bubblewrap")
 def test_a_validator_of_a_public_network_is_not_even_put_together_without_it(tmp_path: Path) -> None:
-    settings = ValidatorSettings.load(None, {"folder": str(tmp_path / "validator"), "chain": {"network": "finney"}, "wallet": {"name": "real"}})
+    settings = ValidatorSettings.load(
+        None, {"folder": str(tmp_path / "validator"), "chain": {"network": "finney"}, "wallet": {"name": "real"}}
+    )
     with pytest.raises(SetupError, match="without a sandbox"):
         build(settings)
     assert not (tmp_path / "validator").exists()

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from uuid import uuid4
 
-import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -26,7 +21,6 @@ from validator.ledger.placings import add_placings
 from validator.ledger.rows import LedgerTable
 from validator.ledger.submissions import add_submissions
 
-POSTGRES = "postgresql://gradients@127.0.0.1:54320/postgres"  # of scripts/services
 TASK = TaskId("instruct-0123456789ab")
 REQUEST = TaskRequest(type="instruct", base="nano-lm", dataset={"path": "rows.jsonl"}, parameters={}, hours=0.5)
 PREPARED = Prepared(
@@ -43,28 +37,9 @@ METRIC = Metric("completion cross-entropy", "nats/token", 1, "lower")
 ALICE = Hotkey("5Alice")
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of each kind that the ledger promises to work on."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/ledger.db"
-        return
-    try:
-        server = psycopg.connect(POSTGRES, autocommit=True)
-    except psycopg.OperationalError:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip("scripts/services start")
-    name = f"ledger_{uuid4().hex}"
-    with contextlib.closing(server):
-        server.execute(f"CREATE DATABASE {name}".encode())
-        yield POSTGRES.replace("/postgres", f"/{name}")
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
-
-
 @pytest.fixture
-def ledger(url: str, clock: HandClock) -> Iterator[Ledger]:
-    opened = Ledger.open(url, clock)
+def ledger(database_url: str, clock: HandClock) -> Iterator[Ledger]:
+    opened = Ledger.open(database_url, clock)
     yield opened
     opened.engine.dispose()
 
@@ -244,20 +219,22 @@ def test_a_call_is_decided_once(ledger: Ledger) -> None:
     assert [call.payload for call in ledger.outbox.open()] == [{"5Alice": 1.0}]
 
 
-def test_a_sent_call_stays_open_until_the_chain_shows_it(ledger: Ledger, url: str, clock: HandClock) -> None:
+def test_a_sent_call_stays_open_until_the_chain_shows_it(ledger: Ledger, database_url: str, clock: HandClock) -> None:
     ledger.outbox.decide("weights:12", {}, block=120)
     [pending] = ledger.outbox.open()
     sent = ledger.outbox.mark_sent(pending, block=121)
     assert sent is not None
-    reopened = Ledger.open(url, clock)
+    reopened = Ledger.open(database_url, clock)
     assert [(call.state, call.sent_at_block) for call in reopened.outbox.open()] == [(OutboxState.SENT, 121)]
     reopened.outbox.finish(sent, {"block": 122})
     assert ledger.outbox.open() == []
     reopened.engine.dispose()
 
 
-def test_of_two_processes_that_have_seen_the_same_call_one_sends_it(ledger: Ledger, url: str, clock: HandClock) -> None:
-    other = Ledger.open(url, clock)
+def test_of_two_processes_that_have_seen_the_same_call_one_sends_it(
+    ledger: Ledger, database_url: str, clock: HandClock
+) -> None:
+    other = Ledger.open(database_url, clock)
     ledger.outbox.decide("weights:12", {}, block=120)
     [ours], [theirs] = ledger.outbox.open(), other.outbox.open()
     sent = other.outbox.mark_sent(theirs, block=121)
@@ -295,11 +272,13 @@ def test_every_change_of_a_task_leaves_an_event(ledger: Ledger) -> None:
     assert names == ["task_created", "task_advanced"]
 
 
-def test_two_processes_that_look_at_once_claim_different_tasks(ledger: Ledger, url: str, clock: HandClock) -> None:
+def test_two_processes_that_look_at_once_claim_different_tasks(
+    ledger: Ledger, database_url: str, clock: HandClock
+) -> None:
     names = [TaskId(f"instruct-{number:012x}") for number in range(8)]
     for task_id in names:
         ledger.tasks.create(task_id, REQUEST, customer="acme", salt=b"s" * 32)
-    other = Ledger.open(url, clock)
+    other = Ledger.open(database_url, clock)
     with ThreadPoolExecutor(4) as threads:
         claims = list(threads.map(lambda number: _claim((ledger, other)[number % 2], owner=str(number)), range(8)))
     assert sorted(claim.task.id for claim in claims) == names

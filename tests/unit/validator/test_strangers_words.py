@@ -1,0 +1,127 @@
+"""Words of hostile miners and customers cost nobody else anything, on every database and through the real stages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from gradients.axon import messages
+from gradients.domain.submission import SubmissionState
+from gradients.domain.task import TaskState
+from gradients.testing.clock import HandClock
+from tests.unit.validator.market import TASK, StandIn, Subnet, claimed, opened, request_for
+from validator.ledger import Ledger
+from validator.settings import CollectSettings, OfferSettings
+from validator.stages.offer import OfferStage
+
+HOSTILE = {
+    "a NUL": "x\x00y",
+    "an escape": "\x1b[2J\x1b]8;;http://evil\x07",
+    "markup": "[/nope]",
+    "writing turned around": "\u202ecod.exe",
+    "lines": "one\ntwo\r\n",
+    "the longest": "\x00" * 64,
+}
+
+
+@pytest.fixture
+def ledger(database_url: str, clock: HandClock) -> Iterator[Ledger]:
+    opened_ledger = Ledger.open(database_url, clock)
+    yield opened_ledger
+    opened_ledger.engine.dispose()
+
+
+def _offer(ledger: Ledger, clock: HandClock, *miners: StandIn) -> None:
+    subnet = Subnet(clock)
+    stage = OfferStage(
+        ledger=ledger,
+        gateway=subnet.gateway,
+        view=subnet.view,
+        client=subnet.client(),
+        clock=clock,
+        settings=OfferSettings(pool_size=15, answer_seconds=5.0, retry_seconds=15.0, tries=3),
+        collect=CollectSettings(reveal_seconds=30.0),
+    )
+
+    async def scenario() -> None:
+        await subnet.start(*miners)
+        async with subnet.serving(*miners):
+            await stage.run(claimed(ledger, TaskState.OPEN))
+        await stage.client.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("words", HOSTILE.values(), ids=HOSTILE)
+def test_a_miners_words_stop_no_task(ledger: Ledger, clock: HandClock, words: str) -> None:
+    """One says it in its recipe, one in its refusal to start; the honest one is started, and nothing stored has an effect."""
+    opened(ledger, request_for())
+    honest, rude, unwilling = StandIn("alice"), StandIn("bob", words=words), StandIn("carol", words=words, begins=False)
+    _offer(ledger, clock, honest, rude, unwilling)
+    found = {s.hotkey: s for s in ledger.submissions.of_task(TASK)}
+    assert found[honest.hotkey].state is SubmissionState.STARTED
+    assert found[rude.hotkey].state is SubmissionState.STARTED
+    declined = found[unwilling.hotkey].failure
+    assert declined is not None
+    assert declined.code == "start_declined"
+    for said in (found[rude.hotkey].recipe, declined.message):
+        assert said.isprintable()
+
+
+@pytest.mark.parametrize("words", ["x" * 900_000, "\ud83d"], ids=["too long", "half a character"])
+def test_an_answer_that_is_not_text_costs_its_miner_the_task(ledger: Ledger, clock: HandClock, words: str) -> None:
+    opened(ledger, request_for())
+    honest, rude = StandIn("alice"), StandIn("bob", words=words)
+    _offer(ledger, clock, honest, rude)
+    assert [s.hotkey for s in ledger.submissions.of_task(TASK)] == [honest.hotkey]
+
+
+def test_a_name_that_no_database_takes_is_the_name_of_nothing(ledger: Ledger) -> None:
+    for name in ("\x00", "a\x00b", "\ud800"):
+        assert ledger.tasks.find(name) is None
+        assert ledger.submissions.manifest(name, name) is None
+        assert ledger.events.of_task(name) == []
+
+
+def _texts(model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], str]]:
+    for name, each in model.model_fields.items():
+        if each.annotation is str and name in ("reason", "recipe", "problem", "message"):
+            yield model, name
+
+
+SAID = [
+    pair
+    for model in (
+        messages.OfferAnswer,
+        messages.StartAnswer,
+        messages.AttemptStatus,
+        messages.Outcome,
+        messages.Refusal,
+    )
+    for pair in _texts(model)
+]
+FILLED: dict[type[BaseModel], dict[str, object]] = {
+    messages.OfferAnswer: {"accepted": True},
+    messages.StartAnswer: {"accepted": True},
+    messages.AttemptStatus: {"task_id": TASK, "phase": "training", "recipe": "lora", "fraction": 0.5},
+    messages.Outcome: {"task_id": TASK, "state": "failed", "reason": "so"},
+    messages.Refusal: {"code": "no", "message": "no"},
+}
+
+
+def test_all_words_of_all_messages_are_looked_at() -> None:
+    assert {name for _, name in SAID} == {"reason", "recipe", "problem", "message"}
+    assert len(SAID) == 7
+
+
+@pytest.mark.parametrize(("model", "name"), SAID, ids=[f"{model.__name__}.{name}" for model, name in SAID])
+@pytest.mark.parametrize("words", HOSTILE.values(), ids=HOSTILE)
+def test_words_in_messages_are_made_harmless(model: type[BaseModel], name: str, words: str) -> None:
+    said = getattr(model.model_validate({**FILLED[model], name: words}), name)
+    assert said.isprintable()
+    if model is not messages.Refusal:
+        with pytest.raises(ValidationError):
+            model.model_validate({**FILLED[model], name: "x" * 1_000_000})
