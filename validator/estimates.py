@@ -90,7 +90,7 @@ class Estimates:
         check_family(kind, request.base, self.bases.look(request.base))
         cleaned = rows_of(kind, request, salt=UNSALTED, access=self.access)
         rows = [numbered.row for numbered in cleaned.rows]
-        check_distinct(len(rows), kind.split_sizes)
+        check_distinct(len(rows), kind.split_sizes, removed=cleaned.removed)
         return self.bases.resolve(request.base), rows
 
     async def _throughput(self, request: TaskRequest, base: BaseInfo, rows: Sequence[Row]) -> Throughput | None:

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from gradients.datasets.image_folders import IMAGE_ENDINGS, METADATA, folder_rows, has_images
+from gradients.datasets.image_folders import CAPTION_ENDINGS, IMAGE_ENDINGS, METADATA, folder_rows, has_images
 from gradients.errors import DatasetInvalid, SetupError
 
 FORMS = "Name a JSON, JSONL, CSV, Parquet or zip file, a folder of images or one that `datasets` saved, or hub:org/name"
@@ -61,7 +61,7 @@ def _images(folder: Path, target: Path) -> Path:
     wanted = [
         file
         for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in {*IMAGE_ENDINGS, ".txt"} or file.name == METADATA
+        if file.suffix.lower() in {*IMAGE_ENDINGS, *CAPTION_ENDINGS} or file.name in METADATA
     ]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for file in wanted:

@@ -1,7 +1,8 @@
 """Images as customers give them, and as rows hold them: small square PNGs in base64.
 
-Covers: size in bytes and pixels before anything is decoded, three formats, the first frame only, no metadata in what comes out. Does
-not cover: what the images show. Needs the extra `image`; imported only where images are prepared.
+Covers: size in bytes and pixels before anything is decoded, five formats, the first frame only, no metadata in what comes out; large
+images are made smaller before anything else is done to them. Does not cover: what the images show. Needs the extra `image`; imported
+only where images are prepared.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from gradients.datasets.sources import MOST_IMAGE_BYTES
 
 MOST_PIXELS = 50_000_000
+LARGE_PIXELS = 4_000_000  # beyond this an image is halved, and halved again, while it is decoded
 FEWEST_PIXELS_A_SIDE = 16
-FORMATS = ("PNG", "JPEG", "WEBP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # greys of 16 bits
 _THUMBNAIL = 8  # pixels a side of what images are compared by
 
 
@@ -29,8 +32,9 @@ def decoded(text: str) -> Image.Image:
     if len(text) > 4 * MOST_IMAGE_BYTES // 3 + 4:
         raise NotAnImage(f"it has more than {MOST_IMAGE_BYTES:,} bytes")
     head, comma, rest = text.partition(",")
+    encoded = rest if comma and head.startswith("data:image/") else text
     try:
-        content = base64.b64decode(rest if comma and head.startswith("data:image/") else text, validate=True)
+        content = base64.b64decode("".join(encoded.split()), validate=True)  # many tools write it in lines
     except (binascii.Error, ValueError) as error:
         raise NotAnImage("it is not base64") from error
     return opened(content)
@@ -45,7 +49,10 @@ def opened(content: bytes) -> Image.Image:
                 raise NotAnImage(f"it has more than {MOST_PIXELS:,} pixels")
             if min(width, height) < FEWEST_PIXELS_A_SIDE:
                 raise NotAnImage(f"it has {width} x {height} pixels; at least {FEWEST_PIXELS_A_SIDE} a side are needed")
-            pixels = ImageOps.exif_transpose(image).convert("RGBA")
+            if width * height > LARGE_PIXELS:
+                side = round(max(width, height) * (LARGE_PIXELS / (width * height)) ** 0.5)
+                image.thumbnail((side, side), Image.Resampling.BOX)
+            pixels = ImageOps.exif_transpose(_eight_bits(image)).convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", pixels.size, "white"), pixels).convert("RGB")
     except Image.DecompressionBombError as error:
         raise NotAnImage(f"it has more than {MOST_PIXELS:,} pixels") from error
@@ -55,6 +62,11 @@ def opened(content: bytes) -> Image.Image:
         raise
     except Exception as error:  # PIL's readers raise whatever comes first in a broken file, struct.error for EXIF
         raise NotAnImage(f"it is broken: {error}") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """An image of 16-bit greys in 8 bits: PIL's own conversion would cut everything above 255 to white."""
+    return image.convert("I").point(lambda grey: grey * (1 / 257)).convert("L") if image.mode in _DEEP else image
 
 
 def square(image: Image.Image, *, pixels: int) -> Image.Image:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from gradients.datasets.access import OUTSIDERS, Access
-from gradients.datasets.formats import reader_of
+from gradients.datasets.formats import rows_in
 from gradients.datasets.rows import Row, numbers
 from gradients.datasets.sources import DEFAULT_LIMITS, DatasetLimits, FileSource, HubSource, Source, UrlSource
 from gradients.errors import DatasetInvalid
@@ -20,28 +20,46 @@ from gradients.errors import DatasetInvalid
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
-def read_rows(source: Source, *, limits: DatasetLimits = DEFAULT_LIMITS, access: Access = OUTSIDERS) -> list[Row]:
-    """All rows in their own order. Raises DatasetInvalid with row numbers, and OutsideError when a server does not answer."""
+def read_rows(
+    source: Source,
+    *,
+    wanted: Collection[str] | None = None,
+    limits: DatasetLimits = DEFAULT_LIMITS,
+    access: Access = OUTSIDERS,
+) -> list[Row]:
+    """All rows in their own order. Raises DatasetInvalid with row numbers, and OutsideError when a server does not answer.
+
+    Args:
+        wanted: names among which those of the columns are that the task reads; tables convert no others. None: all.
+    """
+    with tempfile.TemporaryDirectory(prefix="gradients-rows-") as folder:
+        return read_file(fetch(source, Path(folder), limits=limits, access=access), wanted=wanted, limits=limits)
+
+
+def fetch(source: Source, folder: Path, *, limits: DatasetLimits = DEFAULT_LIMITS, access: Access = OUTSIDERS) -> Path:
+    """The source's file, in `folder` (which is empty) unless it is on this machine. Rows of a URL or a store are not looked at here.
+
+    Raises DatasetInvalid for more bytes than are taken, OutsideError, and DiskFull.
+    """
     if isinstance(source, FileSource):
-        return _read_file(source.path, limits)
-    with tempfile.TemporaryDirectory(prefix="gradients-rows-") as name:
-        folder = Path(name)
-        if isinstance(source, HubSource):  # what fetches is imported only when it is needed
-            from gradients.datasets import hub
+        return source.path
+    if isinstance(source, HubSource):  # what fetches is imported only when it is needed
+        from gradients.datasets import hub
 
-            file = hub.fetch(source.repo, source.revision, source.split, folder=folder, limits=limits)
-        elif isinstance(source, UrlSource):
-            from gradients.datasets import urls
+        return hub.fetch(source.repo, source.revision, source.split, folder=folder, limits=limits)
+    if isinstance(source, UrlSource):
+        from gradients.datasets import urls
 
-            file = urls.fetch(source.url, folder, max_bytes=limits.bytes, allow_private=access.private_addresses)
-        else:
-            from gradients.datasets import s3
+        return urls.fetch(source.url, folder, max_bytes=limits.bytes, allow_private=access.private_addresses)
+    from gradients.datasets import s3
 
-            file = s3.fetch(source.bucket, source.key, folder, max_bytes=limits.bytes, access=access.s3)
-        return _read_file(file, limits)
+    return s3.fetch(source.bucket, source.key, folder, max_bytes=limits.bytes, access=access.s3)
 
 
-def _read_file(path: Path, limits: DatasetLimits) -> list[Row]:
+def read_file(
+    path: Path, *, wanted: Collection[str] | None = None, limits: DatasetLimits = DEFAULT_LIMITS
+) -> list[Row]:
+    """All rows of a file or folder of this machine; no network is needed. Raises DatasetInvalid with row numbers."""
     try:
         if not path.exists():
             raise DatasetInvalid(f"There is no data set {path}", fix="Check the path")
@@ -50,7 +68,7 @@ def _read_file(path: Path, limits: DatasetLimits) -> list[Row]:
             raise DatasetInvalid(
                 f"{path.name} has {size:,} bytes; at most {limits.bytes:,} are read", fix="Give a part of it"
             )
-        rows = list(_within(reader_of(path)(path), path, limits))
+        rows = list(_within(rows_in(path, wanted, row_characters=limits.row_characters), path, limits))
     except PermissionError as error:
         raise DatasetInvalid(f"{path} cannot be read: {error.strerror}", fix="Give this user the right to") from error
     if not rows:

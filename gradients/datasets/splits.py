@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from gradients.datasets.near_duplicates import near_duplicate_groups, normalised, overlapping, plain
@@ -32,6 +33,7 @@ def split(
     salt: bytes,
     group: Callable[[Row], str] | None = None,
     sizes: SplitSizes = SplitSizes(),  # noqa: B008 (frozen)
+    left_out: Mapping[str, int] = MappingProxyType({}),
 ) -> Split:
     """Remove repeated rows, hold out a tenth (16 to 400 rows, or the type's own sizes), and clear the train side of what overlaps.
 
@@ -41,6 +43,7 @@ def split(
     Args:
         text: what rows are compared by.
         group: rows for which it says the same stand on one side; near-duplicates among them stay.
+        left_out: how many rows of the source are not among `rows`, by reason; said where too few are left.
     """
     whole = [plain(text(row.row)) for row in rows]
     exact = sorted({one: i for i, one in reversed(list(enumerate(whole)))}.values())  # the first of equal ones
@@ -50,7 +53,8 @@ def split(
     rows_of, most = Counter(named.values()), sizes.held_out(len(named))
     groups = {i: name if rows_of[name] <= most else whole[i] for i, name in named.items()}
     distinct = _one_group_of_each(texts, groups, whole)
-    check_distinct(len(distinct), sizes, of=len(rows))
+    removed = {"repeated": len(rows) - len(exact), "nearly repeated": len(exact) - len(distinct)}
+    check_distinct(len(distinct), sizes, removed={**left_out, **removed})
     size = sizes.held_out(len(distinct))
     held_out, beside = _drawn({i: groups[i] for i in distinct}, whole, size=size, salt=salt)
     away = {*held_out, *beside}
@@ -62,21 +66,18 @@ def split(
         raise _too_few(
             f"{shared}; {len(train)} are left to train on", fix="Give rows that differ more, or more of them"
         )
-    removed = {
-        "repeated": len(rows) - len(exact),
-        "nearly repeated": len(exact) - len(distinct),
-        "belong with held-out rows": len(beside),
-        "overlap with held-out rows": len(leaking),
-    }
+    removed |= {"belong with held-out rows": len(beside), "overlap with held-out rows": len(leaking)}
     return Split(tuple(rows[i] for i in train), tuple(rows[i] for i in held_out), removed)
 
 
-def check_distinct(distinct: int, sizes: SplitSizes, *, of: int | None = None) -> None:
-    """Raises DatasetInvalid when so many distinct rows, `of` how many where that is known, are too few for a task."""
-    if distinct < sizes.fewest_rows:
-        found = f"{distinct} rows" if of is None else f"{distinct} of {of} rows"
-        problem = f"Only {found} are usable and distinct; at least {sizes.fewest_rows} are needed"
-        raise _too_few(problem, fix="Give a larger data set")
+def check_distinct(distinct: int, sizes: SplitSizes, *, removed: Mapping[str, int]) -> None:
+    """Raises DatasetInvalid when so many distinct rows are too few for a task; says why the others were left out."""
+    if distinct >= sizes.fewest_rows:
+        return
+    rows = distinct + sum(removed.values())
+    reasons = ", ".join(f"{count} were left out as {reason}" for reason, count in removed.items() if count)
+    found = f"Of {rows} rows {reasons}; {distinct} are left" if reasons else f"There are {distinct} rows"
+    raise _too_few(f"{found}, and at least {sizes.fewest_rows} are needed", fix="Give a larger data set")
 
 
 def _too_few(problem: str, *, fix: str) -> DatasetInvalid:

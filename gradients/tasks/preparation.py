@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -54,10 +54,12 @@ def prepare(
 
     Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and OperatorError when the disk refuses.
     """
-    read = _reader(kind, limits, access)
+    read = _reader(kind, request, limits, access)
     rows = read(cast(JsonValue, request.dataset))
     cleaned = _clean(kind, rows, request, salt=salt, read=read)
-    sides = split(cleaned.rows, text=kind.text, group=kind.group, salt=salt, sizes=kind.split_sizes)
+    sides = split(
+        cleaned.rows, text=kind.text, group=kind.group, salt=salt, sizes=kind.split_sizes, left_out=cleaned.removed
+    )
     made = _synthetic(endpoint, kind, request, rows=rows, sides=sides, salt=salt) if endpoint else Synthetic((), {})
     train = _write(folder / TRAIN_FILE, sides.train)
     held_out = _write(folder / HELDOUT_FILE, (*sides.held_out, *made.rows))
@@ -79,7 +81,7 @@ def prepare(
 
 def rows_of(kind: TaskType, request: TaskRequest, *, salt: bytes, access: Access = OUTSIDERS) -> Cleaned:
     """The request's rows in their normal form, before anything is split. Raises as `prepare` does."""
-    read = _reader(kind, DatasetLimits(), access)
+    read = _reader(kind, request, DatasetLimits(), access)
     return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt=salt, read=read)
 
 
@@ -92,14 +94,24 @@ def held_out_commitment(salt: bytes, sha256: str, request: TaskRequest) -> str:
     return hashlib.sha256(salt + bytes.fromhex(sha256) + hashlib.sha256(asked).digest()).hexdigest()
 
 
-def _reader(kind: TaskType, limits: DatasetLimits, access: Access) -> ReadSource:
-    """Reads sources within the limits, of which a type may have a wider one for rows."""
+def _reader(kind: TaskType, request: TaskRequest, limits: DatasetLimits, access: Access) -> ReadSource:
+    """Reads sources within the limits, of which a type may have a wider one for rows. What no parameter names is not converted."""
+    wanted = frozenset(_texts(kind.schema.model_validate(request.parameters).model_dump(mode="json")))
     within = dataclasses.replace(limits, row_characters=max(limits.row_characters, kind.row_characters))
 
     def read(source: JsonValue) -> list[Row]:
-        return read_rows(parse_source(source), limits=within, access=access)
+        return read_rows(parse_source(source), wanted=wanted, limits=within, access=access)
 
     return read
+
+
+def _texts(parameters: JsonValue) -> Iterator[str]:
+    """Every text in the parameters, among them the names of all columns that the type reads."""
+    if isinstance(parameters, str):
+        yield parameters
+    elif isinstance(parameters, dict | list):
+        for inner in parameters.values() if isinstance(parameters, dict) else parameters:
+            yield from _texts(inner)
 
 
 def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, *, salt: bytes, read: ReadSource) -> Cleaned:

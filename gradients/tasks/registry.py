@@ -140,7 +140,10 @@ def _validated(schema: type[Model], given: object, *, where: str) -> Model:
     try:
         return schema.model_validate(given)
     except ValidationError as error:
-        problems = "; ".join(f"{where}{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+        told = error.errors()
+        # a list that lost a member to its mistake is "too short" only because of that
+        own = [e for e in told if not any(o["loc"][: len(e["loc"])] == e["loc"] != o["loc"] for o in told)]
+        problems = "; ".join(f"{where}{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in own[:3])
         raise TaskInvalid(
             problems, fix="`gradients task submit --help` and the type's README show what is asked for"
         ) from error

@@ -253,7 +253,7 @@ def test_an_empty_data_set_is_said_to_be_empty(market: Market, tmp_path: Path) -
 def test_a_data_set_of_three_rows_is_said_to_be_too_small(market: Market, tmp_path: Path) -> None:
     run = market.outcome(rows(tmp_path, 3))
     assert error_of(run)["code"] == "too_few_rows"
-    assert "3 rows are usable and distinct; at least 64 are needed. Give a larger data set" in complaint(run)
+    assert "There are 3 rows, and at least 64 are needed. Give a larger data set" in complaint(run)
 
 
 def test_a_data_set_that_is_not_there_is_named(market: Market, tmp_path: Path) -> None:

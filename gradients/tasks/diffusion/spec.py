@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gradients.datasets.columns import cell, check_columns, check_enough
+from gradients.datasets.image_folders import FILE_NAME
 from gradients.datasets.rows import Cleaned, Numbered, Row, SplitSizes, numbers
 from gradients.domain.evaluation import Metric
 from gradients.errors import DatasetInvalid, SetupError
@@ -141,7 +142,11 @@ def _decoded(rows: dict[int, Row], asked: DiffusionParameters) -> dict[int, Imag
         except NotAnImage as problem:
             problems[number] = str(problem)
     if problems:
-        first = next(iter(problems.values()))
+        number, first = next(iter(problems.items()))
+        if file := rows[number].get(FILE_NAME):  # people look for it in their folder, not in a row
+            more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+            said = f"{file} is not a usable image ({first}){more}"
+            raise DatasetInvalid(said, rows=list(problems), code="wrong_type", fix="Mend or remove them")
         _refuse(
             list(problems), f"Column '{asked.columns.image}' is not a usable image ({first})", fix="Mend or remove them"
         )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from pydantic import JsonValue
+
 from gradients.datasets.columns import cell, check_cells, check_columns, check_enough
 from gradients.datasets.near_duplicates import normalised
 from gradients.datasets.rows import Row, numbers
@@ -50,17 +52,26 @@ class Corpus:
         return f" {answer} " in self.words[position]
 
 
+def passage_id(value: JsonValue) -> str:
+    """How a passage is named: a whole number is the same whether a table with gaps has written it as 12 or as 12.0."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", cell(value))
+
+
 def read_corpus(rows: Sequence[Row], parameters: RagParameters) -> Corpus:
     """The passages of these rows; empty ones are left out. Raises DatasetInvalid with the corpus's own row numbers."""
     columns = parameters.corpus_columns
     named = parameters.columns.passage is not None
-    used = [columns.text, *([columns.id] if named else []), *([columns.title] if columns.title else [])]
+    used = {
+        role: column for role, column in columns.model_dump().items() if column is not None and (named or role != "id")
+    }
     try:
         check_columns(rows, used, parameter="corpus_columns")
-        check_cells(rows, used)
+        check_cells(rows, used.values())
         first: dict[str, int] = {}
         twice = [
-            n for n, row in enumerate(rows, start=1) if named and first.setdefault(cell(row.get(columns.id)), n) != n
+            n
+            for n, row in enumerate(rows, start=1)
+            if named and first.setdefault(passage_id(row.get(columns.id)), n) != n
         ]
         if twice:  # an id that two passages have says of neither that it holds an answer
             raise DatasetInvalid(
@@ -69,7 +80,7 @@ def read_corpus(rows: Sequence[Row], parameters: RagParameters) -> Corpus:
                 fix=f"Make '{columns.id}' unique",
             )
         passages = [
-            Passage(cell(row.get(columns.id)), cell(row.get(columns.title)) if columns.title else "", text)
+            Passage(passage_id(row.get(columns.id)), cell(row.get(columns.title)) if columns.title else "", text)
             for row in rows
             for text in sentences(cell(row.get(columns.text)), most=parameters.passage_characters)
         ]

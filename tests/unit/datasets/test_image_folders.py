@@ -44,7 +44,11 @@ def shown(content: bytes) -> str:
 
 
 MEMBERS = {"b.png": b"B", "b.txt": b"a boat", "a.JPG": b"A", "notes.md": b"-", "__MACOSX/b.png": b"-", ".x.png": b"-"}
-EXPECTED = [{"image": shown(b"A"), "caption": ""}, {"image": shown(b"B"), "caption": "a boat"}]
+EXPECTED = [
+    {"image": shown(b"A"), "caption": "", "file_name": "a.JPG"},
+    {"image": shown(b"B"), "caption": "a boat", "file_name": "b.png"},
+]
+WORDS = {"a.txt": b"words"}
 
 
 def test_images_in_a_folder_or_an_archive_have_the_captions_beside_them(tmp_path: Path) -> None:
@@ -53,13 +57,15 @@ def test_images_in_a_folder_or_an_archive_have_the_captions_beside_them(tmp_path
 
 
 def test_members_whose_names_begin_with_the_archives_own_folder_are_shown(tmp_path: Path) -> None:
-    assert rows(packed(tmp_path / "images.zip", {"./a.png": b"A"})) == [{"image": shown(b"A"), "caption": ""}]
+    assert rows(packed(tmp_path / "images.zip", {"./a.png": b"A", "./a.txt": b"words"})) == [
+        {"image": shown(b"A"), "caption": "words", "file_name": "a.png"}
+    ]
 
 
 def test_a_metadata_file_names_images_relative_to_itself(tmp_path: Path) -> None:
     line = json.dumps({"file_name": "one/a.png", "caption": "first", "artist": "Ada"}).encode()
     members = {"set/metadata.jsonl": line, "set/one/a.png": b"A"}
-    expected = [{"image": shown(b"A"), "caption": "first", "artist": "Ada"}]
+    expected = [{"image": shown(b"A"), "caption": "first", "artist": "Ada", "file_name": "set/one/a.png"}]
     assert rows(unpacked(tmp_path / "folder", members)) == expected
     assert rows(packed(tmp_path / "images.zip", members)) == expected
 
@@ -93,12 +99,12 @@ def test_lines_of_a_metadata_file_are_counted_as_rows_are(third: str, said: str,
 
 def test_a_link_in_a_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(b"S")
-    folder = unpacked(tmp_path / "folder", {"a.png": b"A"})
+    folder = unpacked(tmp_path / "folder", {"a.png": b"A", **WORDS})
     (folder / "b.png").symlink_to(tmp_path / "secret.png")
     assert [row["image"] for row in rows(folder)] == [shown(b"A")]
 
 
-@pytest.mark.parametrize("name", ["../a.png", "/a.png", "x/../../a.png", "..\\a.png"])
+@pytest.mark.parametrize("name", ["../a.png", "/a.png", "x/../../a.png", "..\\a.png", "C:\\a.png"])
 def test_an_archive_with_a_member_outside_of_itself_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetInvalid, match="outside of itself"):
         rows(packed(tmp_path / "images.zip", {name: b"A"}))
@@ -114,14 +120,16 @@ def test_an_archive_with_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_member_is_unpacked_no_further_than_images_are_large(tmp_path: Path) -> None:
-    bomb = packed(tmp_path / "images.zip", {"a.png": b"\0" * (MOST_IMAGE_BYTES + 1)})
+    bomb = packed(tmp_path / "images.zip", {"a.png": b"\0" * (MOST_IMAGE_BYTES + 1), **WORDS})
     assert bomb.stat().st_size < 100_000
     with pytest.raises(DatasetInvalid, match="more than 16,777,216 bytes"):
         rows(bomb)
 
 
 def test_many_members_unpack_to_no_more_than_a_task_needs(tmp_path: Path) -> None:
-    bomb = packed(tmp_path / "images.zip", {f"{n}.png": b"\0" * MOST_IMAGE_BYTES for n in range(7)})  # six would do
+    bomb = packed(
+        tmp_path / "images.zip", {"0.txt": b"words", **{f"{n}.png": b"\0" * MOST_IMAGE_BYTES for n in range(7)}}
+    )  # six would do
     with pytest.raises(DatasetInvalid, match="unpacks to more than"):
         rows(bomb)
 
@@ -170,7 +178,7 @@ def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_member_that_was_damaged_is_refused(tmp_path: Path) -> None:
-    content = bytearray(packed(tmp_path / "images.zip", {"a.png": bytes(range(256)) * 4}).read_bytes())
+    content = bytearray(packed(tmp_path / "images.zip", {"a.png": bytes(range(256)) * 4, **WORDS}).read_bytes())
     content[60] ^= 255
     (tmp_path / "images.zip").write_bytes(content)
     with pytest.raises(DatasetInvalid, match="broken"):

@@ -118,7 +118,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     ("line", "reason"),
     [
         ('{"a": ', "not valid JSON"),
-        ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": -Infinity}', "-Infinity is not a JSON number"),
         ('{"a": ' + "9" * 5000 + "}", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ('["a"]', "is not an object"),
@@ -196,7 +196,8 @@ def test_lines_in_another_encoding_are_named(tmp_path: Path) -> None:
     in_header = _refused(_written(tmp_path / "header.csv", "Grüße,b\nx,y\n".encode("latin-1")))
     assert (in_header.rows, in_header.message) == ((), "The header of header.csv is not UTF-8")
     assert _refused(_written(tmp_path / "rows.jsonl", '{"a": 1}\n{"a": "Grüße"}'.encode("latin-1"))).rows == (2,)
-    assert "UTF-8" in str(_refused(_written(tmp_path / "wide.csv", "a,b\nx,y\n".encode("utf-16"))))
+    assert _read(_written(tmp_path / "wide.csv", "a\tb\nx\tGrüße\n".encode("utf-16"))) == [{"a": "x", "b": "Grüße"}]
+    assert "UTF-16" in str(_refused(_written(tmp_path / "half.csv", "a,b\nx,y\n".encode("utf-16")[:-1])))
 
 
 @pytest.mark.parametrize(

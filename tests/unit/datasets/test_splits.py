@@ -118,13 +118,13 @@ def test_which_rows_are_held_out_does_not_depend_on_their_order(generator: rando
 
 
 def test_three_rows_are_too_few() -> None:
-    with pytest.raises(DatasetInvalid, match="Only 3 of 3 rows are usable") as caught:
+    with pytest.raises(DatasetInvalid, match="There are 3 rows, and at least 64 are needed") as caught:
         _split(_sentences(3))
     assert (caught.value.code, caught.value.fix) == ("too_few_rows", "Give a larger data set")
 
 
 def test_repeated_rows_do_not_make_a_data_set_large_enough() -> None:
-    with pytest.raises(DatasetInvalid, match="Only 63 of 630 rows"):
+    with pytest.raises(DatasetInvalid, match="Of 630 rows 567 were left out as repeated; 63 are left"):
         _split(_sentences(63) * 10)
 
 

@@ -92,9 +92,10 @@ def test_an_archive_of_images_is_known_by_its_content_type() -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a.png", b"A")
+        archive.writestr("a.txt", b"words")
     page = Page([file.getvalue()], headers={"Content-Type": "application/zip"})
     with loopback_site(pages({"/download": page})) as site:
-        assert _read(f"{site.url}/download") == [{"image": "QQ==", "caption": ""}]
+        assert _read(f"{site.url}/download") == [{"image": "QQ==", "caption": "words", "file_name": "a.png"}]
 
 
 def test_a_page_behind_a_name_of_data_is_still_a_page() -> None:

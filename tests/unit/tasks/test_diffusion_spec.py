@@ -91,7 +91,7 @@ BROKEN = {
     "no base64": "not an image!",
     "text": base64.b64encode(b"hello").decode(),
     "half a file": base64.b64encode(base64.b64decode(encoded(spotted(1)))[:-40]).decode(),
-    "another format": encoded(spotted(1), format="BMP"),
+    "another format": encoded(spotted(1), format="TIFF"),
     "too small": encoded(Image.new("RGB", (8, 200))),
     "too many pixels": encoded(Image.new("1", (8000, 8000))),
 }

@@ -124,7 +124,7 @@ def test_a_spec_that_cannot_be_run_has_no_estimate(
 def test_too_few_rows_have_no_estimate(spec: dict[str, Json], tmp_path: Path) -> None:
     file = tmp_path / "few.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in ROWS[:63]))
-    with pytest.raises(DatasetInvalid, match="Only 63 rows are usable and distinct; at least 64 are needed") as caught:
+    with pytest.raises(DatasetInvalid, match="There are 63 rows, and at least 64 are needed") as caught:
         asyncio.run(_estimates(tmp_path, Bench(_crashing)).of({**spec, "dataset": str(file)}))
     assert caught.value.code == "too_few_rows"
 

@@ -87,7 +87,7 @@ def test_what_a_crash_left_behind_is_written_over(stage: PrepareStage, ledger: L
 
 def test_too_few_rows_are_the_customers_fault(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
     _post(ledger, tmp_path, rows=ROWS[:3])
-    with pytest.raises(DatasetInvalid, match="Only 3 of 3"):
+    with pytest.raises(DatasetInvalid, match="There are 3 rows"):
         _run(stage, ledger)
 
 
