@@ -20,8 +20,8 @@ def write_privately() -> None:
 
 def make_private(place: Path) -> int:
     """Take everybody else's rights from a file, or a folder and all that is in it; how many had any. What is not ours stays as it is."""
-    inside = (os.path.join(folder, name) for folder, folders, files in os.walk(place) for name in (*folders, *files))
-    return sum(_close(path) for path in (place, *map(Path, inside)))
+    inside = (Path(folder) / name for folder, folders, files in os.walk(place) for name in (*folders, *files))
+    return sum(_close(path) for path in (place, *inside))
 
 
 def _close(path: Path) -> bool:
