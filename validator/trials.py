@@ -54,7 +54,14 @@ async def try_base(
         numbers=tuple(numbers[position] for position in chosen) if numbers else (),
         parameters=cast(Parameters, request.parameters),
     )
-    job = Job(function, asked.model_dump(mode="json"), folder / "job", deadline_seconds=TRIAL_SECONDS, threads=threads)
+    job = Job(
+        function,
+        asked.model_dump(mode="json"),
+        folder / "job",
+        deadline_seconds=TRIAL_SECONDS,
+        threads=threads,
+        reads=(asked.base_folder, asked.rows_file),
+    )
     try:
         return TrialResult.model_validate(await executor.run(job, report=lambda _: None))
     except JobFailed as error:

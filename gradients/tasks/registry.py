@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from gradients.datasets.sources import parse_source
-from gradients.domain.json import Json, JsonObject
+from gradients.domain.json import Json, JsonObject, check_storable
 from gradients.domain.task import TaskRequest
 from gradients.errors import SetupError, TaskInvalid
 from gradients.tasks.base import TaskType
@@ -51,6 +51,12 @@ class TaskSpec(BaseModel):
     private: bool = Field(
         default=True, description="keep rows, salt and models out of the public record; others can check less then"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, given: object) -> object:
+        check_storable(given)
+        return given
 
 
 def task_type(name: str) -> TaskType:
