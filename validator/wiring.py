@@ -131,7 +131,7 @@ def _stages(
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
     return {
-        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, access, settings.synthesis.endpoint()),
+        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, workers, access, settings.synthesis.endpoint()),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
         TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, workers, folders, settings.measure),
