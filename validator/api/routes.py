@@ -143,6 +143,8 @@ def _listing(dependencies: Dependencies, task: Task, hotkey: str) -> ModelListin
     manifest = dependencies.ledger.submissions.manifest(task.id, owner) if owner else None
     if owner is None or manifest is None:
         raise NotFound(f"Task {task.id} has no model of {hotkey}")
+    if not dependencies.folders.submission(task.id, owner).is_dir():
+        raise NotFound(f"The model of {hotkey} is no longer kept: task {task.id} ended too long ago")
     files = parse_manifest(manifest).files
     listed = {name: ModelFile(sha256=file.sha256, size_bytes=file.size_bytes) for name, file in files.items()}
     return ModelListing(hotkey=owner, files=listed)
