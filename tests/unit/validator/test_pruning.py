@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gradients.domain.evaluation import Placing
-from gradients.domain.task import Blob, TaskId, TaskState
+from gradients.domain.task import Blob, Hotkey, TaskId, TaskState
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import PREPARED, assigned, claimed, request_for
@@ -28,7 +28,7 @@ from validator.settings import KeepSettings
 
 KEEP = KeepSettings(models_hours=48, record_days=30, winner_days=90)
 FIRST, SECOND = TaskId("instruct-000000000001"), TaskId("instruct-000000000002")
-WINNER, LOSER = "5winner", "5loser"
+WINNER, LOSER = Hotkey("5winner"), Hotkey("5loser")
 SIZE = 1000
 
 
