@@ -16,9 +16,11 @@ from gradients.chain.view import ChainView
 from gradients.config import AxonSettings
 from gradients.errors import SetupError
 from gradients.log import get_logger
+from validator.confinement import Confinement
 from validator.emission import Emission
 from validator.engine import StepEngine
 from validator.loops import run_forever
+from validator.metrics import SANDBOXED
 from validator.progress import ProgressBoard
 from validator.recording import Recorder
 from validator.schedule import Schedule
@@ -43,9 +45,13 @@ class Daemon:
     api_app: FastAPI
     axon: AxonSettings
     api: ApiSettings
+    confinement: Confinement
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve and work until `stop` is set. Raises SetupError when the hotkey is not registered or a port is taken."""
+        SANDBOXED.set(self.confinement.sandboxed)
+        if not self.confinement.sandboxed:
+            log.warning("sandbox_off", problem=self.confinement.why_not)
         try:
             await self.view.start()
             hotkey = self.gateway.hotkey

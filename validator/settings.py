@@ -12,6 +12,7 @@ from gradients.config import DaemonSettings, Place, Section
 from gradients.datasets.access import S3Access, SynthesisEndpoint
 from gradients.tasks.hours import Reference
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES
+from validator.confinement import Sandbox
 
 
 class OfferSettings(Section):
@@ -205,6 +206,10 @@ class ValidatorSettings(DaemonSettings):
     )
     allow_local_paths: bool = Field(
         default=False, description="customers may name files and folders of this machine; for local networks"
+    )
+    sandbox: Sandbox = Field(
+        default="on",
+        description="on: workers on strangers' bytes see nothing else of this machine; off: they see all, where bubblewrap cannot work",
     )
     offer: OfferSettings = OfferSettings()
     collect: CollectSettings = CollectSettings()

@@ -31,6 +31,7 @@ from validator.api.dependencies import Dependencies
 from validator.api.uploads import Uploads
 from validator.axon_app import add_data_route, add_outcome_route
 from validator.board import Board
+from validator.confinement import confinement
 from validator.daemon import Daemon
 from validator.emission import Emission
 from validator.engine import Stage, StepEngine
@@ -56,6 +57,8 @@ def build(settings: ValidatorSettings) -> Daemon:
     if settings.seed is not None and not network.is_local:
         raise SetupError("A seed makes secret salts predictable", fix="Remove `seed` outside of a local network")
     network.check(wallet=settings.wallet.name, allow_local_paths=settings.allow_local_paths)
+    confined = confinement(settings.sandbox, is_local=network.is_local)
+    workers = ProcessExecutor(environment=device_environment(), sandboxed=confined.sandboxed)
     keys = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     gateway = SdkGateway(
         settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
@@ -73,7 +76,7 @@ def build(settings: ValidatorSettings) -> Daemon:
     bases = BaseModels.default(settings.caches, folders=settings.allow_local_paths)
     store = ContentStore(folders.blobs)
     access = Access(private_addresses=network.is_local, s3=settings.s3.access())
-    stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access)
+    stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access, workers)
     engine = StepEngine(ledger, view, stages, owner=f"{gateway.hotkey[:16]}/{os.getpid()}")
     progress = ProgressBoard(ledger, view, client)
     intake = Intake(ledger, bases, engine.wake, settings.seed)
@@ -94,14 +97,16 @@ def build(settings: ValidatorSettings) -> Daemon:
                 board=Board(ledger, progress),
                 intake=intake,
                 uploads=Uploads(folders.uploads, settings.api.max_upload_bytes, settings.allow_local_paths),
-                estimates=Estimates(bases, _workers(), access, settings.estimate),
+                estimates=Estimates(bases, workers, access, settings.estimate),
                 folders=folders,
                 store=store,
                 ready=lambda: view.block > 0,
+                notes=(f"Workers run without a sandbox: {confined.why_not}",) if confined.why_not else (),
             )
         ),
         axon=settings.axon,
         api=settings.api,
+        confinement=confined,
     )
 
 
@@ -116,13 +121,14 @@ def _stages(
     store: ContentStore,
     folders: Folders,
     access: Access,
+    workers: ProcessExecutor,
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
     return {
         TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, access, settings.synthesis.endpoint()),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
-        TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, _workers(), folders, settings.measure),
+        TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, workers, folders, settings.measure),
         TaskState.MEASURED: ScoreStage(ledger, gateway, clock),
     }
 
@@ -131,11 +137,6 @@ def _versions(settings: ValidatorSettings) -> dict[str, str]:
     """What this validator measures with, for its record."""
     gpu = torch_may_use_gpu(device_environment().get("CUDA_VISIBLE_DEVICES"))
     return versions(accelerator="gpu" if gpu else "cpu", threads=settings.measure.threads)
-
-
-def _workers() -> ProcessExecutor:
-    """Workers on the accelerators that were given to this process."""
-    return ProcessExecutor(environment=device_environment())
 
 
 def _axon_app(

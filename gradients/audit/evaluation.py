@@ -18,13 +18,14 @@ from gradients.domain.seasons import key_of
 from gradients.domain.submission import BASE_ENTRANT
 from gradients.errors import GradientsError, JobFailed, ModelUnknown, OutsideError
 from gradients.execution.job import Executor, Job
+from gradients.files.plain import read_plain
 from gradients.record.models import EntrantPart, TaskBody
 from gradients.record.reading import RecordSource
 from gradients.record.terms import files_of, manifest_in, task_in
 from gradients.record.versions import MATTER, versions
 from gradients.repo.screening import screen_folder, screen_manifest
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters
-from gradients.tasks.registry import task_type
+from gradients.tasks.jobs import MOST_RESULT_BYTES, Entrant, EntrantResult, MeasureJob, Parameters
+from gradients.tasks.registry import needs_sandbox, task_type
 
 TOLERANCE = 2e-3  # of a row's value, and absolutely below 1: other processors and libraries add in another order
 SECONDS = 3600.0  # for each entrant
@@ -90,6 +91,10 @@ class Evaluator:
                 folder=folder / "job",
                 deadline_seconds=SECONDS * len(entrants),
                 threads=_threads(body.versions),
+                reads=arguments.reads(),
+                writes=(arguments.results_folder,),
+                accelerator=True,
+                runs_programs=needs_sandbox(task_in(body).request),
             )
             try:
                 await self.executor.run(job, report=lambda _: None)
@@ -99,8 +104,9 @@ class Evaluator:
             exact = _alike(body.versions)
             for position, each in enumerate(body.entrants):
                 file = folder / "results" / f"{each.entrant}.json"
-                if each.measurement is not None and file.is_file():
-                    _compare(each, EntrantResult.model_validate_json(file.read_bytes()), checks, position, exact=exact)
+                if each.measurement is not None and file.exists():
+                    result = EntrantResult.model_validate_json(read_plain(file, most_bytes=MOST_RESULT_BYTES))
+                    _compare(each, result, checks, position, exact=exact)
         return len(entrants) - 1
 
     def _repo(self, entrant: EntrantPart, folder: Path) -> None:

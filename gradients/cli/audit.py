@@ -82,6 +82,7 @@ async def _audited(
     from gradients.datasets.access import Access
     from gradients.execution.process import ProcessExecutor
     from gradients.record.reading import HttpSource, open_source
+    from gradients.sandbox.trial import worker_refusal
 
     network, wallet = Network.parse(settings.chain.network), settings.wallet
     gateway = None
@@ -92,10 +93,14 @@ async def _audited(
         gateway = SdkGateway(
             settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
         )
+    if (refused := worker_refusal()) is not None:
+        typer.echo(f"Models are measured without a sandbox: {refused}", err=True)
     source = open_source(place)
     try:
         bases = BaseModels.default(folders=network.is_local)
-        evaluator = Evaluator(bases, ProcessExecutor(environment=device_environment()), source)
+        evaluator = Evaluator(
+            bases, ProcessExecutor(environment=device_environment(), sandboxed=refused is None), source
+        )
         scope = Scope(
             sources=sources,
             reevaluate=reevaluate,

@@ -19,6 +19,7 @@ from gradients.cli.flags import SUBNET, Given, takes
 from gradients.config import ChainSettings, DaemonSettings, WalletSettings, device_environment
 from gradients.errors import GradientsError
 from gradients.execution.accelerator import torch_build, torch_may_use_gpu
+from gradients.sandbox.trial import program_refusal, worker_refusal
 from gradients.tasks.registry import PACKAGES, missing_packages
 
 GIB = 1024**3
@@ -102,10 +103,11 @@ def _machine(folder: Path) -> Iterator[Finding]:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free / GIB
     yield _at_least(LEAST_FREE_GIB, free, name="disk", unit=f"GiB free at {existing}")
-    if (tool := shutil.which("bwrap")) is None:
-        yield Finding("sandbox", "note", "bubblewrap is not installed", "apt-get install bubblewrap")
-    else:
-        yield Finding("sandbox", "ok", tool)
+    for what, refused in (("workers", worker_refusal()), ("programs", program_refusal())):
+        if refused is None:
+            yield Finding("sandbox", "ok", f"{what} run in it")
+        else:
+            yield Finding("sandbox", "note", f"{what} cannot run in it: {refused.message}", refused.fix or "")
 
 
 def _at_least(least: int, there: float, *, name: str, unit: str) -> Finding:

@@ -199,6 +199,9 @@ class Readiness(Answer):
     """Whether the validator can do its work now."""
 
     ready: bool = Field(description="false while the chain has not been read")
+    notes: tuple[str, ...] = Field(
+        default=(), description="what its operator should know, such as that workers run without a sandbox"
+    )
 
 
 class Refusal(Answer):

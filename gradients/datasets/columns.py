@@ -17,6 +17,19 @@ LONGEST_CELL = 200_000  # characters
 LONGEST_FORMAT = 20_000  # characters of what is written into every row
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 MOST_EMPTY_SHARE = 0.8
+# role -> what public data sets call such a column, for guesses in messages
+USUAL_NAMES: Mapping[str, Sequence[str]] = {
+    "instruction": ("question", "prompt", "query", "input", "problem"),
+    "output": ("answer", "answers", "response", "completion", "chosen", "solution", "target"),
+    "prompt": ("question", "instruction", "query", "input", "problem"),
+    "question": ("query", "prompt", "instruction", "input"),
+    "answer": ("answers", "output", "response", "completion", "solution"),
+    "chosen": ("chosen_response", "preferred", "response_chosen"),
+    "rejected": ("rejected_response", "dispreferred", "response_rejected"),
+    "conversations": ("messages", "conversations", "conversation", "dialogue", "dialog", "turns"),
+    "text": ("context", "passage", "content", "document", "body"),
+    "id": ("_id", "passage_id", "docid", "doc_id"),
+}
 
 
 def cell(value: JsonValue) -> str:
@@ -43,17 +56,27 @@ def filled(template: str, values: Mapping[str, str]) -> str:
     return PLACEHOLDER.sub(lambda match: values.get(match.group(1), ""), template)
 
 
-def check_columns(rows: Sequence[Row], wanted: Iterable[str], *, parameter: str = "columns") -> None:
-    """A column that stands in no row is a mistake in the mapping, which is a parameter. Raises DatasetInvalid (column_missing)."""
+def check_columns(
+    rows: Sequence[Row], wanted: Mapping[str, str] | Iterable[str], *, parameter: str = "columns"
+) -> None:
+    """A column that stands in no row is a mistake in the mapping, which is a parameter. Raises DatasetInvalid (column_missing).
+
+    Args:
+        wanted: role -> column, or columns alone.
+    """
     there = sorted({str(column) for row in rows for column in row})
-    for column in wanted:
+    named = wanted.items() if isinstance(wanted, Mapping) else (("<role>", column) for column in wanted)
+    for role, column in named:
         if column not in there:
-            near = difflib.get_close_matches(column, there, n=1)
-            guess = f"Did you mean '{near[0]}'? " if near else ""
+            usual = (name for name in USUAL_NAMES.get(role, ()) if name in there)
+            near = next(iter((*difflib.get_close_matches(column, there, n=1), *usual)), None)
+            guess = f"Did you mean '{near}'? " if near else ""
+            talks = next((name for name in USUAL_NAMES["conversations"] if name in there), None)
+            hint = "" if near or not talks else f" ('{talks}' holds conversations, which have a task type of their own)"
             raise DatasetInvalid(
                 f"The data set has no column '{column}'",
                 code="column_missing",
-                fix=f"{guess}It has: {', '.join(there)}; map them with --set {parameter}.<role>=<column>",
+                fix=f"{guess}It has: {', '.join(there)}{hint}; map them with --set {parameter}.{role}={near or '<column>'}",
             )
 
 

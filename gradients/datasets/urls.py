@@ -27,6 +27,7 @@ from gradients.errors import DatasetInvalid, OutsideError
 FETCH_SECONDS = 1800.0
 SILENCE_SECONDS = 30.0
 MOST_REDIRECTS = 5
+HIGHEST_PORT = 65_535
 LOWEST_OTHER_PORT = 1024  # below are mail, remote shells and the like, which a request must not reach
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PASSING = frozenset({408, 425, 429})  # refusals that say "later"
@@ -93,13 +94,16 @@ def _parsed(text: str) -> httpx.URL:
     """The URL, if one may be asked for it. Raises DatasetInvalid."""
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as error:
+        url.host  # noqa: B018 (a name in punycode is decoded here, and may be none)
+    except (httpx.InvalidURL, ValueError) as error:  # ValueError: of names that break IDNA
         raise DatasetInvalid(f"{text[:200]!r} is not a URL: {error}", fix="Check it") from error
     if url.scheme not in ("http", "https") or not url.host or url.userinfo:
         raise DatasetInvalid(
             f"{_shown(url)} is not an http:// or https:// URL without a password",
             fix="Name a file that anybody with its URL can have",
         )
+    if url.port is not None and url.port > HIGHEST_PORT:
+        raise DatasetInvalid(f"{text[:200]!r} is not a URL: there is no port {str(url.port)[:20]}", fix="Check it")
     if url.port not in (None, 80, 443) and url.port < LOWEST_OTHER_PORT:
         raise DatasetInvalid(f"Files are not fetched from port {url.port}", code="address_refused", fix="Use another")
     return url
@@ -109,7 +113,7 @@ def _redirected(url: httpx.URL, location: str) -> httpx.URL:
     """Where the answer of `url` leads to. Raises DatasetInvalid."""
     try:
         target = _parsed(str(url.join(location)))
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, ValueError) as error:
         raise DatasetInvalid(
             f"{_shown(url)} redirects to something that is not a URL: {error}", fix="Name the file itself"
         ) from error

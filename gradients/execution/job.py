@@ -18,14 +18,30 @@ WorkerFunction = Callable[[JsonObject, ReportProgress], JsonObject]
 
 
 @dataclass(frozen=True, slots=True)
+class JobLimits:
+    """What a worker may use besides time on the clock; None: whatever the machine has. The kernel holds it to them."""
+
+    memory_bytes: int | None = (
+        None  # address space; not for workers with an accelerator, whose driver reserves far more than it uses
+    )
+    cpu_seconds: int | None = None
+    open_files: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One call of a worker function."""
+    """One call of a worker function, and what of the machine it may see where workers run in a sandbox."""
 
     function: str  # "module:function" with the signature of WorkerFunction
     arguments: JsonObject
-    folder: Path  # the job's own: job.json, result.json and the worker's stderr lie here
+    folder: Path  # the job's own: job.json and the worker's logs lie here, and what the worker leaves in `left` (records.py)
     deadline_seconds: float  # wall time until the whole process group is killed
     threads: int = 1  # CPU threads of torch; two torch processes with two threads each stall one another
+    reads: tuple[Path, ...] = ()  # files and folders that the arguments name
+    writes: tuple[Path, ...] = ()  # folders that the arguments name; they are made when they are missing
+    limits: JobLimits = JobLimits()
+    accelerator: bool = False  # whether it may use the GPUs of this process
+    runs_programs: bool = False  # whether it starts sandboxes of its own, for strangers' programs
 
 
 class Executor(Protocol):

@@ -1,25 +1,34 @@
 """What lies in a job's folder: the job, its result or its error. Whole files or none, so that a crash leaves nothing half-written.
 
-job.json      what the worker is to do
-result.json   the function's result, with the digest of the job that it belongs to
-error.json    the failure that the function named
+job.json            what the worker is to do
 stdout.log, stderr.log
+left/               the worker's own, the only part that it may write to in a sandbox; its working, home and temporary folder
+left/result.json    the function's result, with the digest of the job that it belongs to
+left/error.json     the failure that the function named
+
+What a worker left may be a stranger's doing: it is read when it is a plain file of a bounded size, and as JSON of a known form.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
+from contextlib import suppress
+from dataclasses import asdict
 from enum import IntEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from gradients.domain.json import JsonObject, canonical
-from gradients.errors import DatasetInvalid, GradientsError, JobFailed
+from gradients.errors import DatasetInvalid, GradientsError, JobFailed, OperatorError
 from gradients.execution.job import Job
+from gradients.files.plain import read_plain
 from gradients.files.whole import write_bytes
 
-JOB, RESULT, ERROR = "job.json", "result.json", "error.json"
+JOB, LEFT = "job.json", "left"
+RESULT, ERROR = f"{LEFT}/result.json", f"{LEFT}/error.json"
+MOST_RESULT_BYTES, MOST_ERROR_BYTES = 64 * 1024 * 1024, 4 * 1024 * 1024
 
 
 class ExitStatus(IntEnum):
@@ -41,6 +50,9 @@ class JobRecord(_Record):
     function: str
     arguments: dict[str, JsonValue]
     deadline_seconds: float
+    memory_bytes: int | None = None
+    cpu_seconds: int | None = None
+    open_files: int | None = None
     digest: str
 
 
@@ -80,10 +92,10 @@ def digest(job: Job) -> str:
 
 
 def finished_result(job: Job) -> JsonObject | None:
-    """The result that an earlier run of the same job left in its folder, or None when there is none."""
+    """The result that an earlier run of the same job left in its folder, or None when there is none that can be read."""
     try:
-        record = ResultRecord.model_validate_json((job.folder / RESULT).read_bytes())
-    except (FileNotFoundError, ValidationError):
+        record = ResultRecord.model_validate_json(read_plain(job.folder / RESULT, most_bytes=MOST_RESULT_BYTES))
+    except (FileNotFoundError, OperatorError, ValidationError):
         return None
     return record.result if record.digest == digest(job) else None
 
@@ -91,15 +103,23 @@ def finished_result(job: Job) -> JsonObject | None:
 def prepare_folder(job: Job) -> None:
     """Leave the job, and nothing of another one, in its folder."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    for name in (RESULT, ERROR):
-        (job.folder / name).unlink(missing_ok=True)
+    forget_result(job)
+    for folder in (job.folder / LEFT, *job.writes):
+        folder.mkdir(parents=True, exist_ok=True)
     record: JsonObject = {
         "function": job.function,
         "arguments": job.arguments,
         "deadline_seconds": job.deadline_seconds,
+        **asdict(job.limits),
         "digest": digest(job),
     }
     write_bytes(job.folder / JOB, canonical(record))
+
+
+def forget_result(job: Job) -> None:
+    """Have the job run again, whatever it left."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(job.folder / LEFT)
 
 
 def read_job(folder: Path) -> JobRecord:
@@ -118,10 +138,10 @@ def write_error(folder: Path, error: GradientsError) -> None:
 
 
 def read_error(folder: Path) -> GradientsError | None:
-    """The failure that the function named, or None when it named none."""
+    """The failure that the function named, or None when it named none that can be read."""
     try:
-        return ErrorRecord.model_validate_json((folder / ERROR).read_bytes()).error()
-    except FileNotFoundError:
+        return ErrorRecord.model_validate_json(read_plain(folder / ERROR, most_bytes=MOST_ERROR_BYTES)).error()
+    except (FileNotFoundError, OperatorError, ValidationError):
         return None
 
 

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import math
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     folder, parent, progress = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     job = read_job(folder)
     _die_with(parent, deadline_seconds=job.deadline_seconds)
+    _take_limits(job)
     try:
         with os.fdopen(progress, "wb") as stream:
             _run(job, folder, stream)
@@ -62,6 +64,20 @@ def _die_with(parent: int, *, deadline_seconds: float) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before the line above
         os._exit(1)
+
+
+def _take_limits(job: JobRecord) -> None:
+    for what, most in (
+        (resource.RLIMIT_AS, job.memory_bytes),
+        (resource.RLIMIT_CPU, job.cpu_seconds),
+        (resource.RLIMIT_NOFILE, job.open_files),
+        (resource.RLIMIT_CORE, 0),  # a core would hold rows that nobody may see
+    ):
+        if most is not None:
+            hard = resource.getrlimit(what)[1]
+            least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            # the hard limit on processor time kills without a name, so it comes after the soft one, which says SIGXCPU
+            resource.setrlimit(what, (least, hard if what == resource.RLIMIT_CPU else least))
 
 
 def _status(error: Exception) -> ExitStatus:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path
 from typing import Protocol
 
 from gradients.errors import OutsideError, PeerUnreachable, SubmissionRejected
@@ -48,23 +47,25 @@ async def fetch_repo(
     *,
     budget: FetchBudget = FetchBudget(),
 ) -> None:
-    """Bring every file of `manifest` into the store; those that are there already are not read again.
+    """Bring every file of `manifest` into the store, each from the manifest's own miner: bytes that others have sent prove nothing of it.
 
     Raises PeerUnreachable when time runs out or the source breaks off (a later call goes on from there), SubmissionRejected
     (content_mismatch) when the bytes are not the announced ones, OutsideError (fetch_busy) when another process fetches the same
     repo, DiskFull, and OperatorError (unwritable).
     """
-    missing = {file.sha256: file.size_bytes for file in manifest.files.values() if not store.has(file.sha256)}
-    await asyncio.to_thread(store.reserve, sum(missing.values()))
     # Whoever answers for these bytes: one miner in one task. Others may announce the same file and send something else.
     source = hashlib.sha256(f"{manifest.task_id} {manifest.hotkey}".encode()).hexdigest()[:16]
+    missing = {
+        each.sha256: each.size_bytes for each in manifest.files.values() if not store.came_from(each.sha256, source)
+    }
+    await asyncio.to_thread(store.reserve, sum(missing.values()))
     allowed = budget.seconds(manifest.size_bytes)
     started = time.monotonic()
     try:
         async with asyncio.timeout(allowed):
             for name, file in manifest.files.items():
-                if not store.has(file.sha256):
-                    await _fetch_file(reader, name, file, store=store, part=store.part(file.sha256, source))
+                if not store.came_from(file.sha256, source):
+                    await _fetch_file(reader, name, file, store=store, source=source)
                 # What was here already by its digest may have been announced with another size, to get past the limits.
                 if (size := store.path(file.sha256).stat().st_size) != file.size_bytes:
                     raise SubmissionRejected(
@@ -75,7 +76,8 @@ async def fetch_repo(
         raise PeerUnreachable(f"The repo of {manifest.size_bytes:,} bytes was not here after {took:.0f} s") from error
 
 
-async def _fetch_file(reader: RepoReader, name: str, file: RepoFile, *, store: ContentStore, part: Path) -> None:
+async def _fetch_file(reader: RepoReader, name: str, file: RepoFile, *, store: ContentStore, source: str) -> None:
+    part = store.part(file.sha256, source)
     make_folder(part.parent)
     try:
         stream = open_alone(part)
@@ -88,19 +90,21 @@ async def _fetch_file(reader: RepoReader, name: str, file: RepoFile, *, store: C
         if offset > file.size_bytes:
             stream.truncate(0)
             offset = stream.seek(0)
-        await _append(reader, name, file, stream=stream, offset=offset, folder=part.parent)
+        await _append(reader, name, file, stream=stream, offset=offset, store=store)
         try:
-            await asyncio.to_thread(store.finish, part, file.sha256)
+            await asyncio.to_thread(store.finish, part, file.sha256, source=source)
         except SubmissionRejected:
             if offset == 0:
                 raise
         else:
             return
     # Bytes of an earlier run may have been spoilt on our disk; only what was read in one go convicts a miner.
-    await _fetch_file(reader, name, file, store=store, part=part)
+    await _fetch_file(reader, name, file, store=store, source=source)
 
 
-async def _append(reader: RepoReader, name: str, file: RepoFile, *, stream: FileIO, offset: int, folder: Path) -> None:
+async def _append(
+    reader: RepoReader, name: str, file: RepoFile, *, stream: FileIO, offset: int, store: ContentStore
+) -> None:
     """Write what the reader gives until the announced size is reached. Raises PeerUnreachable when it ends early."""
     missing = file.size_bytes - offset
     if missing == 0:
@@ -113,7 +117,8 @@ async def _append(reader: RepoReader, name: str, file: RepoFile, *, stream: File
                 )
             missing -= len(chunk)
             left = memoryview(chunk)
-            with writing(folder / name):
+            store.check_room(len(chunk))  # several fetch at once: what each was promised is not there for all
+            with writing(store.root / name):
                 while left:
                     left = left[stream.write(left) :]
     if missing:

@@ -24,4 +24,4 @@ def materialise(store: ContentStore, manifest: Manifest, folder: Path) -> None:
                 os.link(source, fresh / name)
             except OSError:  # another file system, or one without links
                 shutil.copyfile(source, fresh / name)
-                (fresh / name).chmod(0o444)
+                (fresh / name).chmod(0o400)

@@ -39,10 +39,18 @@ class ContentStore:
         """
         return self.path(sha256).with_name(f"{sha256}.{source}.part")
 
+    def came_from(self, sha256: str, source: str) -> bool:
+        """Whether the bytes are here, and this source has sent all of them."""
+        return self.has(sha256) and self._sent(sha256, source).is_file()
+
     def reserve(self, size_bytes: int) -> None:
         """Drop what nobody goes on with. Raises DiskFull when `size_bytes` more would leave too little room."""
         self.drop_stale_parts()
         make_folder(self.root)
+        self.check_room(size_bytes)
+
+    def check_room(self, size_bytes: int) -> None:
+        """Raises DiskFull when `size_bytes` more would leave too little room."""
         free = shutil.disk_usage(self.root).free
         if free - size_bytes < FREE_BYTES_KEPT:
             raise DiskFull(
@@ -68,8 +76,8 @@ class ContentStore:
                 part.unlink()
         return sha256
 
-    def finish(self, part: Path, sha256: str) -> None:
-        """Turn a whole part into content.
+    def finish(self, part: Path, sha256: str, *, source: str | None = None) -> None:
+        """Turn a whole part into content, and keep that `source` has sent it. Content that is here already stays as it is.
 
         Raises SubmissionRejected (content_mismatch) when it is something else; the part is gone then. Raises DiskFull and OperatorError
         (unwritable) when the disk does not take it; the part stays.
@@ -79,12 +87,18 @@ class ContentStore:
             raise SubmissionRejected(
                 f"The bytes fetched for {sha256[:12]}… are something else", code="content_mismatch"
             )
-        with writing(part):
-            sync(
-                part
-            )  # before it cannot be written any more: where there is no room for it, the next try goes on from here
-            part.chmod(0o444)
-        put(part, self.path(sha256))
+        if self.has(sha256):
+            part.unlink()
+        else:
+            with writing(part):
+                sync(
+                    part
+                )  # before it can't be written any more: where there is no room, the next try goes on from here
+                part.chmod(0o400)
+            put(part, self.path(sha256))
+        if source is not None:
+            with writing(sent := self._sent(sha256, source)):
+                sent.touch(mode=0o600)
 
     def check(self, sha256: str) -> Path:
         """Where the bytes lie, after reading them once more.
@@ -114,3 +128,7 @@ class ContentStore:
                     part.unlink()
                     dropped += 1
         return dropped
+
+    def _sent(self, sha256: str, source: str) -> Path:
+        """Where it is noted that a source has sent all of the bytes."""
+        return self.path(sha256).with_name(f"{sha256}.{source}.sent")

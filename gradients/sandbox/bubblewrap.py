@@ -25,12 +25,13 @@ from pydantic import JsonValue
 from gradients.errors import SetupError
 from gradients.sandbox import inside
 from gradients.sandbox.limits import ProgramLimits, ProgramStopped
+from gradients.sandbox.mending import mend
 from gradients.sandbox.seccomp import filter_program
 
 _SCRATCH_BYTES = 16 * 1024 * 1024
 _SYSTEM_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")  # shared libraries
 _SHOWN_COMPLAINT = 300  # characters of what a program complained of
-_NOBODY = "65534"
+NOBODY = "65534"
 
 
 class _Ending(NamedTuple):
@@ -47,6 +48,18 @@ def is_installed() -> bool:
     return shutil.which("bwrap") is not None
 
 
+def bwrap() -> str:
+    """Where bubblewrap is. Raises SetupError when it is not installed."""
+    found = shutil.which("bwrap")
+    if found is None:
+        raise SetupError(
+            "This needs a sandbox, and bubblewrap is not installed",
+            code="sandbox_missing",
+            fix="apt-get install bubblewrap (Linux); nothing is run without it",
+        )
+    return found
+
+
 def run(program: Path, given: JsonValue, *, limits: ProgramLimits = ProgramLimits()) -> JsonValue:  # noqa: B008 (frozen)
     """What `main(given)` of the Python file `program` returns, computed inside a sandbox.
 
@@ -57,7 +70,7 @@ def run(program: Path, given: JsonValue, *, limits: ProgramLimits = ProgramLimit
         raise SetupError(
             f"The sandbox could not be set up: {ending.complaint or 'bwrap gave no reason'}",
             code="sandbox_refused",
-            fix="bubblewrap needs user namespaces: see gradients/sandbox/README.md",
+            fix=mend(ending.complaint),
         )
     if ending.status != 0:
         raise _stopped(ending, limits)
@@ -117,16 +130,9 @@ def _wait(command: list[str], limits: ProgramLimits, *, files: tuple[IO[bytes], 
 
 
 def _sandbox(program: Path) -> list[str]:
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        raise SetupError(
-            "This needs a sandbox, and bubblewrap is not installed",
-            code="sandbox_missing",
-            fix="apt-get install bubblewrap (Linux); nothing is run without it",
-        )
     return [
-        bwrap,
-        *("--unshare-user", "--unshare-all", "--disable-userns", "--uid", _NOBODY, "--gid", _NOBODY),
+        bwrap(),
+        *("--unshare-user", "--unshare-all", "--disable-userns", "--uid", NOBODY, "--gid", NOBODY),
         *("--cap-drop", "ALL", "--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox"),
         *("--setenv", "PYTHONHASHSEED", "0", "--setenv", "LANG", "C.UTF-8"),
         *_python_files(),
@@ -141,19 +147,23 @@ def _interpreter() -> Path:
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 
 
+def python_files() -> set[Path]:
+    """The interpreter, its standard library and its shared library."""
+    shown = {_interpreter(), *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))}
+    if shared := sysconfig.get_config_var("INSTSONAME"):
+        shown.add(Path(sysconfig.get_config_var("LIBDIR")) / shared)
+    return {path for path in shown if path.exists()}
+
+
 def _python_files() -> list[str]:
     """Arguments that show the interpreter, its standard library and the libraries that they load, read-only."""
-    shown = {_interpreter(), *(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))}
-    shared = sysconfig.get_config_var("INSTSONAME")
-    if shared:
-        shown.add(Path(sysconfig.get_config_var("LIBDIR")) / shared)
     arguments = []
     for folder in map(Path, _SYSTEM_FOLDERS):
         if folder.is_symlink():
             arguments += ["--symlink", str(folder.readlink()), str(folder)]
         elif folder.is_dir():
             arguments += ["--ro-bind", str(folder), str(folder)]
-    for path in sorted(path for path in shown if path.exists()):
+    for path in sorted(python_files()):
         arguments += ["--ro-bind", str(path), str(path)]
     return [*arguments, "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
 

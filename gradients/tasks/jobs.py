@@ -12,6 +12,7 @@ from gradients.errors import Blame
 
 Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
+MOST_RESULT_BYTES = 16 * 1024 * 1024  # of an entrant's: a number for each held-out row, and two sketches
 CONTACT_SHEET = "contact-sheet.png"  # what a metric of images leaves beside its results, for people
 
 
@@ -40,6 +41,11 @@ class MeasureJob(WorkerMessage):
     sketch_key: str = Field(
         default="", description="of the fingerprints' projections, secret; '' takes no fingerprints"
     )
+
+    def reads(self) -> tuple[Path, ...]:
+        """What its worker has to see; it writes to `results_folder`."""
+        folders = (entrant.folder for entrant in self.entrants)
+        return (self.base_folder, self.held_out_file, *(folder for folder in folders if folder is not None))
 
 
 class EntrantResult(WorkerMessage):

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from gradients.datasets.sources import parse_source
-from gradients.domain.json import Json, JsonObject
+from gradients.domain.json import Json, JsonObject, check_storable
 from gradients.domain.task import TaskRequest
 from gradients.errors import SetupError, TaskInvalid
 from gradients.tasks.base import TaskType
@@ -51,6 +51,12 @@ class TaskSpec(BaseModel):
     private: bool = Field(
         default=True, description="keep rows, salt and models out of the public record; others can check less then"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, given: object) -> object:
+        check_storable(given)
+        return given
 
 
 def task_type(name: str) -> TaskType:
@@ -134,7 +140,10 @@ def _validated(schema: type[Model], given: object, *, where: str) -> Model:
     try:
         return schema.model_validate(given)
     except ValidationError as error:
-        problems = "; ".join(f"{where}{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+        told = error.errors()
+        # a list that lost a member to its mistake is "too short" only because of that
+        own = [e for e in told if not any(o["loc"][: len(e["loc"])] == e["loc"] != o["loc"] for o in told)]
+        problems = "; ".join(f"{where}{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in own[:3])
         raise TaskInvalid(
             problems, fix="`gradients task submit --help` and the type's README show what is asked for"
         ) from error

@@ -19,6 +19,7 @@ from gradients.domain.json import JsonObject
 from gradients.errors import Blame
 from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
+from gradients.execution.records import RESULT
 from gradients.tasks.instruct.metric import measure
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
@@ -196,4 +197,4 @@ def test_a_worker_measures_with_one_thread_in_float32_the_same_numbers(
         name: result.per_row for name, result in here.items()
     }
     assert there.told
-    assert json.loads((tmp_path / "job" / "result.json").read_text())["result"] == where
+    assert json.loads((tmp_path / "job" / RESULT).read_text())["result"] == where

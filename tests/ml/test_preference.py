@@ -27,7 +27,7 @@ from gradients.ml.preference import (
     measure_pairs,
     rewards,
 )
-from gradients.ml.text import ChatFormat
+from gradients.ml.text import ChatFormat, Exchange
 from gradients.tasks.dpo.metric import measure, of_rewards
 from gradients.tasks.dpo.trainer import train
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, TrainingPlan, TrainJob
@@ -304,3 +304,17 @@ def test_an_option_that_the_trainer_does_not_have_is_refused(base_folder: Path, 
     job = train_job(base_folder, held_out_file, options={"sftweight": 1.0})
     with pytest.raises(ValidationError, match="sftweight"):
         train(job.model_dump(mode="json"), lambda _: None)
+
+
+def test_what_was_said_before_stands_before_both_answers(base: LoadedBase) -> None:
+    row = PreferenceRow(
+        history=(Exchange(prompt="Hi", completion="Hello"),), prompt="Who?", chosen="A model.", rejected="A king."
+    )
+    [pair] = encode_pairs(ChatFormat(base.tokenizer), [row], max_tokens=256)
+    for example, answer in ((pair.chosen, "A model."), (pair.rejected, "A king.")):
+        said = [("user", "Hi"), ("assistant", "Hello"), ("user", "Who?"), ("assistant", answer)]
+        messages = [{"role": role, "content": text} for role, text in said]
+        theirs = base.tokenizer.apply_chat_template(messages, tokenize=False).rstrip()
+        assert base.tokenizer.decode(example.tokens) == theirs
+        [span] = example.spans
+        assert base.tokenizer.decode(example.tokens[span.start :]) == f"{answer}<|im_end|>"

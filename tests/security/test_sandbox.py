@@ -239,14 +239,14 @@ def test_where_bubblewrap_may_not_work_nothing_is_run(
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_refuses_every_call_that_it_names_and_allows_the_rest(machine: str) -> None:
-    program = filter_program(machine)
+    program = filter_program(machine=machine)
     assert len(program) % 8 == 0
     assert program[-8:] == bytes.fromhex("06000000 0000ff7f")  # the last word: allow
 
 
 def test_a_machine_whose_calls_are_unknown_has_no_sandbox() -> None:
     with pytest.raises(SetupError, match="riscv64"):
-        filter_program("riscv64")
+        filter_program(machine="riscv64")
 
 
 def _processes_with(argument: str) -> list[int]:

@@ -41,7 +41,7 @@ def api_app(dependencies: Dependencies) -> FastAPI:
         """Whether the validator can do its work now; 503 when it cannot."""
         ready = dependencies.ready()
         response.status_code = 200 if ready else 503
-        return Readiness(ready=ready)
+        return Readiness(ready=ready, notes=dependencies.notes)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": TEXT}}})
     async def metrics() -> Response:

@@ -45,6 +45,7 @@ class Dependencies:
     folders: Folders
     store: ContentStore
     ready: Callable[[], bool]  # whether the daemon can do its work now
+    notes: tuple[str, ...] = ()  # what its operator should know while it is ready
 
 
 def app_dependencies(request: Request) -> Dependencies:

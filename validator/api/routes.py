@@ -112,7 +112,8 @@ async def model_file(
 async def contact_sheet(task: OwnTask, dependencies: AppDependencies) -> FileResponse:
     """What everybody made of the held-out images, as a PNG, once the task is scored."""
     sheet = dependencies.folders.contact_sheet(task.id)
-    if task.state is not TaskState.SCORED or not await asyncio.to_thread(sheet.is_file):
+    there = await asyncio.to_thread(lambda: sheet.is_file() and not sheet.is_symlink())  # a worker has left it
+    if task.state is not TaskState.SCORED or not there:
         raise NotFound(f"Task {task.id} has no contact sheet: tasks with images have one once they are scored")
     return FileResponse(sheet, media_type="image/png")
 

@@ -30,6 +30,7 @@ from gradients.errors import (
     Blame,
     ChainRefused,
     CommitmentMissing,
+    DiskFull,
     MinerError,
     OutsideError,
     PeerUnreachable,
@@ -79,11 +80,13 @@ class CollectStage:
 
     async def run(self, claim: Claim) -> None:
         """Look once; then move the task on when all submissions are here or have failed, or the reveal has ended, and else rest."""
-        task, now_block = claim.task, self.view.block
-        looked_at_block = now_block if now_block <= task.blocks.reveal_until_block else claim.looked_at_block
+        task, now_block, no_room = claim.task, self.view.block, False
         if waiting := await self._waiting(task):
             base = await asyncio.to_thread(self.bases.resolve, task.request.base)
-            await self._collect(claim, waiting, await self._commitments(task), base)
+            no_room = await self._collect(claim, waiting, await self._commitments(task), base)
+        # A look that our disk has cut short is none: it may neither cost a miner nor count as the network's.
+        full_look = now_block <= task.blocks.reveal_until_block and not no_room
+        looked_at_block = now_block if full_look else claim.looked_at_block
         if still := await self._waiting(task):
             if self.view.block <= task.blocks.reveal_until_block:  # leave the stage to other tasks for a while
                 await asyncio.to_thread(
@@ -120,12 +123,13 @@ class CollectStage:
 
     async def _collect(
         self, claim: Claim, waiting: Sequence[Submission], found: CommitmentsAtDeadline, base: BaseInfo
-    ) -> None:
-        """One try for each: a miner's own error ends its submission, anything outside is tried again until the reveal ends.
+    ) -> bool:
+        """One try for each; whether some found no room on our disk.
 
-        A failure of our own ends all of them before it is raised, so that the next try finds nobody at work.
+        A miner's own error ends its submission; anything outside, and a disk that cannot take this one, is tried again until the reveal
+        ends. Another failure of our own ends all of them before it is raised, so that the next try finds nobody at work.
         """
-        gate = asyncio.Semaphore(self.settings.concurrent)
+        gate, without_room = asyncio.Semaphore(self.settings.concurrent), list[Hotkey]()
 
         async def collect_one(submission: Submission) -> None:
             if submission.hotkey in found.unknown:
@@ -138,6 +142,9 @@ class CollectStage:
                     await self._fail(claim, submission, Failure.of(error))
                 except OutsideError as error:
                     log.info("submission_unreached", task=claim.task.id, uid=submission.uid, problem=str(error))
+                except DiskFull as error:  # another one may be small enough
+                    without_room.append(submission.hotkey)
+                    log.warning("submission_without_room", task=claim.task.id, uid=submission.uid, problem=str(error))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -145,6 +152,7 @@ class CollectStage:
                     group.create_task(collect_one(submission))
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
+        return bool(without_room)
 
     async def _fetch(self, claim: Claim, submission: Submission, commitment: Commitment | None, base: BaseInfo) -> None:
         """Reveal, check, fetch, screen; raises MinerError with the reason when any of it is wrong."""
@@ -213,7 +221,7 @@ class CollectStage:
         failure = Failure(Blame.OUTSIDE, "not_revealed", "No miner at all could be reached before the reveal ended")
         if looked_at_block is None or 2 * looked_at_block < window.deadline_block + window.reveal_until_block:
             failure = Failure(
-                Blame.OPERATOR, "not_revealed", "The validator did not look in the second half of the reveal"
+                Blame.OPERATOR, "not_revealed", "The validator could not look in the second half of the reveal"
             )
         elif any(_was_reached(submission) for submission in submissions):
             failure = Failure(Blame.MINER, "not_revealed", "Nothing could be fetched before the reveal ended")

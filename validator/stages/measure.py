@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from pydantic import ValidationError
+
 from gradients.bases.bases import BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.domain.evaluation import Measurement, Metric
@@ -20,13 +22,14 @@ from gradients.domain.seasons import season_of
 from gradients.domain.seeds import seed
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import Task, TaskState
-from gradients.errors import Blame, JobFailed
+from gradients.errors import Blame, JobFailed, OperatorError
 from gradients.execution.job import Executor, Job
-from gradients.execution.records import RESULT
+from gradients.execution.records import forget_result
+from gradients.files.plain import read_plain
 from gradients.log import get_logger
 from gradients.repo.store import ContentStore
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters
-from gradients.tasks.registry import task_type
+from gradients.tasks.jobs import MOST_RESULT_BYTES, Entrant, EntrantResult, MeasureJob, Parameters
+from gradients.tasks.registry import needs_sandbox, task_type
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
@@ -98,13 +101,26 @@ class MeasureStage:
             folder=self.folders.job(task.id, "measure" if len(entrants) != 1 else f"measure-{entrants[0].id}"),
             deadline_seconds=self.settings.deadline_seconds * len(entrants),
             threads=self.settings.threads,
+            reads=arguments.reads(),
+            writes=(arguments.results_folder,),
+            accelerator=True,
+            runs_programs=needs_sandbox(task.request),
         )
         try:
-            await self.executor.run(job, report=lambda progress: log.info("measuring", task=task.id, **dict(progress)))
+            await self.executor.run(
+                job,
+                report=lambda told: log.info(  # the fields that are known: the worker reads strangers' bytes
+                    "measuring",
+                    task=task.id,
+                    entrant=told.get("entrant"),
+                    rows_done=told.get("rows_done"),
+                    rows=told.get("rows"),
+                ),
+            )
         finally:
             settled = [await asyncio.to_thread(self._record, claim, entrant, kind.metric) for entrant in entrants]
             if not all(settled):  # a job's result is adopted by the next run of the same job; this one has to run again
-                (job.folder / RESULT).unlink(missing_ok=True)
+                await asyncio.to_thread(forget_result, job)
 
     def _missing(self, task: Task) -> list[Entrant]:
         """The entrants without a measurement or a failure, the base first."""
@@ -117,13 +133,16 @@ class MeasureStage:
         return [entrant for entrant in [Entrant(id=BASE_ENTRANT), *waiting] if entrant.id not in have]
 
     def _result(self, task: Task, entrant: Entrant) -> EntrantResult:
-        """What the worker left about an entrant, or a result that says nothing."""
+        """What the worker left about an entrant, or a result that says nothing: the worker has read strangers' bytes."""
         file = self.folders.results(task.id) / f"{entrant.id}.json"
-        return (
-            EntrantResult.model_validate_json(file.read_bytes())
-            if file.is_file()
-            else EntrantResult(entrant=entrant.id)
-        )
+        try:
+            left = EntrantResult.model_validate_json(read_plain(file, most_bytes=MOST_RESULT_BYTES))
+        except FileNotFoundError:
+            return EntrantResult(entrant=entrant.id)
+        except (OperatorError, ValidationError) as error:
+            log.warning("result_unreadable", task=task.id, entrant=entrant.id, problem=str(error))
+            return EntrantResult(entrant=entrant.id)
+        return left if left.entrant == entrant.id else EntrantResult(entrant=entrant.id)
 
     def _record(self, claim: Claim, entrant: Entrant, metric: Metric) -> bool:
         """Write down a measurement or a submission's own failure; whether there was one. What is our fault is tried again."""

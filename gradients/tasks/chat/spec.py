@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, Self, cast
+from typing import Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from gradients.datasets.columns import LONGEST_FORMAT, cell, check_cells, check_columns, check_enough
-from gradients.datasets.rows import Cleaned, Numbered, Row, numbers
+from gradients.datasets.rows import Cleaned, Numbered, Row
 from gradients.domain.dialogue import Shape
 from gradients.domain.evaluation import Metric
-from gradients.errors import DatasetInvalid
 from gradients.sandbox.templates import layouts
 from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
-from gradients.tasks.chat.turns import (
+from gradients.tasks.turns import (
     CONTENT_KEYS,
     ROLE_KEYS,
     USUAL_ROLES,
     Dialogue,
     Role,
     Spelling,
-    TurnMalformed,
     dialogue,
+    read_each,
     read_turns,
 )
 
@@ -38,9 +37,9 @@ class Columns(BaseModel):
     conversations: str = Field(default="conversations", min_length=1, description="lists of turns")
     system: str | None = Field(default=None, description="a system message of each row's own")
 
-    def named(self) -> list[str]:
-        """The columns that are used."""
-        return [self.conversations, *([self.system] if self.system is not None else [])]
+    def named(self) -> dict[str, str]:
+        """role -> column, of the columns that are used."""
+        return {role: column for role, column in self.model_dump().items() if column is not None}
 
 
 class Keys(BaseModel):
@@ -104,30 +103,39 @@ class ChatParameters(BaseModel):
         return Spelling(self.roles.by_name(), [role] if role else ROLE_KEYS, [content] if content else CONTENT_KEYS)
 
 
-class _Found(NamedTuple):
-    """A conversation and where it stood."""
-
-    number: int  # 1-based
-    dialogue: Dialogue
-
-
 def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
-    """Rows as {"system", "exchanges": [{"prompt", "completion"}], "frames"}; those without an answered prompt are left out and counted."""
+    """Rows as {"system", "exchanges": [{"prompt", "completion"}], "frames"}; those without an answered prompt are left out.
+
+    An answer that is not to be learnt has a third key, "learn". What is left out of a conversation is counted too, turn by turn.
+    """
     asked = cast(ChatParameters, parameters)
     check_columns(rows, asked.columns.named())
-    check_cells(rows, asked.columns.named()[1:])
-    found = _dialogues(rows, asked)
-    kept = [each for each in found if each.dialogue.exchanges]
-    removed = Counter({"empty": len(found) - len(kept)})
-    check_enough((each.number for each in kept), len(rows), missing="no prompt with an answer")
+    if asked.columns.system is not None:
+        check_cells(rows, [asked.columns.system])
+
+    def read(row: Row) -> Dialogue:
+        said = dialogue(read_turns(row.get(asked.columns.conversations), asked.spelling))
+        # the system message is the conversation's own, or the row's, or the task's
+        of_row = cell(row.get(asked.columns.system)) if asked.columns.system is not None else ""
+        return said._replace(system=said.system or of_row or asked.system_prompt or None)
+
+    found = read_each(rows, read, column=asked.columns.conversations)
+    kept = [(number, said) for number, said in enumerate(found, start=1) if said.exchanges]
+    check_enough((number for number, _ in kept), len(rows), missing="no prompt with an answer to learn")
     shapes = {Shape(said.system is not None, len(said.exchanges)) for _, said in kept}
     around = layouts(asked.template, shapes) if asked.template else {}
     normal = []
-    for number, (system, exchanges) in kept:
-        turns: list[JsonValue] = [{"prompt": prompt, "completion": answer} for prompt, answer in exchanges]
+    for number, (system, exchanges, _) in kept:
+        turns: list[JsonValue] = [
+            {"prompt": each.prompt, "completion": each.completion, **({} if each.learn else {"learn": False})}
+            for each in exchanges
+        ]
         frames = around.get(Shape(system is not None, len(exchanges)))
         row: Row = {"system": system, "exchanges": turns, "frames": list(frames) if frames is not None else None}
         normal.append(Numbered(number, row))
+    removed = Counter({"empty": len(found) - len(kept)})
+    for _, said in kept:
+        removed.update(said.dropped)
     return Cleaned(rows=tuple(normal), removed=removed)
 
 
@@ -141,27 +149,6 @@ def group(row: Row) -> str:
     """Conversations in which the same is asked belong together: each one's answers say much about the others'."""
     exchanges = cast(Sequence[dict[str, str]], row["exchanges"])
     return "\n".join([str(row["system"] or ""), *(each["prompt"] for each in exchanges)])
-
-
-def _dialogues(rows: Sequence[Row], asked: ChatParameters) -> list[_Found]:
-    """Every row's conversation. Raises DatasetInvalid that names all rows with the first kind of mistake."""
-    found: list[_Found] = []
-    wrong: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for number, row in enumerate(rows, start=1):
-        try:
-            said = dialogue(read_turns(row.get(asked.columns.conversations), asked.spelling))
-        except TurnMalformed as error:
-            wrong[error.code, error.what, error.fix].append(number)
-            continue
-        # the system message is the conversation's own, or the row's, or the task's
-        of_row = cell(row.get(asked.columns.system)) if asked.columns.system is not None else ""
-        system = said.system or of_row or asked.system_prompt or None
-        found.append(_Found(number, said._replace(system=system)))
-    for (code, what, fix), at in wrong.items():
-        raise DatasetInvalid(
-            f"Column '{asked.columns.conversations}' {what} in rows {numbers(at)}", rows=at, code=code, fix=fix
-        )
-    return found
 
 
 CHAT = TaskType(

@@ -20,7 +20,9 @@ from gradients.datasets.columns import (
 from gradients.datasets.rows import Cleaned, Numbered, Row
 from gradients.domain.evaluation import Metric
 from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
+from gradients.tasks.dpo.turns import in_words
 from gradients.tasks.hours import Effort
+from gradients.tasks.turns import are_turns, read_each
 
 
 class Columns(BaseModel):
@@ -78,14 +80,20 @@ class DpoParameters(BaseModel):
 
 
 def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
-    """Rows as {"system", "prompt", "chosen", "rejected"}; rows that lack one of the three, or whose answers are the same, are left
-    out and counted."""
+    """Rows as {"system", "prompt", "chosen", "rejected"}, with "history" where something was said before the prompt.
+
+    Rows that lack one of the three, or whose answers are the same, are left out and counted.
+    """
     asked = cast(DpoParameters, parameters)
     columns = asked.columns.named()
-    check_columns(rows, columns.values())
-    check_cells(rows, columns.values())
+    in_turns = any(are_turns(row.get(asked.columns.chosen)) for row in rows)
+    there = {column for row in rows for column in row}
+    implicit = in_turns and asked.columns.prompt not in there  # then the prompt stands in front of both answers
+    check_columns(rows, {role: column for role, column in columns.items() if role != "prompt" or not implicit})
+    words = read_each(rows, lambda row: in_words(row, columns), column=asked.columns.chosen)
+    check_cells([said.cells for said in words], columns.values())
     kept, removed = [], Counter[str]()
-    for number, row in enumerate(rows, start=1):
+    for number, (row, own_system, history) in enumerate(words, start=1):
         cells = {role: cell(row.get(column)) for role, column in columns.items()}
         if not cells["prompt"] or not cells["chosen"] or not cells["rejected"]:
             removed["empty"] += 1
@@ -94,19 +102,26 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
         else:
             formats = {"prompt": asked.prompt_format, "chosen": asked.chosen_format, "rejected": asked.rejected_format}
             written = {role: filled(template, cells).strip() for role, template in formats.items()}
-            kept.append(Numbered(number, {"system": cells.get("system") or asked.system_prompt, **written}))
+            system = own_system or cells.get("system") or asked.system_prompt
+            before: Row = {"history": list(history)} if history else {}
+            kept.append(Numbered(number, {"system": system, **before, **written}))
     check_enough((row.number for row in kept), len(rows), missing="no prompt, or not two answers that differ")
     return Cleaned(rows=tuple(kept), removed=removed)
 
 
 def text(row: Row) -> str:
-    """What rows are compared by: all three parts."""
-    return f"{row['prompt']} {row['chosen']} {row['rejected']}"
+    """What rows are compared by: all that is said but the system message."""
+    return " ".join([*_before(row), f"{row['prompt']} {row['chosen']} {row['rejected']}"])
 
 
 def group(row: Row) -> str:
     """Pairs of one prompt belong together: each one's chosen answer may be another one's rejected."""
-    return f"{row['system'] or ''}\n{row['prompt']}"
+    return "\n".join([str(row["system"] or ""), *_before(row), str(row["prompt"])])
+
+
+def _before(row: Row) -> list[str]:
+    history = cast(Sequence[dict[str, str]], row.get("history") or ())
+    return [text for each in history for text in (each["prompt"], each["completion"])]
 
 
 DPO = TaskType(

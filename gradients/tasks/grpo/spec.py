@@ -22,8 +22,11 @@ from gradients.tasks.grpo.rewards.catalogue import AnyReward
 from gradients.tasks.grpo.rewards.patterns import LONGEST_SECONDS, RegularExpression
 from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_function
 from gradients.tasks.hours import Effort
+from gradients.tasks.texts import with_texts
+from gradients.tasks.turns import Turn, TurnMalformed, are_turns, dialogue, read_each, read_turns
 
 TRIED_ROWS = 5
+_OWN_SYSTEM = "\0system"  # of a prompt that is written as turns, where no column is named for it
 MOST_WRITTEN = 8192  # tokens of all answers to a prompt: some 3 million for a model
 MOST_READ = 65_536  # tokens of all answers to a prompt, each read with the prompt, twice
 MOST_JUDGING_SECONDS = 64  # for all answers to a prompt
@@ -118,8 +121,12 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     """
     asked = cast(GrpoParameters, parameters)
     columns, references = asked.columns.named(), asked.references()
-    check_columns(rows, (*columns.values(), *references))
-    check_cells(rows, (*columns.values(), *(column for column, is_text in references.items() if is_text)))
+    check_columns(rows, columns)
+    check_columns(rows, list(references), parameter="rewards")
+    rows = read_each(rows, lambda row: _with_prompt(row, asked.columns), column=asked.columns.prompt)
+    texts = [*columns.values(), *(column for column, is_text in references.items() if is_text)]
+    rows = with_texts(rows, texts)
+    check_cells(rows, texts)
     _check_json(rows, [column for column, is_text in references.items() if not is_text])
     kept, removed = [], Counter[str]()
     for number, row in enumerate(rows, start=1):
@@ -127,7 +134,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
         if not prompt or any(_is_empty(row.get(column)) for column in references):
             removed["empty"] += 1
             continue
-        own = cell(row.get(asked.columns.system)) if asked.columns.system else ""
+        own = cell(row.get(asked.columns.system)) if asked.columns.system else cell(row.get(_OWN_SYSTEM))
         read = {column: cell(row[column]) if is_text else row[column] for column, is_text in references.items()}
         kept.append(Numbered(number, {"system": own or asked.system_prompt, "prompt": prompt, "reference": read}))
     check_enough((row.number for row in kept), len(rows), missing="no prompt or nothing to judge an answer by")
@@ -138,6 +145,17 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
         if isinstance(reward, Function) and cases:
             check_function(reward, cases)
     return Cleaned(rows=tuple(kept), removed=removed)
+
+
+def _with_prompt(row: Row, columns: Columns) -> Row:
+    """The row with its prompt as text, and the system message of a prompt that is written as turns. Raises TurnMalformed."""
+    if not are_turns(row.get(columns.prompt)):
+        return row
+    said = dialogue([*read_turns(row[columns.prompt]), Turn("assistant", "an answer")])
+    if len(said.exchanges) > 1:
+        raise TurnMalformed("prompt_of_turns", "is a conversation with answers in it", "Give the last prompt alone")
+    prompt = said.exchanges[0].prompt if said.exchanges else ""
+    return {**row, columns.prompt: prompt, columns.system or _OWN_SYSTEM: said.system or row.get(columns.system or "")}
 
 
 def needs_sandbox(parameters: BaseModel) -> bool:

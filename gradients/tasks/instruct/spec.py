@@ -20,6 +20,7 @@ from gradients.datasets.columns import (
 from gradients.datasets.rows import Cleaned, Numbered, Row
 from gradients.domain.evaluation import Metric
 from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
+from gradients.tasks.texts import with_texts
 
 
 class Columns(BaseModel):
@@ -72,7 +73,8 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     """Rows as {"system", "prompt", "completion"}; rows without an instruction or an answer are left out and counted."""
     asked = cast(InstructParameters, parameters)
     columns = asked.columns.named()
-    check_columns(rows, columns.values())
+    check_columns(rows, columns)
+    rows = with_texts(rows, columns.values())
     check_cells(rows, columns.values())
     kept, removed = [], Counter[str]()
     for number, row in enumerate(rows, start=1):

@@ -61,10 +61,12 @@ def read_corpus(rows: Sequence[Row], parameters: RagParameters) -> Corpus:
     """The passages of these rows; empty ones are left out. Raises DatasetInvalid with the corpus's own row numbers."""
     columns = parameters.corpus_columns
     named = parameters.columns.passage is not None
-    used = [columns.text, *([columns.id] if named else []), *([columns.title] if columns.title else [])]
+    used = {
+        role: column for role, column in columns.model_dump().items() if column is not None and (named or role != "id")
+    }
     try:
         check_columns(rows, used, parameter="corpus_columns")
-        check_cells(rows, used)
+        check_cells(rows, used.values())
         first: dict[str, int] = {}
         twice = [
             n

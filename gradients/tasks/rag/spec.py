@@ -14,12 +14,14 @@ from gradients.domain.evaluation import Metric
 from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 from gradients.tasks.rag.corpus import passage_id
 from gradients.tasks.rag.parameters import RagParameters
+from gradients.tasks.texts import with_texts
 
 
 def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     """Rows as {"question", "answer", "passage"}; rows without a question or an answer are left out and counted."""
     columns = cast(RagParameters, parameters).columns.named()
-    check_columns(rows, columns.values())
+    check_columns(rows, columns)
+    rows = with_texts(rows, columns.values())
     check_cells(rows, columns.values())
     kept, removed = [], Counter[str]()
     for number, row in enumerate(rows, start=1):

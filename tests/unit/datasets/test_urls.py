@@ -302,3 +302,25 @@ def test_a_url_that_nobody_should_write_is_refused(url: str) -> None:
 def test_a_signature_in_a_url_is_not_repeated_in_messages() -> None:
     with loopback_site(pages({})) as site:
         assert "secret" not in str(_refused(f"{site.url}/rows.csv?signature=secret"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://xn--/x.csv",
+        "http://xn--a.example/x.csv",
+        "http://xn--zzzzzz\u0301.example/x.csv",
+        "http://8.8.8.8:99999999999999999999/x.csv",
+        "http://8.8.8.8:65536/x.csv",
+        "http://\ud800.example/x.csv",
+    ],
+)
+def test_what_only_looks_like_a_url_is_the_customers_mistake(url: str, folder: Path) -> None:
+    with pytest.raises(DatasetInvalid, match="is not a URL"):
+        fetch(url, folder, max_bytes=10, allow_private=False)
+
+
+@pytest.mark.parametrize("location", ["http://xn--/x.csv", "http://8.8.8.8:99999999999999999999/x.csv"])
+def test_a_redirect_to_what_only_looks_like_a_url_is_refused(location: str) -> None:
+    with loopback_site(pages({"/rows.jsonl": Page(status=302, headers={"Location": location})})) as site:
+        assert "URL" in _refused(f"{site.url}/rows.jsonl").message

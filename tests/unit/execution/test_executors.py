@@ -12,6 +12,7 @@ from gradients.errors import DatasetInvalid, JobFailed, SubmissionRejected
 from gradients.execution.inline import InlineExecutor
 from gradients.execution.job import Executor, Job
 from gradients.execution.process import ProcessExecutor
+from gradients.execution.records import LEFT, RESULT
 
 FUNCTIONS = "gradients.testing.worker_functions"
 
@@ -65,7 +66,7 @@ def test_an_unnamed_error_is_the_validators_fault(executor: Executor, tmp_path: 
 def test_a_result_that_is_no_json_is_a_crash_not_a_result(executor: Executor, tmp_path: Path) -> None:
     with pytest.raises(JobFailed):
         run(executor, job(tmp_path, "return_nan"))
-    assert not (tmp_path / "result.json").exists()
+    assert not (tmp_path / RESULT).exists()
 
 
 @pytest.mark.parametrize("name", ["no.such.module:run", f"{FUNCTIONS}:no_such_function", f"{FUNCTIONS}:__doc__"])
@@ -96,6 +97,7 @@ def test_an_old_failure_does_not_stand_in_the_way_of_a_new_run(executor: Executo
 
 
 def test_a_torn_result_counts_as_none(executor: Executor, tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text('{"digest": "abc", "resu')
+    (tmp_path / LEFT).mkdir()
+    (tmp_path / RESULT).write_text('{"digest": "abc", "resu')
     result, _ = run(executor, job(tmp_path, "echo", {"n": 1}))
     assert result == {"arguments": {"n": 1}}

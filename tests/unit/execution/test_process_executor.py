@@ -66,7 +66,17 @@ def test_a_worker_sees_a_minimal_environment_and_no_secrets(tmp_path: Path, monk
     assert "HF_TOKEN" not in seen
     assert seen["CUDA_VISIBLE_DEVICES"] == "1"
     assert set(seen) - {"CUDA_VISIBLE_DEVICES", "LC_CTYPE"} == {
-        *("PATH", "HOME", "LANG", "PYTHONPATH", "PYTHONUNBUFFERED", "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE"),
+        *(
+            "PATH",
+            "HOME",
+            "LANG",
+            "PYTHONPATH",
+            "PYTHONUNBUFFERED",
+            "TMPDIR",
+            "USER",
+            "TOKENIZERS_PARALLELISM",
+            "HF_HUB_OFFLINE",
+        ),
         *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"),
     }
 

@@ -54,6 +54,20 @@ def test_what_is_here_is_not_read_again(store: ContentStore) -> None:
     assert again.asked == []
 
 
+def test_bytes_that_another_miner_has_sent_are_read_from_everybody_who_names_them(store: ContentStore) -> None:
+    asyncio.run(fetch_repo(Source(FILES), manifest_of(FILES, hotkey="5first"), store))
+    inode = store.path(sha256_of(CONTENT)).stat().st_ino
+    second, empty = Source(FILES), Source({})
+
+    asyncio.run(fetch_repo(second, manifest_of(FILES, hotkey="5second"), store))
+    with pytest.raises(OutsideError):
+        asyncio.run(fetch_repo(empty, manifest_of(FILES, hotkey="5empty"), store))
+
+    assert second.asked == [(NAME, 0)]
+    assert store.path(sha256_of(CONTENT)).stat().st_ino == inode  # stored once
+    assert sum(parts(store)) == 0
+
+
 def test_two_names_for_the_same_bytes_are_read_once(store: ContentStore) -> None:
     files = {"a.safetensors": CONTENT, "b.safetensors": CONTENT}
     source = Source(files)

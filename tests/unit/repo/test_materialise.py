@@ -55,7 +55,7 @@ def test_files_are_links_that_cannot_be_written(store: ContentStore, manifest: M
     for name, file in manifest.files.items():
         placed = (tmp_path / "repo" / name).stat()
         assert placed.st_ino == store.path(file.sha256).stat().st_ino
-        assert stat.S_IMODE(placed.st_mode) == 0o444
+        assert stat.S_IMODE(placed.st_mode) == 0o400
 
 
 @pytest.mark.skipif(not OTHER_FILE_SYSTEM.is_dir(), reason="needs a second file system")
@@ -67,7 +67,7 @@ def test_on_another_file_system_files_are_copies_that_cannot_be_written(
         materialise(store, manifest, folder)
 
         assert content(folder) == FILES
-        assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o444}
+        assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o400}
     finally:
         for file in folder.iterdir():
             file.unlink()

@@ -40,7 +40,7 @@ def test_a_file_is_found_by_what_it_holds_and_cannot_be_written(store: ContentSt
 
     assert store.has(DIGEST)
     assert store.check(DIGEST).read_bytes() == CONTENT
-    assert stat.S_IMODE(store.path(DIGEST).stat().st_mode) == 0o444
+    assert stat.S_IMODE(store.path(DIGEST).stat().st_mode) == 0o400
     assert everything(store) == [DIGEST]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -14,7 +15,7 @@ from gradients.domain.dialogue import BEGIN_OF_TEXT, END_OF_TEXT, Shape
 from gradients.errors import DatasetInvalid, TaskInvalid
 from gradients.sandbox.templates import layouts
 from gradients.tasks.chat.spec import CHAT, ChatParameters, clean, text
-from gradients.tasks.chat.turns import Turn, dialogue
+from gradients.tasks.turns import Turn, dialogue
 
 ONE, TWO = Shape(system=False, exchanges=1), Shape(system=True, exchanges=2)
 CHATML = "{% for m in messages %}<|{{ m.role }}|>{{ m['content'] | trim }}<|end|>\n{% endfor %}"
@@ -100,14 +101,24 @@ def test_what_one_speaker_says_in_a_row_is_one_turn() -> None:
 
 
 def test_what_nobody_asked_for_and_what_nobody_answered_is_dropped() -> None:
-    assert _row([_turn("gpt", "How can I help?"), *ASKED, _turn("human", "Bye")])["exchanges"] == [
-        _exchange("Hi", "Hello")
-    ]
+    cleaned = _cleaned([_turn("gpt", "How can I help?"), *ASKED, _turn("human", "Bye")])
+    assert cleaned.rows[0].row["exchanges"] == [_exchange("Hi", "Hello")]
+    assert cleaned.removed == {"empty": 0, "answers without a prompt": 1, "prompts without an answer": 1}
 
 
-def test_from_an_empty_turn_on_nothing_counts() -> None:
-    turns = [*ASKED, _turn("human", "And now?"), _turn("gpt", None), _turn("human", "Well?"), _turn("gpt", "Yes")]
-    assert _row(turns)["exchanges"] == [_exchange("Hi", "Hello")]
+@pytest.mark.parametrize("nothing", [None, "", "  ", []])
+def test_a_prompt_without_an_answer_goes_alone_and_is_counted(nothing: JsonValue) -> None:
+    turns = [*ASKED, _turn("human", "And now?"), _turn("gpt", nothing), _turn("human", "Well?"), _turn("gpt", "Yes")]
+    cleaned = _cleaned(turns)
+    assert cleaned.rows[0].row["exchanges"] == [_exchange("Hi", "Hello"), _exchange("Well?", "Yes")]
+    assert cleaned.removed == {"empty": 0, "prompts without an answer": 1}
+
+
+def test_an_answer_to_an_empty_prompt_goes_alone_and_is_counted() -> None:
+    turns = [_turn("human", " "), _turn("gpt", "Hello?"), *ASKED, _turn("human", None), _turn("gpt", "Still there?")]
+    cleaned = _cleaned(turns)
+    assert cleaned.rows[0].row["exchanges"] == [_exchange("Hi", "Hello")]
+    assert cleaned.removed == {"empty": 0, "answers without a prompt": 2}
 
 
 def test_conversations_without_an_answer_are_counted_and_the_others_keep_their_numbers() -> None:
@@ -118,16 +129,116 @@ def test_conversations_without_an_answer_are_counted_and_the_others_keep_their_n
         _cleaned(ASKED, *[[]] * 9)
 
 
+# Turns that say more than their text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "learnt"),
+    [
+        ("weight", 0, False),
+        ("weight", 1, True),
+        ("weight", 0.0, False),
+        ("weight", "0", False),
+        ("weight", None, True),
+        ("train", False, False),
+        ("training", False, False),
+        ("training", True, True),
+        ("loss", False, False),
+        ("mask", 1, False),
+        ("masked", True, False),
+        ("masked", False, True),
+    ],
+)
+def test_an_answer_that_is_not_to_be_learnt_says_so_in_its_row(key: str, value: JsonValue, learnt: bool) -> None:
+    first: JsonValue = {"role": "assistant", "content": "Hello", key: value}
+    exchanges = _row([{"role": "user", "content": "Hi"}, first, _turn("human", "Bye"), _turn("gpt", "See you")])[
+        "exchanges"
+    ]
+    expected: JsonValue = {"prompt": "Hi", "completion": "Hello", **({} if learnt else {"learn": False})}
+    assert exchanges == [expected, _exchange("Bye", "See you")]
+
+
+def test_last_answers_that_are_not_to_be_learnt_go_and_are_counted() -> None:
+    unlearnt: JsonValue = {"from": "gpt", "value": "Bad", "weight": 0}
+    cleaned = _cleaned([*ASKED, _turn("human", "Bye"), unlearnt], [_turn("human", "Hm"), unlearnt])
+    assert [each.row["exchanges"] for each in cleaned.rows] == [[_exchange("Hi", "Hello")]]
+    assert cleaned.removed == {"empty": 1, "last answers not to be learnt": 1}
+
+
+@pytest.mark.parametrize(
+    "content", [[{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}], {"type": "text", "text": "Hello"}]
+)
+def test_content_in_parts_of_text_is_text(content: JsonValue) -> None:
+    assert _row([_turn("human", "Hi"), {"role": "assistant", "content": content}])["exchanges"] == [
+        _exchange("Hi", "Hello")
+    ]
+
+
+IMAGE: JsonValue = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+CALL: JsonValue = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [
+        ({"content": None, "tool_calls": [CALL]}, "tool_calls", "has turns with 'tool_calls'"),
+        ({"content": "Let me see.", "tool_calls": [CALL]}, "tool_calls", "has turns with 'tool_calls'"),
+        ({"content": "Hm", "function_call": {"name": "look"}}, "tool_calls", "has turns with 'function_call'"),
+        ({"content": None, "refusal": "I cannot."}, "turn_says_more", "has turns with 'refusal'"),
+        ({"content": "Hi", "reasoning_content": "so"}, "turn_says_more", "has turns with 'reasoning_content'"),
+        ({"content": "Hi", "train_detail": [{"begin_offset": 0}]}, "turn_says_more", "has turns with 'train_detail'"),
+        ({"content": [{"type": "text", "text": "See"}, IMAGE]}, "part_not_text", "a part of type 'image_url'"),
+        ({"content": [{"type": "text"}]}, "part_not_text", "a part of type 'text'"),
+        ({"content": "Hi", "weight": 0.5}, "weight_unknown", "has a 'weight' that is neither 0 nor 1"),
+        ({"content": "Hi", "train": "maybe"}, "weight_unknown", "has a 'train' that is neither 0 nor 1"),
+    ],
+)
+def test_what_a_turn_says_beside_its_text_is_refused_by_row(answer: JsonValue, code: str, says: str) -> None:
+    assert isinstance(answer, dict)
+    bad: JsonValue = [{"role": "user", "content": "Hi"}, {"role": "assistant", **answer}]
+    with pytest.raises(DatasetInvalid, match=says) as caught:
+        _cleaned(ASKED, bad, ASKED, bad)
+    assert (caught.value.code, caught.value.rows) == (code, (2, 4))
+
+
+@pytest.mark.parametrize("empty", [None, [], "", {}, False])
+def test_keys_that_say_nothing_are_ignored(empty: JsonValue) -> None:
+    answer: JsonValue = {"role": "assistant", "content": "Hello", "tool_calls": empty, "refusal": empty}
+    assert _row([_turn("human", "Hi"), answer])["exchanges"] == [_exchange("Hi", "Hello")]
+
+
+def test_a_prompt_cannot_be_learnt_and_answers_in_a_row_are_learnt_together() -> None:
+    with pytest.raises(DatasetInvalid, match="a prompt is to be learnt"):
+        _cleaned([{"from": "human", "value": "Hi", "train": True}, _turn("gpt", "Hello")])
+    parted: list[JsonValue] = [_turn("human", "Hi"), {"from": "gpt", "value": "a", "weight": 0}, _turn("gpt", "b")]
+    with pytest.raises(DatasetInvalid, match="only some are to be learnt"):
+        _cleaned(parted)
+
+
+@pytest.mark.parametrize("name", ["messages", "conversation", "dialog"])
+def test_a_column_of_conversations_by_another_name_is_told_with_the_line_that_reads_it(name: str) -> None:
+    with pytest.raises(DatasetInvalid, match=f"--set columns.conversations={name}$"):
+        clean([{name: ASKED}], ChatParameters.model_validate({}))
+    read = clean([{name: ASKED}], ChatParameters.model_validate({"columns": {"conversations": name}}))
+    assert read.rows[0].row["exchanges"] == [_exchange("Hi", "Hello")]
+
+
 ROLES = st.sampled_from(["system", "user", "assistant"])
 
 
-@given(st.lists(st.builds(Turn, ROLES.filter(lambda role: role != "system"), st.sampled_from(["", "a", "b"]))))
+@given(
+    st.lists(
+        st.builds(Turn, ROLES.filter(lambda role: role != "system"), st.sampled_from(["", "a", "b"]), st.just(True))
+    )
+)
 def test_a_dialogue_is_what_was_said_in_its_order_and_never_empty(turns: list[Turn]) -> None:
     said = dialogue(turns)
-    flat = [text for exchange in said.exchanges for text in exchange]
+    flat = [text for exchange in said.exchanges for text in (exchange.prompt, exchange.completion)]
     assert all(text.strip() for text in flat)
-    words = "".join(turn.content for turn in turns)
-    assert "".join("".join(flat).split()) in words
+    words = iter("".join(turn.content for turn in turns))
+    assert all(letter in words for letter in "".join(flat).replace("\n", ""))  # in its order
+    joined = [any(t.content for t in said) for _, said in itertools.groupby(turns, key=lambda turn: turn.role)]
+    assert sum(joined) == len(flat) + sum(said.dropped.values())  # what is left out is counted
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import pytest
 from pydantic import JsonValue, ValidationError
@@ -122,3 +123,103 @@ def test_a_held_out_prompt_is_in_no_train_pair_and_no_pair_is_lost() -> None:
 
 def test_the_metric_names_its_version() -> None:
     assert (DPO.metric.name, DPO.metric.version, DPO.metric.better) == ("DPO loss against the base", 2, "lower")
+
+
+# Preferences in turns
+
+
+def _said(role: str, text: JsonValue) -> dict[str, JsonValue]:
+    return {"role": role, "content": text}
+
+
+BEFORE: list[JsonValue] = [_said("user", "Hi"), _said("assistant", "Hello"), _said("user", "Who are you?")]
+GOOD, BAD = _said("assistant", "A model."), _said("assistant", "A king.")
+PAIR: Row = {"system": None, "prompt": "Who are you?", "chosen": "A model.", "rejected": "A king."}
+LATER: Row = {**PAIR, "history": [{"prompt": "Hi", "completion": "Hello"}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "Who are you?", "chosen": [GOOD], "rejected": [BAD]}, PAIR),
+        ({"prompt": [_said("user", "Who are you?")], "chosen": [GOOD], "rejected": [BAD]}, PAIR),
+        ({"prompt": [_said("user", "Who are you?")], "chosen": "A model.", "rejected": "A king."}, PAIR),
+        (
+            {
+                "prompt": "Who are you?",
+                "chosen": [_said("user", "Who are you?"), GOOD],
+                "rejected": [_said("user", "Who are you?"), BAD],
+            },
+            PAIR,
+        ),
+        ({"chosen": [_said("user", "Who are you?"), GOOD], "rejected": [_said("user", "Who are you?"), BAD]}, PAIR),
+        ({"chosen": [*BEFORE, GOOD], "rejected": [*BEFORE, BAD]}, LATER),
+        ({"prompt": "Hi", "chosen": [*BEFORE, GOOD], "rejected": [*BEFORE, BAD]}, LATER),
+        ({"prompt": BEFORE, "chosen": [GOOD], "rejected": [BAD]}, LATER),
+        ({"prompt": BEFORE, "chosen": [*BEFORE, GOOD], "rejected": [*BEFORE, BAD]}, LATER),
+        (
+            {
+                "chosen": [_said("system", "Be brief."), _said("user", "Who are you?"), GOOD],
+                "rejected": [_said("system", "Be brief."), _said("user", "Who are you?"), BAD],
+            },
+            {**PAIR, "system": "Be brief."},
+        ),
+        (
+            {
+                "prompt": [{"from": "human", "value": "Who are you?"}],
+                "chosen": [{"from": "gpt", "value": "A model."}],
+                "rejected": [{"from": "gpt", "value": "A king."}],
+            },
+            PAIR,
+        ),
+        (
+            {
+                "prompt": json.dumps([_said("user", "Who are you?")]),
+                "chosen": json.dumps([GOOD]),
+                "rejected": json.dumps([BAD]),
+            },
+            PAIR,
+        ),
+        (
+            {
+                "prompt": [_said("user", [{"type": "text", "text": "Who are you?"}])],
+                "chosen": [GOOD],
+                "rejected": [BAD],
+            },
+            PAIR,
+        ),
+    ],
+)
+def test_preferences_in_turns_are_read_as_those_in_text_are(row: Row, expected: Row) -> None:
+    [read] = clean([row], DpoParameters()).rows
+    assert read.row == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"chosen": [*BEFORE, GOOD], "rejected": [BEFORE[0], BAD]}, "prompts_differ"),
+        ({"prompt": "Something else", "chosen": [*BEFORE, GOOD], "rejected": [*BEFORE, BAD]}, "prompts_differ"),
+        ({"prompt": "Hi", "chosen": BEFORE, "rejected": [*BEFORE, BAD]}, "no_answer"),
+        ({"prompt": "Hi", "chosen": [{**GOOD, "tool_calls": [1]}], "rejected": [BAD]}, "tool_calls"),
+        ({"prompt": "Hi", "chosen": [_said("judge", "x")], "rejected": [BAD]}, "role_unknown"),
+        ({"prompt": "Hi", "chosen": [_said("assistant", [{"type": "image"}])], "rejected": [BAD]}, "part_not_text"),
+    ],
+)
+def test_turns_that_say_no_preference_are_refused_by_row(row: Row, code: str) -> None:
+    fine: Row = {"prompt": "Who are you?", "chosen": [GOOD], "rejected": [BAD]}
+    with pytest.raises(DatasetInvalid) as caught:
+        clean([fine, row, fine, row], DpoParameters())
+    assert (caught.value.code, caught.value.rows) == (code, (2, 4))
+
+
+def test_turns_without_an_answer_or_a_preference_are_left_out_and_counted() -> None:
+    rows: list[Row] = [
+        {"prompt": "Who are you?", "chosen": [GOOD], "rejected": [BAD]},
+        {"prompt": "Who are you?", "chosen": [GOOD], "rejected": [GOOD]},
+        {"prompt": "Who are you?", "chosen": [GOOD], "rejected": [_said("assistant", None)]},
+        {"prompt": None, "chosen": [GOOD], "rejected": [BAD]},
+    ]
+    cleaned = clean(rows, DpoParameters())
+    assert [row.number for row in cleaned.rows] == [1]
+    assert cleaned.removed == {"no preference": 1, "empty": 2}

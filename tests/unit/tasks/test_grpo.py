@@ -89,6 +89,27 @@ def test_an_exact_answer_may_be_asked_to_stand_behind_a_word() -> None:
         ("1,234,567", "1234567", 1.0),
         ("1,2345", "2345", 1.0),
         ("10e-3", "0.01", 1.0),
+        # signs and separators as people, word processors and LaTeX write them, on both sides
+        *((sign + "5", "-5", 1.0) for sign in "\u2212\ufe63\uff0d\u2010\u2011\u2012\u2013"),
+        *((sign + "5", "5", 0.0) for sign in "\u2212\ufe63\uff0d"),
+        *(("-5", sign + "5", 1.0) for sign in "\u2212\ufe63\uff0d"),
+        ("\uff0b5", "5", 1.0),
+        ("pages 3\u20135", "5", 1.0),  # from 3 to 5
+        ("\uff11\uff12\uff0e\uff15", "12.5", 1.0),
+        ("\uff0d\uff11\uff0c\uff12\uff13\uff14", "-1234", 1.0),
+        ("\u0661\u0662\u066b\u0665", "12.5", 1.0),
+        *((f"12{space}345", "12345", 1.0) for space in "\u00a0\u202f\u2009"),
+        ("1'234'567.5", "1234567.5", 1.0),
+        ("1\u2019000", "1000", 1.0),
+        ("1_000_000", "1000000", 1.0),
+        ("1,23,45,678", "12345678", 1.0),  # as in India
+        (r"\boxed{1{,}000}", "1000", 1.0),
+        (r"$10,\!000$", "10000", 1.0),
+        (r"12\,345", "12345", 1.0),
+        ("-$5", "-5", 1.0),
+        ("\u2212€1,000.50", "-1000.5", 1.0),
+        ("50 %", "50%", 1.0),
+        ("50%", "0.5", 0.0),  # what stands there is the number 50
     ],
 )
 def test_a_numeric_answer_ends_with_the_right_number(answer: str, right: str, said: float) -> None:
@@ -413,6 +434,46 @@ def test_a_customers_function_that_always_fails_is_the_customers_fault(body: str
     assert [(failure.code, failure.blame) for failure in judged.failures] == [("reward_failed", Blame.CUSTOMER)]
     with pytest.raises(TaskInvalid):
         check_works(asked, [{"prompt": ""}])
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import math_verify\n{}", "there is no module 'math_verify' in the sandbox; it has the standard library"),
+        ("from numpy.linalg import norm\n{}", "there is no module 'numpy' in the sandbox"),
+        ("{}    import torch\n", "there is no module 'torch' in the sandbox"),
+        ("limit = 1 / 0\n{}", "ZeroDivisionError: division by zero"),
+        ("{}reward = reward(undefined, {{}})\n", "NameError: name 'undefined' is not defined"),
+    ],
+)
+def test_a_function_that_cannot_be_set_up_is_told_in_one_sentence(source: str, says: str) -> None:
+    written = source.format("def reward(completion, row):\n    return 1.0\n").replace(
+        "    return 1.0\n    import torch", "    import torch"
+    )
+    with pytest.raises(TaskInvalid) as refused:
+        clean(
+            [{"prompt": f"Count to {number}"} for number in range(5)],
+            parameters({"kind": "function", "source": written}),
+        )
+    assert refused.value.message.startswith(f"The reward function failed: {says}")
+    assert "program.py" not in str(refused.value)
+
+
+@needs_sandbox
+@pytest.mark.parametrize(
+    "source",
+    [
+        "\ufeffdef reward(completion, row):\n    return 1.0\n",
+        "def reward(completion, row):\r\n    return 1.0\r\n",
+        "\ufeffdef reward(completion, row):\r\n\treturn 1.0\r\n",
+        "# -*- coding: utf-8 -*-\ndef reward(completion, row):\n\treturn 1.0",
+    ],
+    ids=["byte order mark", "line ends of Windows", "both, and tabs", "a line about its encoding"],
+)
+def test_how_an_editor_saves_a_function_does_not_matter(source: str) -> None:
+    asked = reward("function", source=source)
+    assert judge(asked, [Case("", {})]).scores == [1.0]
 
 
 @needs_sandbox

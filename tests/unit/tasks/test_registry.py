@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from gradients.tasks.registry import TYPES, missing_packages
+from gradients.domain.json import Json
+from gradients.errors import TaskInvalid
+from gradients.tasks.registry import TYPES, missing_packages, validate_request
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -28,3 +30,16 @@ def test_what_is_not_installed_is_named_by_the_types_that_need_it() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "('torch', 'transformers', 'peft', 'safetensors') ('diffusers', 'PIL')"
+
+
+def test_a_mistake_inside_of_a_list_is_told_once_and_not_as_a_list_that_is_too_short() -> None:
+    wish: dict[str, Json] = {
+        "type": "grpo",
+        "base": "nano-lm",
+        "dataset": "rows.jsonl",
+        "hours": 1,
+        "parameters": {"rewards": [{"kind": "function", "source": "def reward(:"}]},
+    }
+    with pytest.raises(TaskInvalid, match="it is not Python") as refused:
+        validate_request(wish)
+    assert "at least 1 item" not in str(refused.value)

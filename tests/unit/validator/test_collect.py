@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -360,38 +360,74 @@ def test_a_commitment_that_the_node_has_forgotten_costs_the_miner_nothing(market
     }
 
 
-def test_a_full_disk_is_ours_and_leaves_nobody_at_work(market: Market) -> None:
-    """Work that went on in the background would write into the files of the next try."""
-    miners = [StandIn("alice", file_seconds=0.2), StandIn("bob", file_seconds=0.2)]
+def test_a_repo_that_finds_no_room_ends_nobody_elses_collection_and_comes_when_there_is_room(market: Market) -> None:
+    miners = [StandIn("alice"), StandIn("bob")]
 
     async def scenario() -> None:
         await market.begin(miners)
         for miner in miners:
             await market.submit(miner)
-        market.store = FullOnce(market.folder / "blobs")
-        async with market.subnet.serving(*miners):
-            await market.subnet.reach(WINDOW.deadline_block + 1)
-            with pytest.raises(DiskFull):
-                await market.step()
-            await asyncio.sleep(1.2)
+        market.store = Crowded(market.folder / "blobs", room=0)
+        await market.collect(miners)
         assert set(market.states().values()) == {SubmissionState.STARTED}
-        market.ledger.tasks.postpone(market.lease, seconds=0)
+        market.store = Crowded(market.folder / "blobs", room=10_000)
         await market.collect(miners)
 
     asyncio.run(scenario())
     assert set(market.states().values()) == {SubmissionState.COLLECTED}
+    assert found(market.ledger).state is TaskState.COLLECTED
+
+
+def test_a_size_that_is_only_announced_costs_nobody_else_its_place(market: Market) -> None:
+    """60 MB are within what an adapter of a tiny base may have, and more than our disk has room for."""
+    hostile, honest = StandIn("hostile"), StandIn("honest")
+
+    async def scenario() -> None:
+        await market.begin([hostile, honest])
+        await market.submit(honest)
+        repo = market.folder / "repos" / "hostile"
+        repo.mkdir(parents=True)
+        (repo / "adapter_config.json").write_text("{}")
+        with (repo / "adapter_model.safetensors").open("wb") as file:
+            file.truncate(60_000_000)
+        await hostile.hand_in(market.subnet, repo, base_digest=market.base_digest, task_id=TASK)
+        market.store = Crowded(market.folder / "blobs", room=10_000_000)
+        await market.collect([hostile, honest], at_blocks=(FIRST_BLOCK, LATE_BLOCK, LAST_BLOCK))
+
+    asyncio.run(scenario())
+    assert market.states()[honest.hotkey] is SubmissionState.COLLECTED
+    assert hostile.served == []
+    assert failures(market.ledger) == {hostile.hotkey: ("operator", "not_revealed")}  # our disk costs nobody anything
+
+
+def test_who_names_anothers_bytes_and_never_sends_them_has_no_submission(market: Market) -> None:
+    alice, copier = StandIn("alice"), StandIn("copier")
+
+    async def scenario() -> None:
+        await market.begin([alice, copier])
+        await market.submit(alice)
+        await copier.hand_in(
+            market.subnet, market.folder / "repos" / "alice", base_digest=market.base_digest, task_id=TASK
+        )
+        await market.collect([alice])
+        copier.files = {}
+        await market.collect([alice, copier], at_blocks=(LATE_BLOCK, LAST_BLOCK))
+
+    asyncio.run(scenario())
+    assert market.states()[alice.hotkey] is SubmissionState.COLLECTED
+    assert failures(market.ledger) == {copier.hotkey: ("miner", "not_revealed")}
 
 
 @dataclass(frozen=True)
-class FullOnce(ContentStore):
-    """A store that has no room for the first that asks."""
+class Crowded(ContentStore):
+    """A store on a disk with room for so many bytes more than it holds."""
 
-    asked: list[int] = field(default_factory=list)
+    room: int = 0
 
-    def reserve(self, size_bytes: int) -> None:
-        self.asked.append(size_bytes)
-        if len(self.asked) == 1:
-            raise DiskFull("no room left")
+    def check_room(self, size_bytes: int) -> None:
+        held = sum(file.stat().st_size for file in self.root.rglob("*") if file.is_file())
+        if held + size_bytes > self.room:
+            raise DiskFull(f"{size_bytes} bytes find no room")
 
 
 def test_what_was_collected_before_a_crash_is_not_asked_for_again(market: Market) -> None:

@@ -21,6 +21,7 @@ from gradients.errors import DiskFull, SetupError
 from gradients.localnet.plan import free_ports
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import Subnet, draft, full_disk, until
+from validator.confinement import Confinement
 from validator.daemon import Daemon
 from validator.emission import Emission
 from validator.engine import StepEngine
@@ -118,6 +119,7 @@ def test_a_daemon_that_cannot_start_lets_go_of_its_connections(ledger: Ledger, c
             api_app=FastAPI(),
             axon=AxonSettings(),
             api=ApiSettings(),
+            confinement=Confinement(sandboxed=True),
         )
         with pytest.raises(SetupError, match="not registered"):
             await daemon.run(asyncio.Event())
@@ -154,6 +156,7 @@ def test_the_api_takes_more_connections_of_a_proxy_than_the_axon_does_of_a_peer(
             api_app=api,
             axon=AxonSettings(host="127.0.0.2", port=0),
             api=ApiSettings(port=port),
+            confinement=Confinement(sandboxed=True),
         )
         stop = asyncio.Event()
         running = asyncio.create_task(daemon.run(stop))

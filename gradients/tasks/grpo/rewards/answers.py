@@ -10,11 +10,27 @@ from pydantic import Field
 
 from gradients.tasks.grpo.rewards.base import Reward, Row, after, text_of
 
+# Signs and separators as people, word processors, keyboards of Asia and LaTeX write them, in ASCII.
+_IN_ASCII = str.maketrans(
+    {
+        **dict.fromkeys(
+            "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"
+        ),  # hyphens, dashes as minus, minus itself, small, full width
+        **dict.fromkeys("\ufe62\uff0b", "+"),
+        **dict.fromkeys(
+            "\u066c\uff0c\u00a0\u2009\u202f\u2019'_", ","
+        ),  # between thousands; spaces that don't break, Swiss, Python's
+        **dict.fromkeys("\u066b\uff0e", "."),
+    }
+)
+_LATEX_COMMAS = re.compile(r"\{,\}|,\\!|\\,")
 _NUMBER = re.compile(
-    r"(?:(?<!\w)[-+])?"  # in 10-3 and x-3 it takes away
-    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)"  # commas between thousands alone: 1,2,3 are three numbers
+    r"(?:(?<!\w)[-+][$€£¥₹]?)?"  # in 10-3 and x-3 it takes away
+    # commas between thousands alone, or between thousands and hundreds as in India: 1,2,3 are three numbers
+    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d+)(?:\.\d*)?|\.\d+)"
     r"(?:[eE][-+]?\d{1,3})?"
 )
+_NOT_OF_A_NUMBER = str.maketrans("", "", ",$€£¥₹")
 
 
 class ExactAnswer(Reward):
@@ -53,5 +69,5 @@ def numeric_answer(asked: NumericAnswer, completion: str, row: Row) -> float:
 
 def last_number(text: str) -> float | None:
     """The last number in a text; None when there is none."""
-    found = _NUMBER.findall(text)
-    return float(found[-1].replace(",", "")) if found else None
+    found = _NUMBER.findall(_LATEX_COMMAS.sub(",", text.translate(_IN_ASCII)))
+    return float(found[-1].translate(_NOT_OF_A_NUMBER)) if found else None

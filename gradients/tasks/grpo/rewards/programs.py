@@ -52,7 +52,8 @@ class Function(Reward):
     @field_validator("source")
     @classmethod
     def _defines_reward(cls, source: str) -> str:
-        """It is read here, never run."""
+        """It is read here, never run. A mark that editors put before a text is not part of the program."""
+        source = source.removeprefix("\ufeff")
         try:
             statements = ast.parse(source).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

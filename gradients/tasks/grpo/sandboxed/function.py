@@ -15,7 +15,10 @@ class _TookTooLong(BaseException):
 def main(given: dict[str, Any]) -> list[float | str]:
     """What reward(completion, row) says, in the order of the calls; in words where it failed."""
     names: dict[str, Any] = {"__name__": "reward"}
-    exec(compile(given["source"], "reward.py", "exec"), names)  # noqa: S102 (this is what the sandbox is for)
+    try:
+        exec(compile(given["source"], "reward.py", "exec"), names)  # noqa: S102 (this is what the sandbox is for)
+    except Exception as error:  # before the function is there to be asked, it has failed on every answer
+        return [_in_words(error)] * len(given["calls"])
     signal.signal(signal.SIGVTALRM, _stop)
     return [_said(names["reward"], call, given["cpu_seconds"]) for call in given["calls"]]
 
@@ -27,10 +30,16 @@ def _said(reward: Any, call: dict[str, Any], cpu_seconds: int) -> float | str:  
     except _TookTooLong:
         return f"it took more than {cpu_seconds} s"
     except Exception as error:  # whatever it raises, it has failed on this answer alone
-        return f"{type(error).__name__}: {error}"[:300]
+        return _in_words(error)
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     return number if math.isfinite(number) else "it did not give a finite number"
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"there is no module {error.name!r} in the sandbox; it has the standard library"[:300]
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
