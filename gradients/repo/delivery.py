@@ -96,7 +96,8 @@ tags: [gradients, {merit.task_type}]
 
 # {merit.task_id}
 
-Fine-tuned from `{name}`{at_revision} (sha256 {base.digest[:16]}…) by the miner `{merit.hotkey}` in a Gradients task of type {merit.task_type}.
+Fine-tuned from `{name}`{at_revision} (sha256 {base.digest[:16]}…) by the miner `{merit.hotkey}`,
+in a Gradients task of type {merit.task_type}.
 
 | held-out {merit.metric}, {merit.unit} | |
 |---|---|

@@ -12,6 +12,7 @@ from gradients.errors import Blame
 
 Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
+CHECK_REPO = "gradients.tasks.workers.checking:check"
 MOST_RESULT_BYTES = 16 * 1024 * 1024  # of an entrant's: a number for each held-out row, and two sketches
 CONTACT_SHEET = "contact-sheet.png"  # what a metric of images leaves beside its results, for people
 
@@ -139,6 +140,20 @@ class TrainProgress(WorkerMessage):
     )
     step: int = 0
     loss: float | None = None
+
+
+class RepoCheckJob(WorkerMessage):
+    """Arguments of CHECK_REPO: could this repo be measured?"""
+
+    base_folder: Path
+    repo_folder: Path
+    family: Literal["language", "image"] = "language"
+
+
+class RepoCheck(WorkerMessage):
+    """What a repo that can be measured does."""
+
+    changed: int = Field(description="weights of the base that it replaces")
 
 
 class ThroughputJob(WorkerMessage):

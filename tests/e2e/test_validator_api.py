@@ -149,7 +149,8 @@ class Market:
         repo = self.folders.submission(task_id, ALICE)
         repo.mkdir(parents=True)
         (repo / "adapter_config.json").write_text(
-            '{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "evil/base", "auto_mapping": {"parent_library": "os"}}'
+            '{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "evil/base",'
+            ' "auto_mapping": {"parent_library": "os"}}'
         )
         (repo / "adapter_model.safetensors").write_bytes(
             save({f"{LAYER}.lora_{side}.weight": np.ones((2, 2), np.float32) for side in "AB"})
