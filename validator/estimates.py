@@ -17,19 +17,20 @@ from pydantic import JsonValue
 from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.client.models import Estimate, MeasuredSpeed, RowsHours
 from gradients.datasets.access import Access
-from gradients.datasets.rows import Row
+from gradients.datasets.rows import Numbered, Row
 from gradients.datasets.splits import check_distinct
-from gradients.domain.json import Json
+from gradients.domain.json import Json, canonical
 from gradients.domain.task import TaskRequest
 from gradients.errors import JobFailed
 from gradients.execution.job import Executor, Job
 from gradients.log import get_logger
 from gradients.tasks.base import TaskType
 from gradients.tasks.hours import Workload, budget, hours_by_rows
-from gradients.tasks.jobs import MEASURE_THROUGHPUT, Throughput, ThroughputJob
+from gradients.tasks.jobs import MEASURE_THROUGHPUT, Throughput, ThroughputJob, TrialResult
 from gradients.tasks.preparation import rows_of
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, check_family, task_type, validate_request
 from validator.settings import EstimateSettings
+from validator.trials import try_base
 
 SAMPLE_ROWS = 256
 MOST_READERS = 8  # specs whose sources are read at the same time
@@ -59,7 +60,10 @@ class Estimates:
         """
         request = validate_request({**spec, "hours": LONGEST_REQUEST_HOURS})
         kind = task_type(request.type)
-        base, rows = await asyncio.get_running_loop().run_in_executor(self.readers, self._read, kind, request)
+        base, found_rows = await asyncio.get_running_loop().run_in_executor(self.readers, self._read, kind, request)
+        rows = [numbered.row for numbered in found_rows]
+        async with self.turn:
+            tried = await self._tried(request, base, found_rows)
         speed: Throughput | None = None
         if kind.effort.goes_by_tokens:
             async with self.turn:
@@ -83,15 +87,33 @@ class Estimates:
             measured=MeasuredSpeed(**dict(speed)) if speed else None,
             hours=found.hours,
             hours_by_rows=RowsHours(**hours_by_rows(work.rows, draws_images=kind.base_family == "image")._asdict()),
+            tried_rows=tried.rows if tried else 0,
+            cut_rows=tried.cut_rows if tried else 0,
         )
 
-    def _read(self, kind: TaskType, request: TaskRequest) -> tuple[BaseInfo, Sequence[Row]]:
+    def _read(self, kind: TaskType, request: TaskRequest) -> tuple[BaseInfo, Sequence[Numbered]]:
         """The base and the rows; what costs least is checked first. Blocking, for as long as the sources take."""
         check_family(kind, request.base, self.bases.look(request.base))
         cleaned = rows_of(kind, request, salt=UNSALTED, access=self.access)
-        rows = [numbered.row for numbered in cleaned.rows]
-        check_distinct(len(rows), kind.split_sizes, removed=cleaned.removed)
-        return self.bases.resolve(request.base), rows
+        check_distinct(len(cleaned.rows), kind.split_sizes, removed=cleaned.removed)
+        return self.bases.resolve(request.base), cleaned.rows
+
+    async def _tried(self, request: TaskRequest, base: BaseInfo, rows: Sequence[Numbered]) -> TrialResult | None:
+        """What a trial found; None where none can be made here. Raises CustomerError for what cannot be used."""
+        with tempfile.TemporaryDirectory(prefix="gradients-trial-") as folder:
+            try:
+                return await try_base(
+                    self.executor,
+                    request,
+                    base,
+                    lambda: (canonical(numbered.row).decode() for numbered in rows),
+                    folder=Path(folder),
+                    threads=self.settings.threads,
+                    numbers=[numbered.number for numbered in rows],
+                )
+            except JobFailed as error:
+                log.warning("trial_failed", base=base.name, code=error.code, problem=error.message)
+                return None
 
     async def _throughput(self, request: TaskRequest, base: BaseInfo, rows: Sequence[Row]) -> Throughput | None:
         """What a worker measures, or None when it cannot: then the hours come from the rule alone."""

@@ -96,7 +96,13 @@ def build(settings: ValidatorSettings) -> Daemon:
                 ledger=ledger,
                 board=Board(ledger, progress),
                 intake=intake,
-                uploads=Uploads(folders.uploads, settings.api.max_upload_bytes, settings.allow_local_paths),
+                uploads=Uploads(
+                    folders.uploads,
+                    ledger.uploads,
+                    settings.api.max_upload_bytes,
+                    settings.api.max_upload_bytes_per_customer,
+                    settings.allow_local_paths,
+                ),
                 estimates=Estimates(bases, workers, access, settings.estimate),
                 folders=folders,
                 store=store,
@@ -125,7 +131,7 @@ def _stages(
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
     return {
-        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, access, settings.synthesis.endpoint()),
+        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, workers, access, settings.synthesis.endpoint()),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
         TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, workers, folders, settings.measure),

@@ -156,6 +156,25 @@ class RepoCheck(WorkerMessage):
     changed: int = Field(description="weights of the base that it replaces")
 
 
+class TrialJob(WorkerMessage):
+    """Arguments of a type's `trial`: base and rows tried together before a task is offered."""
+
+    base_folder: Path
+    rows_file: Path = Field(description="some of the prepared rows, JSON lines")
+    numbers: tuple[int, ...] = Field(default=(), description="where each stood in the source; empty when nobody knows")
+    parameters: Parameters = Field(description="the task type's parameters in normal form")
+
+
+class TrialResult(WorkerMessage):
+    """What a trial found fit."""
+
+    rows: int = Field(description="that were tried")
+    cut_rows: int = Field(description="of them, how many lose tokens to max_tokens or to what the base can read")
+    loss: float | None = Field(
+        description="of the base on a few short rows, nats a token; None for a base too large to ask"
+    )
+
+
 class ThroughputJob(WorkerMessage):
     """Arguments of MEASURE_THROUGHPUT: how fast a base is trained on here."""
 

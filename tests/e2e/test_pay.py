@@ -95,7 +95,9 @@ class Market:
         asked = validate_request(cast(dict[str, JsonValue], request))
         salt = ledger.tasks.count().to_bytes(32, "big")
         ledger.tasks.create(task_id, asked, customer="schedule", salt=salt)
-        await PrepareStage(ledger, self.bases, self.store, self.folders).run(self.due(TaskState.DRAFT))
+        await PrepareStage(ledger, self.bases, self.store, self.folders, InlineExecutor()).run(
+            self.due(TaskState.DRAFT)
+        )
         settings = OfferSettings(answer_seconds=ANSWER_SECONDS)
         await OfferStage(ledger, gateway, view, self.client, self.clock, settings, collect).run(
             self.due(TaskState.OPEN)

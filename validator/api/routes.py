@@ -29,7 +29,7 @@ from gradients.domain.task import Task, TaskState
 from gradients.repo.delivery import Merit, miners_own, written_anew
 from gradients.repo.manifest import parse_manifest
 from gradients.tasks.registry import TaskSpec, task_type
-from validator.api.dependencies import AppDependencies, Customer, Dependencies, NotFound, OwnTask
+from validator.api.dependencies import AppDependencies, Customer, Dependencies, KeyFirst, NotFound, OwnTask
 
 MOST_LISTED = 1000
 UPLOAD_PATH = "/datasets"
@@ -39,10 +39,16 @@ NOT_FOUND: Responses = {404: {"model": Refusal, "description": "There is none, o
 
 router = APIRouter(
     prefix="/v1",
+    route_class=KeyFirst,
     responses={
+        400: {"model": Refusal, "description": "The request is not one that can be read"},
         401: {"model": Refusal, "description": "The API key is missing or opens nothing"},
+        404: {"model": Refusal, "description": "There is no such path, or it is not this customer's"},
+        405: {"model": Refusal, "description": "The path is for another method"},
+        408: {"model": Refusal, "description": "The body did not come in time"},
         413: {"model": Refusal, "description": "The body is larger than what is taken"},
         422: {"model": Refusal, "description": "The request cannot be met as it was made"},
+        429: {"model": Refusal, "description": "The address has too many requests under way"},
         500: {"model": Refusal, "description": "A failure of the validator's own"},
         503: {"model": Refusal, "description": "A hub or the chain does not answer; worth another try"},
     },
@@ -54,7 +60,7 @@ HotkeyInPath = Annotated[str, fastapi.Path(description=f"a miner's hotkey, or '{
 @router.post("/tasks", status_code=201)
 async def post_task(spec: TaskSpec, dependencies: AppDependencies, customer: Customer) -> TaskSummary:
     """Post a task."""
-    resolved = dependencies.uploads.resolve(spec.model_dump())
+    resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
     task = await asyncio.to_thread(dependencies.intake.submit, resolved, customer=customer)
     return dependencies.board.summary(task)
 
@@ -62,7 +68,8 @@ async def post_task(spec: TaskSpec, dependencies: AppDependencies, customer: Cus
 @router.post("/estimates")
 async def estimate(spec: EstimateSpec, dependencies: AppDependencies, customer: Customer) -> Estimate:
     """What a spec will take; nothing is posted."""
-    return await dependencies.estimates.of(dependencies.uploads.resolve(spec.model_dump()))
+    resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
+    return await dependencies.estimates.of(resolved)
 
 
 @router.get("/tasks")
@@ -136,7 +143,7 @@ async def upload(
     customer: Customer,
 ) -> Upload:
     """Upload rows to train on; the answer's `dataset` goes into the task."""
-    dataset = await dependencies.uploads.receive(Path(name).name, request.stream())
+    dataset = await dependencies.uploads.receive(Path(name).name, request.stream(), customer=customer)
     return Upload(dataset=dataset, customer=customer)
 
 

@@ -52,7 +52,7 @@ class RealMarket:
         self.client, self.executor = AxonClient(self.subnet.keypair, allow_private=True), InlineExecutor()
         gateway, view = self.subnet.gateway, self.subnet.view
         collect = CollectSettings(reveal_seconds=REVEAL_SECONDS)
-        self.prepare = PrepareStage(self.ledger, self.bases, self.store, self.folders)
+        self.prepare = PrepareStage(self.ledger, self.bases, self.store, self.folders, self.executor)
         self.offer = OfferStage(self.ledger, gateway, view, self.client, self.clock, OfferSettings(), collect)
         self.collect = CollectStage(
             self.ledger, gateway, view, self.client, self.bases, self.store, self.folders, collect

@@ -62,7 +62,7 @@ def _api(market: RealMarket) -> FastAPI:
             ledger=ledger,
             board=Board(ledger, ProgressBoard(ledger, view, market.client)),
             intake=Intake(ledger, market.bases, lambda: None),
-            uploads=Uploads(market.folders.uploads, 1_000_000),
+            uploads=Uploads(market.folders.uploads, ledger.uploads, 1_000_000, 1_000_000),
             estimates=Estimates(market.bases, market.executor, Access(), EstimateSettings()),
             folders=market.folders,
             store=market.store,

@@ -60,7 +60,7 @@ class Market:
         self.subnet, self.bases = Subnet(self.clock), tiny_bases(folder)
         self.store, self.folders = ContentStore(folder / "blobs"), Folders(folder)
         self.client, self.executor = AxonClient(self.subnet.keypair, allow_private=True), ProcessExecutor()
-        self.prepare = PrepareStage(self.ledger, self.bases, self.store, self.folders)
+        self.prepare = PrepareStage(self.ledger, self.bases, self.store, self.folders, self.executor)
         self.offer = OfferStage(
             ledger=self.ledger,
             gateway=self.subnet.gateway,
