@@ -234,6 +234,24 @@ class ApiSettings(Section):
         )
 
 
+class KeepSettings(Section):
+    """How long things are kept. What an unfinished task needs is never dropped."""
+
+    models_hours: float = Field(
+        default=48.0, ge=1, description="models that did not win, rows and scratch space of a task, after it has ended"
+    )
+    record_days: float = Field(
+        default=30.0, ge=0, description="rows and models of tasks that are not private, which auditors download"
+    )
+    winner_days: float = Field(default=90.0, ge=1, description="a task's best model, for its customer")
+    uploads_hours: float = Field(default=168.0, ge=1, description="uploads, after a spec has named them last")
+    most_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="blobs in all; above it private tasks' rows and models that did not win go an hour after the end",
+    )
+
+
 class ValidatorSettings(DaemonSettings):
     """Everything a validator can be told."""
 
@@ -261,6 +279,7 @@ class ValidatorSettings(DaemonSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     emission: EmissionSettings = EmissionSettings()
     api: ApiSettings = ApiSettings()
+    keep: KeepSettings = KeepSettings()
 
     def resolved_ledger_url(self) -> str:
         """The ledger's URL."""

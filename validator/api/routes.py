@@ -162,6 +162,9 @@ def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> _Delivery:
     text = dependencies.ledger.submissions.manifest(task.id, owner) if owner else None
     if owner is None or text is None:
         raise NotFound(f"Task {task.id} has no model of {hotkey}")
+    folder = dependencies.folders.submission(task.id, owner)
+    if not folder.is_dir():
+        raise NotFound(f"The model of {hotkey} is no longer kept: task {task.id} ended too long ago")
     manifest, metric = parse_manifest(text), task_type(task.request.type).metric
     measured = dependencies.ledger.submissions.measurements(task.id)
     ours, base = measured.get(owner), measured.get(BASE_ENTRANT)
@@ -174,7 +177,6 @@ def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> _Delivery:
         value=ours.value if ours else None,
         base_value=base.value if base else None,
     )
-    folder = dependencies.folders.submission(task.id, owner)
     written = written_anew(folder, manifest, dependencies.estimates.bases.resolve(task.request.base), merit)
     own = {name: manifest.files[name] for name in miners_own(manifest)}
     files = {name: ModelFile(sha256=file.sha256, size_bytes=file.size_bytes) for name, file in own.items()} | {
