@@ -109,6 +109,7 @@ class Estimates:
                     lambda: (canonical(numbered.row).decode() for numbered in rows),
                     folder=Path(folder),
                     threads=self.settings.threads,
+                    deadline_seconds=self.settings.deadline_seconds,
                     numbers=[numbered.number for numbered in rows],
                 )
             except JobFailed as error:
