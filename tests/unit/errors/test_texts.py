@@ -36,7 +36,9 @@ def test_what_would_have_an_effect_is_spelt_out_and_the_rest_stays(said: str, sh
 
 def test_every_character_without_a_shape_is_spelt_out() -> None:
     kinds = ("Cc", "Cs", "Cf", "Zl", "Zp")
-    shapeless = [c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in kinds and c not in JOINERS]
+    shapeless = [
+        c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in kinds and c not in JOINERS
+    ]
     assert [c for c in shapeless if harmless(c) == c] == []
 
 
