@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import random
+import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from pydantic import JsonValue
-
 from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.client.models import Estimate, MeasuredSpeed, RowsHours
 from gradients.datasets.access import Access
-from gradients.datasets.rows import Row
-from gradients.datasets.splits import check_distinct
 from gradients.domain.json import Json
 from gradients.domain.task import TaskRequest
 from gradients.errors import JobFailed
-from gradients.execution.job import Executor, Job
+from gradients.execution.job import Job
+from gradients.files.plain import check_plain
 from gradients.log import get_logger
 from gradients.tasks.base import TaskType
 from gradients.tasks.hours import Workload, budget, hours_by_rows
-from gradients.tasks.jobs import MEASURE_THROUGHPUT, Throughput, ThroughputJob
-from gradients.tasks.preparation import rows_of
+from gradients.tasks.jobs import (
+    MEASURE_THROUGHPUT,
+    SURVEY,
+    SURVEYED_TEXTS,
+    SurveyJob,
+    SurveyResult,
+    Throughput,
+    ThroughputJob,
+)
+from gradients.tasks.preparation import Fetched, fetch_sources
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, check_family, task_type, validate_request
+from validator.reading import DataReader
 from validator.settings import EstimateSettings
 
 SAMPLE_ROWS = 256
 MOST_READERS = 8  # specs whose sources are read at the same time
 LONGEST_TEXT = 100_000  # characters of one row in the sample
-UNSALTED = bytes(32)  # for choices that an estimate need not keep secret
+MOST_TEXTS_BYTES = 8 * SAMPLE_ROWS * LONGEST_TEXT  # as JSON escapes them
 
 log = get_logger("estimates")
 
@@ -44,7 +49,7 @@ class Estimates:
     """Reads the rows of several specs side by side, and measures one at a time: each measurement has a model in memory."""
 
     bases: BaseModels
-    executor: Executor
+    reader: DataReader
     access: Access
     settings: EstimateSettings
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -59,14 +64,16 @@ class Estimates:
         """
         request = validate_request({**spec, "hours": LONGEST_REQUEST_HOURS})
         kind = task_type(request.type)
-        base, rows = await asyncio.get_running_loop().run_in_executor(self.readers, self._read, kind, request)
         speed: Throughput | None = None
-        if kind.effort.goes_by_tokens:
-            async with self.turn:
-                speed = await self._throughput(request, base, rows)
+        with tempfile.TemporaryDirectory(prefix="gradients-estimate-", ignore_cleanup_errors=True) as place:
+            rows = await self._survey(kind, request, Path(place))
+            base = await asyncio.to_thread(self.bases.resolve, request.base)
+            if kind.effort.goes_by_tokens:
+                async with self.turn:
+                    speed = await self._throughput(request, base, Path(place))
         work = Workload(
             effort=kind.effort,
-            rows=len(rows),
+            rows=rows,
             parameters=base.parameters,
             tokens_per_row=speed.tokens_per_row if speed else None,
             tokens_per_second=speed.tokens_per_second if speed else None,
@@ -85,47 +92,43 @@ class Estimates:
             hours_by_rows=RowsHours(**hours_by_rows(work.rows, draws_images=kind.base_family == "image")._asdict()),
         )
 
-    def _read(self, kind: TaskType, request: TaskRequest) -> tuple[BaseInfo, Sequence[Row]]:
-        """The base and the rows; what costs least is checked first. Blocking, for as long as the sources take."""
+    async def _survey(self, kind: TaskType, request: TaskRequest, folder: Path) -> int:
+        """How many rows there are, with a sample of their texts in the folder. Their sources are fetched here, and read by a worker."""
+        loop = asyncio.get_running_loop()
+        fetched = await loop.run_in_executor(self.readers, self._fetch, kind, request, folder / "fetched")
+        job = SurveyJob(
+            request=dataclasses.asdict(request),
+            fetched=dict(fetched),
+            folder=folder / "texts",
+            sample_rows=SAMPLE_ROWS,
+            longest_text=LONGEST_TEXT,
+        )
+        return SurveyResult.model_validate(await self.reader.run(SURVEY, job, folder=folder / "survey")).rows
+
+    def _fetch(self, kind: TaskType, request: TaskRequest, folder: Path) -> Fetched:
+        """What costs least is checked first. Blocking, for as long as the sources take."""
         check_family(kind, request.base, self.bases.look(request.base))
-        cleaned = rows_of(kind, request, salt=UNSALTED, access=self.access)
-        rows = [numbered.row for numbered in cleaned.rows]
-        check_distinct(len(rows), kind.split_sizes, removed=cleaned.removed)
-        return self.bases.resolve(request.base), rows
+        return fetch_sources(kind, request, folder, access=self.access)
 
-    async def _throughput(self, request: TaskRequest, base: BaseInfo, rows: Sequence[Row]) -> Throughput | None:
-        """What a worker measures, or None when it cannot: then the hours come from the rule alone."""
-        with tempfile.TemporaryDirectory(prefix="gradients-estimate-") as folder:
-            texts = Path(folder) / "texts.jsonl"
-            chosen = random.Random(0).sample(rows, min(SAMPLE_ROWS, len(rows)))  # always the same ones
-            lines = (json.dumps(" ".join(_texts(dict(row)))[:LONGEST_TEXT]) for row in chosen)
-            await asyncio.to_thread(lambda: texts.write_text("\n".join(lines), encoding="utf-8"))
-            asked = ThroughputJob(
-                base_folder=base.folder,
-                texts_file=texts,
-                max_tokens=cast(int, request.parameters.get("max_tokens", 512)),
-            )
-            job = Job(
-                MEASURE_THROUGHPUT,
-                asked.model_dump(mode="json"),
-                Path(folder) / "job",
-                deadline_seconds=self.settings.deadline_seconds,
-                threads=self.settings.threads,
-            )
-            try:
-                return Throughput.model_validate(await self.executor.run(job, report=lambda _: None))
-            except JobFailed as error:
-                log.warning("throughput_not_measured", base=base.name, code=error.code, problem=error.message)
-                return None
-
-
-def _texts(value: JsonValue) -> Iterator[str]:
-    """Every text in a row's normal form, which holds what a model reads and writes."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
+    async def _throughput(self, request: TaskRequest, base: BaseInfo, folder: Path) -> Throughput | None:
+        """What a worker measures on the sample, or None when it cannot: then the hours come from the rule alone."""
+        texts = check_plain(folder / "texts" / SURVEYED_TEXTS, most_bytes=MOST_TEXTS_BYTES)
+        asked = ThroughputJob(
+            base_folder=base.folder,
+            texts_file=texts,
+            max_tokens=cast(int, request.parameters.get("max_tokens", 512)),
+        )
+        job = Job(
+            MEASURE_THROUGHPUT,
+            asked.model_dump(mode="json"),
+            folder / "job",
+            deadline_seconds=self.settings.deadline_seconds,
+            threads=self.settings.threads,
+            reads=(base.folder, texts),
+            accelerator=True,
+        )
+        try:
+            return Throughput.model_validate(await self.reader.executor.run(job, report=lambda _: None))
+        except JobFailed as error:
+            log.warning("throughput_not_measured", base=base.name, code=error.code, problem=error.message)
+            return None

@@ -41,6 +41,7 @@ from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
 from validator.progress import ProgressBoard
+from validator.reading import DataReader
 from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
@@ -49,6 +50,8 @@ from validator.stages.measure import MeasureStage
 from validator.stages.offer import OfferStage
 from validator.stages.prepare import PrepareStage
 from validator.stages.score import ScoreStage
+
+ESTIMATE_CPU_SECONDS = 300  # of the worker that reads a spec's data
 
 
 def build(settings: ValidatorSettings) -> Daemon:
@@ -59,6 +62,8 @@ def build(settings: ValidatorSettings) -> Daemon:
     network.check(wallet=settings.wallet.name, allow_local_paths=settings.allow_local_paths)
     confined = confinement(settings.sandbox, is_local=network.is_local)
     workers = ProcessExecutor(environment=device_environment(), sandboxed=confined.sandboxed)
+    # an estimate is an answer that somebody waits for
+    quick = settings.reading.model_copy(update={"cpu_seconds": min(settings.reading.cpu_seconds, ESTIMATE_CPU_SECONDS)})
     keys = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     gateway = SdkGateway(
         settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
@@ -97,7 +102,7 @@ def build(settings: ValidatorSettings) -> Daemon:
                 board=Board(ledger, progress),
                 intake=intake,
                 uploads=Uploads(folders.uploads, settings.api.max_upload_bytes, settings.allow_local_paths),
-                estimates=Estimates(bases, workers, access, settings.estimate),
+                estimates=Estimates(bases, DataReader(workers, quick), access, settings.estimate),
                 folders=folders,
                 store=store,
                 ready=lambda: view.block > 0,
@@ -125,7 +130,15 @@ def _stages(
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
     return {
-        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, access, settings.synthesis.endpoint()),
+        TaskState.DRAFT: PrepareStage(
+            ledger,
+            bases,
+            store,
+            DataReader(workers, settings.reading),
+            folders,
+            access,
+            settings.synthesis.endpoint(),
+        ),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
         TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, workers, folders, settings.measure),

@@ -54,6 +54,7 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim, Lease
 from validator.ledger.placings import add_placings
 from validator.ledger.submissions import add_submissions
+from validator.reading import DataReader
 from validator.settings import EstimateSettings
 
 ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
@@ -196,7 +197,7 @@ def _dependencies(
         board=Board(ledger, Words()),
         intake=Intake(ledger, bases, lambda: posted.append("task")),
         uploads=Uploads(Folders(folder).uploads, MAX_UPLOAD_BYTES),
-        estimates=Estimates(bases, InlineExecutor(), Access(), EstimateSettings()),
+        estimates=Estimates(bases, DataReader(InlineExecutor()), Access(), EstimateSettings()),
         folders=Folders(folder),
         store=ContentStore(Folders(folder).blobs),
         ready=ready,

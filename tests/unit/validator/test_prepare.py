@@ -12,12 +12,14 @@ from safetensors.numpy import save_file
 
 from gradients.domain.task import TaskState
 from gradients.errors import DatasetInvalid, ModelUnknown, TaskInvalid
+from gradients.execution.inline import InlineExecutor
 from gradients.repo.store import ContentStore
 from gradients.tasks.preparation import held_out_commitment
 from gradients.tasks.registry import validate_request
 from tests.unit.validator.market import SALT, TASK, claimed, draft, found, tiny_bases
 from validator.folders import Folders
 from validator.ledger import Ledger
+from validator.reading import DataReader
 from validator.stages.prepare import PrepareStage
 
 ROWS = [{"instruction": f"Which letter has number {i}?", "output": f"It is letter {i}"} for i in range(80)]
@@ -25,7 +27,9 @@ ROWS = [{"instruction": f"Which letter has number {i}?", "output": f"It is lette
 
 @pytest.fixture
 def stage(ledger: Ledger, tmp_path: Path) -> PrepareStage:
-    return PrepareStage(ledger, tiny_bases(tmp_path), ContentStore(tmp_path / "blobs"), Folders(tmp_path))
+    return PrepareStage(
+        ledger, tiny_bases(tmp_path), ContentStore(tmp_path / "blobs"), DataReader(InlineExecutor()), Folders(tmp_path)
+    )
 
 
 def _post(ledger: Ledger, folder: Path, *, rows: list[dict[str, str]] = ROWS, base: str = "tiny") -> None:
