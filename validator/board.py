@@ -61,6 +61,8 @@ class Board:
                 held_out_rows=data.held_out_rows,
                 made_up_rows=data.made_up_rows,
                 removed=dict(data.removed),
+                tried_rows=data.tried_rows,
+                cut_rows=data.cut_rows,
                 train_sha256=data.train.sha256,
                 held_out_commitment=data.held_out_commitment,
                 base_digest=data.base_digest,

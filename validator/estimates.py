@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from gradients.datasets.access import Access
 from gradients.domain.json import Json
 from gradients.domain.task import TaskRequest
 from gradients.errors import JobFailed
-from gradients.execution.job import Job
+from gradients.execution.job import Executor, Job
 from gradients.files.plain import check_plain
 from gradients.log import get_logger
 from gradients.tasks.base import TaskType
@@ -26,20 +26,24 @@ from gradients.tasks.jobs import (
     MEASURE_THROUGHPUT,
     SURVEY,
     SURVEYED_TEXTS,
+    TRIED_ROWS,
     SurveyJob,
     SurveyResult,
     Throughput,
     ThroughputJob,
+    TrialResult,
 )
 from gradients.tasks.preparation import Fetched, fetch_sources
-from gradients.tasks.registry import LONGEST_REQUEST_HOURS, check_family, task_type, validate_request
-from validator.reading import DataReader
-from validator.settings import EstimateSettings
+from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, check_family, task_type, validate_request
+from validator.reading import read_data
+from validator.settings import EstimateSettings, ReadingSettings
+from validator.trials import try_base
 
 SAMPLE_ROWS = 256
 MOST_READERS = 8  # specs whose sources are read at the same time
 LONGEST_TEXT = 100_000  # characters of one row in the sample
 MOST_TEXTS_BYTES = 8 * SAMPLE_ROWS * LONGEST_TEXT  # as JSON escapes them
+MOST_SURVEYS = 2  # at the same time; each may take as much memory as a worker on data may
 
 log = get_logger("estimates")
 
@@ -49,9 +53,11 @@ class Estimates:
     """Reads the rows of several specs side by side, and measures one at a time: each measurement has a model in memory."""
 
     bases: BaseModels
-    reader: DataReader
+    executor: Executor
     access: Access
     settings: EstimateSettings
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
+    surveys: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_SURVEYS))
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     readers: ThreadPoolExecutor = field(  # its own: a slow source must not hold up the daemon
         default_factory=lambda: ThreadPoolExecutor(MOST_READERS, thread_name_prefix="estimate")
@@ -66,14 +72,16 @@ class Estimates:
         kind = task_type(request.type)
         speed: Throughput | None = None
         with tempfile.TemporaryDirectory(prefix="gradients-estimate-", ignore_cleanup_errors=True) as place:
-            rows = await self._survey(kind, request, Path(place))
+            folder = Path(place)
+            surveyed = await self._survey(kind, request, folder)
             base = await asyncio.to_thread(self.bases.resolve, request.base)
-            if kind.effort.goes_by_tokens:
-                async with self.turn:
-                    speed = await self._throughput(request, base, Path(place))
+            async with self.turn:
+                tried = await self._tried(request, base, folder, surveyed.tried)
+                if kind.effort.goes_by_tokens:
+                    speed = await self._throughput(request, base, folder)
         work = Workload(
             effort=kind.effort,
-            rows=rows,
+            rows=surveyed.rows,
             parameters=base.parameters,
             tokens_per_row=speed.tokens_per_row if speed else None,
             tokens_per_second=speed.tokens_per_second if speed else None,
@@ -90,29 +98,47 @@ class Estimates:
             measured=MeasuredSpeed(**dict(speed)) if speed else None,
             hours=found.hours,
             hours_by_rows=RowsHours(**hours_by_rows(work.rows, draws_images=kind.base_family == "image")._asdict()),
+            tried_rows=tried.rows if tried else 0,
+            cut_rows=tried.cut_rows if tried else 0,
         )
 
-    async def _survey(self, kind: TaskType, request: TaskRequest, folder: Path) -> int:
-        """How many rows there are, with a sample of their texts in the folder. Their sources are fetched here, and read by a worker."""
+    async def _survey(self, kind: TaskType, request: TaskRequest, folder: Path) -> SurveyResult:
+        """How many rows there are, with a sample of them in the folder. Their sources are fetched here, and read by a worker."""
         loop = asyncio.get_running_loop()
         fetched = await loop.run_in_executor(self.readers, self._fetch, kind, request, folder / "fetched")
         job = SurveyJob(
+            declaration=TYPES[request.type],
             request=dataclasses.asdict(request),
             fetched=dict(fetched),
-            folder=folder / "texts",
+            folder=folder / "rows",
             sample_rows=SAMPLE_ROWS,
             longest_text=LONGEST_TEXT,
         )
-        return SurveyResult.model_validate(await self.reader.run(SURVEY, job, folder=folder / "survey")).rows
+        async with self.surveys:
+            result = await read_data(self.executor, SURVEY, job, folder=folder / "survey", settings=self.reading)
+        return SurveyResult.model_validate(result)
 
     def _fetch(self, kind: TaskType, request: TaskRequest, folder: Path) -> Fetched:
         """What costs least is checked first. Blocking, for as long as the sources take."""
         check_family(kind, request.base, self.bases.look(request.base))
         return fetch_sources(kind, request, folder, access=self.access)
 
+    async def _tried(
+        self, request: TaskRequest, base: BaseInfo, folder: Path, numbers: Sequence[int]
+    ) -> TrialResult | None:
+        """What a trial found; None where none can be made here. Raises CustomerError for what cannot be used."""
+        rows, threads = folder / "rows" / TRIED_ROWS, self.settings.threads
+        try:
+            return await try_base(
+                self.executor, request, base, rows, folder=folder / "trial", threads=threads, numbers=numbers
+            )
+        except JobFailed as error:
+            log.warning("trial_failed", base=base.name, code=error.code, problem=error.message)
+            return None
+
     async def _throughput(self, request: TaskRequest, base: BaseInfo, folder: Path) -> Throughput | None:
         """What a worker measures on the sample, or None when it cannot: then the hours come from the rule alone."""
-        texts = check_plain(folder / "texts" / SURVEYED_TEXTS, most_bytes=MOST_TEXTS_BYTES)
+        texts = check_plain(folder / "rows" / SURVEYED_TEXTS, most_bytes=MOST_TEXTS_BYTES)
         asked = ThroughputJob(
             base_folder=base.folder,
             texts_file=texts,
@@ -128,7 +154,7 @@ class Estimates:
             accelerator=True,
         )
         try:
-            return Throughput.model_validate(await self.reader.executor.run(job, report=lambda _: None))
+            return Throughput.model_validate(await self.executor.run(job, report=lambda _: None))
         except JobFailed as error:
             log.warning("throughput_not_measured", base=base.name, code=error.code, problem=error.message)
             return None

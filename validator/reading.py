@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
@@ -12,52 +10,46 @@ from gradients.execution.job import Executor, Job, JobLimits
 from gradients.tasks.jobs import PrepareJob, SurveyJob
 from validator.settings import ReadingSettings
 
-MOST_AT_ONCE = 2  # each may take as much memory as the settings say
 MEBIBYTE = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class DataReader:
-    """Reads customers' data away from this process."""
+async def read_data(
+    executor: Executor, function: str, asked: PrepareJob | SurveyJob, *, folder: Path, settings: ReadingSettings
+) -> JsonObject:
+    """What the worker function returns, its job being in `folder`.
 
-    executor: Executor
-    settings: ReadingSettings = field(default_factory=ReadingSettings)
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
+    Raises DatasetInvalid also where the data want more than the limits, or break the program that reads them: another try would end the
+    same way. Raises JobFailed for what this machine lacks.
+    """
+    job = Job(
+        function,
+        asked.model_dump(mode="json"),
+        folder,
+        deadline_seconds=settings.deadline_seconds,
+        reads=asked.reads(),
+        writes=(asked.folder,),
+        packages=(asked.declaration.partition(".")[0],),
+        limits=JobLimits(
+            memory_bytes=settings.memory_mebibytes * MEBIBYTE,
+            cpu_seconds=settings.cpu_seconds,
+            open_files=settings.open_files,
+        ),
+    )
+    try:
+        return await executor.run(job, report=lambda _: None)
+    except JobFailed as error:
+        raise _whose(error, settings) from error
 
-    async def run(self, function: str, asked: PrepareJob | SurveyJob, *, folder: Path) -> JsonObject:
-        """What the worker function returns, its job being in `folder`.
 
-        Raises DatasetInvalid also where the data want more than the limits, or break the program that reads them: another try would end
-        the same way. Raises JobFailed for what this machine lacks.
-        """
-        job = Job(
-            function,
-            asked.model_dump(mode="json"),
-            folder,
-            deadline_seconds=self.settings.deadline_seconds,
-            reads=asked.reads(),
-            writes=(asked.folder,),
-            limits=JobLimits(
-                memory_bytes=self.settings.memory_mebibytes * MEBIBYTE,
-                cpu_seconds=self.settings.cpu_seconds,
-                open_files=self.settings.open_files,
-            ),
-        )
-        async with self.turns:
-            try:
-                return await self.executor.run(job, report=lambda _: None)
-            except JobFailed as error:
-                raise self._whose(error) from error
-
-    def _whose(self, error: JobFailed) -> DatasetInvalid | JobFailed:
-        """The customer's, when the kernel held the worker to its limits or a parser broke; a machine without memory says SIGKILL."""
-        what = {
-            "out_of_memory": f"takes more than {self.settings.memory_mebibytes:,} MiB of memory to read",
-            "job_slow": f"takes more than {self.settings.cpu_seconds:,} s of processor time to read",
-            "job_aborted": "breaks the program that reads it",
-        }.get(error.code)
-        if what is None:
-            return error
-        return DatasetInvalid(
-            f"This data set {what}", code="dataset_too_dear", fix="Give a part of it, or rows that are plainer"
-        )
+def _whose(error: JobFailed, settings: ReadingSettings) -> DatasetInvalid | JobFailed:
+    """The customer's, when the kernel held the worker to its limits or a parser broke; a machine without memory says SIGKILL."""
+    what = {
+        "out_of_memory": f"takes more than {settings.memory_mebibytes:,} MiB of memory to read",
+        "job_slow": f"takes more than {settings.cpu_seconds:,} s of processor time to read",
+        "job_aborted": "breaks the program that reads it",
+    }.get(error.code)
+    if what is None:
+        return error
+    return DatasetInvalid(
+        f"This data set {what}", code="dataset_too_dear", fix="Give a part of it, or rows that are plainer"
+    )

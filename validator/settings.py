@@ -204,6 +204,9 @@ class ApiSettings(Section):
     )
     port: int = Field(default=8090, ge=0, le=65535, description="port of the customers' API; 0 takes a free one")
     max_upload_bytes: int = Field(default=2 * 1024**3, gt=0, description="largest data set that may be uploaded")
+    max_upload_bytes_per_customer: int = Field(
+        default=20 * 1024**3, gt=0, description="all uploads of one customer that are kept, together"
+    )
 
 
 class ValidatorSettings(DaemonSettings):

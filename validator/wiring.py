@@ -41,7 +41,6 @@ from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
 from validator.progress import ProgressBoard
-from validator.reading import DataReader
 from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
@@ -101,8 +100,14 @@ def build(settings: ValidatorSettings) -> Daemon:
                 ledger=ledger,
                 board=Board(ledger, progress),
                 intake=intake,
-                uploads=Uploads(folders.uploads, settings.api.max_upload_bytes, settings.allow_local_paths),
-                estimates=Estimates(bases, DataReader(workers, quick), access, settings.estimate),
+                uploads=Uploads(
+                    folders.uploads,
+                    ledger.uploads,
+                    settings.api.max_upload_bytes,
+                    settings.api.max_upload_bytes_per_customer,
+                    settings.allow_local_paths,
+                ),
+                estimates=Estimates(bases, workers, access, settings.estimate, quick),
                 folders=folders,
                 store=store,
                 ready=lambda: view.block > 0,
@@ -131,13 +136,7 @@ def _stages(
     """The stage that takes tasks out of each state."""
     return {
         TaskState.DRAFT: PrepareStage(
-            ledger,
-            bases,
-            store,
-            DataReader(workers, settings.reading),
-            folders,
-            access,
-            settings.synthesis.endpoint(),
+            ledger, bases, store, folders, workers, access, settings.synthesis.endpoint(), settings.reading
         ),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),

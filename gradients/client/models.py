@@ -66,7 +66,9 @@ class TaskData(Answer):
     train_rows: int = Field(description="rows that miners get")
     held_out_rows: int = Field(description="rows that only the validator has until the task is scored")
     made_up_rows: int = Field(description="how many of the held-out rows are synthetic, written by a language model")
-    removed: dict[str, int] = Field(description="how many rows were left out, by reason")
+    removed: dict[str, int] = Field(description="how many rows, or turns of conversations, were left out, by reason")
+    tried_rows: int = Field(default=0, description="rows that were tried with the base before the task was offered")
+    cut_rows: int = Field(default=0, description="how many of these lose tokens to max_tokens or to the base's context")
     train_sha256: str = Field(description="sha256 of the file with the rows that miners get")
     held_out_commitment: str = Field(description="sha256 over a secret salt and the held-out file's sha256")
     base_digest: str = Field(description="sha256 over the base model's files")
@@ -165,6 +167,8 @@ class Estimate(Answer):
     measured: MeasuredSpeed | None = Field(description="what was measured; null where the hours come from a rule alone")
     hours: float = Field(description="training budget that each miner should get")
     hours_by_rows: RowsHours = Field(description="for comparison")
+    tried_rows: int = Field(default=0, description="rows that were tried with the base")
+    cut_rows: int = Field(default=0, description="how many of these lose tokens to max_tokens or to the base's context")
 
 
 class ModelFile(Answer):

@@ -64,6 +64,8 @@ class Prepared:
     held_out_commitment: str  # over salt, held-out rows and request, told to miners before the start
     removed: tuple[tuple[str, int], ...]  # reason -> number of rows, in the order of the steps
     made_up_rows: int = 0  # of the held-out ones, the last so many; written by a language model
+    tried_rows: int = 0  # with the base, before the task was offered
+    cut_rows: int = 0  # of these, how many lose tokens to max_tokens or to what the base can read
 
 
 @dataclass(frozen=True, slots=True)

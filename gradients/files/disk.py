@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from gradients.errors import DiskFull, OperatorError
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no space, no quota, larger than a file may be
+
+FREE_BYTES_KEPT = 256 * 1024 * 1024  # by whoever asks before it writes; ledgers and journals must still be written then
+
+
+def check_room(folder: Path, size_bytes: int) -> None:
+    """Raises DiskFull when `size_bytes` more would leave too little room on the disk of a folder that exists."""
+    free = shutil.disk_usage(folder).free
+    if free - size_bytes < FREE_BYTES_KEPT:
+        raise DiskFull(f"{size_bytes:,} bytes are needed in {folder} and {free:,} are free", fix="Free some space")
 
 
 def is_full(error: BaseException) -> bool:

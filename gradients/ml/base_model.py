@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,26 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SafetensorError)
 
 
+class ReadsText(Protocol):
+    """What of a base decides how texts become tokens."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    @property
+    def vocabulary(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+
+
+class TextBase(NamedTuple):
+    """A base without its weights."""
+
+    tokenizer: PreTrainedTokenizerBase
+    config: PretrainedConfig
+    vocabulary: int
+    context: int
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedBase:
     """A base model, ready to measure, to train on or to take a submission's weights."""
@@ -41,22 +61,28 @@ class LoadedBase:
     @property
     def vocabulary(self) -> int:
         """Number of entries that the model tells apart."""
-        return int(self.model.config.get_text_config().vocab_size)
+        return _vocabulary(self.model.config)
 
     @property
     def context(self) -> int:
         """Longest row that it can read, in tokens."""
-        config = self.model.config.get_text_config()
-        named = (getattr(config, name, None) for name in _CONTEXT)
-        # an architecture that counts no positions reads rows of any length
-        return int(next((most for most in named if isinstance(most, int) and most > 0), ANY_LENGTH))
+        return _context(self.model.config)
+
+
+def read_base(folder: Path) -> TextBase:
+    """How the base in `folder` reads texts; no weights are loaded. Raises ModelUnknown."""
+    _check_files(folder)
+    tokenizer = load_tokenizer(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return TextBase(tokenizer, config, _vocabulary(config), _context(config))
+    except _UNREADABLE as error:
+        raise _unusable(folder, error) from error
 
 
 def load_base(folder: Path, device: Device) -> LoadedBase:
     """The model in `folder`, frozen and in evaluation mode. Raises ModelUnknown when there is none that can be read."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files or not (folder / "config.json").is_file():
-        raise ModelUnknown(f"{folder} holds no model", fix="It needs config.json and *.safetensors")
+    files = _check_files(folder)
     transformers_logging.disable_progress_bar()
     dtype = weights_dtype(device, sum(file.stat().st_size for file in files))
     tokenizer = load_tokenizer(folder)
@@ -120,6 +146,24 @@ def attention_of(config: PretrainedConfig) -> Literal["sdpa", "eager"]:
             fix="Choose a base that AutoModelForCausalLM can load",
         )
     return "sdpa" if MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._supports_sdpa else "eager"
+
+
+def _check_files(folder: Path) -> list[Path]:
+    """The files with weights, in order."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files or not (folder / "config.json").is_file():
+        raise ModelUnknown(f"{folder} holds no model", fix="It needs config.json and *.safetensors")
+    return files
+
+
+def _vocabulary(config: PretrainedConfig) -> int:
+    return int(config.get_text_config().vocab_size)
+
+
+def _context(config: PretrainedConfig) -> int:
+    named = (getattr(config.get_text_config(), name, None) for name in _CONTEXT)
+    # an architecture that counts no positions reads rows of any length
+    return int(next((most for most in named if isinstance(most, int) and most > 0), ANY_LENGTH))
 
 
 def _end_of_text(folder: Path) -> int | None:

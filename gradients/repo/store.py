@@ -9,12 +9,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradients.errors import DiskFull, OperatorError, SubmissionRejected
+from gradients.errors import OperatorError, SubmissionRejected
 from gradients.files.digest import file_sha256
-from gradients.files.disk import writing
+from gradients.files.disk import check_room, writing
 from gradients.files.whole import make_folder, put, sync
 
-FREE_BYTES_KEPT = 256 * 1024 * 1024
 STALE_PART_SECONDS = 24 * 3600.0
 
 
@@ -51,11 +50,7 @@ class ContentStore:
 
     def check_room(self, size_bytes: int) -> None:
         """Raises DiskFull when `size_bytes` more would leave too little room."""
-        free = shutil.disk_usage(self.root).free
-        if free - size_bytes < FREE_BYTES_KEPT:
-            raise DiskFull(
-                f"{size_bytes:,} bytes are needed in {self.root} and {free:,} are free", fix="Free some space"
-            )
+        check_room(self.root, size_bytes)
 
     def add_file(self, file: Path) -> str:
         """Put a copy of `file` into the store; its digest."""

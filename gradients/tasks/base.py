@@ -63,4 +63,5 @@ class TaskType:
     sources: tuple[str, ...] = ()
     group: Callable[[Row], str] | None = None
     needs_sandbox: Callable[[BaseModel], bool] = lambda _: False
+    trial: str | None = None  # "module:function", TrialJob in, TrialResult out; tried before a task is offered
     enrich: Callable[[Sequence[Numbered], BaseModel, bytes, ReadSource], Cleaned] | None = None

@@ -14,6 +14,7 @@ Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
 PREPARE = "gradients.tasks.workers.preparing:prepare"
 SURVEY = "gradients.tasks.workers.preparing:survey"
+TRIED_ROWS = "tried.jsonl"  # what PREPARE and SURVEY leave for a trial
 SURVEYED_TEXTS = "texts.jsonl"  # what SURVEY leaves: one row's text a line, as JSON strings
 MOST_RESULT_BYTES = 16 * 1024 * 1024  # of an entrant's: a number for each held-out row, and two sketches
 CONTACT_SHEET = "contact-sheet.png"  # what a metric of images leaves beside its results, for people
@@ -144,6 +145,25 @@ class TrainProgress(WorkerMessage):
     loss: float | None = None
 
 
+class TrialJob(WorkerMessage):
+    """Arguments of a type's `trial`: base and rows tried together before a task is offered."""
+
+    base_folder: Path
+    rows_file: Path = Field(description="some of the prepared rows, JSON lines")
+    numbers: tuple[int, ...] = Field(default=(), description="where each stood in the source; empty when nobody knows")
+    parameters: Parameters = Field(description="the task type's parameters in normal form")
+
+
+class TrialResult(WorkerMessage):
+    """What a trial found fit."""
+
+    rows: int = Field(description="that were tried")
+    cut_rows: int = Field(description="of them, how many lose tokens to max_tokens or to what the base can read")
+    loss: float | None = Field(
+        description="of the base on a few short rows, nats a token; None for a base too large to ask"
+    )
+
+
 class ThroughputJob(WorkerMessage):
     """Arguments of MEASURE_THROUGHPUT: how fast a base is trained on here."""
 
@@ -166,6 +186,7 @@ class Throughput(WorkerMessage):
 class ReadJob(WorkerMessage):
     """What workers on customers' data are told: the request, and where its sources lie after they were fetched."""
 
+    declaration: str = Field(description="the task type as 'module:NAME', which its worker need not look for")
     request: dict[str, JsonValue] = Field(description="a TaskRequest's fields")
     fetched: dict[str, Path] = Field(description="see gradients/tasks/preparation.py")
 
@@ -205,3 +226,4 @@ class SurveyResult(WorkerMessage):
     """What SURVEY returns."""
 
     rows: int = Field(ge=1)
+    tried: tuple[int, ...] = Field(description="where the rows for a trial stood in the source")

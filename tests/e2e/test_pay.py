@@ -37,7 +37,6 @@ from validator.emission import Emission
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
-from validator.reading import DataReader
 from validator.settings import CollectSettings, MeasureSettings, OfferSettings
 from validator.stages.collect import CollectStage
 from validator.stages.measure import MeasureStage
@@ -96,7 +95,7 @@ class Market:
         asked = validate_request(cast(dict[str, JsonValue], request))
         salt = ledger.tasks.count().to_bytes(32, "big")
         ledger.tasks.create(task_id, asked, customer="schedule", salt=salt)
-        await PrepareStage(ledger, self.bases, self.store, DataReader(InlineExecutor()), self.folders).run(
+        await PrepareStage(ledger, self.bases, self.store, self.folders, InlineExecutor()).run(
             self.due(TaskState.DRAFT)
         )
         settings = OfferSettings(answer_seconds=ANSWER_SECONDS)

@@ -54,7 +54,6 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim, Lease
 from validator.ledger.placings import add_placings
 from validator.ledger.submissions import add_submissions
-from validator.reading import DataReader
 from validator.settings import EstimateSettings
 
 ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
@@ -92,8 +91,10 @@ class Market:
         self.clients.callback(client.close)
         return client
 
-    def upload(self, content: bytes = ROWS, *, name: str = "rows.jsonl") -> httpx.Response:
-        return self.acme.post("/v1/datasets", params={"name": name}, content=content)
+    def upload(
+        self, content: bytes = ROWS, *, name: str = "rows.jsonl", by: httpx.Client | None = None
+    ) -> httpx.Response:
+        return (by or self.acme).post("/v1/datasets", params={"name": name}, content=content)
 
     def spec(self, **changes: object) -> dict[str, object]:
         return {"type": "instruct", "base": "tiny", "dataset": "hub:acme/rows", "hours": 0.5, **changes}
@@ -196,8 +197,8 @@ def _dependencies(
         ledger=ledger,
         board=Board(ledger, Words()),
         intake=Intake(ledger, bases, lambda: posted.append("task")),
-        uploads=Uploads(Folders(folder).uploads, MAX_UPLOAD_BYTES),
-        estimates=Estimates(bases, DataReader(InlineExecutor()), Access(), EstimateSettings()),
+        uploads=Uploads(Folders(folder).uploads, ledger.uploads, MAX_UPLOAD_BYTES, 3 * MAX_UPLOAD_BYTES),
+        estimates=Estimates(bases, InlineExecutor(), Access(), EstimateSettings()),
         folders=Folders(folder),
         store=ContentStore(Folders(folder).blobs),
         ready=ready,
@@ -331,6 +332,30 @@ def test_the_command_line_brings_a_sheet_or_says_that_there_is_none(market: Mark
 def test_the_same_upload_twice_is_one_file(market: Market) -> None:
     assert market.upload().json() == market.upload(name="other.jsonl").json()
     assert len(list(market.folders.uploads.iterdir())) == 1
+
+
+def test_an_upload_is_its_senders_alone_and_nobody_learns_whether_others_have_it(market: Market) -> None:
+    globex = market.client("globex")
+    dataset = market.upload().json()["dataset"]
+    unknown = dataset.replace(dataset[7:11], "0000")
+    for path in ("/v1/tasks", "/v1/estimates"):
+        refused = globex.post(path, json=market.spec(dataset=dataset))
+        nothing = globex.post(path, json=market.spec(dataset=unknown))
+        assert _refusal(refused, 422)["message"] == _refusal(nothing, 422)["message"].replace(unknown, dataset)
+    assert market.upload(by=globex).json() == {"dataset": dataset, "customer": "globex"}
+    assert len(list(market.folders.uploads.iterdir())) == 1
+    assert globex.post("/v1/tasks", json=market.spec(dataset=dataset)).status_code == 201
+
+
+def test_all_uploads_of_a_customer_together_have_a_limit_of_their_own(market: Market) -> None:
+    files = [bytes([n]) * MAX_UPLOAD_BYTES for n in b"abcd"]
+    assert [market.upload(file).status_code for file in (*files[:3], files[0])] == [
+        201
+    ] * 4  # the same one twice is one
+    refusal = _refusal(market.upload(files[3]), 413)
+    assert (refusal["code"], "your uploads are larger than" in refusal["message"]) == ("upload_too_large", True)
+    assert len(list(market.folders.uploads.iterdir())) == 3
+    assert market.upload(files[3], by=market.client("globex")).status_code == 201
 
 
 def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(market: Market) -> None:
@@ -526,9 +551,9 @@ def test_only_a_full_disk_is_called_one(market: Market, number: int, code: str) 
         yield ROWS
         raise OSError(number, os.strerror(number))
 
-    uploads = Uploads(market.folders.uploads, MAX_UPLOAD_BYTES)
+    uploads = Uploads(market.folders.uploads, market.ledger.uploads, MAX_UPLOAD_BYTES, MAX_UPLOAD_BYTES)
     with pytest.raises((OSError, DiskFull)) as caught:
-        asyncio.run(uploads.receive("rows.jsonl", body()))
+        asyncio.run(uploads.receive("rows.jsonl", body(), customer="acme"))
     assert isinstance(caught.value, DiskFull) == (code == "disk_full")
     assert list(market.folders.uploads.iterdir()) == []
 

@@ -50,7 +50,7 @@ HotkeyInPath = Annotated[str, fastapi.Path(description=f"a miner's hotkey, or '{
 @router.post("/tasks", status_code=201)
 async def post_task(spec: TaskSpec, dependencies: AppDependencies, customer: Customer) -> TaskSummary:
     """Post a task."""
-    resolved = dependencies.uploads.resolve(spec.model_dump())
+    resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
     task = await asyncio.to_thread(dependencies.intake.submit, resolved, customer=customer)
     return dependencies.board.summary(task)
 
@@ -58,7 +58,8 @@ async def post_task(spec: TaskSpec, dependencies: AppDependencies, customer: Cus
 @router.post("/estimates")
 async def estimate(spec: EstimateSpec, dependencies: AppDependencies, customer: Customer) -> Estimate:
     """What a spec will take; nothing is posted."""
-    return await dependencies.estimates.of(dependencies.uploads.resolve(spec.model_dump()))
+    resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
+    return await dependencies.estimates.of(resolved)
 
 
 @router.get("/tasks")
@@ -130,7 +131,7 @@ async def upload(
     customer: Customer,
 ) -> Upload:
     """Upload rows to train on; the answer's `dataset` goes into the task."""
-    dataset = await dependencies.uploads.receive(Path(name).name, request.stream())
+    dataset = await dependencies.uploads.receive(Path(name).name, request.stream(), customer=customer)
     return Upload(dataset=dataset, customer=customer)
 
 

@@ -1,13 +1,15 @@
-"""Data sets that customers upload: streamed to disk under their digest, within a size limit."""
+"""Data sets that customers upload: streamed to disk under their digest, within limits, for whoever sent them and nobody else."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,15 +18,17 @@ from gradients.client.models import HOSTED_PREFIXES, UPLOAD_PREFIX
 from gradients.datasets.formats import READERS
 from gradients.domain.json import Json
 from gradients.errors import DatasetInvalid, DiskFull, TaskInvalid
-from gradients.files.disk import is_full
+from gradients.files.disk import check_room, is_full
 from gradients.files.whole import sync
 from gradients.tasks.registry import with_sources
+from validator.ledger.uploads import UploadClaims
 
 SHA256_DIGITS = 64
+LEAVING = ".leaving"  # of a file that is put aside before it goes
 
 
 class UploadTooLarge(DatasetInvalid):
-    """More bytes than this validator takes."""
+    """More bytes than this validator takes, in one file or from one customer."""
 
     default_code = "upload_too_large"
 
@@ -34,11 +38,13 @@ class Uploads:
     """Uploaded files by name "upload:<sha256><ending>"."""
 
     folder: Path
+    claims: UploadClaims
     max_bytes: int
+    max_bytes_per_customer: int
     allow_local_paths: bool = False  # of this machine; for local networks
 
-    async def receive(self, name: str, chunks: AsyncIterator[bytes]) -> str:
-        """Store a body; the name to use in a task. Raises UploadTooLarge, DatasetInvalid for an unknown format, and DiskFull."""
+    async def receive(self, name: str, chunks: AsyncIterator[bytes], *, customer: str) -> str:
+        """Store a customer's body; the name to use in a task. Raises UploadTooLarge, DatasetInvalid for an unknown format, and DiskFull."""
         ending = Path(name).suffix.lower()
         if ending not in READERS:
             raise DatasetInvalid(
@@ -54,33 +60,76 @@ class Uploads:
                         raise UploadTooLarge(
                             f"The upload is larger than {self.max_bytes:,} bytes", fix="Give a part of it"
                         )
+                    check_room(self.folder, len(chunk))
                     digest.update(chunk)
                     await file.write(chunk)
                 await file.flush()
                 await asyncio.to_thread(os.fsync, file.wrapped.fileno())
             stored = self.folder / f"{digest.hexdigest()}{ending}"  # known at the end only
-            part.replace(stored)
+            fits = await asyncio.to_thread(
+                self.claims.take, customer, stored.name, size_bytes=size, most_bytes=self.max_bytes_per_customer
+            )
+            if not fits:
+                raise UploadTooLarge(
+                    f"With this one your uploads are larger than {self.max_bytes_per_customer:,} bytes",
+                    fix="Wait until the validator drops uploads that no task has used for a while, or name a hub id, a URL or s3://bucket/key",
+                )
+            part.replace(stored)  # claimed already, so nobody removes it for having no owner
             await asyncio.to_thread(sync, self.folder)
-        except OSError as error:
-            if is_full(error):  # the customer is told no path of this machine
+        except (OSError, DiskFull) as error:
+            if isinstance(error, DiskFull) or is_full(error):  # the customer is told no path of this machine
                 raise DiskFull("The validator has no room for the upload", fix="Tell its operator") from error
             raise
         finally:
             part.unlink(missing_ok=True)
         return f"{UPLOAD_PREFIX}{stored.name}"
 
-    def resolve(self, spec: Mapping[str, Json]) -> dict[str, Json]:
-        """The spec with uploaded data replaced by its path. Raises TaskInvalid for files that nobody uploaded."""
-        return with_sources(spec, self._found)
+    def resolve(self, spec: Mapping[str, Json], *, customer: str) -> dict[str, Json]:
+        """The spec with uploaded data replaced by its path. Raises TaskInvalid for files that this customer has not uploaded.
 
-    def _found(self, source: Json) -> Json:
+        Blocking: the ledger notes that they are of use.
+        """
+        return with_sources(spec, partial(self._found, customer))
+
+    def drop_unused(self, *, since: float, only_look: bool = False) -> int:
+        """Drop what no spec has named since then, and what killed processes left; how many bytes that makes.
+
+        A file is put aside before it goes, and back when somebody has claimed it in that moment: whoever uploads claims first.
+
+        Args:
+            since: before any task began that may still read its upload.
+            only_look: drop nothing.
+        """
+        if not only_look:
+            self.claims.drop(unused_since=since)
+        dropped = 0
+        for file in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):  # it has just got its name
+                seen = file.stat()
+                is_left = file.name.endswith(LEAVING)
+                if not is_left and (seen.st_mtime >= since or self.claims.is_used(file.name, since=since)):
+                    continue
+                if only_look or self._dropped(file):
+                    dropped += seen.st_size
+        return dropped
+
+    def _dropped(self, file: Path) -> bool:
+        name = file.name.removeprefix(".").removesuffix(LEAVING)
+        aside = file.rename(self.folder / f".{name}{LEAVING}")
+        if self.claims.is_claimed(name) and not (self.folder / name).exists():
+            aside.rename(self.folder / name)
+            return False
+        aside.unlink()
+        return True
+
+    def _found(self, customer: str, source: Json) -> Json:
         """Where a source lies. It is text or a JSON object; whatever else it is names a file in some form, and is refused."""
         if isinstance(source, str) and source.startswith(UPLOAD_PREFIX):
             name = source.removeprefix(UPLOAD_PREFIX)
             digest, ending = name[:SHA256_DIGITS], name[SHA256_DIGITS:]
             if ending not in READERS or not all(c in "0123456789abcdef" for c in digest):
                 raise TaskInvalid(f"'{source}' is not a name that an upload was given")
-            if not (file := self.folder / name).is_file():
+            if not (self.claims.use(customer, name) and (file := self.folder / name).is_file()):
                 raise TaskInvalid(f"There is no upload {source}", fix="Upload the data set first")
             return str(file)
         hosted = isinstance(source, str) and source.startswith(HOSTED_PREFIXES)

@@ -17,6 +17,7 @@ from validator.ledger.slots import Slots
 from validator.ledger.store import open_engine
 from validator.ledger.submissions import Submissions
 from validator.ledger.tasks import Tasks
+from validator.ledger.uploads import UploadClaims
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Ledger:
     events: Events
     slots: Slots
     records: Records
+    uploads: UploadClaims
 
     @classmethod
     def open(cls, url: str, clock: Clock) -> Self:
@@ -47,4 +49,5 @@ class Ledger:
             events=Events(engine),
             slots=Slots(engine),
             records=Records(engine),
+            uploads=UploadClaims(engine, clock),
         )

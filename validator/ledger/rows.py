@@ -184,6 +184,18 @@ class SlotRow(LedgerTable):
     task_id: Mapped[str] = mapped_column(String(32))
 
 
+class UploadRow(LedgerTable):
+    """A customer's claim on an uploaded file."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index(None, "name"),)
+
+    customer: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)  # digest and ending
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    used_at: Mapped[float] = mapped_column(Float)  # uploaded, or named in a spec
+
+
 class ApiKeyRow(LedgerTable):
     """A customer's key, by its digest only."""
 

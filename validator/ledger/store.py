@@ -13,6 +13,7 @@ from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from gradients.errors import DiskFull, OperatorError, SetupError
+from gradients.files.private import make_private
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 10_000
@@ -23,7 +24,11 @@ def open_engine(url: str) -> Engine:
     """An engine on a ledger that has the newest schema. Raises SetupError when the database cannot be opened."""
     try:
         if (file := make_url(url).database) and url.startswith("sqlite"):
-            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            Path(file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if file != ":memory:":
+                Path(file).touch(mode=0o600)  # holds every task's salt; what SQLite lays beside it takes its mode
+                for beside in ("", "-wal", "-shm"):
+                    make_private(Path(file + beside))
         engine = create_engine(url)
         if engine.dialect.name == "sqlite":
             _harden_sqlite(engine)

@@ -73,6 +73,12 @@ class Tasks:
         with Session(self._engine) as session:
             return session.scalar(select(func.count()).select_from(TaskRow).where(TaskRow.state.not_in(ended))) or 0
 
+    def unended(self) -> Sequence[Task]:
+        """Tasks that have not ended."""
+        ended = [state for state in TaskState if state.ended]
+        with Session(self._engine) as session:
+            return [task_of(row) for row in session.scalars(select(TaskRow).where(TaskRow.state.not_in(ended)))]
+
     def train_blobs(self) -> frozenset[str]:
         """Digests of the train rows that miners of running tasks may fetch."""
         running = select(TaskRow).where(TaskRow.state.in_([TaskState.OPEN, TaskState.ASSIGNED]))

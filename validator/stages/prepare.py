@@ -8,27 +8,28 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
 from gradients.datasets.synthesis import ask
 from gradients.domain.task import Blob, Prepared, TaskRequest, TaskState
+from gradients.execution.job import Executor
 from gradients.files.plain import check_plain
 from gradients.log import get_logger
 from gradients.repo.store import ContentStore
-from gradients.tasks.jobs import PREPARE, PrepareJob, PrepareResult
+from gradients.tasks.jobs import PREPARE, TRIED_ROWS, PrepareJob, PrepareResult, TrialResult
 from gradients.tasks.preparation import HELDOUT_FILE, TRAIN_FILE, fetch_sources, held_out_commitment
-from gradients.tasks.registry import check_family, task_type
+from gradients.tasks.registry import TYPES, check_family, task_type
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
-from validator.reading import DataReader
+from validator.reading import read_data
+from validator.settings import ReadingSettings
+from validator.trials import try_base
 
-MOST_ROWS_BYTES = (
-    8 * 1024**3
-)  # of a file that a worker leaves; sources are smaller, and rows grow by what is retrieved for them
+MOST_ROWS_BYTES = 8 * 1024**3  # of a file that a worker leaves; sources are smaller, and rows grow by what is retrieved
 
 log = get_logger("prepare")
 
@@ -40,13 +41,14 @@ class PrepareStage:
     ledger: Ledger
     bases: BaseModels
     store: ContentStore
-    reader: DataReader
     folders: Folders
+    executor: Executor
     access: Access = OUTSIDERS
     endpoint: SynthesisEndpoint | None = None  # of held-out rows in addition
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
 
     async def run(self, claim: Claim) -> None:
-        """Prepare the task's data. Raises CustomerError for data or a base that cannot be used."""
+        """Prepare the task's data, and try them with the base. Raises CustomerError for what cannot be used."""
         folder = self.folders.prepared(claim.task.id)
         await asyncio.to_thread(_remove, folder)
         base = await asyncio.to_thread(self._base, claim.task.request)
@@ -58,6 +60,7 @@ class PrepareStage:
             access=self.access,
         )
         job = PrepareJob(
+            declaration=TYPES[claim.task.request.type],
             request=dataclasses.asdict(claim.task.request),
             fetched=dict(fetched),
             salt=claim.salt.hex(),
@@ -68,7 +71,10 @@ class PrepareStage:
         if self.endpoint and (written := await asyncio.to_thread(ask, self.endpoint, result.shown)):
             again = job.model_copy(update={"written": tuple(written), "show_rows": 0})
             result = await self._read(again, folder / "job")
-        prepared = await asyncio.to_thread(self._keep, claim, base, job.folder, result)
+        tried = await try_base(
+            self.executor, claim.task.request, base, job.folder / TRIED_ROWS, folder=folder / "trial"
+        )
+        prepared = await asyncio.to_thread(self._keep, claim, base, job.folder, result, tried)
         await asyncio.to_thread(_remove, folder)
         await asyncio.to_thread(
             self.ledger.tasks.advance, claim.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=prepared
@@ -81,9 +87,12 @@ class PrepareStage:
         return base
 
     async def _read(self, job: PrepareJob, folder: Path) -> PrepareResult:
-        return PrepareResult.model_validate(await self.reader.run(PREPARE, job, folder=folder))
+        result = await read_data(self.executor, PREPARE, job, folder=folder, settings=self.reading)
+        return PrepareResult.model_validate(result)
 
-    def _keep(self, claim: Claim, base: BaseInfo, rows: Path, result: PrepareResult) -> Prepared:
+    def _keep(
+        self, claim: Claim, base: BaseInfo, rows: Path, result: PrepareResult, tried: TrialResult | None
+    ) -> Prepared:
         """The rows in the store, by digests that are taken here, whatever their worker says."""
         train, held_out = (self._blob(rows / name) for name in (TRAIN_FILE, HELDOUT_FILE))
         return Prepared(
@@ -96,6 +105,8 @@ class PrepareStage:
             held_out_commitment=held_out_commitment(claim.salt, held_out.sha256, claim.task.request),
             removed=result.removed,
             made_up_rows=result.made_up_rows,
+            tried_rows=tried.rows if tried else 0,
+            cut_rows=tried.cut_rows if tried else 0,
         )
 
     def _blob(self, file: Path) -> Blob:

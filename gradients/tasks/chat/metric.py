@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import LoadedBase, load_base
+from gradients.ml.base_model import ANY_LENGTH, ReadsText, load_base
 from gradients.ml.device import choose_device
 from gradients.ml.dialogue import DialogueFormat, DialogueRow
 from gradients.ml.text import Example, read_jsonl_of
 from gradients.tasks.chat.spec import ChatParameters
 from gradients.tasks.jobs import MeasureJob, Parameters
 from gradients.tasks.workers.measuring import completions_metric, measure_entrants
+from gradients.tasks.workers.trial import try_rows
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
@@ -28,12 +29,27 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     return base.device.describe()
 
 
+def trial(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a TrialJob and return a TrialResult."""
+    return try_rows(
+        arguments,
+        report,
+        read=lambda base, file, most: [[example] for example in _encoded(base, file, most)],
+        most=_row_tokens,
+    )
+
+
 def read_examples(
-    base: LoadedBase, file: Path, parameters: Parameters, *, max_tokens: int | None = None
+    base: ReadsText, file: Path, parameters: Parameters, *, max_tokens: int = ANY_LENGTH
 ) -> list[Example]:
     """The conversations of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
-    asked = ChatParameters.model_validate(parameters).max_tokens
-    most = min(asked, base.context, max_tokens or asked)
-    return DialogueFormat(base.tokenizer, vocabulary=base.vocabulary).encode(
-        read_jsonl_of(DialogueRow, file), max_tokens=most
-    )
+    return _encoded(base, file, min(_row_tokens(base, parameters), max_tokens))
+
+
+def _encoded(base: ReadsText, file: Path, most: int) -> list[Example]:
+    rows = read_jsonl_of(DialogueRow, file)
+    return DialogueFormat(base.tokenizer, vocabulary=base.vocabulary).encode(rows, max_tokens=most)
+
+
+def _row_tokens(base: ReadsText, parameters: Parameters) -> int:
+    return min(ChatParameters.model_validate(parameters).max_tokens, base.context)

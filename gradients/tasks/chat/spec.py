@@ -160,6 +160,7 @@ CHAT = TaskType(
     group=group,
     metric=Metric("assistant cross-entropy", "nats/token", 2, "lower"),
     measure="gradients.tasks.chat.metric:measure",
+    trial="gradients.tasks.chat.metric:trial",
     train="gradients.tasks.chat.trainer:train",
     generate="gradients.tasks.chat.answers:generate",
     schedule_share=0.28,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import LoadedBase, load_base
+from gradients.ml.base_model import ANY_LENGTH, LoadedBase, ReadsText, load_base
 from gradients.ml.batching import batch_tokens
 from gradients.ml.device import choose_device
 from gradients.ml.preference import (
@@ -30,6 +30,7 @@ from gradients.tasks.dpo.spec import DpoParameters
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
 from gradients.tasks.workers.fingerprints import text_fingerprints
 from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
+from gradients.tasks.workers.trial import Rows, refuse_most, try_rows
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
@@ -55,12 +56,39 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     return base.device.describe()
 
 
-def read_pairs(base: LoadedBase, file: Path, parameters: Parameters, *, max_tokens: int | None = None) -> list[Pair]:
+def trial(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a TrialJob and return a TrialResult. Rows whose answers are cut to the same tokens prefer nothing, whoever is measured."""
+    return try_rows(
+        arguments,
+        report,
+        read=lambda base, file, most: [[pair.chosen, pair.rejected] for pair in _encoded(base, file, most)],
+        most=_row_tokens,
+        check=_check_differ,
+    )
+
+
+def read_pairs(base: ReadsText, file: Path, parameters: Parameters, *, max_tokens: int = ANY_LENGTH) -> list[Pair]:
     """The rows of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
-    asked = DpoParameters.model_validate(parameters).max_tokens
-    most = min(asked, base.context, max_tokens or asked)
-    return encode_pairs(
-        ChatFormat(base.tokenizer, vocabulary=base.vocabulary), read_jsonl_of(PreferenceRow, file), max_tokens=most
+    return _encoded(base, file, min(_row_tokens(base, parameters), max_tokens))
+
+
+def _encoded(base: ReadsText, file: Path, most: int) -> list[Pair]:
+    rows = read_jsonl_of(PreferenceRow, file)
+    return encode_pairs(ChatFormat(base.tokenizer, vocabulary=base.vocabulary), rows, max_tokens=most)
+
+
+def _row_tokens(base: ReadsText, parameters: Parameters) -> int:
+    return min(DpoParameters.model_validate(parameters).max_tokens, base.context)
+
+
+def _check_differ(rows: Rows) -> None:
+    equal = [number for number, (chosen, rejected) in enumerate(rows, start=1) if chosen.tokens == rejected.tokens]
+    refuse_most(
+        equal,
+        len(rows),
+        "both answers are the same once they are cut to max_tokens",
+        code="answers_cut_to_equal",
+        fix="Raise max_tokens, shorten the answers, or choose a base that reads more",
     )
 
 

@@ -133,6 +133,7 @@ DPO = TaskType(
     group=group,
     metric=Metric("DPO loss against the base", "nats/pair", 2, "lower"),
     measure="gradients.tasks.dpo.metric:measure",
+    trial="gradients.tasks.dpo.metric:trial",
     train="gradients.tasks.dpo.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
     schedule_share=0.17,

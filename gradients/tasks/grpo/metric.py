@@ -12,19 +12,20 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import LoadedBase, load_base
+from gradients.ml.base_model import LoadedBase, ReadsText, load_base
 from gradients.ml.batching import batch_tokens
 from gradients.ml.device import choose_device
 from gradients.ml.policy import copied, divergences
 from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
 from gradients.ml.submission import applied
-from gradients.ml.text import ChatFormat, read_jsonl_of
+from gradients.ml.text import ChatFormat, Example, read_jsonl_of
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import check_works, judge, weighted
 from gradients.tasks.grpo.spec import TRIED_ROWS, GrpoParameters, GrpoRow
 from gradients.tasks.jobs import Entrant, MeasureJob
 from gradients.tasks.workers.fingerprints import text_fingerprints
 from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
+from gradients.tasks.workers.trial import try_rows
 
 _ROUNDING = 1e-3  # by which a measured divergence may be below zero
 
@@ -72,13 +73,33 @@ def drawing(base: LoadedBase, asked: GrpoParameters, *, samples: int) -> Rollout
     )
 
 
-def prompt_tokens(base: LoadedBase, rows: Sequence[GrpoRow], asked: GrpoParameters) -> list[list[int]]:
+def trial(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a TrialJob and return a TrialResult."""
+    return try_rows(
+        arguments,
+        report,
+        read=lambda base, file, most: [
+            [Example(tokens, ())] for tokens in _encoded(base, read_jsonl_of(GrpoRow, file), most)
+        ],
+        most=lambda base, parameters: _row_tokens(base, GrpoParameters.model_validate(parameters)),
+    )
+
+
+def prompt_tokens(base: ReadsText, rows: Sequence[GrpoRow], asked: GrpoParameters) -> list[list[int]]:
     """The prompts as the base's chat format writes them; a long one loses its beginning, so that an answer fits behind it."""
+    return _encoded(base, rows, _row_tokens(base, asked))
+
+
+def _encoded(base: ReadsText, rows: Sequence[GrpoRow], most: int) -> list[list[int]]:
     chat = ChatFormat(base.tokenizer, vocabulary=base.vocabulary)
-    most = min(asked.max_tokens, base.context - _answer_tokens(base, asked))
+    _ = chat.stop_tokens  # a base that cannot end an answer is found here, before anything is drawn
     prompts = [chat.prompt_tokens(system=row.system, prompt=row.prompt) for row in rows]
     chat.check_known(prompts)
     return [chat.cut(prompt, most) for prompt in prompts]
+
+
+def _row_tokens(base: ReadsText, asked: GrpoParameters) -> int:
+    return min(asked.max_tokens, base.context - _answer_tokens(base, asked))
 
 
 def texts(base: LoadedBase, rollouts: Sequence[Rollout]) -> list[str]:
@@ -123,6 +144,6 @@ def _measured(
     return Measured(by_row, extras)
 
 
-def _answer_tokens(base: LoadedBase, asked: GrpoParameters) -> int:
+def _answer_tokens(base: ReadsText, asked: GrpoParameters) -> int:
     """How long answers may be: at least half of what the base can read is the prompt's."""
     return min(asked.max_new_tokens, base.context // 2)

@@ -252,6 +252,7 @@ GRPO = TaskType(
     text=text,
     metric=Metric("reward less KL", "reward, at most 1", 3, "higher"),
     measure="gradients.tasks.grpo.metric:measure",
+    trial="gradients.tasks.grpo.metric:trial",
     train="gradients.tasks.grpo.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
     schedule_share=0.04,

@@ -7,29 +7,43 @@ same batches, with one base in memory that every submission's weights go into an
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import LoadedBase, load_base
+from gradients.ml.base_model import ReadsText, load_base
 from gradients.ml.device import choose_device
-from gradients.ml.text import ChatFormat, read_prompt_rows
+from gradients.ml.text import ChatFormat, Example, read_prompt_rows
 from gradients.tasks.instruct.spec import InstructParameters
 from gradients.tasks.jobs import MeasureJob, Parameters
 from gradients.tasks.workers.measuring import completions_metric, measure_entrants
+from gradients.tasks.workers.trial import try_rows
 
 
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
-    rows = read_prompt_rows(job.held_out_file)
-    examples = ChatFormat(base.tokenizer, vocabulary=base.vocabulary).encode(
-        rows, max_tokens=row_tokens(base, job.parameters)
-    )
+    examples = read_examples(base, job.held_out_file, row_tokens(base, job.parameters))
     measured = completions_metric(base, examples, sketch_key=job.sketch_key)
     measure_entrants(job, measured, rows=len(examples), report=report)
     return base.device.describe()
 
 
-def row_tokens(base: LoadedBase, parameters: Parameters) -> int:
+def trial(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a TrialJob and return a TrialResult."""
+    return try_rows(
+        arguments,
+        report,
+        read=lambda base, file, most: [[example] for example in read_examples(base, file, most)],
+        most=row_tokens,
+    )
+
+
+def read_examples(base: ReadsText, file: Path, most: int) -> list[Example]:
+    """The rows of a file as tokens, at most so many."""
+    return ChatFormat(base.tokenizer, vocabulary=base.vocabulary).encode(read_prompt_rows(file), max_tokens=most)
+
+
+def row_tokens(base: ReadsText, parameters: Parameters) -> int:
     """How many tokens of a row are read, in training and in measuring."""
     return min(InstructParameters.model_validate(parameters).max_tokens, base.context)

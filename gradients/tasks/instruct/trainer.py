@@ -7,9 +7,8 @@ from collections.abc import Callable
 from gradients.domain.json import JsonObject
 from gradients.ml.base_model import LoadedBase
 from gradients.ml.objective import CompletionObjective
-from gradients.ml.text import ChatFormat, read_prompt_rows
 from gradients.ml.training import TrainingSettings
-from gradients.tasks.instruct.metric import row_tokens
+from gradients.tasks.instruct.metric import read_examples, row_tokens
 from gradients.tasks.jobs import TrainJob
 from gradients.tasks.workers.training import Trainable, completion_objective, language_model, run_job
 
@@ -22,9 +21,7 @@ def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonOb
 def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
     def objective(base: LoadedBase) -> CompletionObjective:
         most = min(settings.max_tokens, row_tokens(base, job.parameters))
-        examples = ChatFormat(base.tokenizer, vocabulary=base.vocabulary).encode(
-            read_prompt_rows(job.train_file), max_tokens=most
-        )
+        examples = read_examples(base, job.train_file, most)
         return completion_objective(base, examples, settings, seed=job.seed)
 
     return language_model(job, settings, objective)

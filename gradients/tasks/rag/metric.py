@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import LoadedBase, load_base
+from gradients.ml.base_model import LoadedBase, ReadsText, load_base
 from gradients.ml.batching import batch_tokens
 from gradients.ml.device import choose_device
 from gradients.ml.losses import RowLoss, measure_rows
@@ -26,6 +26,7 @@ from gradients.tasks.rag.answers import exact_match, f1
 from gradients.tasks.rag.parameters import RagParameters
 from gradients.tasks.workers.fingerprints import text_fingerprints
 from gradients.tasks.workers.measuring import Measured, RowsDone, check_losses, measure_entrants, of_row_losses
+from gradients.tasks.workers.trial import try_rows
 
 MOST_WRITTEN = 48
 MOST_NEW_TOKENS = 128
@@ -51,9 +52,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     parameters = RagParameters.model_validate(job.parameters)
     base = load_base(job.base_folder, choose_device())
     rows = read_jsonl_of(RagRow, job.held_out_file)
-    examples = ChatFormat(base.tokenizer, vocabulary=base.vocabulary).encode(
-        rows, max_tokens=row_tokens(base, job.parameters)
-    )
+    examples = encoded(base, rows, row_tokens(base, job.parameters))
     fingerprints = text_fingerprints(base, [example.tokens for example in examples], key=job.sketch_key)
     drawn = sorted(random.Random(job.seed).sample(range(len(rows)), min(MOST_WRITTEN, len(rows))))
 
@@ -73,7 +72,23 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     return base.device.describe()
 
 
-def row_tokens(base: LoadedBase, parameters: Parameters) -> int:
+def trial(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Do a TrialJob and return a TrialResult. A prompt that is cut has lost passages, perhaps the one with the answer."""
+    return try_rows(
+        arguments,
+        report,
+        read=lambda base, file, most: [[example] for example in encoded(base, read_jsonl_of(RagRow, file), most)],
+        most=row_tokens,
+        whole_prompts=True,
+    )
+
+
+def encoded(base: ReadsText, rows: Sequence[PromptRow], most: int) -> list[Example]:
+    """The rows as tokens, at most so many."""
+    return ChatFormat(base.tokenizer, vocabulary=base.vocabulary).encode(rows, max_tokens=most)
+
+
+def row_tokens(base: ReadsText, parameters: Parameters) -> int:
     """How many tokens of a row are read, in training and in measuring."""
     return min(RagParameters.model_validate(parameters).max_tokens, base.context)
 

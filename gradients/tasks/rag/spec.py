@@ -61,6 +61,7 @@ RAG = TaskType(
     group=group,
     metric=Metric("answer cross-entropy given passages", "nats/token", 2, "lower"),
     measure="gradients.tasks.rag.metric:measure",
+    trial="gradients.tasks.rag.metric:trial",
     train="gradients.tasks.rag.trainer:train",
     generate="gradients.tasks.workers.generation:generate",
     schedule_share=0.08,

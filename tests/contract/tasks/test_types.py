@@ -24,6 +24,16 @@ def test_the_worker_functions_exist_and_take_arguments_and_a_report(name: str, p
     assert list(inspect.signature(function).parameters) == ["arguments", "report"]
 
 
+@pytest.mark.parametrize("name", [name for name in TYPES if task_type(name).trial])
+def test_the_worker_function_that_tries_a_base_exists(name: str) -> None:
+    function = resolve(task_type(name).trial or "")
+    assert list(inspect.signature(function).parameters) == ["arguments", "report"]
+
+
+def test_every_type_that_fine_tunes_language_models_tries_them_first() -> None:
+    assert all(task_type(name).trial for name in TYPES if task_type(name).base_family == "language")
+
+
 @pytest.mark.parametrize("name", TYPES)
 def test_a_type_is_declared_under_its_own_name_which_task_ids_begin_with(name: str) -> None:
     assert task_type(name).name == name

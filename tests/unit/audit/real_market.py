@@ -27,7 +27,6 @@ from tests.unit.validator.market import StandIn, Subnet, claimed, found, tiny_ba
 from validator.emission import Emission
 from validator.folders import Folders
 from validator.ledger import Ledger
-from validator.reading import DataReader
 from validator.recording import Recorder
 from validator.settings import CollectSettings, MeasureSettings, OfferSettings
 from validator.stages.collect import CollectStage
@@ -53,7 +52,7 @@ class RealMarket:
         self.client, self.executor = AxonClient(self.subnet.keypair, allow_private=True), InlineExecutor()
         gateway, view = self.subnet.gateway, self.subnet.view
         collect = CollectSettings(reveal_seconds=REVEAL_SECONDS)
-        self.prepare = PrepareStage(self.ledger, self.bases, self.store, DataReader(InlineExecutor()), self.folders)
+        self.prepare = PrepareStage(self.ledger, self.bases, self.store, self.folders, self.executor)
         self.offer = OfferStage(self.ledger, gateway, view, self.client, self.clock, OfferSettings(), collect)
         self.collect = CollectStage(
             self.ledger, gateway, view, self.client, self.bases, self.store, self.folders, collect

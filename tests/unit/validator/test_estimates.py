@@ -16,11 +16,11 @@ from gradients.domain.json import Json, JsonObject
 from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown, TaskInvalid
 from gradients.execution.inline import InlineExecutor
 from gradients.execution.job import Job, ReportProgress
-from gradients.tasks.jobs import MEASURE_THROUGHPUT, ThroughputJob
+from gradients.tasks.jobs import MEASURE_THROUGHPUT, SURVEY, ThroughputJob
+from gradients.tasks.registry import task_type
 from gradients.testing.loopback_site import Page, Request, loopback_site
 from tests.unit.validator.market import tiny_bases
 from validator.estimates import SAMPLE_ROWS, Estimates
-from validator.reading import DataReader
 from validator.settings import EstimateSettings
 
 ROWS = [{"instruction": f"Which letter has number {i}?", "output": f"It is letter {i}"} for i in range(400)]
@@ -34,13 +34,17 @@ class Bench:
     texts: list[str] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     at_once: int = 0
+    trial: Callable[[], JsonObject] = lambda: {"rows": 400, "cut_rows": 3, "loss": 5.0}
 
     async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
-        if job.function != MEASURE_THROUGHPUT:
+        if job.function == SURVEY:
             return await InlineExecutor().run(job, report=report)
         assert self.at_once == 0, "one model at a time"
         self.at_once += 1
         self.jobs.append(job)
+        if job.function.endswith(":trial"):
+            self.at_once -= 1
+            return self.trial()
         asked = ThroughputJob.model_validate(job.arguments)
         self.texts = [json.loads(line) for line in asked.texts_file.read_text().splitlines()]
         await asyncio.sleep(0.01)
@@ -64,7 +68,7 @@ def spec(tmp_path: Path) -> dict[str, Json]:
 
 
 def _estimates(folder: Path, bench: Bench, **settings: str) -> Estimates:
-    return Estimates(tiny_bases(folder), DataReader(bench), Access(), EstimateSettings.model_validate(settings))
+    return Estimates(tiny_bases(folder), bench, Access(), EstimateSettings.model_validate(settings))
 
 
 def test_hours_come_from_what_is_counted_and_measured(spec: dict[str, Json], tmp_path: Path) -> None:
@@ -74,7 +78,8 @@ def test_hours_come_from_what_is_counted_and_measured(spec: dict[str, Json], tmp
     assert (found.rows, found.tokens, found.tokens_per_second, found.hours) == (400, 40_000, 20.0, 2.0)
     assert found.measured is not None
     assert found.measured.device == "bench"
-    assert [job.function for job in bench.jobs] == [MEASURE_THROUGHPUT]
+    assert [job.function for job in bench.jobs] == [task_type("instruct").trial, MEASURE_THROUGHPUT]
+    assert (found.tried_rows, found.cut_rows) == (400, 3)
 
 
 def test_a_worker_sees_a_sample_of_what_models_read_and_write(spec: dict[str, Json], tmp_path: Path) -> None:
@@ -97,7 +102,7 @@ def test_one_model_at_a_time_is_loaded(spec: dict[str, Json], tmp_path: Path) ->
         await asyncio.gather(*(estimates.of(spec) for _ in range(3)))
 
     asyncio.run(three())
-    assert len(bench.jobs) == 3
+    assert len(bench.jobs) == 6  # a trial and a measurement of each
 
 
 def test_a_type_whose_hours_go_by_size_is_not_measured(spec: dict[str, Json], tmp_path: Path) -> None:
@@ -107,7 +112,8 @@ def test_a_type_whose_hours_go_by_size_is_not_measured(spec: dict[str, Json], tm
         "rewards": [{"kind": "length", "at_least": 8, "at_most": 14}],
     }
     found = asyncio.run(_estimates(tmp_path, bench).of({**spec, "type": "grpo", "parameters": parameters}))
-    assert (bench.jobs, found.hours, found.tokens, found.tokens_per_second) == ([], 1.5, None, None)
+    assert [job.function for job in bench.jobs] == [task_type("grpo").trial]
+    assert (found.hours, found.tokens, found.tokens_per_second) == (1.5, None, None)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +148,7 @@ def test_a_source_that_is_slow_holds_up_nobody_else(spec: dict[str, Json], tmp_p
 
     async def both(url: str) -> None:
         estimates = Estimates(
-            tiny_bases(tmp_path), DataReader(Bench(_at(20.0))), Access(private_addresses=True), EstimateSettings()
+            tiny_bases(tmp_path), Bench(_at(20.0)), Access(private_addresses=True), EstimateSettings()
         )
         slow = asyncio.create_task(estimates.of({**spec, "dataset": f"{url}/rows.jsonl"}))
         await asyncio.sleep(0.1)
@@ -153,3 +159,27 @@ def test_a_source_that_is_slow_holds_up_nobody_else(spec: dict[str, Json], tmp_p
 
     with loopback_site(answer) as site:
         asyncio.run(both(site.url))
+
+
+def test_what_a_trial_refuses_is_the_customers_and_said_at_once(spec: dict[str, Json], tmp_path: Path) -> None:
+    def refused() -> JsonObject:
+        raise TaskInvalid("The base's chat template refuses a dialogue", code="template_unusable")
+
+    bench = Bench(_at(20.0), trial=refused)
+    with pytest.raises(TaskInvalid, match="chat template"):
+        asyncio.run(_estimates(tmp_path, bench).of(spec))
+    assert len(bench.jobs) == 1  # nothing is measured then
+
+
+def test_a_trial_that_breaks_off_costs_no_estimate_and_one_without_end_is_the_bases_fault(
+    spec: dict[str, Json], tmp_path: Path
+) -> None:
+    found = asyncio.run(_estimates(tmp_path, Bench(_at(20.0), trial=_crashing)).of(spec))
+    assert (found.rows, found.tried_rows, found.cut_rows) == (400, 0, 0)
+
+    def endless() -> JsonObject:
+        raise JobFailed("was killed at its deadline", code="job_deadline")
+
+    with pytest.raises(TaskInvalid, match="take more than") as caught:
+        asyncio.run(_estimates(tmp_path, Bench(_at(20.0), trial=endless)).of(spec))
+    assert caught.value.code == "base_too_slow"

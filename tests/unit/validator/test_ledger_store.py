@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -124,3 +125,14 @@ def _insert(connection: Connection, table: str, values: Mapping[str, object]) ->
     connection.execute(
         text(f"INSERT INTO {table} ({names}) VALUES ({', '.join(f':{name}' for name in encoded)})"), encoded
     )
+
+
+def test_a_ledger_is_its_owners_alone_wherever_it_lies_and_an_open_one_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / "elsewhere" / "ledger.db"
+    for _ in range(2):
+        opened = Ledger.open(f"sqlite:///{file}", HandClock())
+        opened.customers.issue("acme")
+        assert {stat.S_IMODE(path.stat().st_mode) for path in file.parent.iterdir()} == {0o600}
+        assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+        opened.engine.dispose()
+        file.chmod(0o644)

@@ -19,7 +19,6 @@ from gradients.tasks.registry import validate_request
 from tests.unit.validator.market import SALT, TASK, claimed, draft, found, tiny_bases
 from validator.folders import Folders
 from validator.ledger import Ledger
-from validator.reading import DataReader
 from validator.stages.prepare import PrepareStage
 
 ROWS = [{"instruction": f"Which letter has number {i}?", "output": f"It is letter {i}"} for i in range(80)]
@@ -28,7 +27,7 @@ ROWS = [{"instruction": f"Which letter has number {i}?", "output": f"It is lette
 @pytest.fixture
 def stage(ledger: Ledger, tmp_path: Path) -> PrepareStage:
     return PrepareStage(
-        ledger, tiny_bases(tmp_path), ContentStore(tmp_path / "blobs"), DataReader(InlineExecutor()), Folders(tmp_path)
+        ledger, tiny_bases(tmp_path), ContentStore(tmp_path / "blobs"), Folders(tmp_path), InlineExecutor()
     )
 
 
@@ -109,3 +108,22 @@ def test_a_task_about_text_takes_no_model_that_draws(stage: PrepareStage, ledger
     _post(ledger, tmp_path, base=str(pipeline))
     with pytest.raises(TaskInvalid, match="not a language model"):
         _run(stage, ledger)
+
+
+def test_a_base_that_cannot_be_used_is_refused_before_the_task_is_offered(
+    stage: PrepareStage, ledger: Ledger, tmp_path: Path
+) -> None:
+    config = stage.bases.resolve("tiny").folder / "tokenizer_config.json"
+    demanding = "{{ raise_exception('a system message must come first') }}"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": demanding}))
+    _post(ledger, tmp_path)
+    with pytest.raises(TaskInvalid, match="a system message must come first"):
+        _run(stage, ledger)
+    assert found(ledger).state is TaskState.DRAFT
+
+
+def test_how_many_rows_are_cut_is_kept_with_the_task(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
+    long = {"instruction": "Number: " + "and so on " * 200, "output": "It is long"}
+    _post(ledger, tmp_path, rows=[*ROWS, long])
+    _run(stage, ledger)
+    assert (found(ledger).data.tried_rows, found(ledger).data.cut_rows) == (81, 1)

@@ -29,7 +29,6 @@ from validator.estimates import Estimates
 from validator.intake import Intake
 from validator.ledger.rows import RecordRow, TaskRow
 from validator.progress import ProgressBoard
-from validator.reading import DataReader
 from validator.settings import EstimateSettings
 
 
@@ -63,8 +62,8 @@ def _api(market: RealMarket) -> FastAPI:
             ledger=ledger,
             board=Board(ledger, ProgressBoard(ledger, view, market.client)),
             intake=Intake(ledger, market.bases, lambda: None),
-            uploads=Uploads(market.folders.uploads, 1_000_000),
-            estimates=Estimates(market.bases, DataReader(market.executor), Access(), EstimateSettings()),
+            uploads=Uploads(market.folders.uploads, ledger.uploads, 1_000_000, 1_000_000),
+            estimates=Estimates(market.bases, market.executor, Access(), EstimateSettings()),
             folders=market.folders,
             store=market.store,
             ready=lambda: True,

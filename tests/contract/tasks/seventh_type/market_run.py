@@ -22,7 +22,7 @@ from gradients.execution.inline import InlineExecutor
 from gradients.execution.job import Job, ReportProgress
 from gradients.execution.process import ProcessExecutor
 from gradients.repo.store import ContentStore
-from gradients.tasks.jobs import MEASURE_THROUGHPUT, TrainingPlan, TrainJob, TrainResult
+from gradients.tasks.jobs import SURVEY, TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.registry import validate_request
 from gradients.testing.clock import HandClock
 from tests.contract.tasks.seventh_type.sample import SAMPLE
@@ -32,7 +32,6 @@ from validator.emission import Emission
 from validator.estimates import Estimates
 from validator.folders import Folders
 from validator.ledger import Ledger
-from validator.reading import DataReader
 from validator.schedule import next_spec
 from validator.settings import (
     CollectSettings,
@@ -62,7 +61,7 @@ class Market:
         self.subnet, self.bases = Subnet(self.clock), tiny_bases(folder)
         self.store, self.folders = ContentStore(folder / "blobs"), Folders(folder)
         self.client, self.executor = AxonClient(self.subnet.keypair, allow_private=True), ProcessExecutor()
-        self.prepare = PrepareStage(self.ledger, self.bases, self.store, DataReader(InlineExecutor()), self.folders)
+        self.prepare = PrepareStage(self.ledger, self.bases, self.store, self.folders, self.executor)
         self.offer = OfferStage(
             ledger=self.ledger,
             gateway=self.subnet.gateway,
@@ -153,7 +152,7 @@ class Bench:
     """An executor that says how fast a base is trained on."""
 
     async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
-        if job.function != MEASURE_THROUGHPUT:
+        if job.function == SURVEY:
             return await InlineExecutor().run(job, report=report)
         return {"tokens_per_row": 100.0, "tokens_per_second": 20.0, "steps": 3, "device": "bench"}
 
@@ -161,7 +160,7 @@ class Bench:
 def test_its_hours_come_from_its_own_factors(rows: Path, tmp_path: Path) -> None:
     """2 x 100 x 100 tokens at half the work, 20 a second, are 500 s; with 0.75 h for the rest 0.889 h: 1 h. At all of it: 1.25 h."""
     spec: dict[str, JsonValue] = {"type": CONTINUATION.name, "base": "tiny", "dataset": str(rows)}
-    estimates = Estimates(tiny_bases(tmp_path), DataReader(Bench()), Access(), EstimateSettings(reference="here"))
+    estimates = Estimates(tiny_bases(tmp_path), Bench(), Access(), EstimateSettings(reference="here"))
     assert asyncio.run(estimates.of(spec)).hours == 1.0
 
 
