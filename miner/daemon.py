@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 
+from gradients.axon.descriptors import raise_limit
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -89,6 +90,7 @@ class Daemon:
 
 async def run_until_signalled(daemon: Daemon) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
+    raise_limit()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from gradients.axon.client import AxonClient
-from gradients.axon.limits import BEHIND_PROXY
+from gradients.axon.descriptors import raise_limit
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -22,6 +22,7 @@ from validator.engine import StepEngine
 from validator.loops import run_forever
 from validator.metrics import SANDBOXED
 from validator.progress import ProgressBoard
+from validator.pruning import Pruner
 from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ApiSettings
@@ -40,6 +41,7 @@ class Daemon:
     emission: Emission
     progress: ProgressBoard
     recorder: Recorder
+    pruner: Pruner
     schedule: Schedule
     axon_app: FastAPI
     api_app: FastAPI
@@ -64,7 +66,7 @@ class Daemon:
                 log.warning("no_validator_permit", hotkey=hotkey, stake_alpha=neuron.stake_alpha)
             async with (
                 serving(self.axon_app, self.axon.host, self.axon.port) as axon,
-                serving(self.api_app, self.api.host, self.api.port, limits=BEHIND_PROXY) as api,
+                serving(self.api_app, self.api.host, self.api.port, limits=self.api.limits()) as api,
             ):
                 address = self.axon.published(axon)
                 if await self.gateway.publish_axon(address):
@@ -89,6 +91,7 @@ class Daemon:
                 self.emission.run,
                 self.progress.run,
                 self.recorder.run,
+                self.pruner.run,
                 self.schedule.run,
             )
             loops = [group.create_task(run()) for run in runs]
@@ -99,6 +102,7 @@ class Daemon:
 
 async def run_until_signalled(daemon: Daemon) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
+    raise_limit()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

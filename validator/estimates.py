@@ -130,7 +130,14 @@ class Estimates:
         rows, threads = folder / "rows" / TRIED_ROWS, self.settings.threads
         try:
             return await try_base(
-                self.executor, request, base, rows, folder=folder / "trial", threads=threads, numbers=numbers
+                self.executor,
+                request,
+                base,
+                rows,
+                folder=folder / "trial",
+                threads=threads,
+                deadline_seconds=self.settings.deadline_seconds,
+                numbers=numbers,
             )
         except JobFailed as error:
             log.warning("trial_failed", base=base.name, code=error.code, problem=error.message)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, SecretStr
+from pydantic import AfterValidator, Field, JsonValue, SecretStr, field_validator
 
+from gradients.axon.limits import ServerLimits
 from gradients.bases.bases import Family
 from gradients.config import DaemonSettings, Place, Section
 from gradients.datasets.access import S3Access, SynthesisEndpoint
+from gradients.domain.addresses import OF_A_SITE, networks
 from gradients.tasks.hours import Reference
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES
 from validator.confinement import Sandbox
@@ -207,6 +209,60 @@ class ApiSettings(Section):
     max_upload_bytes_per_customer: int = Field(
         default=20 * 1024**3, gt=0, description="all uploads of one customer that are kept, together"
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=OF_A_SITE,
+        description="addresses and networks of TLS proxies, which may say for whom they speak; by default this machine and its site",
+    )
+    forwarded_header: Literal["x-forwarded-for", "forwarded"] = Field(
+        default="x-forwarded-for", description="the header that they write it into; they must overwrite or extend it"
+    )
+    connections: int | None = Field(
+        default=None, ge=1, description="connections in all; by default what the process's descriptors allow"
+    )
+    connections_per_address: int = Field(default=64, ge=1, description="connections of one address that is not a proxy")
+    requests_per_address: int = Field(default=64, ge=1, description="requests that one address has under way at once")
+    header_seconds: float = Field(default=5.0, gt=0, description="time for a request's head to come in")
+    keep_alive_seconds: float = Field(
+        default=150.0, gt=0, description="time that an idle connection stays; longer than the proxy keeps it"
+    )
+    body_seconds: float = Field(default=30.0, gt=0, description="time for a body to come in")
+    upload_bytes_per_second: int = Field(
+        default=16_384, ge=1, description="speed below which an upload is ended, once body_seconds are over"
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        networks(texts)
+        return texts
+
+    def limits(self) -> ServerLimits:
+        """What its server puts up with."""
+        return ServerLimits(
+            header_seconds=self.header_seconds,
+            keep_alive_seconds=self.keep_alive_seconds,
+            connections_per_address=self.connections_per_address,
+            connections=self.connections,
+            proxies=self.trusted_proxies,
+        )
+
+
+class KeepSettings(Section):
+    """How long things are kept. What an unfinished task needs is never dropped."""
+
+    models_hours: float = Field(
+        default=48.0, ge=1, description="models that did not win, rows and scratch space of a task, after it has ended"
+    )
+    record_days: float = Field(
+        default=30.0, ge=0, description="rows and models of tasks that are not private, which auditors download"
+    )
+    winner_days: float = Field(default=90.0, ge=1, description="a task's best model, for its customer")
+    uploads_hours: float = Field(default=168.0, ge=1, description="uploads, after a spec has named them last")
+    most_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="blobs in all; above it private tasks' rows and models that did not win go an hour after the end",
+    )
 
 
 class ValidatorSettings(DaemonSettings):
@@ -237,6 +293,7 @@ class ValidatorSettings(DaemonSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     emission: EmissionSettings = EmissionSettings()
     api: ApiSettings = ApiSettings()
+    keep: KeepSettings = KeepSettings()
 
     def resolved_ledger_url(self) -> str:
         """The ledger's URL."""

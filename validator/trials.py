@@ -26,6 +26,7 @@ async def try_base(
     *,
     folder: Path,
     threads: int = 1,
+    deadline_seconds: float = TRIAL_SECONDS,
     numbers: Sequence[int] = (),
 ) -> TrialResult | None:
     """What base and rows are fit for; None for types that try nothing. Raises CustomerError for what cannot be used.
@@ -48,7 +49,7 @@ async def try_base(
         function,
         asked.model_dump(mode="json"),
         folder,
-        deadline_seconds=TRIAL_SECONDS,
+        deadline_seconds=deadline_seconds,
         threads=threads,
         reads=(asked.base_folder, asked.rows_file),
     )
@@ -58,7 +59,7 @@ async def try_base(
         if error.code != "job_deadline":
             raise
         raise TaskInvalid(  # so would every miner's worker and every measurement
-            f"{base.name} and some of the rows take more than {TRIAL_SECONDS:.0f} s to try",
+            f"{base.name} and some of the rows take more than {deadline_seconds:.0f} s to try",
             code="base_too_slow",
             fix="Choose another base, or shorten the rows",
         ) from error

@@ -41,6 +41,7 @@ from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
 from validator.progress import ProgressBoard
+from validator.pruning import Pruner
 from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
@@ -79,6 +80,13 @@ def build(settings: ValidatorSettings) -> Daemon:
     client = AxonClient(keys.hotkey, allow_private=network.is_local)
     bases = BaseModels.default(settings.caches, folders=settings.allow_local_paths)
     store = ContentStore(folders.blobs)
+    uploads = Uploads(
+        folders.uploads,
+        ledger.uploads,
+        settings.api.max_upload_bytes,
+        settings.api.max_upload_bytes_per_customer,
+        settings.allow_local_paths,
+    )
     access = Access(private_addresses=network.is_local, s3=settings.s3.access())
     stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access, workers)
     engine = StepEngine(ledger, view, stages, owner=f"{gateway.hotkey[:16]}/{os.getpid()}")
@@ -93,6 +101,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         emission=Emission(ledger, gateway, view, clock, settings=settings.emission),
         progress=progress,
         recorder=Recorder(ledger, gateway, keys.hotkey, folders, clock, _versions(settings)),
+        pruner=Pruner(ledger, folders, store, uploads, clock, settings.keep),
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=api_app(
@@ -100,13 +109,7 @@ def build(settings: ValidatorSettings) -> Daemon:
                 ledger=ledger,
                 board=Board(ledger, progress),
                 intake=intake,
-                uploads=Uploads(
-                    folders.uploads,
-                    ledger.uploads,
-                    settings.api.max_upload_bytes,
-                    settings.api.max_upload_bytes_per_customer,
-                    settings.allow_local_paths,
-                ),
+                uploads=uploads,
                 estimates=Estimates(bases, workers, access, settings.estimate, quick),
                 folders=folders,
                 store=store,

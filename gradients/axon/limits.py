@@ -18,11 +18,10 @@ class ServerLimits:
     body_seconds: float = 10.0
     requests_per_minute: int = 600  # of each caller; four times as many of each address before it is known who calls
     connections_per_address: int = 64
-    private_addresses_count: bool = True  # whether loopback and private addresses have that limit too
-
-
-# A proxy on this machine or site is one address for everybody, and keeps idle connections open: nginx for 60 s, Caddy for 120 s.
-BEHIND_PROXY = ServerLimits(keep_alive_seconds=150.0, private_addresses_count=False)
+    connections: int | None = None  # in all; by default as many as the process's descriptors allow
+    proxies: tuple[
+        str, ...
+    ] = ()  # networks of proxies, which are one address for everybody and have no limit per address
 
 
 @dataclass(frozen=True, slots=True)

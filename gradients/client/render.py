@@ -83,6 +83,9 @@ def estimate_text(estimate: Estimate) -> str:
         measured = estimate.measured
         how = f"measured on {measured.device}: {measured.tokens_per_second:,.0f}" if measured else "by rule"
         words += f"; {estimate.tokens_per_second:,.0f} tokens a second on {estimate.gpus} device(s) ({how})"
+    if estimate.cut_rows:
+        tried = f"{estimate.cut_rows:,} of {estimate.tried_rows:,} rows that were tried"
+        words += f".\n{tried} lose tokens to max_tokens or to what the base reads"
     before = estimate.hours_by_rows
     compared = f"by rows alone {before.source} has {before.shortest} to {before.longest}"
     return f"{words}.\nThat makes {estimate.hours:g} hours for each miner ({compared})."

@@ -127,6 +127,7 @@ class DialogueFormat:
             # a customer's template did not know the base, whose own first and last token these are
             begin, end = (str(token or "") for token in (self._tokenizer.bos_token, self._tokenizer.eos_token))
             head, *rest = (text.replace(BEGIN_OF_TEXT, begin).replace(END_OF_TEXT, end) for text in row.frames)
+            head = self._markup.begun(head)
         else:
             head, *rest = self._markup.frames([row.shape])[row.shape]
         plain = self._markup.plain

@@ -44,7 +44,14 @@ class Markup:
         """
         self._tokenizer, self._vocabulary = tokenizer, vocabulary
         self._own = bool(tokenizer.chat_template)
-        self._template = tokenizer.get_chat_template() if self._own else without_template
+        try:
+            self._template = tokenizer.get_chat_template() if self._own else without_template
+        except ValueError as error:  # several templates by name, and none for every use
+            raise TaskInvalid(
+                "The base has several chat templates and none called 'default'",
+                code="template_unusable",
+                fix="Choose another base",
+            ) from error
         self._frames: dict[Shape, Frames] = {}
         # A template writes its first token itself. Where there is none, the tokenizer knows what texts begin with.
         self.begin = "" if self._own else _first_token(tokenizer)
@@ -61,8 +68,12 @@ class Markup:
                 whose="The base's chat template",
                 instead="choose another base",
             )
-            self._frames.update({shape: self._begun(frames) for shape, frames in found.items()})
+            self._frames.update({shape: (self.begun(head), *rest) for shape, (head, *rest) in found.items()})
         return {shape: self._frames[shape] for shape in asked}
+
+    def begun(self, head: str) -> str:
+        """What stands before everything else, beginning with the token that a base without a template wants there."""
+        return head if head.startswith(self.begin) else self.begin + head
 
     def end(self, behind: str) -> str:
         """What ends an answer: what the template writes behind it, without the line end, or the base's own end of text.
@@ -136,10 +147,6 @@ class Markup:
             except TaskInvalid:
                 continue
         return self._frames
-
-    def _begun(self, frames: Frames) -> Frames:
-        head, *rest = frames
-        return (head if head.startswith(self.begin) else self.begin + head, *rest)
 
     def _read_parted(self, text: str) -> list[int]:
         """A text with breaks. Raises DatasetInvalid for a tokenizer that makes a control token out of plain text all the same."""

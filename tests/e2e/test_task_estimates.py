@@ -24,10 +24,13 @@ ESTIMATE = {
     "tokens_per_second": 3100.4,
     "measured": {"tokens_per_row": 90.0, "tokens_per_second": 3100.4, "steps": 5, "device": "cpu"},
     "hours": 1.25,
+    "tried_rows": 1024,
+    "cut_rows": 12,
     "hours_by_rows": {"shortest": 1, "longest": 3, "source": "the subnet's code of December 2025"},
 }
 SHOWN = """\
 1,200 rows, 108,000 tokens an epoch; nano-lm has 1,476,864 weights; 3,100 tokens a second on 1 device(s) (measured on cpu: 3,100).
+12 of 1,024 rows that were tried lose tokens to max_tokens or to what the base reads.
 That makes 1.25 hours for each miner (by rows alone the subnet's code of December 2025 has 1 to 3)."""
 ANSWERS = {
     "/v1/datasets": {"dataset": "upload:" + "0" * 64 + ".jsonl", "customer": "acme"},

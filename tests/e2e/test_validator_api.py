@@ -54,7 +54,7 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim, Lease
 from validator.ledger.placings import add_placings
 from validator.ledger.submissions import add_submissions
-from validator.settings import EstimateSettings
+from validator.settings import ApiSettings, EstimateSettings
 
 ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
 MAX_UPLOAD_BYTES = 20_000
@@ -490,17 +490,64 @@ def test_a_body_that_is_no_json_object_is_refused_in_the_same_form(market: Marke
     assert answer.status_code in (400, 422)
 
 
-def test_strangers_cannot_fill_the_memory_with_a_body(market: Market) -> None:
-    """The framework reads a body before it asks for the key."""
+def _endless() -> Iterator[bytes]:
+    for _ in range(50):
+        yield b" " * (MOST_BYTES // 10)
 
-    def endless() -> Iterator[bytes]:
-        for _ in range(50):
-            yield b" " * (MOST_BYTES // 10)
 
-    with market.client(None) as stranger:
-        announced = stranger.post("/v1/tasks", content=b" " * (MOST_BYTES + 1))
-        streamed = stranger.post("/v1/tasks", content=endless())
-    assert [_refusal(answer, 413)["code"] for answer in (announced, streamed)] == ["http_413", "http_413"]
+def test_nobody_can_fill_the_memory_with_a_body(market: Market) -> None:
+    bodies: list[bytes | Iterator[bytes]] = [b" " * (MOST_BYTES + 1), _endless()]
+    answers = [market.acme.post("/v1/tasks", content=body) for body in bodies]
+    assert [_refusal(answer, 413)["code"] for answer in answers] == ["http_413", "http_413"]
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/estimates", "/v1/datasets?name=rows.jsonl"])
+def test_a_stranger_is_refused_before_the_body_has_come(market: Market, path: str) -> None:
+    """Not a byte of it is sent."""
+    with socket.create_connection(_address(market), timeout=30) as connection:
+        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode())
+        assert connection.recv(12) == b"HTTP/1.1 401"
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/estimates", "/v1/datasets?name=rows.jsonl"])
+@pytest.mark.parametrize("drip", [b"", b" "], ids=["nothing", "byte by byte"])
+def test_a_customers_body_has_to_come_in_time(
+    tmp_path: Path, bases: BaseModels, path: str, drip: bytes, market: Market
+) -> None:
+    quick = ApiSettings(body_seconds=0.4, upload_bytes_per_second=100)
+    app = api_app(_dependencies(market.ledger, tmp_path, bases, [], lambda: True), quick)
+    key = market.ledger.customers.issue("acme")
+    with serving_in_thread(app) as address, socket.create_connection((address.ip, address.port), timeout=30) as slow:
+        start = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 1000\r\n"
+        slow.sendall(f"{start}Content-Type: application/json\r\n\r\n".encode())
+        for _ in range(3):
+            slow.sendall(drip)
+            time.sleep(0.05)
+        assert slow.recv(12) == b"HTTP/1.1 408"
+    assert not list(Folders(tmp_path).uploads.glob("*"))
+
+
+def test_an_upload_that_comes_as_fast_as_it_must_may_take_longer_than_other_bodies(
+    tmp_path: Path, bases: BaseModels, market: Market
+) -> None:
+    quick = ApiSettings(body_seconds=0.3, upload_bytes_per_second=100)
+    app = api_app(_dependencies(market.ledger, tmp_path, bases, [], lambda: True), quick)
+    key = {"Authorization": f"Bearer {market.ledger.customers.issue('acme')}"}
+
+    def slowly() -> Iterator[bytes]:
+        for _ in range(6):
+            yield ROWS  # more than 100 bytes, which earn a second
+            time.sleep(0.1)
+
+    with serving_in_thread(app) as address:
+        answer = httpx.post(address.url("/v1/datasets?name=rows.jsonl"), content=slowly(), headers=key, trust_env=False)
+    assert answer.status_code == 201, answer.text
+
+
+def _address(market: Market) -> tuple[str, int]:
+    url = httpx.URL(market.url)
+    assert url.port is not None
+    return url.host, url.port
 
 
 def test_what_is_wrong_with_a_spec_is_said_by_field_up_to_three_times(market: Market) -> None:

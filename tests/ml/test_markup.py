@@ -236,7 +236,7 @@ def with_begin(tokenizer: PreTrainedTokenizerBase, folder: Path) -> PreTrainedTo
     return AutoTokenizer.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("written", [each for each in EVERYWHERE if each is not in_chat_with_an_own_template])
+@pytest.mark.parametrize("written", EVERYWHERE)
 def test_rows_of_a_base_without_template_begin_as_its_tokenizer_begins_a_text(
     tokenizer: PreTrainedTokenizerBase,
     tmp_path: Path,
@@ -315,6 +315,15 @@ def test_a_template_that_demands_a_system_message_works_with_one_and_is_refused_
     assert tokenizer.decode(example.tokens) == (
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nok<|im_end|>"
     )
+
+
+def test_templates_by_name_are_taken_by_their_default_or_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    own = tokenizer.chat_template
+    tokenizer.chat_template = {"default": own, "tool_use": "{{ messages }}"}
+    assert ChatFormat(tokenizer).prompt(system=None, prompt="Hi").startswith("<|im_start|>user\nHi<|im_end|>")
+    tokenizer.chat_template = {"tool_use": own, "rag": own}
+    with pytest.raises(TaskInvalid, match="several chat templates"):
+        ChatFormat(tokenizer)
 
 
 @pytest.mark.parametrize("template", [OF_PARTS, DROPS_PROMPTS, TWICE])

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from gradients.errors import DatasetInvalid
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import Device
 from gradients.ml.preference import (
@@ -28,7 +29,7 @@ from gradients.ml.preference import (
     rewards,
 )
 from gradients.ml.text import ChatFormat, Exchange
-from gradients.tasks.dpo.metric import measure, of_rewards
+from gradients.tasks.dpo.metric import measure, of_rewards, read_pairs
 from gradients.tasks.dpo.trainer import train
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, TrainingPlan, TrainJob
 from gradients.testing.tiny_models import write_tiny_llama
@@ -318,3 +319,15 @@ def test_what_was_said_before_stands_before_both_answers(base: LoadedBase) -> No
         assert base.tokenizer.decode(example.tokens) == theirs
         [span] = example.spans
         assert base.tokenizer.decode(example.tokens[span.start :]) == f"{answer}<|im_end|>"
+
+
+def test_pairs_of_which_none_differ_once_they_are_cut_are_the_customers_matter(
+    base: LoadedBase, tmp_path: Path
+) -> None:
+    rows = [PreferenceRow(prompt="Where?", chosen="far " * 90 + "good", rejected="far " * 90 + "bad")] * 3
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    with pytest.raises(DatasetInvalid, match="In 3 of 3 rows both answers are the same") as caught:
+        read_pairs(base, file, {"max_tokens": 64})
+    assert caught.value.code == "answers_cut_to_equal"
+    assert len(read_pairs(base, file, {"max_tokens": 512})) == 3

@@ -10,14 +10,15 @@ from dataclasses import replace
 
 import pytest
 
-from gradients.axon.limits import BEHIND_PROXY
 from gradients.axon.server import signed_app
 from gradients.domain.chain import AxonAddress
 from gradients.testing.axons import keypair_of, serving_in_thread
 from tests.security.conftest import registered_policy
 from tests.security.test_axon_limits import PATIENCE, seconds_until_closed
+from validator.settings import ApiSettings
 
-SHORT = replace(BEHIND_PROXY, header_seconds=0.3, keep_alive_seconds=1.5)
+API = ApiSettings().limits()
+SHORT = replace(API, header_seconds=0.3, keep_alive_seconds=1.5)
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK"
 
@@ -90,4 +91,4 @@ def test_a_later_head_that_drips_in_is_no_way_around_that(server: AxonAddress) -
 
 
 def test_a_proxys_idle_connections_last_as_long_as_the_proxy_keeps_them() -> None:
-    assert BEHIND_PROXY.keep_alive_seconds > 120  # Caddy's; nginx has 60, HAProxy none of its own by default
+    assert API.keep_alive_seconds > 120  # Caddy's; nginx has 60, HAProxy none of its own by default

@@ -9,17 +9,20 @@ from starlette.exceptions import HTTPException
 
 from gradients import __version__
 from gradients.client.models import Health, Readiness
+from gradients.domain.addresses import networks
 from gradients.errors import GradientsError
-from validator.api.bodies import SmallBodies
+from validator.api.bodies import TimedBodies
+from validator.api.callers import RequestsPerAddress
 from validator.api.dependencies import AppDependencies, Dependencies
 from validator.api.record import router as record_router
 from validator.api.refusals import Crashes, on_error, on_invalid, on_refused
 from validator.api.routes import UPLOAD_PATH, router
+from validator.settings import ApiSettings
 
 TEXT = {"schema": {"type": "string"}}
 
 
-def api_app(dependencies: Dependencies) -> FastAPI:
+def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -> FastAPI:  # noqa: B008 (frozen)
     """The application."""
     app = FastAPI(title="Gradients", version=__version__, docs_url=None, redoc_url=None)
     app.state.dependencies = dependencies
@@ -28,7 +31,18 @@ def api_app(dependencies: Dependencies) -> FastAPI:
     app.add_exception_handler(GradientsError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_refused)
-    app.add_middleware(SmallBodies, but_for=f"{router.prefix}{UPLOAD_PATH}")
+    app.add_middleware(
+        TimedBodies,
+        streamed=f"{router.prefix}{UPLOAD_PATH}",
+        seconds=settings.body_seconds,
+        bytes_per_second=settings.upload_bytes_per_second,
+    )
+    app.add_middleware(
+        RequestsPerAddress,
+        most=settings.requests_per_address,
+        proxies=networks(settings.trusted_proxies),
+        header=settings.forwarded_header,
+    )
     app.add_middleware(Crashes)
 
     @app.get("/livez")

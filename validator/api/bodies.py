@@ -1,7 +1,8 @@
-"""A limit for request bodies. The framework reads a body before it asks who sent it, so strangers could fill the memory."""
+"""Limits for request bodies: bytes and time, so that a stranger can neither fill the memory nor hold a connection by dripping."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
@@ -11,23 +12,41 @@ MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class SmallBodies:
-    """Refuses bodies of more than `MOST_BYTES` with 413, but for one path that streams its body and has a limit of its own."""
+class TimedBodies:
+    """Refuses bodies of more than `MOST_BYTES` with 413, and those that take longer than `seconds` with 408.
+
+    One path streams its body and has a limit of bytes of its own; there time grows by a second for each `bytes_per_second` that came. Only
+    time that is spent on waiting for the caller counts.
+    """
 
     app: ASGIApp
-    but_for: str
+    streamed: str
+    seconds: float
+    bytes_per_second: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application with its bodies counted."""
-        taken = 0
+        taken, waited, more = 0, 0.0, True
+        streams = scope.get("path") == self.streamed
 
         async def counted() -> Message:
-            nonlocal taken
-            message = await receive()
+            nonlocal taken, waited, more
+            if not more:  # what comes now is a hang-up, for which answers wait as long as they take
+                return await receive()
+            allowed = self.seconds + (taken / self.bytes_per_second if streams else 0.0)
+            began = asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout(max(allowed - waited, 0.0)):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(
+                    408, f"The body did not come in time: {taken:,} bytes in {allowed:.0f} s"
+                ) from error
+            waited += asyncio.get_running_loop().time() - began
             taken += len(message.get("body", b""))
-            if taken > MOST_BYTES:
+            more = bool(message.get("more_body", False))
+            if taken > MOST_BYTES and not streams:
                 raise HTTPException(413, f"A request has at most {MOST_BYTES:,} bytes")
             return message
 
-        limited = scope["type"] == "http" and scope["path"] != self.but_for
-        await self.app(scope, counted if limited else receive, send)
+        await self.app(scope, counted if scope["type"] == "http" else receive, send)

@@ -19,8 +19,10 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 router = APIRouter(
     prefix="/v1/record",
     responses={
+        400: {"model": Refusal, "description": "The request is not one that can be read"},
         404: {"model": Refusal, "description": "There is none, or it is not public"},
         422: {"model": Refusal, "description": "A number or a digest is not one"},
+        429: {"model": Refusal, "description": "The address has too many requests under way"},
         500: {"model": Refusal, "description": "A failure of the validator's own"},
     },
 )

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gradients.client.models import Refusal
 from gradients.errors import Blame, GradientsError, TaskInvalid
 from gradients.log import get_logger
+from gradients.texts import harmless
 from validator.api.dependencies import KeyRefused, NotFound
 from validator.api.uploads import UploadTooLarge
 
@@ -35,7 +36,7 @@ async def on_error(request: Request, error: Exception) -> JSONResponse:
     if error.blame is Blame.OPERATOR:
         log.error("request_failed", path=request.url.path, code=error.code, problem=str(error))
     status = STATUS_OF_ERROR.get(type(error), STATUS_OF_BLAME[error.blame])
-    return _refused(status, code=error.code, message=error.message, fix=error.fix)
+    return refused(status, code=error.code, message=error.message, fix=error.fix)
 
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -53,7 +54,7 @@ async def on_refused(_: Request, error: Exception) -> JSONResponse:
     """The answer to what the framework refuses by itself, such as a path that is not there."""
     assert isinstance(error, HTTPException)  # noqa: S101 (what it is registered for)
     status, message = error.status_code, str(error.detail)
-    return _refused(status, code=f"http_{status}", message=message, fix=None, headers=error.headers)
+    return refused(status, code=f"http_{status}", message=message, fix=None, headers=error.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,13 @@ class Crashes:
             log.exception("request_crashed", path=scope.get("path"))
             said = "The validator could not answer: a failure of its own"
             fix = "Try again later, or tell the validator's operator"
-            answer = _refused(500, code="internal", message=said, fix=fix)
+            answer = refused(500, code="internal", message=said, fix=fix)
             await answer(scope, receive, send)
 
 
-def _refused(
+def refused(
     status: int, *, code: str, message: str, fix: str | None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    body = Refusal(code=code, message=message, fix=fix).model_dump()
+    """A `Refusal` as an answer."""
+    body = Refusal(code=code, message=harmless(message), fix=fix).model_dump()
     return JSONResponse(body, status_code=status, headers=headers)

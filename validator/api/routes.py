@@ -25,7 +25,7 @@ from gradients.client.models import (
 from gradients.domain.task import Task, TaskState
 from gradients.repo.manifest import parse_manifest
 from gradients.tasks.registry import TaskSpec
-from validator.api.dependencies import AppDependencies, Customer, Dependencies, NotFound, OwnTask
+from validator.api.dependencies import AppDependencies, Customer, Dependencies, KeyFirst, NotFound, OwnTask
 
 MOST_LISTED = 1000
 UPLOAD_PATH = "/datasets"
@@ -35,10 +35,16 @@ NOT_FOUND: Responses = {404: {"model": Refusal, "description": "There is none, o
 
 router = APIRouter(
     prefix="/v1",
+    route_class=KeyFirst,
     responses={
+        400: {"model": Refusal, "description": "The request is not one that can be read"},
         401: {"model": Refusal, "description": "The API key is missing or opens nothing"},
+        404: {"model": Refusal, "description": "There is no such path, or it is not this customer's"},
+        405: {"model": Refusal, "description": "The path is for another method"},
+        408: {"model": Refusal, "description": "The body did not come in time"},
         413: {"model": Refusal, "description": "The body is larger than what is taken"},
         422: {"model": Refusal, "description": "The request cannot be met as it was made"},
+        429: {"model": Refusal, "description": "The address has too many requests under way"},
         500: {"model": Refusal, "description": "A failure of the validator's own"},
         503: {"model": Refusal, "description": "A hub or the chain does not answer; worth another try"},
     },
@@ -143,6 +149,8 @@ def _listing(dependencies: Dependencies, task: Task, hotkey: str) -> ModelListin
     manifest = dependencies.ledger.submissions.manifest(task.id, owner) if owner else None
     if owner is None or manifest is None:
         raise NotFound(f"Task {task.id} has no model of {hotkey}")
+    if not dependencies.folders.submission(task.id, owner).is_dir():
+        raise NotFound(f"The model of {hotkey} is no longer kept: task {task.id} ended too long ago")
     files = parse_manifest(manifest).files
     listed = {name: ModelFile(sha256=file.sha256, size_bytes=file.size_bytes) for name, file in files.items()}
     return ModelListing(hotkey=owner, files=listed)

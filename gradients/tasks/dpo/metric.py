@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
+from gradients.errors import DatasetInvalid
 from gradients.ml.base_model import ANY_LENGTH, LoadedBase, ReadsText, load_base
 from gradients.ml.batching import batch_tokens
 from gradients.ml.device import choose_device
@@ -68,8 +69,16 @@ def trial(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonOb
 
 
 def read_pairs(base: ReadsText, file: Path, parameters: Parameters, *, max_tokens: int = ANY_LENGTH) -> list[Pair]:
-    """The rows of a file as tokens, cut to what the task, the base and `max_tokens` allow."""
-    return _encoded(base, file, min(_row_tokens(base, parameters), max_tokens))
+    """The rows of a file as tokens, cut to what the task, the base and `max_tokens` allow. Raises DatasetInvalid when no answers differ."""
+    most = min(_row_tokens(base, parameters), max_tokens)
+    pairs = _encoded(base, file, most)
+    if all(pair.chosen.tokens == pair.rejected.tokens for pair in pairs):  # then whoever is measured has ln 2
+        raise DatasetInvalid(
+            f"In {len(pairs)} of {len(pairs)} rows both answers are the same once they are cut to {most} tokens",
+            code="answers_cut_to_equal",
+            fix="Raise max_tokens, shorten the answers, or choose a base that reads more",
+        )
+    return pairs
 
 
 def _encoded(base: ReadsText, file: Path, most: int) -> list[Pair]:
