@@ -48,6 +48,19 @@ class MeasureSettings(Section):
     )
 
 
+class ReadingSettings(Section):
+    """What a worker may use that reads a customer's data; who wants more is refused."""
+
+    memory_mebibytes: int = Field(default=4096, ge=256, description="address space, of which Python takes 300 MiB")
+    cpu_seconds: int = Field(default=1800, ge=10, description="processor time")
+    open_files: int = Field(default=256, ge=64, description="open at the same time")
+    deadline_seconds: float = Field(
+        default=7200.0,
+        gt=0,
+        description="wall time; a worker that runs into it is tried again, for the machine was busy",
+    )
+
+
 class EstimateSettings(Section):
     """How hours are computed for specs that give none; see gradients/tasks/hours.py."""
 
@@ -272,6 +285,7 @@ class ValidatorSettings(DaemonSettings):
     )
     offer: OfferSettings = OfferSettings()
     collect: CollectSettings = CollectSettings()
+    reading: ReadingSettings = ReadingSettings()
     measure: MeasureSettings = MeasureSettings()
     estimate: EstimateSettings = EstimateSettings()
     s3: S3Settings = S3Settings()

@@ -51,6 +51,8 @@ from validator.stages.offer import OfferStage
 from validator.stages.prepare import PrepareStage
 from validator.stages.score import ScoreStage
 
+ESTIMATE_CPU_SECONDS = 300  # of the worker that reads a spec's data
+
 
 def build(settings: ValidatorSettings) -> Daemon:
     """A validator by its settings; nothing runs yet. Raises SetupError for what is missing."""
@@ -60,6 +62,8 @@ def build(settings: ValidatorSettings) -> Daemon:
     network.check(wallet=settings.wallet.name, allow_local_paths=settings.allow_local_paths)
     confined = confinement(settings.sandbox, is_local=network.is_local)
     workers = ProcessExecutor(environment=device_environment(), sandboxed=confined.sandboxed)
+    # an estimate is an answer that somebody waits for
+    quick = settings.reading.model_copy(update={"cpu_seconds": min(settings.reading.cpu_seconds, ESTIMATE_CPU_SECONDS)})
     keys = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     gateway = SdkGateway(
         settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
@@ -106,7 +110,7 @@ def build(settings: ValidatorSettings) -> Daemon:
                 board=Board(ledger, progress),
                 intake=intake,
                 uploads=uploads,
-                estimates=Estimates(bases, workers, access, settings.estimate),
+                estimates=Estimates(bases, workers, access, settings.estimate, quick),
                 folders=folders,
                 store=store,
                 ready=lambda: view.block > 0,
@@ -134,7 +138,9 @@ def _stages(
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
     return {
-        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, workers, access, settings.synthesis.endpoint()),
+        TaskState.DRAFT: PrepareStage(
+            ledger, bases, store, folders, workers, access, settings.synthesis.endpoint(), settings.reading
+        ),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
         TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, workers, folders, settings.measure),
