@@ -12,6 +12,7 @@ from gradients.errors import Blame
 
 Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
+CHECK_REPO = "gradients.tasks.workers.checking:check"
 PREPARE = "gradients.tasks.workers.preparing:prepare"
 SURVEY = "gradients.tasks.workers.preparing:survey"
 TRIED_ROWS = "tried.jsonl"  # what PREPARE and SURVEY leave for a trial
@@ -143,6 +144,20 @@ class TrainProgress(WorkerMessage):
     )
     step: int = 0
     loss: float | None = None
+
+
+class RepoCheckJob(WorkerMessage):
+    """Arguments of CHECK_REPO: could this repo be measured?"""
+
+    base_folder: Path
+    repo_folder: Path
+    family: Literal["language", "image"] = "language"
+
+
+class RepoCheck(WorkerMessage):
+    """What a repo that can be measured does."""
+
+    changed: int = Field(description="weights of the base that it replaces")
 
 
 class TrialJob(WorkerMessage):
