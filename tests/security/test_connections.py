@@ -66,6 +66,13 @@ def test_what_works_stays_and_the_next_address_gives_way() -> None:
     assert (waiting.dropped, any(peer.dropped for peer in working)) == (True, False)
 
 
+def test_an_address_with_many_requests_that_work_loses_none_to_one_that_lets_us_wait() -> None:
+    busy, waiting = [Peer(PROXY, None) for _ in range(5)], [Peer("8.8.8.8", late) for late in (0.1, 0.2)]
+    fresh = Peer(PROXY, 0.0)
+    held(7, *busy, *waiting, fresh)
+    assert [peer.dropped for peer in (*busy, *waiting, fresh)] == [False] * 5 + [False, True, False]
+
+
 def test_a_newcomer_is_refused_when_everybody_works() -> None:
     working = [Peer(f"8.8.8.{n}", None) for n in range(4)]
     newcomer = Peer("1.1.1.1", None)
