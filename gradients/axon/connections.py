@@ -16,6 +16,7 @@ from gradients.domain.addresses import is_in, networks, parsed
 from gradients.log import get_logger
 
 LOG_SECONDS = 60.0
+UNHEARD = -1e9  # how far behind a connection is that has had no chance to say anything; it gives way after all others
 
 log = get_logger("server")
 
@@ -83,12 +84,15 @@ class Connections:
 
     def _latest(self, now: float) -> Connection | None:
         """The one furthest behind of the owner who lets the most wait; None when all work."""
-        late: list[tuple[float, Connection]] = []
+        most, chosen = (0, 0), None
         for mine in self._held.values():
-            if len(mine) > len(late):  # else it cannot have more that are late
-                here = [(behind, each) for each in mine if (behind := each.behind(now)) is not None]
-                late = here if len(here) > len(late) else late
-        return max(late, key=lambda pair: pair[0])[1] if late else None
+            if len(mine) < most[0]:
+                continue  # it cannot have more that are late
+            late = [(behind, each) for each in mine if (behind := each.behind(now)) is not None]
+            count = (sum(behind > UNHEARD for behind, _ in late), len(late))
+            if count > most:
+                most, chosen = count, max(late, key=lambda pair: pair[0])[1]
+        return chosen
 
     def _drop(self, connection: Connection, now: float) -> None:
         self._dropped.happened(now=now, held=self._count - 1, most=self._most, owners=len(self._held))

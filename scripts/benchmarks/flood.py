@@ -48,6 +48,7 @@ from validator.settings import ApiSettings, EstimateSettings
 DESCRIPTORS = 1024
 ATTACKERS, ADDRESSES = 1_200, 30
 SECONDS = 25.0
+HONEST_ADDRESSES = 8
 REQUESTS_PER_SECOND = 40
 HOST = "127.0.0.1"
 SERVERS = ("axon", "api", "api without a key")
@@ -102,7 +103,8 @@ async def _request(place: dict[str, Any], number: int) -> float | None:
     url = f"http://{HOST}:{place['port']}"
     started = time.perf_counter()
     try:
-        async with httpx.AsyncClient(timeout=10.0, trust_env=False) as client:
+        ours = httpx.AsyncHTTPTransport(local_address=f"127.0.2.{number % HONEST_ADDRESSES + 1}")
+        async with httpx.AsyncClient(timeout=10.0, trust_env=False, transport=ours) as client:
             if place["server"] == "axon":
                 headers = {**_signed(body), "Content-Type": "application/json"}
                 answer = await client.post(f"{url}/v1/echo", content=body, headers=headers)
@@ -145,7 +147,7 @@ async def _drip(source: str, port: int, start: bytes) -> None:
                     await writer.drain()
             finally:
                 writer.transport.abort()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.0)
 
 
 # ---- the server
