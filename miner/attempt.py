@@ -17,6 +17,7 @@ from gradients.axon.client import AxonClient, Peer
 from gradients.bases.bases import BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
+from gradients.client.repo_check import check_repo
 from gradients.clock import Clock
 from gradients.domain.commitment import payload
 from gradients.domain.json import JsonObject
@@ -35,7 +36,8 @@ from gradients.execution.job import Executor, Job
 from gradients.files.disk import writing
 from gradients.files.whole import whole_file
 from gradients.log import get_logger
-from gradients.repo.manifest import TrainingSummary, describe_folder
+from gradients.repo.manifest import Manifest, TrainingSummary, describe_folder
+from gradients.repo.screening import screen_folder, screen_manifest
 from gradients.tasks.jobs import TrainJob, TrainResult
 from gradients.tasks.registry import task_type
 from miner.journal import Journal, Record, openings
@@ -43,6 +45,8 @@ from miner.plan import Recipe, plan_training, seconds_to_train
 from miner.settings import MinerSettings
 
 REST_SECONDS = 2.0
+CHECKED_SHARE = 0.25  # of what is left after training, for looking at the repo once more
+FEWEST_CHECK_SECONDS = 20.0  # with less, only the files are screened
 REPO = "repo"
 WORKER_DEATHS = frozenset({"job_killed", "job_crashed", "out_of_memory"})  # another start goes on from the checkpoint
 MOST_DEATHS = 3  # of workers in a row, none of which came further than the one before
@@ -240,7 +244,26 @@ class Attempts:
             training=summary,
             terms_sha256=record.start.terms_sha256,
         )
+        await self._check(record, manifest)
         return self.journal.change(record.task_id, manifest=manifest.text())
+
+    async def _check(self, record: Record, manifest: Manifest) -> None:
+        """Read the repo as the validator will, while it can still be found out here; within a part of the time that is left.
+
+        Raises SubmissionRejected for a repo that nobody could measure. That it could not be looked at is no reason to hand nothing in.
+        """
+        base = await asyncio.to_thread(self.bases.resolve, record.start.offer.base)
+        repo = self.journal.folder(record.task_id) / REPO
+        await asyncio.to_thread(screen_manifest, manifest, base)
+        await asyncio.to_thread(screen_folder, repo, manifest, base)
+        blocks_left = record.start.deadline_block - self.view.block
+        seconds = CHECKED_SHARE * blocks_left * await self.gateway.block_seconds()
+        if seconds < FEWEST_CHECK_SECONDS:
+            return
+        try:
+            await check_repo(repo, manifest, base, self.executor, seconds=seconds)
+        except JobFailed as error:
+            log.warning("repo_unchecked", task=record.task_id, code=error.code, problem=str(error))
 
     async def _commit(self, record: Record) -> None:
         """Write the root over all open submissions on chain, while it still counts. Raises SubmissionLate when it does not."""

@@ -77,6 +77,35 @@ def key(
     typer.echo(json.dumps(result) if as_json else f"The key of {owner} opens nothing any more in {shown}")
 
 
+@app.command()
+@takes(FOLDER)
+def prune(
+    given: Given,
+    *,
+    dry_run: Annotated[bool, typer.Option(help="Drop nothing, and say what would go.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Drop models, rows and uploads that nobody needs any more, as [keep] in the settings says; a running validator does so each hour."""
+    from gradients.clock import SystemClock
+    from gradients.repo.store import ContentStore
+    from validator.api.uploads import Uploads
+    from validator.folders import Folders
+    from validator.pruning import Pruner
+    from validator.settings import ValidatorSettings
+
+    settings = given.load(ValidatorSettings)
+    ledger, _ = known_ledger(settings)
+    folders, api = Folders(settings.folder), settings.api
+    uploads = Uploads(folders.uploads, ledger.uploads, api.max_upload_bytes, api.max_upload_bytes_per_customer)
+    pruner = Pruner(ledger, folders, ContentStore(folders.blobs), uploads, SystemClock(), settings.keep)
+    pruned = pruner.prune(only_look=dry_run)
+    if as_json:
+        typer.echo(json.dumps({"dry_run": dry_run, "bytes": pruned}))
+        return
+    for kind, size in pruned.items():
+        typer.echo(f"{kind}: {size:,} bytes {'would go' if dry_run else 'are gone'}")
+
+
 def known_ledger(settings: ValidatorSettings) -> tuple[Ledger, str]:
     """The ledger of a validator that was started before, and where it is, without a password. Raises SetupError when there is none."""
     from gradients.clock import SystemClock

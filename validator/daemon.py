@@ -22,6 +22,7 @@ from validator.engine import StepEngine
 from validator.loops import run_forever
 from validator.metrics import SANDBOXED
 from validator.progress import ProgressBoard
+from validator.pruning import Pruner
 from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ApiSettings
@@ -40,6 +41,7 @@ class Daemon:
     emission: Emission
     progress: ProgressBoard
     recorder: Recorder
+    pruner: Pruner
     schedule: Schedule
     axon_app: FastAPI
     api_app: FastAPI
@@ -89,6 +91,7 @@ class Daemon:
                 self.emission.run,
                 self.progress.run,
                 self.recorder.run,
+                self.pruner.run,
                 self.schedule.run,
             )
             loops = [group.create_task(run()) for run in runs]

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import random
+import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from pydantic import JsonValue
-
 from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.client.models import Estimate, MeasuredSpeed, RowsHours
 from gradients.datasets.access import Access
-from gradients.datasets.rows import Numbered, Row
-from gradients.datasets.splits import check_distinct
-from gradients.domain.json import Json, canonical
+from gradients.domain.json import Json
 from gradients.domain.task import TaskRequest
 from gradients.errors import JobFailed
 from gradients.execution.job import Executor, Job
+from gradients.files.plain import check_plain
 from gradients.log import get_logger
 from gradients.tasks.base import TaskType
 from gradients.tasks.hours import Workload, budget, hours_by_rows
-from gradients.tasks.jobs import MEASURE_THROUGHPUT, Throughput, ThroughputJob, TrialResult
-from gradients.tasks.preparation import rows_of
-from gradients.tasks.registry import LONGEST_REQUEST_HOURS, check_family, task_type, validate_request
-from validator.settings import EstimateSettings
+from gradients.tasks.jobs import (
+    MEASURE_THROUGHPUT,
+    SURVEY,
+    SURVEYED_TEXTS,
+    TRIED_ROWS,
+    SurveyJob,
+    SurveyResult,
+    Throughput,
+    ThroughputJob,
+    TrialResult,
+)
+from gradients.tasks.preparation import Fetched, fetch_sources
+from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, check_family, task_type, validate_request
+from validator.reading import read_data
+from validator.settings import EstimateSettings, ReadingSettings
 from validator.trials import try_base
 
 SAMPLE_ROWS = 256
 MOST_READERS = 8  # specs whose sources are read at the same time
 LONGEST_TEXT = 100_000  # characters of one row in the sample
-UNSALTED = bytes(32)  # for choices that an estimate need not keep secret
+MOST_TEXTS_BYTES = 8 * SAMPLE_ROWS * LONGEST_TEXT  # as JSON escapes them
+MOST_SURVEYS = 2  # at the same time; each may take as much memory as a worker on data may
 
 log = get_logger("estimates")
 
@@ -48,6 +56,8 @@ class Estimates:
     executor: Executor
     access: Access
     settings: EstimateSettings
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
+    surveys: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_SURVEYS))
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     readers: ThreadPoolExecutor = field(  # its own: a slow source must not hold up the daemon
         default_factory=lambda: ThreadPoolExecutor(MOST_READERS, thread_name_prefix="estimate")
@@ -60,17 +70,18 @@ class Estimates:
         """
         request = validate_request({**spec, "hours": LONGEST_REQUEST_HOURS})
         kind = task_type(request.type)
-        base, found_rows = await asyncio.get_running_loop().run_in_executor(self.readers, self._read, kind, request)
-        rows = [numbered.row for numbered in found_rows]
-        async with self.turn:
-            tried = await self._tried(request, base, found_rows)
         speed: Throughput | None = None
-        if kind.effort.goes_by_tokens:
+        with tempfile.TemporaryDirectory(prefix="gradients-estimate-", ignore_cleanup_errors=True) as place:
+            folder = Path(place)
+            surveyed = await self._survey(kind, request, folder)
+            base = await asyncio.to_thread(self.bases.resolve, request.base)
             async with self.turn:
-                speed = await self._throughput(request, base, rows)
+                tried = await self._tried(request, base, folder, surveyed.tried)
+                if kind.effort.goes_by_tokens:
+                    speed = await self._throughput(request, base, folder)
         work = Workload(
             effort=kind.effort,
-            rows=len(rows),
+            rows=surveyed.rows,
             parameters=base.parameters,
             tokens_per_row=speed.tokens_per_row if speed else None,
             tokens_per_second=speed.tokens_per_second if speed else None,
@@ -91,63 +102,66 @@ class Estimates:
             cut_rows=tried.cut_rows if tried else 0,
         )
 
-    def _read(self, kind: TaskType, request: TaskRequest) -> tuple[BaseInfo, Sequence[Numbered]]:
-        """The base and the rows; what costs least is checked first. Blocking, for as long as the sources take."""
+    async def _survey(self, kind: TaskType, request: TaskRequest, folder: Path) -> SurveyResult:
+        """How many rows there are, with a sample of them in the folder. Their sources are fetched here, and read by a worker."""
+        loop = asyncio.get_running_loop()
+        fetched = await loop.run_in_executor(self.readers, self._fetch, kind, request, folder / "fetched")
+        job = SurveyJob(
+            declaration=TYPES[request.type],
+            request=dataclasses.asdict(request),
+            fetched=dict(fetched),
+            folder=folder / "rows",
+            sample_rows=SAMPLE_ROWS,
+            longest_text=LONGEST_TEXT,
+        )
+        async with self.surveys:
+            result = await read_data(self.executor, SURVEY, job, folder=folder / "survey", settings=self.reading)
+        return SurveyResult.model_validate(result)
+
+    def _fetch(self, kind: TaskType, request: TaskRequest, folder: Path) -> Fetched:
+        """What costs least is checked first. Blocking, for as long as the sources take."""
         check_family(kind, request.base, self.bases.look(request.base))
-        cleaned = rows_of(kind, request, salt=UNSALTED, access=self.access)
-        check_distinct(len(cleaned.rows), kind.split_sizes, removed=cleaned.removed)
-        return self.bases.resolve(request.base), cleaned.rows
+        return fetch_sources(kind, request, folder, access=self.access)
 
-    async def _tried(self, request: TaskRequest, base: BaseInfo, rows: Sequence[Numbered]) -> TrialResult | None:
+    async def _tried(
+        self, request: TaskRequest, base: BaseInfo, folder: Path, numbers: Sequence[int]
+    ) -> TrialResult | None:
         """What a trial found; None where none can be made here. Raises CustomerError for what cannot be used."""
-        with tempfile.TemporaryDirectory(prefix="gradients-trial-") as folder:
-            try:
-                return await try_base(
-                    self.executor,
-                    request,
-                    base,
-                    lambda: (canonical(numbered.row).decode() for numbered in rows),
-                    folder=Path(folder),
-                    threads=self.settings.threads,
-                    numbers=[numbered.number for numbered in rows],
-                )
-            except JobFailed as error:
-                log.warning("trial_failed", base=base.name, code=error.code, problem=error.message)
-                return None
-
-    async def _throughput(self, request: TaskRequest, base: BaseInfo, rows: Sequence[Row]) -> Throughput | None:
-        """What a worker measures, or None when it cannot: then the hours come from the rule alone."""
-        with tempfile.TemporaryDirectory(prefix="gradients-estimate-") as folder:
-            texts = Path(folder) / "texts.jsonl"
-            chosen = random.Random(0).sample(rows, min(SAMPLE_ROWS, len(rows)))  # always the same ones
-            lines = (json.dumps(" ".join(_texts(dict(row)))[:LONGEST_TEXT]) for row in chosen)
-            await asyncio.to_thread(lambda: texts.write_text("\n".join(lines), encoding="utf-8"))
-            asked = ThroughputJob(
-                base_folder=base.folder,
-                texts_file=texts,
-                max_tokens=cast(int, request.parameters.get("max_tokens", 512)),
-            )
-            job = Job(
-                MEASURE_THROUGHPUT,
-                asked.model_dump(mode="json"),
-                Path(folder) / "job",
+        rows, threads = folder / "rows" / TRIED_ROWS, self.settings.threads
+        try:
+            return await try_base(
+                self.executor,
+                request,
+                base,
+                rows,
+                folder=folder / "trial",
+                threads=threads,
                 deadline_seconds=self.settings.deadline_seconds,
-                threads=self.settings.threads,
+                numbers=numbers,
             )
-            try:
-                return Throughput.model_validate(await self.executor.run(job, report=lambda _: None))
-            except JobFailed as error:
-                log.warning("throughput_not_measured", base=base.name, code=error.code, problem=error.message)
-                return None
+        except JobFailed as error:
+            log.warning("trial_failed", base=base.name, code=error.code, problem=error.message)
+            return None
 
-
-def _texts(value: JsonValue) -> Iterator[str]:
-    """Every text in a row's normal form, which holds what a model reads and writes."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
+    async def _throughput(self, request: TaskRequest, base: BaseInfo, folder: Path) -> Throughput | None:
+        """What a worker measures on the sample, or None when it cannot: then the hours come from the rule alone."""
+        texts = check_plain(folder / "rows" / SURVEYED_TEXTS, most_bytes=MOST_TEXTS_BYTES)
+        asked = ThroughputJob(
+            base_folder=base.folder,
+            texts_file=texts,
+            max_tokens=cast(int, request.parameters.get("max_tokens", 512)),
+        )
+        job = Job(
+            MEASURE_THROUGHPUT,
+            asked.model_dump(mode="json"),
+            folder / "job",
+            deadline_seconds=self.settings.deadline_seconds,
+            threads=self.settings.threads,
+            reads=(base.folder, texts),
+            accelerator=True,
+        )
+        try:
+            return Throughput.model_validate(await self.executor.run(job, report=lambda _: None))
+        except JobFailed as error:
+            log.warning("throughput_not_measured", base=base.name, code=error.code, problem=error.message)
+            return None

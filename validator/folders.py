@@ -34,9 +34,14 @@ class Folders:
         """Data sets of customers."""
         return self.root / "uploads"
 
+    @property
+    def tasks(self) -> Path:
+        """A folder for each task."""
+        return self.root / "tasks"
+
     def task(self, task_id: str) -> Path:
         """Everything about one task."""
-        return self.root / "tasks" / task_id
+        return self.tasks / task_id
 
     def prepared(self, task_id: str) -> Path:
         """Scratch space of preparation."""
@@ -54,6 +59,10 @@ class Folders:
         """The picture that shows everybody's held-out images, of tasks whose metric leaves one."""
         return self.results(task_id) / CONTACT_SHEET
 
+    def jobs(self, task_id: str) -> Path:
+        """A folder for each worker of a task."""
+        return self.task(task_id) / "jobs"
+
     def job(self, task_id: str, name: str) -> Path:
         """A worker's own folder."""
-        return self.task(task_id) / "jobs" / name
+        return self.jobs(task_id) / name

@@ -48,6 +48,19 @@ class MeasureSettings(Section):
     )
 
 
+class ReadingSettings(Section):
+    """What a worker may use that reads a customer's data; who wants more is refused."""
+
+    memory_mebibytes: int = Field(default=4096, ge=256, description="address space, of which Python takes 300 MiB")
+    cpu_seconds: int = Field(default=1800, ge=10, description="processor time")
+    open_files: int = Field(default=256, ge=64, description="open at the same time")
+    deadline_seconds: float = Field(
+        default=7200.0,
+        gt=0,
+        description="wall time; a worker that runs into it is tried again, for the machine was busy",
+    )
+
+
 class EstimateSettings(Section):
     """How hours are computed for specs that give none; see gradients/tasks/hours.py."""
 
@@ -234,6 +247,24 @@ class ApiSettings(Section):
         )
 
 
+class KeepSettings(Section):
+    """How long things are kept. What an unfinished task needs is never dropped."""
+
+    models_hours: float = Field(
+        default=48.0, ge=1, description="models that did not win, rows and scratch space of a task, after it has ended"
+    )
+    record_days: float = Field(
+        default=30.0, ge=0, description="rows and models of tasks that are not private, which auditors download"
+    )
+    winner_days: float = Field(default=90.0, ge=1, description="a task's best model, for its customer")
+    uploads_hours: float = Field(default=168.0, ge=1, description="uploads, after a spec has named them last")
+    most_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="blobs in all; above it private tasks' rows and models that did not win go an hour after the end",
+    )
+
+
 class ValidatorSettings(DaemonSettings):
     """Everything a validator can be told."""
 
@@ -254,6 +285,7 @@ class ValidatorSettings(DaemonSettings):
     )
     offer: OfferSettings = OfferSettings()
     collect: CollectSettings = CollectSettings()
+    reading: ReadingSettings = ReadingSettings()
     measure: MeasureSettings = MeasureSettings()
     estimate: EstimateSettings = EstimateSettings()
     s3: S3Settings = S3Settings()
@@ -261,6 +293,7 @@ class ValidatorSettings(DaemonSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     emission: EmissionSettings = EmissionSettings()
     api: ApiSettings = ApiSettings()
+    keep: KeepSettings = KeepSettings()
 
     def resolved_ledger_url(self) -> str:
         """The ledger's URL."""

@@ -41,6 +41,7 @@ from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
 from validator.progress import ProgressBoard
+from validator.pruning import Pruner
 from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
@@ -49,6 +50,8 @@ from validator.stages.measure import MeasureStage
 from validator.stages.offer import OfferStage
 from validator.stages.prepare import PrepareStage
 from validator.stages.score import ScoreStage
+
+ESTIMATE_CPU_SECONDS = 300  # of the worker that reads a spec's data
 
 
 def build(settings: ValidatorSettings) -> Daemon:
@@ -59,6 +62,8 @@ def build(settings: ValidatorSettings) -> Daemon:
     network.check(wallet=settings.wallet.name, allow_local_paths=settings.allow_local_paths)
     confined = confinement(settings.sandbox, is_local=network.is_local)
     workers = ProcessExecutor(environment=device_environment(), sandboxed=confined.sandboxed)
+    # an estimate is an answer that somebody waits for
+    quick = settings.reading.model_copy(update={"cpu_seconds": min(settings.reading.cpu_seconds, ESTIMATE_CPU_SECONDS)})
     keys = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     gateway = SdkGateway(
         settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
@@ -75,6 +80,13 @@ def build(settings: ValidatorSettings) -> Daemon:
     client = AxonClient(keys.hotkey, allow_private=network.is_local)
     bases = BaseModels.default(settings.caches, folders=settings.allow_local_paths)
     store = ContentStore(folders.blobs)
+    uploads = Uploads(
+        folders.uploads,
+        ledger.uploads,
+        settings.api.max_upload_bytes,
+        settings.api.max_upload_bytes_per_customer,
+        settings.allow_local_paths,
+    )
     access = Access(private_addresses=network.is_local, s3=settings.s3.access())
     stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access, workers)
     engine = StepEngine(ledger, view, stages, owner=f"{gateway.hotkey[:16]}/{os.getpid()}")
@@ -89,6 +101,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         emission=Emission(ledger, gateway, view, clock, settings=settings.emission),
         progress=progress,
         recorder=Recorder(ledger, gateway, keys.hotkey, folders, clock, _versions(settings)),
+        pruner=Pruner(ledger, folders, store, uploads, clock, settings.keep),
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=api_app(
@@ -96,14 +109,8 @@ def build(settings: ValidatorSettings) -> Daemon:
                 ledger=ledger,
                 board=Board(ledger, progress),
                 intake=intake,
-                uploads=Uploads(
-                    folders.uploads,
-                    ledger.uploads,
-                    settings.api.max_upload_bytes,
-                    settings.api.max_upload_bytes_per_customer,
-                    settings.allow_local_paths,
-                ),
-                estimates=Estimates(bases, workers, access, settings.estimate),
+                uploads=uploads,
+                estimates=Estimates(bases, workers, access, settings.estimate, quick),
                 folders=folders,
                 store=store,
                 ready=lambda: view.block > 0,
@@ -131,7 +138,9 @@ def _stages(
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
     return {
-        TaskState.DRAFT: PrepareStage(ledger, bases, store, folders, workers, access, settings.synthesis.endpoint()),
+        TaskState.DRAFT: PrepareStage(
+            ledger, bases, store, folders, workers, access, settings.synthesis.endpoint(), settings.reading
+        ),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
         TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, workers, folders, settings.measure),

@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
     "weights": ("validator.weights_cli:app", "Show every number that led to a validator's weights."),
     "miner": ("miner.cli:app", "Run the reference miner, and see what its tasks have brought."),
+    "repo": ("gradients.cli.repo:app", "Check a model repo as a validator would read it."),
     "task": ("gradients.cli.task:app", "Post tasks, watch them, get and try the models."),
     "audit": ("gradients.cli.audit:audit", "Check a validator from its public record and the chain."),
     "record": ("gradients.cli.record:app", "Copy a validator's public record."),

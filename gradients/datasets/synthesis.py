@@ -12,7 +12,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import httpx
@@ -82,18 +82,67 @@ def synthesise(
 
     Args:
         examples: train rows as their source gave them.
+        seed: draws the examples.
+        clean, text, known, after, group: as `fit` takes them.
+    """
+    written = ask(endpoint, draw(examples, rows=endpoint.rows, seed=seed))
+    return fit(written, clean=clean, text=text, known=known, after=after, group=group)
+
+
+def draw(examples: Sequence[Row], *, rows: int, seed: int) -> list[list[str]]:
+    """What to show the model in each request for `rows` rows in all: lines of JSON, of rows that are small and JSON at all."""
+    usable: list[str] = []
+    for row in examples:
+        with contextlib.suppress(TypeError, ValueError):  # it is not JSON
+            line = canonical(cast(JsonObject, row))
+            if len(line) <= MOST_EXAMPLE_BYTES:
+                usable.append(line.decode())
+    if not usable:
+        log.warning("synthesis_impossible", problem="no train row is small text")
+        return []
+    random_lines = random.Random(seed)
+    requests = math.ceil(rows / ROWS_PER_REQUEST)
+    return [random_lines.sample(usable, min(EXAMPLES, len(usable))) for _ in range(requests)]
+
+
+def ask(endpoint: SynthesisEndpoint, shown: Sequence[Sequence[str]]) -> list[JsonValue]:
+    """What the model writes, request after request, until there is enough or the endpoint fails. It needs the network, and no files."""
+    written: list[JsonValue] = []
+    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
+    with httpx.Client(timeout=TIMEOUT, headers=headers) as http:
+        for lines in shown:
+            count = min(endpoint.rows - len(written), ROWS_PER_REQUEST)
+            try:
+                written += _answer(http, endpoint, lines, count=count)[:count]
+            except OutsideError as error:
+                log.warning("synthesis_failed", problem=str(error))
+                break
+    return written
+
+
+def fit(
+    written: Sequence[JsonValue],
+    *,
+    clean: Callable[[Sequence[Row]], Cleaned],
+    text: Callable[[Row], str],
+    known: Sequence[Row],
+    after: int,
+    group: Callable[[Row], str] | None = None,
+) -> Synthetic:
+    """What of the written rows is fit for the task, in its normal form.
+
+    Args:
         clean: gives rows of the source their normal form; raises CustomerError.
         text: what a row in its normal form is compared by.
         known: all rows of both sides.
         after: rows of the source; the numbers of synthetic rows go on from there.
-        seed: draws the examples.
         group: rows for which it says the same belong on one side, so one that belongs with a known row is not taken.
     """
     dropped = Counter[str]()
     cleaned: list[Row] = []
-    for written in _written(endpoint, examples, seed):
+    for one in written:
         try:
-            cleaned += [fit.row for fit in clean([_row(written)]).rows]
+            cleaned += [row.row for row in clean([_row(one)]).rows]
         except CustomerError:  # TaskInvalid too: a customer's chat template may refuse a conversation of this length
             dropped[MALFORMED] += 1
     texts, there = [normalised(text(row)) for row in cleaned], [normalised(text(row)) for row in known]
@@ -106,7 +155,7 @@ def synthesise(
         fresh = [position for position in fresh if normalised(group(cleaned[position])) not in taken]
     dropped[NEAR] += len(cleaned) - len(fresh)
     rows = tuple(Numbered(number, cleaned[i]) for number, i in enumerate(fresh, start=after + 1))
-    log.info("rows_synthesised", asked=endpoint.rows, kept=len(rows), dropped=dict(dropped))
+    log.info("rows_synthesised", written=len(written), kept=len(rows), dropped=dict(dropped))
     return Synthetic(rows, +dropped)
 
 
@@ -118,33 +167,6 @@ def _row(written: JsonValue) -> Row:
     except (ValueError, RecursionError) as error:  # JSON has no NaN; and nothing nests without end
         raise DatasetInvalid("This row is not JSON") from error
     raise DatasetInvalid("This is not a row")
-
-
-def _written(endpoint: SynthesisEndpoint, examples: Sequence[Row], seed: int) -> Iterator[JsonValue]:
-    """What the model writes, request after request, until there is enough or the endpoint fails."""
-    usable: list[str] = []
-    for row in examples:
-        with contextlib.suppress(TypeError, ValueError):  # it is not JSON
-            line = canonical(cast(JsonObject, row))
-            if len(line) <= MOST_EXAMPLE_BYTES:
-                usable.append(line.decode())
-    if not usable:
-        log.warning("synthesis_impossible", problem="no train row is small text")
-        return
-    random_lines = random.Random(seed)
-    left = endpoint.rows
-    headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
-    with httpx.Client(timeout=TIMEOUT, headers=headers) as http:
-        for _ in range(math.ceil(endpoint.rows / ROWS_PER_REQUEST)):
-            shown = random_lines.sample(usable, min(EXAMPLES, len(usable)))
-            count = min(left, ROWS_PER_REQUEST)
-            try:
-                answer = _answer(http, endpoint, shown, count=count)
-            except OutsideError as error:
-                log.warning("synthesis_failed", problem=str(error))
-                return
-            yield from answer[:count]
-            left -= count
 
 
 def _answer(http: httpx.Client, endpoint: SynthesisEndpoint, shown: Sequence[str], *, count: int) -> list[JsonValue]:

@@ -39,6 +39,7 @@ class Job:
     threads: int = 1  # CPU threads of torch; two torch processes with two threads each stall one another
     reads: tuple[Path, ...] = ()  # files and folders that the arguments name
     writes: tuple[Path, ...] = ()  # folders that the arguments name; they are made when they are missing
+    packages: tuple[str, ...] = ()  # top-level packages that its function imports beside ours and its own
     limits: JobLimits = JobLimits()
     accelerator: bool = False  # whether it may use the GPUs of this process
     runs_programs: bool = False  # whether it starts sandboxes of its own, for strangers' programs

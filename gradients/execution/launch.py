@@ -55,7 +55,7 @@ def launching(job: Job, *, progress: int, sandboxed: bool) -> Iterator[Launch]:
     enclosure = Enclosure(
         reads=(job.folder / JOB, *job.reads),
         writes=(job.folder / LEFT, *job.writes),
-        packages=("gradients", job.function.partition(".")[0]),
+        packages=("gradients", job.function.partition(".")[0], *job.packages),
         accelerator=job.accelerator and bool(devices()),
         runs_programs=job.runs_programs,
     )

@@ -26,6 +26,9 @@ from gradients.sandbox.trial import refusal
 
 _CHUNK_BYTES = 64 * 1024
 _STDERR_LINES = 12
+BREAKS = frozenset(
+    {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+)  # of a program that went wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,8 @@ def _how(status: int, job: Job, *, in_time: bool) -> tuple[str, str]:
         return "job_slow", f"took more than {job.limits.cpu_seconds} s of processor time"
     if status == -signal.SIGKILL:
         return "job_killed", "was killed by SIGKILL, which is how the kernel answers when memory runs out"
+    if -status in BREAKS:
+        return "job_aborted", f"broke off with {signal.Signals(-status).name}"
     if status < 0:
         return "job_killed", f"was killed by {signal.Signals(-status).name}"
     return "job_crashed", f"ended with status {status}"

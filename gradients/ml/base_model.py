@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -25,7 +26,16 @@ _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 # whatever transformers raises for files that don't fit together; running out of memory is not among it
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, SafetensorError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 
 class ReadsText(Protocol):
@@ -132,7 +142,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         )
         if tokenizer.eos_token is None and (end := _end_of_text(folder)) is not None:
             tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
-    except _UNREADABLE as error:
+    except Exception as error:  # tokenizers raises nothing more exact for files that it cannot read
         raise _unusable(folder, error) from error
     return tokenizer
 

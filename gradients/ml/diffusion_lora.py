@@ -21,14 +21,27 @@ from torch import nn
 from gradients.errors import SubmissionRejected
 from gradients.ml.adapters import LoraShape
 from gradients.ml.pipelines import ImageBase
-from gradients.ml.submission import MAX_RANK, NewWeight, changed, check_shape, lora_factors
+from gradients.ml.submission import Factor, NewWeight, changed, check_shape, lora_factors
+from gradients.ml.submission_configs import MAX_RANK
 from gradients.ml.tensor_files import write_tensors
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
-_FACTOR = re.compile(
-    r"(?P<module>(?P<part>unet|transformer|text_encoder|text_encoder_2)\..+)\.lora_(?P<side>[AB])\.weight"
+# The names that diffusers' own scripts and loaders have used, newest first, and kohya's: part, layer, side.
+_PARTS = r"(?P<part>unet|transformer|text_encoder|text_encoder_2)"
+_FACTORS = (
+    re.compile(rf"(?P<module>{_PARTS}\..+)\.lora_(?P<side>[AB])\.weight"),
+    re.compile(rf"(?P<module>{_PARTS}\..+)\.lora(?:_linear_layer)?\.(?P<side>down|up)\.weight"),
+    re.compile(
+        rf"(?P<module>{_PARTS}\..+)\.processor\.(?P<layer>to_q|to_k|to_v|to_out)_lora\.(?P<side>down|up)\.weight"
+    ),
 )
+_KOHYA = re.compile(
+    r"lora_(?P<part>unet|te|te1|te2)_(?P<flat>\w+)\.(?:lora_(?P<side>down|up)\.weight|(?P<alpha>alpha))"
+)
+_KOHYA_PARTS = {"unet": "unet", "te": "text_encoder", "te1": "text_encoder", "te2": "text_encoder_2"}
+_SIDES = {"A": "A", "B": "B", "down": "A", "up": "B", "alpha": "alpha"}
 _HEADER = {"format": "pt"}
+MAX_ALPHA = 1e4
 _ATTENTION = re.compile(r".*\.(to_q|to_k|to_v|to_out\.0|add_[qkv]_proj|to_add_out|proj_in|proj_out)")
 
 Targets = Literal["attention", "all"]
@@ -83,10 +96,16 @@ def _layers(part: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
 
 
 def _merged(parts: nn.ModuleDict, file: Path) -> Iterator[NewWeight]:
-    """W + B · A for every layer that the submission changes, multiplied in float32."""
+    """W + B · A for every layer that the submission changes, multiplied in float32; times alpha over rank where kohya's names are used."""
     _check_header(file)
     layers, ranks = _layers(parts), dict[str, int]()
-    for module, factors in lora_factors(file, _FACTOR).items():
+    flat = {module.replace(".", "_"): module for module in layers}
+
+    def meaning(name: str) -> Factor | None:
+        return _factor(name, flat)
+
+    for module, factors in lora_factors(file, meaning).items():
+        scale = _scale(module, factors.pop("alpha", None), factors)
         if module not in layers:
             raise SubmissionRejected(f"{module} is not a layer that a LoRA may change", code="tensor_unknown")
         if set(factors) != {"A", "B"}:
@@ -101,7 +120,32 @@ def _merged(parts: nn.ModuleDict, file: Path) -> Iterator[NewWeight]:
         check_shape(f"{module}.lora_A", factors["A"], (rank, *weight.shape[1:]))
         check_shape(f"{module}.lora_B", factors["B"], (weight.shape[0], rank, *(1 for _ in weight.shape[2:])))
         a, b = (factors[side].to(weight.device, torch.float32).flatten(1) for side in "AB")
-        yield NewWeight(f"{module}.weight", (weight.float() + (b @ a).view(weight.shape)).to(weight.dtype))
+        change = (scale * (b @ a)).view(weight.shape)
+        yield NewWeight(f"{module}.weight", (weight.float() + change).to(weight.dtype))
+
+
+def _factor(name: str, flat: Mapping[str, str]) -> Factor | None:
+    """What a tensor is, in whichever of the known spellings. `flat`: layers by their names with underscores for dots."""
+    for spelling in _FACTORS:
+        if found := spelling.fullmatch(name):
+            layer = found.groupdict().get("layer")
+            module = f"{found['module']}.{layer}" if layer else found["module"]
+            return Factor(f"{module}.0" if layer == "to_out" else module, _SIDES[found["side"]])
+    if found := _KOHYA.fullmatch(name):
+        part, flat_name = _KOHYA_PARTS[found["part"]], found["flat"]
+        side = _SIDES[found["side"] or found["alpha"]]
+        return Factor(flat.get(f"{part}_{flat_name}", f"{part}.{flat_name}"), side)
+    return None
+
+
+def _scale(module: str, alpha: torch.Tensor | None, factors: Mapping[str, torch.Tensor]) -> float:
+    """What the product of a layer's factors is multiplied by. Raises SubmissionRejected for an alpha that no honest file has."""
+    if alpha is None:
+        return 1.0
+    if alpha.numel() != 1 or not alpha.dtype.is_floating_point or not 0 < float(alpha) <= MAX_ALPHA:
+        raise SubmissionRejected(f"{module}.alpha is not a number from 0 to {MAX_ALPHA:g}", code="tensor_shape")
+    rank = factors["A"].shape[0] if "A" in factors and factors["A"].ndim else 1
+    return float(alpha) / max(rank, 1)
 
 
 def _check_header(file: Path) -> None:

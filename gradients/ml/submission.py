@@ -7,57 +7,30 @@ bit of the base is as before. Does not cover: names, sizes and number of files, 
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from gradients.errors import OperatorError, SubmissionRejected
+from gradients.ml.submission_configs import ADAPTER_CONFIG, check_same_model, read_adapter_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "model*.safetensors"
-MAX_RANK = 256
-_MAX_CONFIG_BYTES = 1024 * 1024
+ADAPTER_WEIGHTS, FULL_CONFIG, FULL_WEIGHTS = "adapter_model.safetensors", "config.json", "model*.safetensors"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _ADAPTER_TENSOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
-# Keys whose value changes nothing in what we compute; every other key that we don't read must be off.
-_WITHOUT_EFFECT = {
-    *("auto_mapping", "base_model_name_or_path", "inference_mode", "lora_dropout", "megatron_core", "peft_version"),
-    *("qalora_group_size", "revision", "task_type"),
-}
-
-
-class AdapterConfig(BaseModel):
-    """What of an adapter_config.json counts: a plain LoRA."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    peft_type: Literal["LORA"]
-    r: int = Field(ge=1, le=MAX_RANK)
-    lora_alpha: float = Field(gt=0, le=1e4, allow_inf_nan=False)
-    target_modules: tuple[str, ...]
-    use_rslora: bool = False
-    bias: Literal["none"] = "none"
-    # Other ways to start (PiSSA, OLoRA, ...) change the base where a customer loads the adapter, so it would not be what we measured.
-    init_lora_weights: Literal[True, False, "gaussian", "orthogonal"] = True
-
-    @property
-    def scale(self) -> float:
-        """What the product of the factors is multiplied by."""
-        return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
-
-    def targets(self, module: str) -> bool:
-        """Whether the adapter says that it changes `module`."""
-        return any(module == target or module.endswith(f".{target}") for target in self.target_modules)
+# Constants that older versions wrote beside the weights, and that nobody reads any more.
+_CONSTANT = re.compile(
+    r"(.+\.)?(rotary_emb\.inv_freq|rotary\.inv_freq|attn\.bias|attn\.masked_bias|attention\.bias|attention\.masked_bias)"
+)
 
 
 class NewWeight(NamedTuple):
@@ -81,7 +54,7 @@ def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[Mapping[str
             raise SubmissionRejected(
                 f"The repo must hold an adapter or a model: {ADAPTER_CONFIG} or {FULL_WEIGHTS}", code="repo_kind"
             )
-        weights = _merged(model, folder) if is_adapter else _copied(model, full)
+        weights = _merged(model, folder) if is_adapter else _copied(model, full, folder / FULL_CONFIG)
     with changed(model, weights) as replaced:
         yield replaced
 
@@ -120,68 +93,112 @@ def fingerprint(model: nn.Module) -> tuple[int, ...]:
     )
 
 
-def _copied(model: PreTrainedModel, files: list[Path]) -> Iterator[NewWeight]:
-    """Every weight of the base, each exactly once, from the files of a full model."""
+def _copied(model: PreTrainedModel, files: list[Path], config: Path) -> Iterator[NewWeight]:
+    """Every weight of the base, each exactly once, from the files of a full model.
+
+    A weight that is tied to another may stand there under both names, with the same numbers; so may constants that the base has too.
+    """
+    check_same_model(config, model.config)
     missing = {name: parameter.shape for name, parameter in model.named_parameters()}
-    for name, value in read_tensors(files):
-        if name not in missing:
-            raise SubmissionRejected(f"{name} is not a weight of the base, or is there twice", code="tensor_unknown")
-        check_shape(name, value, tuple(missing.pop(name)))
-        yield NewWeight(name, value)
+    first_name = {id(parameter): name for name, parameter in model.named_parameters()}
+    tied = {
+        name: first_name[id(parameter)]
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if first_name[id(parameter)] != name
+    }
+    constants = dict(model.named_buffers())
+    given: dict[str, torch.Tensor] = {}  # of tied weights, by the first name
+    for file_name, value in read_tensors(files):
+        longer = (
+            f"{model.base_model_prefix}.{file_name}"  # checkpoints of a model without its head leave the prefix out
+        )
+        name = longer if longer in missing or longer in tied else file_name
+        if name in constants or (name not in missing and name not in tied and _CONSTANT.fullmatch(name)):
+            _check_constant(name, value, constants.get(name))
+            continue
+        whole = tied.get(name, name)
+        if whole in tied.values() and whole in given:
+            if not torch.equal(value, given[whole]):
+                raise SubmissionRejected(f"{name} is tied to {whole}, and has other numbers", code="tensor_tied")
+            continue
+        if whole not in missing:
+            raise SubmissionRejected(
+                f"{file_name} is not a weight of the base, or is there twice", code="tensor_unknown"
+            )
+        check_shape(name, value, tuple(missing.pop(whole)))
+        if whole in tied.values():
+            given[whole] = value
+        yield NewWeight(whole, value)
     if missing:
         raise SubmissionRejected(
             f"{len(missing)} weights are missing, {min(missing)} among them", code="tensor_missing"
         )
 
 
+def _check_constant(name: str, value: torch.Tensor, ours: torch.Tensor | None) -> None:
+    """Raises SubmissionRejected for a constant that is not the base's: where others load the file, it would count."""
+    same = ours is None or (ours.shape == value.shape and torch.allclose(value.float(), ours.float().cpu(), rtol=1e-3))
+    if not same:
+        raise SubmissionRejected(f"{name} is not a weight, and differs from the base's", code="tensor_unknown")
+
+
 def _merged(model: PreTrainedModel, folder: Path) -> Iterator[NewWeight]:
-    """W + scale · B @ A for every linear layer that the adapter changes, multiplied in float32."""
+    """W + scale · B @ A for every linear layer that the adapter changes, multiplied in float32.
+
+    Which layers these are stands in the tensors; what the config says about where to look for them is not needed.
+    """
     config = read_adapter_config(folder / ADAPTER_CONFIG)
     head = model.get_output_embeddings()  # may share its weight with the embeddings
-    layers = {n: layer for n, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer is not head}
-    for module, factors in lora_factors(folder / ADAPTER_WEIGHTS, _ADAPTER_TENSOR).items():
-        if module not in layers or not config.targets(module):
+    layers = {n: layer for n, layer in model.named_modules() if is_linear(layer) and layer is not head}
+    for module, factors in lora_factors(folder / ADAPTER_WEIGHTS, _peft_factor).items():
+        if module not in layers:
             raise SubmissionRejected(
-                f"{module} is not a linear layer that the adapter may change", code="tensor_unknown"
+                f"{module} is not a linear layer that an adapter may change", code="tensor_unknown"
             )
         if set(factors) != {"A", "B"}:
             raise SubmissionRejected(f"{module} has only one of lora_A and lora_B", code="tensor_missing")
         weight = layers[module].weight.detach()
-        check_shape(f"{module}.lora_A", factors["A"], (config.r, weight.shape[1]))
-        check_shape(f"{module}.lora_B", factors["B"], (weight.shape[0], config.r))
+        across = isinstance(layers[module], Conv1D)  # GPT-2's linear layer, whose weight is [inputs, outputs]
+        outputs, inputs = weight.T.shape if across else weight.shape
+        rank = config.rank_of(module)
+        check_shape(f"{module}.lora_A", factors["A"], (rank, inputs))
+        check_shape(f"{module}.lora_B", factors["B"], (outputs, rank))
         a, b = (factors[side].to(weight.device, torch.float32) for side in "AB")
-        yield NewWeight(f"{module}.weight", (weight.float() + config.scale * (b @ a)).to(weight.dtype))
+        change = config.scale_of(module) * (b @ a)
+        yield NewWeight(f"{module}.weight", (weight.float() + (change.T if across else change)).to(weight.dtype))
 
 
-def read_adapter_config(path: Path) -> AdapterConfig:
-    """The config of a plain LoRA. Raises SubmissionRejected for anything that would make the adapter more than that."""
-    try:
-        with path.open("rb") as file:
-            config = AdapterConfig.model_validate_json(file.read(_MAX_CONFIG_BYTES))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "file"
-        raise SubmissionRejected(f"{ADAPTER_CONFIG}: {where}: {first['msg']}", code="adapter_config_invalid") from error
-    for key, value in (config.model_extra or {}).items():
-        if value and key not in _WITHOUT_EFFECT:
-            raise SubmissionRejected(
-                f"{ADAPTER_CONFIG}: {key} is not supported", code="adapter_setting_refused", fix="Hand in a plain LoRA"
-            )
-    return config
+def _peft_factor(name: str) -> Factor | None:
+    found = _ADAPTER_TENSOR.fullmatch(name)
+    return Factor(found["module"], found["side"]) if found else None
 
 
-def lora_factors(file: Path, name_of_factor: re.Pattern[str]) -> dict[str, dict[str, torch.Tensor]]:
-    """LoRA factors by module and side, "A" or "B".
+def is_linear(layer: nn.Module) -> bool:
+    """Whether an adapter may change the layer."""
+    return isinstance(layer, nn.Linear | Conv1D)
+
+
+class Factor(NamedTuple):
+    """What a tensor of a LoRA is, by its name."""
+
+    module: str
+    side: str  # "A", "B", or another that the caller knows
+
+
+def lora_factors(file: Path, meaning: Callable[[str], Factor | None]) -> dict[str, dict[str, torch.Tensor]]:
+    """LoRA factors by module and side.
 
     Args:
-        name_of_factor: what every tensor's name must be, with the groups `module` and `side`.
+        meaning: what a tensor is by its name; None for one that is not part of a LoRA.
     """
     found: dict[str, dict[str, torch.Tensor]] = {}
     for name, value in read_tensors([file]):
-        match = name_of_factor.fullmatch(name)
-        if match is None:
-            raise SubmissionRejected(f"{name} is not a factor of a LoRA", code="tensor_unknown")
-        found.setdefault(match["module"], {})[match["side"]] = value
+        factor = meaning(name)
+        if factor is None:
+            raise SubmissionRejected(f"{name[:200]!r} is not a factor of a LoRA", code="tensor_unknown")
+        if factor.side in found.setdefault(factor.module, {}):
+            raise SubmissionRejected(f"{factor.module} has a factor twice, under two names", code="tensor_unknown")
+        found[factor.module][factor.side] = value
     if not found:
         raise SubmissionRejected(f"{file.name} is empty", code="tensor_missing")
     return found

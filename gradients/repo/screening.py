@@ -1,7 +1,7 @@
 """What a repo may be, checked before a byte is fetched and again before a worker opens it.
 
-Covers: names, kinds, number and sizes of files; headers; a full model's config. Nothing that could be code is allowed in the first
-place. The worker that puts the weights into our base checks the rest: the adapter's settings, every tensor's name, shape and values.
+Covers: names, kinds, number and sizes of files; headers; JSON that means one thing. Nothing that could be code is allowed in the first
+place. The worker that puts the weights into our base checks the rest: what configs mean, every tensor's name, shape and values.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ IMAGE_ADAPTER_FILES = frozenset(
 FULL_FILE = re.compile(
     r"config\.json|model\.safetensors|model-\d{5}-of-\d{5}\.safetensors|model\.safetensors\.index\.json"
 )
-# What of a model's config does not change what it computes.
-COSMETIC = frozenset({"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"})
 
 
 def screen_manifest(manifest: Manifest, base: BaseInfo) -> None:
@@ -70,15 +68,13 @@ def screen_folder(folder: Path, manifest: Manifest, base: BaseInfo) -> None:
         elif name.endswith(".json"):
             _read_json(folder / name)
     if manifest.kind == "full":
-        # A full model computes as the base does: only the weights differ. Our own config is used all the same.
-        theirs = _read_json(folder / "config.json")
+        theirs = _read_json(folder / "config.json").get("model_type")
         try:
-            ours = _read_json(base.folder / "config.json")
+            ours = _read_json(base.folder / "config.json").get("model_type")
         except SubmissionRejected as error:  # no miner has anything to do with a base
             raise ModelUnknown(f"The base {base.name} cannot be used: {error.message}") from error
-        for key in sorted(theirs.keys() | ours.keys()):
-            if key not in COSMETIC and theirs.get(key) != ours.get(key):
-                raise SubmissionRejected(f"config.json differs from the base's in {key[:80]!r}", code="config_mismatch")
+        if theirs != ours:
+            raise SubmissionRejected("config.json is of another architecture than the base", code="config_mismatch")
 
 
 def _read_json(file: Path) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 import uuid
@@ -56,6 +57,7 @@ class ContentStore:
         """Put a copy of `file` into the store; its digest."""
         sha256 = file_sha256(file)
         if self.has(sha256):
+            self._touch(sha256)
             return sha256
         self.reserve(file.stat().st_size)
         part = self.part(sha256, uuid.uuid4().hex)
@@ -84,6 +86,7 @@ class ContentStore:
             )
         if self.has(sha256):
             part.unlink()
+            self._touch(sha256)
         else:
             with writing(part):
                 sync(
@@ -123,6 +126,35 @@ class ContentStore:
                     part.unlink()
                     dropped += 1
         return dropped
+
+    def sizes(self) -> dict[str, int]:
+        """Digest -> size in bytes, of everything that is here whole."""
+        files = (path for path in self.root.glob("sha256/*/*") if "." not in path.name)
+        return {path.name: path.stat().st_size for path in files}
+
+    def drop(self, sha256: str, *, untouched_since: float, only_look: bool = False) -> int:
+        """Remove content that nobody has added or named anew since then, and who has sent it; its size, or 0 when it stays.
+
+        Args:
+            only_look: remove nothing.
+        """
+        path = self.path(sha256)
+        try:
+            seen = path.stat()
+        except FileNotFoundError:
+            return 0
+        if seen.st_mtime >= untouched_since:
+            return 0
+        if not only_look:
+            path.unlink(missing_ok=True)
+            for sent in path.parent.glob(f"{sha256}.*.sent"):
+                sent.unlink(missing_ok=True)
+        return seen.st_size
+
+    def _touch(self, sha256: str) -> None:
+        """Content that is needed anew is as young as what has just come."""
+        with contextlib.suppress(OSError):  # another user's, or gone, which whoever reads it will say
+            os.utime(self.path(sha256))
 
     def _sent(self, sha256: str, source: str) -> Path:
         """Where it is noted that a source has sent all of the bytes."""

@@ -12,6 +12,11 @@ from gradients.errors import Blame
 
 Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
+CHECK_REPO = "gradients.tasks.workers.checking:check"
+PREPARE = "gradients.tasks.workers.preparing:prepare"
+SURVEY = "gradients.tasks.workers.preparing:survey"
+TRIED_ROWS = "tried.jsonl"  # what PREPARE and SURVEY leave for a trial
+SURVEYED_TEXTS = "texts.jsonl"  # what SURVEY leaves: one row's text a line, as JSON strings
 MOST_RESULT_BYTES = 16 * 1024 * 1024  # of an entrant's: a number for each held-out row, and two sketches
 CONTACT_SHEET = "contact-sheet.png"  # what a metric of images leaves beside its results, for people
 
@@ -141,6 +146,20 @@ class TrainProgress(WorkerMessage):
     loss: float | None = None
 
 
+class RepoCheckJob(WorkerMessage):
+    """Arguments of CHECK_REPO: could this repo be measured?"""
+
+    base_folder: Path
+    repo_folder: Path
+    family: Literal["language", "image"] = "language"
+
+
+class RepoCheck(WorkerMessage):
+    """What a repo that can be measured does."""
+
+    changed: int = Field(description="weights of the base that it replaces")
+
+
 class TrialJob(WorkerMessage):
     """Arguments of a type's `trial`: base and rows tried together before a task is offered."""
 
@@ -177,3 +196,49 @@ class Throughput(WorkerMessage):
     tokens_per_second: float = Field(gt=0, description="of rows, without padding")
     steps: int
     device: str
+
+
+class ReadJob(WorkerMessage):
+    """What workers on customers' data are told: the request, and where its sources lie after they were fetched."""
+
+    declaration: str = Field(description="the task type as 'module:NAME', which its worker need not look for")
+    request: dict[str, JsonValue] = Field(description="a TaskRequest's fields")
+    fetched: dict[str, Path] = Field(description="see gradients/tasks/preparation.py")
+
+    def reads(self) -> tuple[Path, ...]:
+        """What its worker has to see."""
+        return tuple(self.fetched.values())
+
+
+class PrepareJob(ReadJob):
+    """Arguments of PREPARE: leave train and held-out rows in `folder`."""
+
+    salt: str = Field(description="hex")
+    folder: Path
+    show_rows: int = Field(default=0, ge=0, description="synthetic rows that somebody is to be asked for")
+    written: tuple[JsonValue, ...] = Field(default=(), description="synthetic rows as they came")
+
+
+class PrepareResult(WorkerMessage):
+    """What PREPARE returns: counts. The files speak for themselves."""
+
+    train_rows: int = Field(ge=1)
+    held_out_rows: int = Field(ge=1)
+    made_up_rows: int = Field(ge=0)
+    removed: tuple[tuple[str, int], ...]
+    shown: tuple[tuple[str, ...], ...] = Field(default=(), description="train rows to show, for each request")
+
+
+class SurveyJob(ReadJob):
+    """Arguments of SURVEY: count the rows, and leave a sample of their texts."""
+
+    folder: Path
+    sample_rows: int = Field(ge=1)
+    longest_text: int = Field(ge=1, description="characters of one row in the sample")
+
+
+class SurveyResult(WorkerMessage):
+    """What SURVEY returns."""
+
+    rows: int = Field(ge=1)
+    tried: tuple[int, ...] = Field(description="where the rows for a trial stood in the source")

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
 from pydantic import JsonValue
 
 from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
-from gradients.datasets.reading import read_rows
+from gradients.datasets.reading import fetch, read_file
 from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row
 from gradients.datasets.sources import DatasetLimits, parse_source
-from gradients.datasets.splits import Split, split
-from gradients.datasets.synthesis import Synthetic, synthesise
+from gradients.datasets.splits import split
+from gradients.datasets.synthesis import Synthetic, ask, draw, fit
 from gradients.domain.json import canonical
 from gradients.domain.task import Blob, TaskRequest
 from gradients.files.disk import writing
-from gradients.files.whole import write_bytes
+from gradients.files.whole import make_folder, write_bytes
 from gradients.tasks.base import TaskType
 
 TRAIN_FILE, HELDOUT_FILE = "train.jsonl", "held_out.jsonl"
+
+Fetched = Mapping[str, Path]  # files and folders of this machine by the canonical JSON of their sources
 
 
 class PreparedData(NamedTuple):
@@ -38,6 +41,7 @@ class PreparedData(NamedTuple):
     held_out_commitment: str  # see the function of this name
     removed: tuple[tuple[str, int], ...]
     made_up_rows: int  # of the held-out ones, the last so many
+    shown: Sequence[Sequence[str]] = ()  # train rows to show whoever writes synthetic rows, request by request
 
 
 def prepare(
@@ -50,17 +54,84 @@ def prepare(
     access: Access = OUTSIDERS,
     endpoint: SynthesisEndpoint | None = None,
 ) -> PreparedData:
-    """Read, clean, deduplicate and split; the same request and salt leave the same bytes, but for the synthetic rows of `endpoint`.
+    """Fetch, read, clean, deduplicate and split, all in this process: for one's own data.
 
-    Raises DatasetInvalid for data that cannot be used, OutsideError when its hub does not answer, and OperatorError when the disk refuses.
+    The same request and salt leave the same bytes, but for the synthetic rows of `endpoint`. Raises DatasetInvalid for data that cannot be
+    used, OutsideError when its hub does not answer, and OperatorError when the disk refuses.
     """
-    read = _reader(kind, request, limits, access)
+    with tempfile.TemporaryDirectory(prefix="gradients-rows-") as fetched:
+        sources = fetch_sources(kind, request, Path(fetched), limits=limits, access=access)
+        prepared = prepare_fetched(
+            kind, request, sources, salt=salt, folder=folder, limits=limits, show_rows=endpoint.rows if endpoint else 0
+        )
+        if endpoint is None or not (written := ask(endpoint, prepared.shown)):
+            return prepared
+        return prepare_fetched(kind, request, sources, salt=salt, folder=folder, limits=limits, written=written)
+
+
+def fetch_sources(
+    kind: TaskType,
+    request: TaskRequest,
+    folder: Path,
+    *,
+    limits: DatasetLimits = DatasetLimits(),  # noqa: B008 (frozen)
+    access: Access = OUTSIDERS,
+) -> Fetched:
+    """Where each source of the request lies on this machine afterwards, by the source; rows of a URL or a store are not parsed here.
+
+    Raises DatasetInvalid for what cannot be had or is too large, OutsideError, and DiskFull.
+    """
+    named = [cast(JsonValue, one) for one in (request.dataset, *map(request.parameters.get, kind.sources))]
+    sources = {_name(source): parse_source(source) for source in named if source is not None}
+    fetched = {}
+    for number, (name, source) in enumerate(sources.items()):
+        place = folder / str(number)
+        make_folder(place)
+        fetched[name] = fetch(source, place, limits=limits, access=access)
+    return fetched
+
+
+def prepare_fetched(
+    kind: TaskType,
+    request: TaskRequest,
+    fetched: Fetched,
+    *,
+    salt: bytes,
+    folder: Path,
+    limits: DatasetLimits = DatasetLimits(),  # noqa: B008 (frozen)
+    show_rows: int = 0,
+    written: Sequence[JsonValue] = (),
+) -> PreparedData:
+    """Read, clean, deduplicate and split what `fetch_sources` gave; needs no network.
+
+    Args:
+        show_rows: how many synthetic held-out rows somebody is to be asked for; what to show them is in the result then.
+        written: what came of it; what is fit of them is held out in addition.
+
+    Raises DatasetInvalid, and OperatorError when the disk refuses.
+    """
+    read = _reader(kind, request, limits, fetched)
     rows = read(cast(JsonValue, request.dataset))
     cleaned = _clean(kind, rows, request, salt=salt, read=read)
     sides = split(
         cleaned.rows, text=kind.text, group=kind.group, salt=salt, sizes=kind.split_sizes, left_out=cleaned.removed
     )
-    made = _synthetic(endpoint, kind, request, rows=rows, sides=sides, salt=salt) if endpoint else Synthetic((), {})
+    parameters = kind.schema.model_validate(request.parameters)
+    made = Synthetic((), {})
+    if written:
+        made = fit(
+            written,
+            clean=lambda given: kind.clean(given, parameters),
+            text=kind.text,
+            group=kind.group,
+            known=[row.row for row in (*sides.train, *sides.held_out)],
+            after=len(rows),
+        )
+    shown: list[list[str]] = []
+    # types that draw, and those with data beside the data set, need more than a text
+    if show_rows and kind.enrich is None and kind.base_family != "image":
+        number = int.from_bytes(hashlib.sha256(salt + b"made up").digest()[:8], "big")
+        shown = draw([rows[row.number - 1] for row in sides.train], rows=show_rows, seed=number)
     train = _write(folder / TRAIN_FILE, sides.train)
     held_out = _write(folder / HELDOUT_FILE, (*sides.held_out, *made.rows))
     removed = Counter(cleaned.removed)
@@ -76,12 +147,13 @@ def prepare(
         held_out_commitment=held_out_commitment(salt, held_out.sha256, request),
         removed=tuple((reason, count) for reason, count in removed.items() if count),
         made_up_rows=len(made.rows),
+        shown=shown,
     )
 
 
-def rows_of(kind: TaskType, request: TaskRequest, *, salt: bytes, access: Access = OUTSIDERS) -> Cleaned:
-    """The request's rows in their normal form, before anything is split. Raises as `prepare` does."""
-    read = _reader(kind, request, DatasetLimits(), access)
+def rows_fetched(kind: TaskType, request: TaskRequest, fetched: Fetched, *, salt: bytes) -> Cleaned:
+    """The request's rows in their normal form, before anything is split. Raises as `prepare_fetched` does."""
+    read = _reader(kind, request, DatasetLimits(), fetched)
     return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt=salt, read=read)
 
 
@@ -94,13 +166,18 @@ def held_out_commitment(salt: bytes, sha256: str, request: TaskRequest) -> str:
     return hashlib.sha256(salt + bytes.fromhex(sha256) + hashlib.sha256(asked).digest()).hexdigest()
 
 
-def _reader(kind: TaskType, request: TaskRequest, limits: DatasetLimits, access: Access) -> ReadSource:
+def _name(source: JsonValue) -> str:
+    """What a source is found by, however it is spelt."""
+    return canonical(parse_source(source).model_dump(mode="json")).decode()
+
+
+def _reader(kind: TaskType, request: TaskRequest, limits: DatasetLimits, fetched: Fetched) -> ReadSource:
     """Reads sources within the limits, of which a type may have a wider one for rows. What no parameter names is not converted."""
     wanted = frozenset(_texts(kind.schema.model_validate(request.parameters).model_dump(mode="json")))
     within = dataclasses.replace(limits, row_characters=max(limits.row_characters, kind.row_characters))
 
     def read(source: JsonValue) -> list[Row]:
-        return read_rows(parse_source(source), wanted=wanted, limits=within, access=access)
+        return read_file(fetched[_name(source)], wanted=wanted, limits=within)
 
     return read
 
@@ -122,25 +199,6 @@ def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, *, salt: b
         return cleaned
     enriched = kind.enrich(cleaned.rows, parameters, salt, read)
     return Cleaned(enriched.rows, {**cleaned.removed, **enriched.removed})
-
-
-def _synthetic(
-    endpoint: SynthesisEndpoint, kind: TaskType, request: TaskRequest, *, rows: Sequence[Row], sides: Split, salt: bytes
-) -> Synthetic:
-    """Held-out rows in the style of the train rows. Types that draw, and those with data beside the data set, need more than a text."""
-    if kind.enrich is not None or kind.base_family == "image":
-        return Synthetic((), {})
-    parameters = kind.schema.model_validate(request.parameters)
-    return synthesise(
-        endpoint,
-        [rows[row.number - 1] for row in sides.train],
-        clean=lambda written: kind.clean(written, parameters),
-        text=kind.text,
-        group=kind.group,
-        known=[row.row for row in (*sides.train, *sides.held_out)],
-        after=len(rows),
-        seed=int.from_bytes(hashlib.sha256(salt + b"made up").digest()[:8], "big"),
-    )
 
 
 def _write(file: Path, rows: Sequence[Numbered]) -> Blob:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar, cast
 
 from pydantic import JsonValue
@@ -107,15 +107,28 @@ def read_each(rows: Sequence[Row], read: Callable[[Row], Result], *, column: str
 
 
 def are_turns(value: JsonValue) -> bool:
-    """Whether a cell holds a list of turns, or the same as JSON text, where texts are read too."""
-    if isinstance(value, str) and value.lstrip().startswith("[") and any(f'"{key}"' in value for key in ROLE_KEYS):
-        try:
-            value = cast(JsonValue, json.loads(value))
-        except (ValueError, RecursionError):
-            return False
-    return (
-        isinstance(value, list) and bool(value) and all(isinstance(t, dict) and t.keys() & {*ROLE_KEYS} for t in value)
-    )
+    """Whether a cell holds a list of turns, or the same as JSON text, where texts are read too.
+
+    A text that happens to be JSON is a text: only known speakers who say something make turns of it.
+    """
+    if not isinstance(value, str):
+        return _all_speak(value, ROLE_KEYS)
+    if not value.lstrip().startswith("["):
+        return False
+    try:
+        told = cast(JsonValue, json.loads(value))
+    except (ValueError, RecursionError):
+        return False
+    return _all_speak(told, ROLE_KEYS, USUAL_ROLES) and _all_speak(told, CONTENT_KEYS)
+
+
+def _all_speak(value: JsonValue, keys: Sequence[str], known: Collection[str] = ()) -> bool:
+    """Whether a list holds objects alone, each with one of the keys, whose value is a known one where some are."""
+
+    def speaks(turn: JsonValue) -> bool:
+        return isinstance(turn, dict) and any(key in turn and (not known or turn[key] in known) for key in keys)
+
+    return isinstance(value, list) and bool(value) and all(map(speaks, value))
 
 
 def read_turns(value: JsonValue, spelling: Spelling = Spelling()) -> list[Turn]:  # noqa: B008 (a tuple)

@@ -69,6 +69,11 @@ def die(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     raise AssertionError("still here")
 
 
+def abort(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """Ends as a library does that finds itself broken."""
+    os.abort()
+
+
 def train_and_die_once(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """A trainer of ten steps with a checkpoint after each, that the kernel kills in its sixth step when there was none before."""
     checkpoint, output = (Path(str(arguments[name])) for name in ("checkpoint_folder", "output_folder"))
@@ -82,7 +87,8 @@ def train_and_die_once(arguments: JsonObject, report: ReportProgress) -> JsonObj
             os.kill(os.getpid(), signal.SIGKILL)
         steps.write_text(str(step))
     output.mkdir()
-    (output / "adapter_model.safetensors").write_bytes(b"weights")
+    (output / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (output / "adapter_config.json").write_text("{}")
     losses: JsonObject = {"train_loss": 1.0, "validation_loss": 0.9, "base_validation_loss": 1.5, "beats_base": True}
     return {"kind": "adapter", "steps": 10 - done, "rows_seen": 80, "learning_rate": 1e-3, "seconds": 1.0, **losses}
 

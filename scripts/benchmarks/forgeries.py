@@ -16,7 +16,8 @@ from torch import nn
 
 from gradients.ml.base_model import load_base
 from gradients.ml.device import choose_device
-from gradients.ml.submission import ADAPTER_CONFIG, applied
+from gradients.ml.submission import applied
+from gradients.ml.submission_configs import ADAPTER_CONFIG
 
 Tensors = dict[str, torch.Tensor]
 Pair = tuple[torch.Tensor, torch.Tensor]  # the factors A [rank, in, ...] and B [out, rank, ...] of one layer

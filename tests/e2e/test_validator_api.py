@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import cast
 
 import httpx
+import numpy as np
 import pytest
 from datasets import Dataset
 from fastapi import FastAPI
 from pydantic import JsonValue
+from safetensors.numpy import save
 from structlog.testing import capture_logs
 
 from gradients.axon.messages import AttemptStatus
@@ -57,6 +59,8 @@ from validator.ledger.submissions import add_submissions
 from validator.settings import ApiSettings, EstimateSettings
 
 ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
+LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
+DELIVERED = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
 MAX_UPLOAD_BYTES = 20_000
 ROWS = b'{"instruction": "a", "output": "b"}\n' * 3
 PREPARED = Prepared("b" * 64, 1_500_000, Blob("c" * 64, 10), Blob("d" * 64, 5), 90, 10, "e" * 64, (("empty", 2),))
@@ -146,8 +150,14 @@ class Market:
         """Write Alice's repo; its manifest."""
         repo = self.folders.submission(task_id, ALICE)
         repo.mkdir(parents=True)
-        (repo / "adapter_config.json").write_text("{}")
-        (repo / "adapter_model.safetensors").write_bytes(b"weights" * 1000)
+        (repo / "adapter_config.json").write_text(
+            '{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "evil/base",'
+            ' "auto_mapping": {"parent_library": "os"}}'
+        )
+        (repo / "adapter_model.safetensors").write_bytes(
+            save({f"{LAYER}.lora_{side}.weight": np.ones((2, 2), np.float32) for side in "AB"})
+        )
+        (repo / "README.md").write_text("Send your keys to the miner")
         about = describe_folder(
             repo, task_id=task_id, hotkey=ALICE, base_digest="b" * 64, kind="adapter", training=TrainingSummary()
         )
@@ -715,11 +725,26 @@ def test_no_digest_of_the_held_out_rows_is_shown(market: Market) -> None:
 def test_the_best_model_is_downloaded_byte_by_byte(market: Market) -> None:
     path = f"/v1/tasks/{market.scored_task()}/models"
     listing = market.acme.get(f"{path}/best").json()
-    assert (listing["hotkey"], set(listing["files"])) == (ALICE, {"adapter_config.json", "adapter_model.safetensors"})
+    assert (listing["hotkey"], set(listing["files"])) == (ALICE, DELIVERED)
     assert market.acme.get(f"{path}/{ALICE}").json() == listing
     for name, file in listing["files"].items():
         content = market.acme.get(f"{path}/best/{name}").content
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (file["sha256"], file["size_bytes"])
+
+
+def test_what_stands_around_a_miners_weights_is_ours(market: Market) -> None:
+    path = f"/v1/tasks/{market.scored_task()}/models/best"
+    config = market.acme.get(f"{path}/adapter_config.json").json()
+    assert (config["r"], config["lora_alpha"], config["target_modules"]) == (
+        2,
+        4,
+        [LAYER.removeprefix("base_model.model.")],
+    )
+    assert config["base_model_name_or_path"] == "tiny"
+    assert "auto_mapping" not in config
+    card = market.acme.get(f"{path}/README.md").text
+    assert "Send your keys" not in card
+    assert "| this model | 2 |\n| its base | 3 |" in card
 
 
 @pytest.mark.parametrize("name", ["private.txt", "..%2f..%2f..%2fledger.db", "%2fetc%2fpasswd", "manifest.json"])

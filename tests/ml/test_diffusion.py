@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,6 +177,36 @@ def _first(tensors: Tensors, side: str) -> str:
     return next(name for name in sorted(tensors) if name.startswith("unet.") and f".lora_{side}." in name)
 
 
+def _as_diffusers_wrote_it(name: str) -> str:
+    """With the names of `convert_state_dict_to_diffusers`, which diffusers' training scripts call."""
+    for side, old in (("A", "down"), ("B", "up")):
+        layer = "lora_linear_layer" if name.startswith("text_encoder") else "lora"
+        name = name.replace(f".lora_{side}.weight", f".{layer}.{old}.weight")
+    return name
+
+
+def _as_kohya_writes_it(name: str) -> str:
+    module, _, factor = name.rpartition(".lora_")
+    part, _, rest = module.partition(".")
+    side = {"A": "down", "B": "up"}[factor[0]]
+    return f"lora_{'te' if part == 'text_encoder' else part}_{rest.replace('.', '_')}.lora_{side}.weight"
+
+
+@pytest.mark.parametrize("spelling", [_as_diffusers_wrote_it, _as_kohya_writes_it])
+def test_a_lora_in_the_names_of_other_tools_measures_as_diffusers_draws_with_it(
+    spelling: Callable[[str], str], folders: Mapping[str, Path], honest: Tensors, rows: Captioned, tmp_path: Path
+) -> None:
+    tensors = {spelling(name): tensor for name, tensor in honest.items()}
+    if spelling is _as_kohya_writes_it:  # which scales by alpha over rank
+        tensors |= {n.replace("lora_down.weight", "alpha"): torch.tensor(3.0) for n in tensors if "lora_down" in n}
+    save_file(tensors, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    base = load_image_base(folders["sd"], CPU)
+    with lora_applied(base, tmp_path):
+        ours = redraw(base, rows.images[0], rows.captions[0], how=HOW, seed=7).error
+    assert ours == pytest.approx(_direct_error(folders["sd"], tmp_path, rows, seed=7), abs=1e-5)
+    assert ours != pytest.approx(redraw(base, rows.images[0], rows.captions[0], how=HOW, seed=7).error, abs=1e-4)
+
+
 def _broken(honest: Tensors) -> Iterator[tuple[str, Tensors, dict[str, str]]]:
     """The code of the refusal, the tensors, the header."""
     a, b = _first(honest, "A"), _first(honest, "B")
@@ -192,11 +222,17 @@ def _broken(honest: Tensors) -> Iterator[tuple[str, Tensors, dict[str, str]]]:
     yield "tensor_unknown", honest | {"unet.nowhere.lora_A.weight": honest[a].clone()}, {}
     yield "tensor_unknown", honest | {"vae.encoder.conv_in.lora_A.weight": honest[a].clone()}, {}
     yield "tensor_unknown", honest | {a.replace(".lora_A.weight", ".alpha"): torch.tensor(64.0)}, {}
+    yield "tensor_unknown", honest | {_as_diffusers_wrote_it(a): honest[a].clone()}, {}  # one factor under two names
+    yield "tensor_shape", {_as_kohya_writes_it(n): t for n, t in honest.items()} | _endless(honest), {}
     yield "tensor_unknown", honest | {a.replace(".lora_A.weight", ".weight"): honest[a].clone()}, {}
     yield "header_not_allowed", honest, {"lora_adapter_metadata": '{"unet.lora_alpha": 64}'}
 
 
-@pytest.mark.parametrize("case", range(14))
+def _endless(honest: Tensors) -> Tensors:
+    return {_as_kohya_writes_it(_first(honest, "A")).replace("lora_down.weight", "alpha"): torch.tensor(torch.inf)}
+
+
+@pytest.mark.parametrize("case", range(16))
 def test_a_strangers_file_is_refused_as_theirs_and_leaves_the_base_as_it_was(
     case: int, sd: ImageBase, honest: Tensors, tmp_path: Path
 ) -> None:

@@ -127,6 +127,11 @@ def _broken_tokenizer(base: Path) -> Path:
     return base
 
 
+def _no_json(base: Path) -> Path:
+    (base / "tokenizer.json").write_text("tokens")
+    return base
+
+
 def _unknown_architecture(base: Path) -> Path:
     return changed(base, "config.json", model_type="t5", architectures=["T5ForConditionalGeneration"])
 
@@ -160,7 +165,37 @@ def test_a_base_that_no_miner_could_train_is_the_customers_matter(
     assert (caught.value.code, caught.value.blame) == (code, Blame.CUSTOMER)
 
 
-@pytest.mark.parametrize("spoil", [_other_shape, _broken_tokenizer, _unknown_architecture])
+def _absurdly_wide(base: Path) -> Path:
+    return changed(base, "config.json", vocab_size=10**12)
+
+
+def _absurdly_deep(base: Path) -> Path:
+    return changed(base, "config.json", intermediate_size=10**11)
+
+
+def _nonsense(base: Path) -> Path:
+    return changed(base, "config.json", num_attention_heads=7, hidden_size=-5)
+
+
+def _remote_code(base: Path) -> Path:
+    return changed(
+        base, "config.json", model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModel": "own.Model"}
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _other_shape,
+        _broken_tokenizer,
+        _no_json,
+        _unknown_architecture,
+        _absurdly_wide,
+        _absurdly_deep,
+        _nonsense,
+        _remote_code,
+    ],
+)
 def test_files_that_do_not_fit_together_are_refused_in_our_words(base: Path, spoil: Callable[[Path], Path]) -> None:
     with pytest.raises(ModelUnknown) as caught:
         tried(spoil(base))

@@ -267,24 +267,7 @@ def full_repo(folder: Path, config: bytes, weights: bytes = VALID) -> Manifest:
     return manifest_of("full", *FULL)
 
 
-CONFIGS: dict[str, object] = {
-    "another size": CONFIG | {"hidden_size": 65},
-    "another vocabulary": CONFIG | {"vocab_size": 99},
-    "another rope": CONFIG | {"rope_theta": 1e5},
-    "an endless rope": CONFIG | {"rope_theta": 1e308},
-    "code of its own": CONFIG | {"auto_map": {"AutoModelForCausalLM": "evil.Model"}},
-    "attention of its own": CONFIG | {"_attn_implementation_internal": "evil/kernel"},
-    "attention from a hub": CONFIG | {"attn_implementation": "evil/kernel"},
-    "a shorter context": CONFIG | {"max_position_embeddings": 8},
-    "capped logits": CONFIG | {"final_logit_softcapping": 1.0},
-    "scaled logits": CONFIG | {"logit_scale": 0.1},
-    "quantization": CONFIG | {"quantization_config": {"quant_method": "evil"}},
-    "another type": CONFIG | {"model_type": "evil"},
-    "a missing key": {key: value for key, value in CONFIG.items() if key != "rope_theta"},
-    "a key that is half a letter": CONFIG | {"\ud800": 1},
-    "a key of 100,000 letters": CONFIG | {"a" * 100_000: 1},
-    "nothing in it": {},
-}
+CONFIGS: dict[str, object] = {"another type": CONFIG | {"model_type": "evil"}, "nothing in it": {}}
 
 
 @pytest.mark.parametrize("what", CONFIGS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import fastapi
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from gradients.client.models import (
@@ -22,9 +24,11 @@ from gradients.client.models import (
     TaskSummary,
     Upload,
 )
+from gradients.domain.submission import BASE_ENTRANT
 from gradients.domain.task import Task, TaskState
+from gradients.repo.delivery import Merit, miners_own, written_anew
 from gradients.repo.manifest import parse_manifest
-from gradients.tasks.registry import TaskSpec
+from gradients.tasks.registry import TaskSpec, task_type
 from validator.api.dependencies import AppDependencies, Customer, Dependencies, KeyFirst, NotFound, OwnTask
 
 MOST_LISTED = 1000
@@ -89,12 +93,12 @@ async def show_task(task: OwnTask, dependencies: AppDependencies) -> TaskDetails
 @router.get("/tasks/{task_id}/models/{hotkey}", responses=NOT_FOUND)
 async def list_model(task: OwnTask, hotkey: HotkeyInPath, dependencies: AppDependencies) -> ModelListing:
     """The files of a miner's model, once the task is scored; 'best' names the winner's."""
-    return await asyncio.to_thread(_listing, dependencies, task, hotkey)
+    return (await asyncio.to_thread(_delivery, dependencies, task, hotkey)).listing
 
 
 @router.get(
     "/tasks/{task_id}/models/{hotkey}/{name}",
-    response_class=FileResponse,
+    response_class=Response,
     responses={**NOT_FOUND, 200: {"content": {"application/octet-stream": BINARY}}},
 )
 async def model_file(
@@ -102,12 +106,14 @@ async def model_file(
     hotkey: HotkeyInPath,
     name: Annotated[str, fastapi.Path(description="a file's name, as the model's listing has it")],
     dependencies: AppDependencies,
-) -> FileResponse:
-    """One file of a miner's model."""
-    model = await asyncio.to_thread(_listing, dependencies, task, hotkey)
-    if name not in model.files:
+) -> Response:
+    """One file of a miner's model: its weights as they were measured, or what we have written around them."""
+    model = await asyncio.to_thread(_delivery, dependencies, task, hotkey)
+    if name not in model.listing.files:
         raise NotFound(f"The model has no file {name}")
-    file = dependencies.folders.submission(task.id, model.hotkey) / name
+    if name in model.written:
+        return Response(model.written[name], media_type="application/octet-stream")
+    file = dependencies.folders.submission(task.id, model.listing.hotkey) / name
     return FileResponse(file, media_type="application/octet-stream")
 
 
@@ -141,14 +147,40 @@ async def upload(
     return Upload(dataset=dataset, customer=customer)
 
 
-def _listing(dependencies: Dependencies, task: Task, hotkey: str) -> ModelListing:
+class _Delivery(NamedTuple):
+    """A model as its customer gets it."""
+
+    listing: ModelListing
+    written: Mapping[str, bytes]  # the files that are not the miner's
+
+
+def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> _Delivery:
     """Whose model is meant, and its files. Raises NotFound before the task is scored, and when there is no such model."""
     if task.state is not TaskState.SCORED:
         raise NotFound(f"Task {task.id} is {task.state}; models can be had once it is scored")
     owner = dependencies.board.winner(task) if hotkey == BEST else hotkey
-    manifest = dependencies.ledger.submissions.manifest(task.id, owner) if owner else None
-    if owner is None or manifest is None:
+    text = dependencies.ledger.submissions.manifest(task.id, owner) if owner else None
+    if owner is None or text is None:
         raise NotFound(f"Task {task.id} has no model of {hotkey}")
-    files = parse_manifest(manifest).files
-    listed = {name: ModelFile(sha256=file.sha256, size_bytes=file.size_bytes) for name, file in files.items()}
-    return ModelListing(hotkey=owner, files=listed)
+    folder = dependencies.folders.submission(task.id, owner)
+    if not folder.is_dir():
+        raise NotFound(f"The model of {hotkey} is no longer kept: task {task.id} ended too long ago")
+    manifest, metric = parse_manifest(text), task_type(task.request.type).metric
+    measured = dependencies.ledger.submissions.measurements(task.id)
+    ours, base = measured.get(owner), measured.get(BASE_ENTRANT)
+    merit = Merit(
+        task_id=task.id,
+        task_type=task.request.type,
+        hotkey=owner,
+        metric=metric.name,
+        unit=metric.unit,
+        value=ours.value if ours else None,
+        base_value=base.value if base else None,
+    )
+    written = written_anew(folder, manifest, dependencies.estimates.bases.resolve(task.request.base), merit)
+    own = {name: manifest.files[name] for name in miners_own(manifest)}
+    files = {name: ModelFile(sha256=file.sha256, size_bytes=file.size_bytes) for name, file in own.items()} | {
+        name: ModelFile(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+        for name, content in written.items()
+    }
+    return _Delivery(ModelListing(hotkey=owner, files=files), written)

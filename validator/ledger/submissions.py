@@ -45,6 +45,12 @@ class Submissions:
             row = session.get(SubmissionRow, (task_id, hotkey))
             return row.manifest if row else None
 
+    def manifests(self, task_id: str) -> dict[str, str]:
+        """Hotkey -> the exact text of its manifest, of what was collected of a task."""
+        query = select(SubmissionRow.hotkey, SubmissionRow.manifest).where(SubmissionRow.task_id == task_id)
+        with Session(self._engine) as session:
+            return {hotkey: manifest for hotkey, manifest in session.execute(query) if manifest is not None}
+
     def started(self, lease: Lease, hotkey: str) -> None:
         """The miner has said that it trains."""
         self._change(lease, hotkey, state=SubmissionState.STARTED)

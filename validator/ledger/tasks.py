@@ -15,7 +15,7 @@ from gradients.errors import LedgerConflict
 from validator.ledger.encoding import encode, task_of
 from validator.ledger.events import record
 from validator.ledger.lease import Claim, Lease, fenced
-from validator.ledger.rows import TaskRow
+from validator.ledger.rows import EventRow, TaskRow
 
 Also = Callable[[Session], None]  # further writes of the same transaction
 
@@ -78,6 +78,19 @@ class Tasks:
         ended = [state for state in TaskState if state.ended]
         with Session(self._engine) as session:
             return [task_of(row) for row in session.scalars(select(TaskRow).where(TaskRow.state.not_in(ended)))]
+
+    def ended(self) -> Sequence[tuple[Task, float]]:
+        """Tasks that have ended, each with the time at which it did."""
+        ended = [state for state in TaskState if state.ended]
+        last = (
+            select(EventRow.task_id, func.max(EventRow.at).label("at"))
+            .where(EventRow.name == "task_advanced")
+            .group_by(EventRow.task_id)
+            .subquery()
+        )
+        query = select(TaskRow, last.c.at).join(last, last.c.task_id == TaskRow.id).where(TaskRow.state.in_(ended))
+        with Session(self._engine) as session:
+            return [(task_of(row), at) for row, at in session.execute(query)]
 
     def train_blobs(self) -> frozenset[str]:
         """Digests of the train rows that miners of running tasks may fetch."""

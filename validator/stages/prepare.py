@@ -1,26 +1,35 @@
-"""DRAFT -> OPEN: load, clean, deduplicate and split the rows; publish the train rows by digest; bind the held-out rows."""
+"""DRAFT -> OPEN: load, clean, deduplicate and split the rows; publish the train rows by digest; bind the held-out rows.
+
+Bytes are fetched here, and read by a worker that has no network: parsers and bombs stay out of this process.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
-from gradients.domain.task import Prepared, TaskRequest, TaskState
+from gradients.datasets.synthesis import ask
+from gradients.domain.task import Blob, Prepared, TaskRequest, TaskState
 from gradients.execution.job import Executor
+from gradients.files.plain import check_plain
 from gradients.log import get_logger
 from gradients.repo.store import ContentStore
-from gradients.tasks.jobs import TrialResult
-from gradients.tasks.preparation import PreparedData, prepare
-from gradients.tasks.registry import check_family, task_type
+from gradients.tasks.jobs import PREPARE, TRIED_ROWS, PrepareJob, PrepareResult, TrialResult
+from gradients.tasks.preparation import HELDOUT_FILE, TRAIN_FILE, fetch_sources, held_out_commitment
+from gradients.tasks.registry import TYPES, check_family, task_type
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
+from validator.reading import read_data
+from validator.settings import ReadingSettings
 from validator.trials import try_base
+
+MOST_ROWS_BYTES = 8 * 1024**3  # of a file that a worker leaves; sources are smaller, and rows grow by what is retrieved
 
 log = get_logger("prepare")
 
@@ -36,43 +45,75 @@ class PrepareStage:
     executor: Executor
     access: Access = OUTSIDERS
     endpoint: SynthesisEndpoint | None = None  # of held-out rows in addition
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
 
     async def run(self, claim: Claim) -> None:
-        """Prepare the task's data in a thread, and try them with the base. Raises CustomerError for what cannot be used."""
-        request, folder = claim.task.request, self.folders.prepared(claim.task.id)
-        base, data = await asyncio.to_thread(self._prepare, claim.task.request, claim.salt, folder)
-        tried = await try_base(self.executor, request, base, lambda: _lines(data), folder=folder / "trial")
-        prepared = await asyncio.to_thread(self._publish, base, data, folder, tried)
+        """Prepare the task's data, and try them with the base. Raises CustomerError for what cannot be used."""
+        folder = self.folders.prepared(claim.task.id)
+        await asyncio.to_thread(_remove, folder)
+        base = await asyncio.to_thread(self._base, claim.task.request)
+        fetched = await asyncio.to_thread(
+            fetch_sources,
+            task_type(claim.task.request.type),
+            claim.task.request,
+            folder / "fetched",
+            access=self.access,
+        )
+        job = PrepareJob(
+            declaration=TYPES[claim.task.request.type],
+            request=dataclasses.asdict(claim.task.request),
+            fetched=dict(fetched),
+            salt=claim.salt.hex(),
+            folder=folder / "rows",
+            show_rows=self.endpoint.rows if self.endpoint else 0,
+        )
+        result = await self._read(job, folder / "job")
+        if self.endpoint and (written := await asyncio.to_thread(ask, self.endpoint, result.shown)):
+            again = job.model_copy(update={"written": tuple(written), "show_rows": 0})
+            result = await self._read(again, folder / "job")
+        tried = await try_base(
+            self.executor, claim.task.request, base, job.folder / TRIED_ROWS, folder=folder / "trial"
+        )
+        prepared = await asyncio.to_thread(self._keep, claim, base, job.folder, result, tried)
+        await asyncio.to_thread(_remove, folder)
         await asyncio.to_thread(
             self.ledger.tasks.advance, claim.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=prepared
         )
         log.info("task_opened", task=claim.task.id, train=prepared.train_rows, held_out=prepared.held_out_rows)
 
-    def _prepare(self, request: TaskRequest, salt: bytes, folder: Path) -> tuple[BaseInfo, PreparedData]:
-        base, kind = self.bases.resolve(request.base), task_type(request.type)
-        check_family(kind, request.base, base.family)
-        return base, prepare(kind, request, salt=salt, folder=folder, access=self.access, endpoint=self.endpoint)
+    def _base(self, request: TaskRequest) -> BaseInfo:
+        base = self.bases.resolve(request.base)
+        check_family(task_type(request.type), request.base, base.family)
+        return base
 
-    def _publish(self, base: BaseInfo, data: PreparedData, folder: Path, tried: TrialResult | None) -> Prepared:
-        for file in (data.train_file, data.held_out_file):
-            self.store.add_file(file)
-        shutil.rmtree(folder)
+    async def _read(self, job: PrepareJob, folder: Path) -> PrepareResult:
+        result = await read_data(self.executor, PREPARE, job, folder=folder, settings=self.reading)
+        return PrepareResult.model_validate(result)
+
+    def _keep(
+        self, claim: Claim, base: BaseInfo, rows: Path, result: PrepareResult, tried: TrialResult | None
+    ) -> Prepared:
+        """The rows in the store, by digests that are taken here, whatever their worker says."""
+        train, held_out = (self._blob(rows / name) for name in (TRAIN_FILE, HELDOUT_FILE))
         return Prepared(
             base_digest=base.digest,
             base_parameters=base.parameters,
-            train=data.train,
-            held_out=data.held_out,
-            train_rows=data.train_rows,
-            held_out_rows=data.held_out_rows,
-            held_out_commitment=data.held_out_commitment,
-            removed=data.removed,
-            made_up_rows=data.made_up_rows,
+            train=train,
+            held_out=held_out,
+            train_rows=result.train_rows,
+            held_out_rows=result.held_out_rows,
+            held_out_commitment=held_out_commitment(claim.salt, held_out.sha256, claim.task.request),
+            removed=result.removed,
+            made_up_rows=result.made_up_rows,
             tried_rows=tried.rows if tried else 0,
             cut_rows=tried.cut_rows if tried else 0,
         )
 
+    def _blob(self, file: Path) -> Blob:
+        size = check_plain(file, most_bytes=MOST_ROWS_BYTES).stat().st_size
+        return Blob(sha256=self.store.add_file(file), size_bytes=size)
 
-def _lines(data: PreparedData) -> Iterator[str]:
-    for path in (data.train_file, data.held_out_file):
-        with path.open(encoding="utf-8") as file:
-            yield from file
+
+def _remove(folder: Path) -> None:
+    """Nothing of a run, this one or one that a crash cut off, is left beside the store."""
+    shutil.rmtree(folder, ignore_errors=True)

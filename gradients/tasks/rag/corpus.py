@@ -79,11 +79,17 @@ def read_corpus(rows: Sequence[Row], parameters: RagParameters) -> Corpus:
                 rows=twice,
                 fix=f"Make '{columns.id}' unique",
             )
-        passages = [
-            Passage(passage_id(row.get(columns.id)), cell(row.get(columns.title)) if columns.title else "", text)
+        parts = (
+            Passage(
+                passage_id(row.get(columns.id)) if named else "",
+                cell(row.get(columns.title)) if columns.title else "",
+                text,
+            )
             for row in rows
             for text in sentences(cell(row.get(columns.text)), most=parameters.passage_characters)
-        ]
+        )
+        # a passage that stands there for each of its questions, as in SQuAD, is found once; with an id, no row is another's copy
+        passages = list(parts if named else dict.fromkeys(parts))
         filled = [n for n, row in enumerate(rows, start=1) if cell(row.get(columns.text))]
         check_enough(filled, len(rows), missing="no text")
     except DatasetInvalid as error:

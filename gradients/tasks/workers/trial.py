@@ -2,7 +2,8 @@
 
 Covers what every miner would otherwise find, and a measurement in its middle: files that cannot be loaded, templates that refuse or drop
 turns, answers without an end, tokens that the embedding lacks, rows that `max_tokens` leaves nothing to learn of, and a first pass that
-gives no number. The pass is made where the base's files have at most 4 GiB; a larger base is built without its weights.
+gives no number. The pass is made where the base's files have at most 2 GiB, which are at most four in memory; a larger base is built
+without its weights.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from gradients.ml.text import Example
 from gradients.tasks.jobs import Parameters, TrialJob, TrialResult
 
 Rows = Sequence[Sequence[Example]]  # of each row, all that is read of it
-LARGEST_COMPUTED_BYTES = 4 * 1024**3
+LARGEST_COMPUTED_BYTES = 2 * 1024**3
 _COMPUTED_ROWS = 4
+_MOST_WEIGHTS_A_BYTE = 2  # the most narrow formats have two weights in a byte
 _HIGHEST_LOSS = 4  # times that of guessing at random; what the metrics refuse
 _SHOWN_ROWS = 5
 
@@ -100,23 +102,18 @@ def _check_cuts(rows: Rows, uncut: Rows, *, whole_prompts: bool) -> list[int]:
 
 def _first_loss(folder: Path, base: TextBase, rows: Rows) -> float | None:
     """What the base says of the shortest rows, nats a token; None for a base too large to ask. Raises ModelUnknown."""
+    stored_bytes = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    _check_built(base, stored_bytes)
+    if stored_bytes > LARGEST_COMPUTED_BYTES:
+        return None
     try:
-        if sum(file.stat().st_size for file in folder.glob("*.safetensors")) > LARGEST_COMPUTED_BYTES:
-            with torch.device("meta"):
-                AutoModelForCausalLM.from_config(base.config, attn_implementation=attention_of(base.config))
-            return None
         loaded = load_base(folder, Device("cpu"))
         shortest = sorted((example for row in rows for example in row), key=lambda example: len(example.tokens))
         asked = [one if one.counted else _all_counted(one) for one in shortest[:_COMPUTED_ROWS]]
         most = batch_tokens(loaded.device, loaded.vocabulary)
         losses = [row.mean for row in measure_rows(loaded.model, asked, device=loaded.device, max_tokens=most)]
     except (IndexError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ModelUnknown(
-            f"The base cannot be computed: {type(error).__name__}: {said}",
-            code="base_unusable",
-            fix="Choose another base",
-        ) from error
+        raise _unusable("computed", error) from error
     if not all(0 <= loss <= _HIGHEST_LOSS * math.log(loaded.vocabulary) for loss in losses):  # NaN is in no interval
         raise ModelUnknown(
             f"The base finds a short row less likely than any guess: {losses} nats a token",
@@ -124,6 +121,28 @@ def _first_loss(folder: Path, base: TextBase, rows: Rows) -> float | None:
             fix="Choose another base; its weights are broken",
         )
     return math.fsum(losses) / len(losses)
+
+
+def _check_built(base: TextBase, stored_bytes: int) -> None:
+    """Raises ModelUnknown for a config that makes no model, or one of more weights than its files can hold; takes no memory."""
+    try:
+        with torch.device("meta"):
+            built = AutoModelForCausalLM.from_config(base.config, attn_implementation=attention_of(base.config))
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, ImportError) as error:
+        raise _unusable("built", error) from error
+    weights = sum(weight.numel() for weight in built.parameters())
+    if weights > _MOST_WEIGHTS_A_BYTE * stored_bytes:
+        raise ModelUnknown(
+            f"The base's config describes {weights:,} weights, and its files have {stored_bytes:,} bytes",
+            code="base_incomplete",
+            fix="Choose another base",
+        )
+
+
+def _unusable(how: str, error: Exception) -> ModelUnknown:
+    said = " ".join(str(error).split())[:200]
+    problem = f"The base cannot be {how}: {type(error).__name__}: {said}"
+    return ModelUnknown(problem, code="base_unusable", fix="Choose another base")
 
 
 def _all_counted(example: Example) -> Example:

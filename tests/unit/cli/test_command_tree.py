@@ -119,6 +119,7 @@ OPTIONS = {
         "--set-weights",
         "--json",
     ),
+    ("repo", "check"): ("--base", "--json"),
     ("record", "export"): ("--from", "--to", "--no-models", "--json"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 
 import pytest
@@ -31,6 +32,14 @@ JOINERS = "\u200c\u200d"  # of Persian and Indian scripts, and of emoji
 )
 def test_what_would_have_an_effect_is_spelt_out_and_the_rest_stays(said: str, shown: str) -> None:
     assert harmless(said) == shown
+
+
+def test_every_character_without_a_shape_is_spelt_out() -> None:
+    kinds = ("Cc", "Cs", "Cf", "Zl", "Zp")
+    shapeless = [
+        c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in kinds and c not in JOINERS
+    ]
+    assert [c for c in shapeless if harmless(c) == c] == []
 
 
 def test_lines_stay_where_they_are_wanted() -> None:

@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import save
+
 from gradients.axon.messages import BlobName, Offer, Start
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron, WeightsReceipt
 from gradients.domain.emission import EmissionTerms
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.execution.job import Job, ReportProgress
-from gradients.tasks.jobs import TrainJob, TrainResult
+from gradients.tasks.jobs import CHECK_REPO, TrainJob, TrainResult
 
 TASK = "instruct-0123456789ab"
 OTHER_TASK = "instruct-ba9876543210"
@@ -131,8 +134,15 @@ class FakeTrainer:
         default_factory=list
     )  # how far a worker comes, and what it ends with; one a start
     seconds: list[float] = field(default_factory=list)  # deadlines of the jobs
+    checked: list[Path] = field(default_factory=list)  # repos that it was asked to look at
+    check_error: Exception | None = None
 
     async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
+        if job.function == CHECK_REPO:
+            self.checked.append(Path(str(job.arguments["repo_folder"])))
+            if self.check_error is not None:
+                raise self.check_error
+            return {"changed": 1}
         asked = TrainJob.model_validate(job.arguments)
         self.jobs.append(asked)
         if self.die_before:
@@ -146,9 +156,9 @@ class FakeTrainer:
             raise death
         report({"phase": "training", "fraction": 0.5, "step": 7, "loss": 2.5})
         asked.output_folder.mkdir(parents=True, exist_ok=True)
-        (asked.output_folder / "adapter_model.safetensors").write_bytes(
-            b"weights of " + asked.output_folder.parent.name.encode()
-        )
+        own = np.frombuffer(asked.output_folder.parent.name.encode(), np.uint8)
+        (asked.output_folder / "adapter_model.safetensors").write_bytes(save({"weights": own}))
+        (asked.output_folder / "adapter_config.json").write_text("{}")
         if self.die_after:
             raise Killed
         done = TrainResult(

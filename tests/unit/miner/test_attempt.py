@@ -26,7 +26,7 @@ from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable
 from gradients.execution.job import Job, ReportProgress
 from gradients.execution.process import ProcessExecutor
 from gradients.repo.manifest import parse_manifest
-from gradients.tasks.jobs import TrainJob
+from gradients.tasks.jobs import CHECK_REPO, TrainJob
 from miner.attempt import Attempts
 from miner.journal import Journal, Record, openings
 from miner.plan import Recipe
@@ -437,6 +437,8 @@ def test_a_worker_that_is_really_killed_goes_on_from_its_checkpoint(machine: Mac
 
     class Elsewhere(FakeTrainer):
         async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
+            if job.function == CHECK_REPO:
+                return await super().run(job, report=report)
             self.jobs.append(TrainJob.model_validate(job.arguments))
             function = "gradients.testing.worker_functions:train_and_die_once"
             return await ProcessExecutor().run(replace(job, function=function), report=report)

@@ -223,3 +223,10 @@ def test_turns_without_an_answer_or_a_preference_are_left_out_and_counted() -> N
     cleaned = clean(rows, DpoParameters())
     assert [row.number for row in cleaned.rows] == [1]
     assert cleaned.removed == {"no preference": 1, "empty": 2}
+
+
+def test_an_answer_that_happens_to_be_json_is_text() -> None:
+    staff = json.dumps([{"role": "manager", "name": "Ann"}, {"role": "clerk", "name": "Bob"}])
+    talk = json.dumps([{"role": "user"}])
+    [read] = clean([{"prompt": "List the staff as JSON.", "chosen": staff, "rejected": talk}], DpoParameters()).rows
+    assert (read.row["chosen"], read.row["rejected"]) == (staff, talk)

@@ -13,6 +13,7 @@ from gradients.tasks.grpo.spec import GrpoParameters
 from gradients.tasks.grpo.spec import clean as grpo
 from gradients.tasks.instruct.spec import InstructParameters
 from gradients.tasks.instruct.spec import clean as instruct
+from gradients.tasks.rag.corpus import read_corpus
 from gradients.tasks.rag.parameters import RagParameters
 from gradients.tasks.rag.spec import clean as rag
 from gradients.tasks.texts import NotText, as_text
@@ -118,3 +119,13 @@ def test_a_prompt_with_answers_in_it_is_refused_by_row() -> None:
     with pytest.raises(DatasetInvalid, match="with answers in it in rows 2") as caught:
         grpo([{"prompt": "a"}, {"prompt": turns}], GrpoParameters.model_validate(JUDGED))
     assert caught.value.rows == (2,)
+
+
+def test_a_passage_that_stands_with_each_of_its_questions_is_searched_once() -> None:
+    rows: list[Row] = [{**SQUAD, "question": f"What is {number}?"} for number in range(5)]
+    rows.append({**SQUAD, "context": "The anvil stands in the smithy."})
+    parameters = RagParameters.model_validate({**RAG, "corpus_columns": {"text": "context"}})
+    assert [passage.text for passage in read_corpus(rows, parameters).passages] == [
+        "The harbour lies by the sea.",
+        "The anvil stands in the smithy.",
+    ]

@@ -19,8 +19,10 @@ from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey, TaskState
 from gradients.errors import DiskFull, SetupError
 from gradients.localnet.plan import free_ports
+from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import Subnet, draft, full_disk, until
+from validator.api.uploads import Uploads
 from validator.confinement import Confinement
 from validator.daemon import Daemon
 from validator.emission import Emission
@@ -32,9 +34,10 @@ from validator.ledger.lease import Claim
 from validator.ledger.rows import LedgerTable
 from validator.loops import run_forever
 from validator.progress import ProgressBoard
+from validator.pruning import Pruner
 from validator.recording import Recorder
 from validator.schedule import Schedule
-from validator.settings import ApiSettings, ScheduleSettings
+from validator.settings import ApiSettings, KeepSettings, ScheduleSettings
 
 
 def test_what_goes_wrong_in_one_turn_costs_a_rest_and_no_more() -> None:
@@ -101,6 +104,12 @@ def test_the_engine_goes_on_when_there_is_room_again(ledger: Ledger, clock: Hand
     assert stage.claims[0].attempts == 1
 
 
+def _pruner(ledger: Ledger, clock: HandClock) -> Pruner:
+    folders = Folders(Path("unused"))
+    uploads = Uploads(folders.uploads, ledger.uploads, 1, 1)
+    return Pruner(ledger, folders, ContentStore(folders.blobs), uploads, clock, KeepSettings())
+
+
 def test_a_daemon_that_cannot_start_lets_go_of_its_connections(ledger: Ledger, clock: HandClock) -> None:
     async def scenario() -> None:
         subnet = Subnet(clock)  # on which nobody has registered the hotkey
@@ -114,6 +123,7 @@ def test_a_daemon_that_cannot_start_lets_go_of_its_connections(ledger: Ledger, c
             emission=loops.emission,
             progress=loops.progress,
             recorder=Recorder(ledger, subnet.gateway, subnet.keypair, Folders(Path("unused")), clock),
+            pruner=_pruner(ledger, clock),
             schedule=loops.schedule,
             axon_app=FastAPI(),
             api_app=FastAPI(),
@@ -151,6 +161,7 @@ def test_the_api_takes_more_connections_of_a_proxy_than_the_axon_does_of_a_peer(
             emission=loops.emission,
             progress=loops.progress,
             recorder=Recorder(ledger, subnet.gateway, subnet.keypair, Folders(Path("unused")), clock),
+            pruner=_pruner(ledger, clock),
             schedule=loops.schedule,
             axon_app=FastAPI(),
             api_app=api,

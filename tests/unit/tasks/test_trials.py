@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from validator.trials import LONGEST_ROWS, SPREAD_ROWS, tried_rows
+from gradients.tasks.trials import LONGEST_ROWS, SPREAD_ROWS, tried_rows
 
 
 def test_all_rows_of_a_small_set_are_tried() -> None:

@@ -1,0 +1,55 @@
+"""Workers on customers' data: what they may use, and whose fault it is when they want more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gradients.domain.json import JsonObject
+from gradients.errors import DatasetInvalid, JobFailed
+from gradients.execution.job import Executor, Job, JobLimits
+from gradients.tasks.jobs import PrepareJob, SurveyJob
+from validator.settings import ReadingSettings
+
+MEBIBYTE = 1024 * 1024
+
+
+async def read_data(
+    executor: Executor, function: str, asked: PrepareJob | SurveyJob, *, folder: Path, settings: ReadingSettings
+) -> JsonObject:
+    """What the worker function returns, its job being in `folder`.
+
+    Raises DatasetInvalid also where the data want more than the limits, or break the program that reads them: another try would end the
+    same way. Raises JobFailed for what this machine lacks.
+    """
+    job = Job(
+        function,
+        asked.model_dump(mode="json"),
+        folder,
+        deadline_seconds=settings.deadline_seconds,
+        reads=asked.reads(),
+        writes=(asked.folder,),
+        packages=(asked.declaration.partition(".")[0],),
+        limits=JobLimits(
+            memory_bytes=settings.memory_mebibytes * MEBIBYTE,
+            cpu_seconds=settings.cpu_seconds,
+            open_files=settings.open_files,
+        ),
+    )
+    try:
+        return await executor.run(job, report=lambda _: None)
+    except JobFailed as error:
+        raise _whose(error, settings) from error
+
+
+def _whose(error: JobFailed, settings: ReadingSettings) -> DatasetInvalid | JobFailed:
+    """The customer's, when the kernel held the worker to its limits or a parser broke; a machine without memory says SIGKILL."""
+    what = {
+        "out_of_memory": f"takes more than {settings.memory_mebibytes:,} MiB of memory to read",
+        "job_slow": f"takes more than {settings.cpu_seconds:,} s of processor time to read",
+        "job_aborted": "breaks the program that reads it",
+    }.get(error.code)
+    if what is None:
+        return error
+    return DatasetInvalid(
+        f"This data set {what}", code="dataset_too_dear", fix="Give a part of it, or rows that are plainer"
+    )
