@@ -158,7 +158,7 @@ async def serve(server: str) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
     configure_logging(style="text")
     with tempfile.TemporaryDirectory() as folder:
-        app, key, limits = _axon() if server == "axon" else _api(Path(folder))
+        app, key, limits = _axon() if server == "axon" else api_in(Path(folder))
         async with serving(app, HOST, 0, limits=limits) as address:
             print(json.dumps({"server": server, "port": address.port, "key": key}), flush=True)
             await asyncio.Event().wait()
@@ -185,9 +185,10 @@ class _NobodyTrains:
         return None
 
 
-def _api(folder: Path) -> tuple[FastAPI, str, ServerLimits]:
+def api_in(folder: Path, ledger_url: str | None = None) -> tuple[FastAPI, str, ServerLimits]:
+    """An API whose files lie in the folder, a customer's key, and its server's limits; by default on SQLite."""
     ledger, folders, bases = (
-        Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock()),
+        Ledger.open(ledger_url or f"sqlite:///{folder}/ledger.db", SystemClock()),
         Folders(folder),
         BaseModels.default(),
     )
