@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gradients.client.models import TaskDetails
-from gradients.client.render import number, result_table
+from gradients.client.render import number, result_table, words
 from gradients.domain.task import TaskState
 from gradients.localnet.snapshot import Snapshot
+from gradients.texts import harmless
 
 STEPS = tuple(state for state in TaskState if state is not TaskState.FAILED)
 BAR_WIDTH = 24
@@ -80,8 +81,8 @@ def draw(snapshot: Snapshot) -> RenderableType:
             tasks.append(draw_task(task, snapshot))
             continue
         best = task.best
-        words = f"best {number(best.loss)} (uid {best.uid}, {best.recipe})" if best else "nobody has a place"
-        scored = f"scored: base {number(task.base_loss)}, {words}"
+        won = f"best {number(best.loss)} (uid {best.uid}, {best.recipe})" if best else "nobody has a place"
+        scored = harmless(f"scored: base {number(task.base_loss)}, {won}")
         tasks.append(Text.assemble((f" {task.id}  ", "green"), scored))
     return Group(head, *tasks, Text("  ".join(restarted), style="yellow"))
 
@@ -99,7 +100,7 @@ def draw_task(task: TaskDetails, snapshot: Snapshot) -> RenderableType:
     if task.blocks:
         data.append(f", deadline at block {task.blocks.deadline}")
     if task.failure:
-        data = Text(f"{task.failure.code}: {task.failure.message}", style="red")
+        data = Text(harmless(f"{task.failure.code}: {task.failure.message}"), style="red")
     body = result_table(task, weights=snapshot.weights, incentive=snapshot.incentive) if scored else _miner_lines(task)
     title = None if scored else task.id  # the table of results has its own
     return Panel(Group(path, data, body), title=title, title_align="left")
@@ -109,12 +110,12 @@ def plain_line(snapshot: Snapshot) -> str:
     """The view in one line, for logs and pipes."""
     line = f"[{snapshot.seconds:6.1f} s] block {snapshot.block:>4}  {snapshot.doing}"
     for task in snapshot.tasks:
-        words = []
+        miners = []
         for miner in task.miners:
             progress = miner.progress
-            words.append(f"{miner.recipe} {progress.phase} {progress.fraction:.0%}" if progress else miner.recipe)
-        line += f"  {task.id} {task.state}" + (f" ({', '.join(words)})" if words else "")
-    return line
+            miners.append(f"{miner.recipe} {progress.phase} {progress.fraction:.0%}" if progress else miner.recipe)
+        line += f"  {task.id} {task.state}" + (f" ({', '.join(miners)})" if miners else "")
+    return harmless(line, most=10_000)
 
 
 def _miner_lines(task: TaskDetails) -> Table:
@@ -124,11 +125,11 @@ def _miner_lines(task: TaskDetails) -> Table:
         loss = progress.loss if progress else None
         table.add_row(
             f"uid {miner.uid}",
-            Text(miner.recipe),  # a miner's words, not markup
+            words(miner.recipe),
             progress.phase if progress else miner.state,
             ProgressBar(total=1.0, completed=progress.fraction if progress else 0.0, width=BAR_WIDTH),
             f"step {progress.step}" if progress and progress.step else "",
             f"loss {number(loss, digits=3)}" if loss is not None else "",
-            Text((progress.problem if progress else "") or miner.reason),
+            words((progress.problem if progress else "") or miner.reason),
         )
     return table

@@ -7,6 +7,8 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from datasets import Dataset
 from fastapi import FastAPI
 from pydantic import JsonValue
 from safetensors.numpy import save
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from gradients.axon.messages import AttemptStatus
@@ -337,6 +340,54 @@ def test_the_command_line_brings_a_sheet_or_says_that_there_is_none(market: Mark
     brought = run()
     assert (brought.returncode, json.loads(brought.stdout)) == (0, {"file": str(target)})
     assert target.read_bytes() == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("[/nope]", "[/nope]"),
+        ("[red]x[/]", "[red]x[/]"),
+        ("[link=http://evil]x", "[link=http://evil]x"),
+        (":bomb:", ":bomb:"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("\x1b]8;;http://evil\x07here", "\\x1b]8;;http://evil\\x07here"),
+        ("\x9b31mred", "\\x9b31mred"),
+        ("a\nb\r", "a\\x0ab\\x0d"),
+        ("\u202egnp", "\\u202egnp"),
+    ],
+)
+def test_what_a_miner_says_is_shown_as_it_is_and_does_nothing_to_the_terminal(
+    market: Market, words: str, shown: str
+) -> None:
+    """Said in a recipe and a reason, and written by a validator that had not mended it."""
+    task_id = market.scored_task()
+    with market.ledger.engine.begin() as connection:
+        connection.execute(text("UPDATE submissions SET recipe = :words"), {"words": words})
+        connection.execute(text("UPDATE placings SET reason = :words"), {"words": words})
+    flags = ["--api-url", market.url, "--api-key", market.ledger.customers.issue("acme")]
+    for command in (["show", task_id], ["watch", task_id], ["list"]):
+        run = subprocess.run(
+            [sys.executable, "-m", "gradients.cli", "task", *command, *flags],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "FORCE_COLOR": "1", "COLUMNS": "200"},
+        )
+        assert run.returncode == 0, run.stderr
+        assert "Traceback" not in run.stderr
+        printed = re.sub(r"\x1b\[[0-9;]*m", "", run.stdout)  # without the table's own colours
+        assert not set(printed) & set("\x00\x07\r\x1b\x9b\u202e")
+        if command != ["list"]:
+            assert printed.count(shown) == 3  # two recipes, and one reason below the table
+
+
+def test_a_model_that_is_no_longer_kept_is_not_found_and_its_task_is_still_shown(market: Market) -> None:
+    task_id = market.scored_task()
+    shutil.rmtree(market.folders.submission(task_id, ALICE))
+    for path in ("models/best", f"models/{ALICE}", "models/best/adapter_config.json"):
+        assert "no longer kept" in _refusal(market.acme.get(f"/v1/tasks/{task_id}/{path}"), 404)["message"]
+    assert market.acme.get(f"/v1/tasks/{task_id}").json()["miners"][0]["rank"] == 1
 
 
 def test_the_same_upload_twice_is_one_file(market: Market) -> None:

@@ -7,19 +7,25 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Dialect, Float, Index, Integer, LargeBinary, MetaData, TypeDecorator, types
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from gradients.texts import storable
+from gradients.texts import harmless, storable
 
 JsonColumn = dict[str, Any]  # Any: SQLAlchemy's JSON type has no narrower one; encoding.py checks what comes out
 
 
 class String(TypeDecorator[str]):
-    """Text that every database takes: a NUL, which PostgreSQL refuses, is spelt out, in what is written and in what is looked for."""
+    """Text that every database takes: a NUL, and what is longer than the column, which PostgreSQL refuses, are mended.
+
+    In what is written and in what is looked for alike; a text that was cut says so, and so is never the name of anything else.
+    """
 
     impl = types.String
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return value if value is None else storable(value)
+        if value is None:
+            return None
+        text, most = storable(value), getattr(self.impl_instance, "length", None)
+        return text if most is None or len(text) <= most else harmless(text, most=most)
 
 
 class Text(String):
