@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -379,6 +380,14 @@ def test_what_a_miner_says_is_shown_as_it_is_and_does_nothing_to_the_terminal(
         assert not set(printed) & set("\x00\x07\r\x1b\x9b\u202e")
         if command != ["list"]:
             assert printed.count(shown) == 3  # two recipes, and one reason below the table
+
+
+def test_a_model_that_is_no_longer_kept_is_not_found_and_its_task_is_still_shown(market: Market) -> None:
+    task_id = market.scored_task()
+    shutil.rmtree(market.folders.submission(task_id, ALICE))
+    for path in ("models/best", f"models/{ALICE}", "models/best/adapter_config.json"):
+        assert "no longer kept" in _refusal(market.acme.get(f"/v1/tasks/{task_id}/{path}"), 404)["message"]
+    assert market.acme.get(f"/v1/tasks/{task_id}").json()["miners"][0]["rank"] == 1
 
 
 def test_the_same_upload_twice_is_one_file(market: Market) -> None:
