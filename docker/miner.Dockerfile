@@ -2,12 +2,14 @@
 # Build from the repository's root: docker build -f docker/miner.Dockerfile -t gradients-miner .
 FROM python:3.11.13-slim-bookworm AS build
 WORKDIR /src
+COPY docker/packages.lock ./
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes --requirement packages.lock
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY gradients gradients
 COPY validator validator
 COPY miner miner
 COPY configs configs
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --constraint constraints.txt '.[train,image,redis]'
+RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation '.[train,image,redis]'
 
 FROM python:3.11.13-slim-bookworm
 RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap && rm -rf /var/lib/apt/lists/* \

@@ -31,16 +31,19 @@ class KnownBases:
         default_factory=dict
     )  # until somebody has heard how they ended
 
-    async def find(self, name: str) -> BaseInfo:
-        """The base. Raises OutsideError while it is being fetched, and as BaseModels.resolve does."""
-        search = self.searches.get(name) or self._begin(name)
+    async def find(self, name: str, *, parameters: int) -> BaseInfo:
+        """The base, which an offer says to have so many parameters: one that is far from it is not downloaded.
+
+        Raises OutsideError while it is being fetched, and as BaseModels.resolve does.
+        """
+        search = self.searches.get(name) or self._begin(name, parameters)
         await asyncio.wait([search], timeout=self.answer_seconds)
         if not search.done():
             raise OutsideError("it is being fetched", code="being_fetched")
         self.searches.pop(name, None)
         return search.result()
 
-    def _begin(self, name: str) -> asyncio.Future[BaseInfo]:
+    def _begin(self, name: str, parameters: int) -> asyncio.Future[BaseInfo]:
         """Look for the base in a thread. Raises OutsideError while too many others are being fetched."""
         fetched = [
             each for each, search in self.searches.items() if not search.done() and not self.models.is_here(each)
@@ -51,7 +54,7 @@ class KnownBases:
 
         def resolve() -> None:
             try:
-                found.set_result(self.models.resolve(name))
+                found.set_result(self.models.resolve(name, announced_parameters=parameters))
             except Exception as error:  # whoever asks for the base gets it
                 found.set_exception(error)
 

@@ -65,7 +65,7 @@ class Endpoints:
         if not answer.accepted:
             return answer
         try:
-            base = await self.bases.find(offer.base)
+            base = await self.bases.find(offer.base, parameters=offer.base_parameters)
         except GradientsError as error:
             situation = replace(announced, base_digest=None, base_problem=_told(str(error)))
         else:

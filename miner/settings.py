@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 from gradients.config import DaemonSettings, Place, shipped_configs
 from gradients.tasks.registry import TYPES
 
+PUBLIC_STAKE_ALPHA = 1000.0  # finney's threshold for a permit: who sets no weights pays nobody, and has no work to give
+
 
 class MinerSettings(DaemonSettings):
     """Everything a miner can be told."""
@@ -28,7 +30,11 @@ class MinerSettings(DaemonSettings):
     )
     max_data_bytes: int = Field(default=2 * 1024**3, gt=0, description="largest train file to fetch")
     max_hours: float = Field(default=48.0, gt=0, description="longest task to accept")
-    min_validator_stake_alpha: float = Field(default=0.0, ge=0, description="validators with less are refused")
+    min_validator_stake_alpha: float | None = Field(
+        default=None,
+        ge=0,
+        description="validators with less are refused; by default 1000, what the chain asks of who sets weights, and 0 on a local network",
+    )
     keep_seconds: float = Field(
         default=5.0, ge=1, description="time kept before the deadline for writing and committing, beside three blocks"
     )
@@ -47,6 +53,12 @@ class MinerSettings(DaemonSettings):
         if unknown:
             raise ValueError(f"there is no task type '{unknown[0]}'; choose from {', '.join(TYPES)}")
         return names
+
+    def least_stake_alpha(self, *, is_local: bool) -> float:
+        """What a validator needs to be answered: alpha plus weighted root stake, as the chain counts it."""
+        if self.min_validator_stake_alpha is not None:
+            return self.min_validator_stake_alpha
+        return 0.0 if is_local else PUBLIC_STAKE_ALPHA
 
     def accepts(self, task_type: str) -> bool:
         """Whether tasks of this type are taken."""

@@ -69,7 +69,8 @@ def build(settings: MinerSettings) -> Daemon:
         tell=endpoints.tell,
         committing=asyncio.Lock(),
     )
-    policy = MetagraphPolicy(view.metagraph, validators_only=True, min_stake_alpha=settings.min_validator_stake_alpha)
+    stake = settings.least_stake_alpha(is_local=network.is_local)
+    policy = MetagraphPolicy(view.metagraph, validators_only=True, min_stake_alpha=stake)
     limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
     nonces = nonces_at(settings.axon.nonces_url)
     app = signed_app(keypair=keys.hotkey, policy=policy, nonces=nonces, limits=limits)

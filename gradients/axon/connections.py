@@ -1,15 +1,14 @@
 """Which connections a server holds, and which gives way to a new one when there are too many.
 
-Fair by address: the address with the most connections loses one, the one whose request is the furthest behind. So a flood from thirty
-addresses pushes out its own, and whoever comes with a few whole requests gets in. A connection whose request is whole is working for
-somebody and stays, unless nobody reads its answer. Covers: connections in number. Does not cover: floods from more addresses than there is
-room for; then the newest caller's chance is that of everybody else.
+Fair by address: the address that lets the most connections wait loses one, the one whose request is the furthest behind. So a flood from
+thirty addresses pushes out its own, and whoever comes with a few whole requests gets in. A connection whose request is whole is working
+for somebody and stays, unless nobody reads its answer. Covers: connections in number. Does not cover: floods from more addresses than
+there is room for; then the newest caller's chance is that of everybody else.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 from typing import Protocol
 
 from gradients.axon.limits import ServerLimits
@@ -17,6 +16,7 @@ from gradients.domain.addresses import is_in, networks, parsed
 from gradients.log import get_logger
 
 LOG_SECONDS = 60.0
+UNHEARD = -1e9  # how far behind a connection is that has had no chance to say anything; it gives way after all others
 
 log = get_logger("server")
 
@@ -83,11 +83,16 @@ class Connections:
                 del self._held[owner]
 
     def _latest(self, now: float) -> Connection | None:
-        """The one furthest behind of the owner with the most, or of the next; None when all work."""
-        for mine in sorted(self._held.values(), key=len, reverse=True):
-            if (found := _furthest_behind(mine, now)) is not None:
-                return found
-        return None
+        """The one furthest behind of the owner who lets the most wait; None when all work."""
+        most, chosen = (0, 0), None
+        for mine in self._held.values():
+            if len(mine) < most[0]:
+                continue  # it cannot have more that are late
+            late = [(behind, each) for each in mine if (behind := each.behind(now)) is not None]
+            count = (sum(behind > UNHEARD for behind, _ in late), len(late))
+            if count > most:
+                most, chosen = count, max(late, key=lambda pair: pair[0])[1]
+        return chosen
 
     def _drop(self, connection: Connection, now: float) -> None:
         self._dropped.happened(now=now, held=self._count - 1, most=self._most, owners=len(self._held))
@@ -105,8 +110,3 @@ def owner_of(address: str) -> str:
     if isinstance(ip, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((int(ip) >> 64 << 64, 64)))
     return str(ip) if ip else address
-
-
-def _furthest_behind(connections: Iterable[Connection], now: float) -> Connection | None:
-    late = [(behind, each) for each in connections if (behind := each.behind(now)) is not None]
-    return max(late, key=lambda pair: pair[0])[1] if late else None

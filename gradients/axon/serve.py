@@ -18,7 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gradients.axon.connections import Connections, OnceAMinute
+from gradients.axon.connections import UNHEARD, Connections, OnceAMinute
 from gradients.axon.descriptors import connections_of_a_server
 from gradients.axon.limits import ServerLimits
 from gradients.domain.chain import AxonAddress
@@ -28,6 +28,7 @@ SHUTDOWN_SECONDS = 3
 ACCEPTED_AT_ONCE = 64  # asyncio takes so many connections before any of them is looked at
 WAITING_IN_KERNEL = 2048  # they cost no descriptor of ours
 GOOD_BYTES_PER_SECOND = 16_384  # a body that comes as fast is never behind
+FIRST_BYTE_SECONDS = 0.5  # a busy loop reads later than bytes come
 UNREAD_SECONDS = 10.0  # from which an answer that nobody reads may give way
 
 
@@ -162,7 +163,9 @@ def _protocol(limits: ServerLimits, connections: Connections) -> type[H11Protoco
         def behind(self, now: float) -> float | None:
             cycle = self.cycle
             if cycle is None or cycle.response_complete or cycle.more_body:
-                return now - self._since - self._received / GOOD_BYTES_PER_SECOND
+                waited = now - self._since
+                unheard = not self._received and waited < FIRST_BYTE_SECONDS
+                return UNHEARD if unheard else waited - self._received / GOOD_BYTES_PER_SECOND
             stalled = now - self._unread_since if self._unread_since is not None else 0.0
             return stalled if stalled > UNREAD_SECONDS else None
 

@@ -64,13 +64,16 @@ class BaseModels:
         """The shipped bases and the user's cache."""
         return cls(shipped=SHIPPED, cache=(cache or DEFAULT_CACHE).expanduser(), folders=folders)
 
-    def resolve(self, name: str) -> BaseInfo:
+    def resolve(self, name: str, *, announced_parameters: int | None = None) -> BaseInfo:
         """The base called `name`; converting or downloading it the first time takes a while.
+
+        Args:
+            announced_parameters: what somebody else says of its size: a hub's files that are far from it are not downloaded.
 
         Raises ModelUnknown when there is no such base, OutsideError when its source does not answer, DiskFull, and OperatorError
         (unwritable) when the cache cannot be used.
         """
-        folder = self._present(name) or self._fetched(name)
+        folder = self._present(name) or self._fetched(name, announced_parameters)
         parameters = sum(tensor.elements for tensor in _tensors(folder).values())
         return BaseInfo(name, folder, _digest(folder), parameters, _family(folder))
 
@@ -118,7 +121,7 @@ class BaseModels:
             + (", or a folder" if self.folders else ""),
         )
 
-    def _fetched(self, name: str) -> Path:
+    def _fetched(self, name: str, announced_parameters: int | None) -> Path:
         """The base's folder in the cache, made whole under another name first, by one process at a time.
 
         That name stays the same, so that a download which was interrupted goes on from there.
@@ -138,7 +141,8 @@ class BaseModels:
         with in_turn(self.cache / f".{key}.lock"):
             if not folder.is_dir():
                 make_folder(part)
-                _run([*command, str(part)], environment, what)
+                announced = [] if announced_parameters is None or name == SMOLLM2 else [str(announced_parameters)]
+                _run([*command, str(part), *announced], environment, what)
                 put(part, folder)
         return folder
 
@@ -207,7 +211,7 @@ def _run(command: list[str], environment: dict[str, str], what: str, *, seconds:
         return run.stdout
     problem = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
     if run.returncode == EXIT_NO_ROOM:
-        raise DiskFull(f"There is no room for the base {what}", fix="Free some space")
+        raise DiskFull(f"There is no room for the base {what}: {problem}", fix="Free some space")
     if run.returncode == EXIT_REFUSED:
         raise ModelUnknown(f"The base {what} cannot be used: {problem}")
     raise OutsideError(

@@ -73,7 +73,9 @@ def _handler(root: Path, keys: list[str | None]) -> type[BaseHTTPRequestHandler]
 
         def _answer(self, body: bytes) -> None:
             keys.append(self.headers.get("Authorization"))
-            answer = _respond(root, unquote(urlsplit(self.path).path), body=body, byte_range=self.headers.get("Range"))
+            asked = urlsplit(self.path)
+            sizes, byte_range = "blobs=true" in asked.query.lower(), self.headers.get("Range")
+            answer = _respond(root, unquote(asked.path), body=body, byte_range=byte_range, sizes=sizes)
             self.send_response(answer.status)
             for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
                 self.send_header(name, value)
@@ -84,7 +86,7 @@ def _handler(root: Path, keys: list[str | None]) -> type[BaseHTTPRequestHandler]
     return Handler
 
 
-def _respond(root: Path, path: str, *, body: bytes, byte_range: str | None) -> _Answer:
+def _respond(root: Path, path: str, *, body: bytes, byte_range: str | None, sizes: bool) -> _Answer:
     """The answer to one request."""
     asked = _API.fullmatch(path) or _FILE.fullmatch(path)
     if asked is None:
@@ -105,7 +107,10 @@ def _respond(root: Path, path: str, *, body: bytes, byte_range: str | None) -> _
         form = [value for name, value in parse_qsl(text) if name == "paths"]
         wanted = list(json.loads(text)["paths"]) if text.startswith("{") else form
         return _json([_entry(repo, name) for name in wanted if (repo / name).exists()])
-    siblings = [{"rfilename": file.relative_to(repo).as_posix()} for file in _files(repo)]
+    siblings = [
+        {"rfilename": file.relative_to(repo).as_posix()} | ({"size": file.stat().st_size} if sizes else {})
+        for file in _files(repo)
+    ]
     return _json(
         {"id": asked["repo"], "sha": commit, "private": False, "gated": False, "tags": [], "siblings": siblings}
     )

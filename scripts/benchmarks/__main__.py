@@ -27,6 +27,13 @@ def copies() -> Sequence[Figure]:
     return copies.copies()
 
 
+def flood() -> Sequence[Figure]:
+    """Honest requests during an attack. Imported here, since a whole API takes seconds that no other benchmark has to wait."""
+    from scripts.benchmarks import flood
+
+    return flood.slow_bodies()
+
+
 BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
     "help": control.help_text,
     "imports": control.imports,
@@ -37,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
     "training": market.training,
     "ranks": ranks,
     "copies": copies,
+    "flood": flood,
 }
 
 

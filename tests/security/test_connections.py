@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gradients.axon import descriptors
-from gradients.axon.connections import Connections, OnceAMinute, owner_of
+from gradients.axon.connections import UNHEARD, Connections, OnceAMinute, owner_of
 from gradients.axon.limits import ServerLimits
 from gradients.testing.axons import StartAxon
 from tests.security.test_axon_limits import PATIENCE, SHORT, connect, get, head
@@ -64,6 +64,25 @@ def test_what_works_stays_and_the_next_address_gives_way() -> None:
     working, waiting = [Peer(PROXY, None) for _ in range(3)], Peer("8.8.8.8", 0.1)
     held(4, *working, waiting, Peer("1.1.1.1", None))
     assert (waiting.dropped, any(peer.dropped for peer in working)) == (True, False)
+
+
+def test_an_address_with_many_requests_that_work_loses_none_to_one_that_lets_us_wait() -> None:
+    busy, waiting = [Peer(PROXY, None) for _ in range(5)], [Peer("8.8.8.8", late) for late in (0.1, 0.2)]
+    fresh = Peer(PROXY, 0.0)
+    held(7, *busy, *waiting, fresh)
+    assert [peer.dropped for peer in (*busy, *waiting, fresh)] == [False] * 5 + [False, True, False]
+
+
+def test_who_had_no_chance_to_speak_gives_way_last() -> None:
+    unheard, slow = [Peer(PROXY, UNHEARD) for _ in range(5)], [Peer("8.8.8.8", late) for late in (0.1, 0.2)]
+    held(6, *unheard, *slow[::-1])
+    assert [peer.dropped for peer in (*unheard, *slow)] == [False] * 5 + [False, True]
+
+
+def test_of_those_who_had_no_chance_the_address_with_the_most_loses_one() -> None:
+    many, few = [Peer(PROXY, UNHEARD) for _ in range(3)], [Peer("8.8.8.8", UNHEARD)]
+    held(4, *many, *few, Peer("1.1.1.1", UNHEARD))
+    assert (sum(peer.dropped for peer in many), few[0].dropped) == (1, False)
 
 
 def test_a_newcomer_is_refused_when_everybody_works() -> None:

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from gradients.bases.bases import BaseModels
 from gradients.errors import Blame, DiskFull, ModelUnknown, OperatorError, OutsideError
 from gradients.testing.loopback_hub import commit_of, loopback_hub
+from gradients.testing.loopback_site import Page, loopback_site
 from gradients.testing.tiny_models import write_tiny_llama
 
 TINY_PARAMETERS = 320 * 48 + 48 + 2 * (2 * 48 * 48 + 2 * 24 * 48 + 3 * 128 * 48 + 2 * 48)  # see tiny_models.Shape
@@ -356,3 +357,47 @@ def test_no_token_of_ours_goes_to_another_hub(
 
     assert heard
     assert [request for request in heard if canary in request] == []
+
+
+@pytest.mark.parametrize("factor", [1 / 4, 1 / 2, 1, 2, 7])
+def test_a_base_of_about_the_announced_size_is_downloaded(factor: float, hub: Path, bases: BaseModels) -> None:
+    """Its files are float16; other precisions and copies are as honest."""
+    base = bases.resolve("org/tiny", announced_parameters=round(TINY_PARAMETERS / factor))
+    assert base.parameters == TINY_PARAMETERS
+
+
+@pytest.mark.parametrize("announced", [0, 1, TINY_PARAMETERS // 10, TINY_PARAMETERS * 10, 10**15])
+def test_a_base_that_is_far_from_what_was_announced_is_not_downloaded(
+    announced: int, hub: Path, bases: BaseModels
+) -> None:
+    with pytest.raises(ModelUnknown, match="were announced, and it has"):
+        bases.resolve("org/tiny", announced_parameters=announced)
+    assert not [file for file in bases.cache.rglob("*") if file.suffix == ".safetensors"]
+    assert not bases.is_here("org/tiny")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "announced", "error", "said"),
+    [
+        ({"config.json": 2, "model.safetensors": 400, "junk.json": 2 << 30}, 100, ModelUnknown, "others"),
+        ({"config.json": 2, "model.safetensors": None}, 100, ModelUnknown, "does not say how large"),
+        ({"config.json": 2, "model.safetensors": 10**15}, None, DiskFull, "are free"),
+        ({"config.json": 2, "model.safetensors": 10**15}, 10**15, DiskFull, "are free"),
+        ({"config.json": 2, "a.safetensors": 300, "b.safetensors": 10**12}, 100, ModelUnknown, "were announced"),
+    ],
+)
+def test_sizes_are_asked_for_before_any_file(
+    sizes: dict[str, int | None],
+    announced: int | None,
+    error: type[Exception],
+    said: str,
+    bases: BaseModels,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
+    about = json.dumps({"id": "org/big", "sha": "a" * 40, "siblings": siblings}).encode()
+    with loopback_site(lambda _: Page([about], headers={"Content-Type": "application/json"})) as site:
+        monkeypatch.setenv("HF_ENDPOINT", site.url)
+        with pytest.raises(error, match=said):
+            bases.resolve("org/big", announced_parameters=announced)
+    assert [request.path.partition("?")[0] for request in site.requests] == ["/api/models/org/big/revision/main"]

@@ -17,7 +17,10 @@ from gradients.errors import ModelUnknown, OutsideError
 from gradients.testing.loopback_hub import loopback_hub
 from gradients.testing.loopback_site import Page, Request, Site, loopback_site
 from miner.bases import MOST_FETCHES, KnownBases
+from miner.settings import MinerSettings
 from tests.unit.miner.fakes import write_base
+
+PARAMETERS = 100  # what write_base writes
 
 
 @pytest.fixture
@@ -56,9 +59,9 @@ def test_a_base_that_is_not_here_is_there_for_a_later_offer(
 
     async def later(known: KnownBases) -> str:
         with pytest.raises(OutsideError, match="it is being fetched"):
-            await known.find("org/tiny")
+            await known.find("org/tiny", parameters=PARAMETERS)
         known.answer_seconds = 30
-        return (await known.find("org/tiny")).digest
+        return (await known.find("org/tiny", parameters=PARAMETERS)).digest
 
     with loopback_hub(tmp_path / "hub") as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
@@ -70,10 +73,10 @@ def test_what_a_hub_does_not_have_is_said_to_the_next_who_asks(
 ) -> None:
     async def ask(known: KnownBases) -> None:
         with pytest.raises(OutsideError):
-            await known.find("org/none")
+            await known.find("org/none", parameters=PARAMETERS)
         known.answer_seconds = 30
         with pytest.raises(ModelUnknown):
-            await known.find("org/none")
+            await known.find("org/none", parameters=PARAMETERS)
         assert known.searches == {}  # whoever asks after that begins anew
 
     (tmp_path / "hub").mkdir()
@@ -87,9 +90,9 @@ def test_one_fetch_serves_all_who_ask_and_keeps_nobody_waiting(models: BaseModel
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
         for _ in range(20):
             with pytest.raises(OutsideError, match="it is being fetched"):
-                await known.find("org/slow")
+                await known.find("org/slow", parameters=PARAMETERS)
         known.answer_seconds = 30
-        asking = asyncio.create_task(known.find("org/slow"))
+        asking = asyncio.create_task(known.find("org/slow", parameters=PARAMETERS))
         async with asyncio.timeout(10):
             assert (await asyncio.to_thread(models.resolve, "tiny")).name == "tiny"  # in the loop's only thread
         silent_hub.ended.set()
@@ -107,8 +110,25 @@ def test_few_are_fetched_at_once_and_what_is_here_never_waits_for_them(
         for number in range(MOST_FETCHES + 1):
             said = "it is being fetched" if number < MOST_FETCHES else "others are being fetched: org/slow0"
             with pytest.raises(OutsideError, match=said):
-                await known.find(f"org/slow{number}")
+                await known.find(f"org/slow{number}", parameters=PARAMETERS)
         known.answer_seconds = 30
-        assert (await known.find("tiny")).name == "tiny"
+        assert (await known.find("tiny", parameters=PARAMETERS)).name == "tiny"
 
     asyncio.run(more_than_that(KnownBases(models, answer_seconds=0.01)))
+
+
+def test_a_base_is_not_downloaded_for_an_offer_that_belittles_it(
+    models: BaseModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(models.shipped / "tiny", tmp_path / "hub" / "models" / "org" / "tiny")
+    with loopback_hub(tmp_path / "hub") as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises(ModelUnknown, match="1 weights were announced"):
+            asyncio.run(KnownBases(models, answer_seconds=30).find("org/tiny", parameters=1))
+    assert not models.is_here("org/tiny")
+
+
+def test_a_validator_needs_the_chains_own_stake_on_public_networks() -> None:
+    assert MinerSettings().least_stake_alpha(is_local=False) == 1000
+    assert MinerSettings().least_stake_alpha(is_local=True) == 0
+    assert MinerSettings(min_validator_stake_alpha=5).least_stake_alpha(is_local=False) == 5

@@ -1,0 +1,21 @@
+"""The API's document holds for generated requests, on every database; `scripts/fuzz` makes more of them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from scripts.fuzzing import fuzz
+
+
+def test_no_generated_request_is_answered_otherwise_than_the_document_says(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there: a generated base asks no hub
+    run = fuzz(examples=5, ledger_url=database_url)
+    assert run.returncode == 0, run.stdout[-8_000:] + run.stderr
+    counted = re.search(r"(\d[\d,]*) generated, (\d[\d,]*) passed", run.stdout)
+    assert counted is not None
+    assert counted[1] == counted[2]
+    assert int(counted[1].replace(",", "")) > 200
