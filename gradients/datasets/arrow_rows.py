@@ -7,12 +7,15 @@ whoever reads it has to have a limit for that.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import base64
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradients.datasets.rows import Row, numbers
+from gradients.datasets.sources import MOST_IMAGE_BYTES
 from gradients.datasets.tables import check_columns_differ, read_columns
 from gradients.errors import DatasetInvalid
 
@@ -38,6 +41,7 @@ def parquet_rows(path: Path, wanted: Collection[str] | None, *, most: int) -> It
         metadata = pq.read_metadata(path)
     with _blaming(path, "Parquet file"), pq.ParquetFile(path, read_dictionary=_repeating(metadata)) as file:
         columns = _used(file.schema_arrow.names, wanted, path)
+        _check_media(file.schema_arrow, columns, path)
         for group in range(metadata.num_row_groups):
             _check_declared(metadata.row_group(group), columns, path, most)
         first = 1
@@ -52,6 +56,7 @@ def arrow_rows(path: Path, wanted: Collection[str] | None, *, most: int) -> Iter
 
     with _blaming(path, "Arrow stream"), pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
         columns = _used(stream.schema.names, wanted, path)
+        _check_media(stream.schema, columns, path)
         first = 1
         for batch in stream:
             for start in range(0, batch.num_rows, BATCH_ROWS):
@@ -91,6 +96,39 @@ def _check_declared(group: pq.RowGroupMetaData, columns: Sequence[str], path: Pa
             raise _huge(path, column.path_in_schema.split(".")[0], most)
 
 
+def _check_media(schema: pa.Schema, columns: Collection[str], path: Path) -> None:
+    """Raises DatasetInvalid for sound, films and other media, of which `datasets` notes the kind beside the schema."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        kinds = {str(name): str(feature.get("_type", "")) for name, feature in features.items()}
+    except (ValueError, LookupError, TypeError, AttributeError):  # nothing is noted, or nothing that can be read
+        return
+    for column in columns:
+        if column in kinds and _is_file(schema.field(column).type) and kinds[column] != "Image":
+            raise DatasetInvalid(
+                f"{path.name}: column '{column}' holds media that cannot be used ({kinds[column][:40]})",
+                fix="Map another column, or leave it out",
+            )
+
+
+def _is_file(kind: pa.DataType) -> bool:
+    """Whether cells are files as `datasets` keeps them: their bytes, or where they lie."""
+    import pyarrow.types as types
+
+    return types.is_struct(kind) and {kind.field(place).name for place in range(kind.num_fields)} == {"bytes", "path"}
+
+
+def _as_base64(value: Mapping[str, Any] | None) -> str | None:  # Any: bytes or text
+    """A file's bytes as text. Nothing is opened that a cell names. Raises ValueError for a file that is only named."""
+    if value is None:
+        return None
+    if not isinstance(value["bytes"], bytes):
+        raise ValueError("it names images outside of the data set")
+    if len(value["bytes"]) > MOST_IMAGE_BYTES:
+        raise ValueError(f"it has an image of more than {MOST_IMAGE_BYTES:,} bytes")
+    return base64.b64encode(value["bytes"]).decode()
+
+
 def _rows_of(batch: pa.RecordBatch, names: Sequence[str], path: Path, *, first: int, most: int) -> Iterator[Row]:
     if batch.nbytes > most:
         for place in range(batch.num_rows):
@@ -109,6 +147,8 @@ def _values(column: pa.Array, name: str, path: Path, first: int) -> list[Any]:  
             distinct = column.dictionary.to_pylist()
             return [None if place is None else distinct[place] for place in column.indices.to_pylist()]
         values = column.to_pylist()
+        if _is_file(column.type):
+            return [_as_base64(value) for value in values]
         return [_shortest(value, column.type) for value in values] if _holds_short_numbers(column.type) else values
     except (ValueError, OverflowError) as error:  # a date beyond Python's, two fields of one name
         wrong = [first + place for place in range(len(column)) if not _converts(column, place)]
@@ -130,7 +170,9 @@ def _holds_short_numbers(kind: pa.DataType) -> bool:
 
 def _converts(column: pa.Array, place: int) -> bool:
     try:
-        column[place].as_py()
+        value = column[place].as_py()
+        if _is_file(column.type):
+            _as_base64(value)
     except (ValueError, OverflowError):
         return False
     return True

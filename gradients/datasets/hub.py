@@ -1,30 +1,29 @@
-"""Rows of a hub's data set, through `datasets` in a process of its own: slow to import, and whatever it reads stays out of the daemon.
+"""The files of a hub's data set, named by `datasets` and brought here in a process of its own, which looks into none of them.
 
 Covers: data files only (the library has run no data set scripts since version 4), read as anybody may read them, never with our token, or
-each customer could name what is private to us. Nothing outside the data set is opened, wherever its cells or its card point to. The process
-works in an empty folder, since the library takes a name that is a folder for one. Does not cover: sound, films and other media.
+each customer could name what is private to us. Nothing outside the data set is opened, wherever its card points to. The process works in an
+empty folder, since the library takes a name that is a folder for one. Does not cover: what the files hold; they are read as files that were
+uploaded are, where there is no network.
 """
 
 from __future__ import annotations
 
-import base64
-import json
+import gzip
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import gradients
 from gradients.config import hub_environment
-from gradients.datasets.sources import MOST_IMAGE_BYTES, DatasetLimits
+from gradients.datasets.image_folders import IMAGE_ENDINGS
+from gradients.datasets.sources import DatasetLimits
 from gradients.errors import DatasetInvalid, DiskFull, OutsideError
 from gradients.files.disk import is_full
 
-if TYPE_CHECKING:
-    from datasets import IterableDataset
-
 FETCH_SECONDS = 1800.0
+CHUNK_BYTES = 1024 * 1024
 EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_NO_ROOM = 3, 4, 5
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN", "HF_TOKEN_PATH")
 OPENED = frozenset(
@@ -33,12 +32,13 @@ OPENED = frozenset(
 
 
 def fetch(repo: str, revision: str, split: str, *, folder: Path, limits: DatasetLimits) -> Path:
-    """All rows of one split as JSON lines in `folder`, which is empty.
+    """The file of one split, or the folder of its files, in `folder`, which is empty.
 
     Raises DatasetInvalid when there is no such data set, OutsideError when the hub does not answer, and DiskFull.
     """
-    target = folder / "rows.jsonl"
-    arguments = [repo, revision, split, str(limits.rows), str(limits.bytes), str(target)]
+    target = folder / "files"
+    target.mkdir()
+    arguments = [repo, revision, split, str(limits.bytes), str(target)]
     try:
         run = subprocess.run(  # noqa: S603 (our own module, arguments checked by the source's schema)
             [sys.executable, "-m", "gradients.datasets.hub", *arguments],
@@ -61,7 +61,8 @@ def fetch(repo: str, revision: str, split: str, *, folder: Path, limits: Dataset
         raise DiskFull(f"There is no room for the data set {repo}", fix="Free some space")
     if run.returncode:
         raise OutsideError(f"The data set {repo} could not be fetched: {problem[0]}", fix="Is the hub reachable?")
-    return target
+    files = [file for file in target.rglob("*") if file.is_file()]
+    return files[0] if len(files) == 1 and files[0].suffix.lower() not in IMAGE_ENDINGS else target
 
 
 def child_environment() -> dict[str, str]:
@@ -73,13 +74,13 @@ def child_environment() -> dict[str, str]:
 # ---- the child
 
 
-def main(repo: str, revision: str, split: str, rows: str, size: str, target: str) -> int:
+def main(repo: str, revision: str, split: str, size: str, target: str) -> int:
     """Do it; the exit code says whose fault a failure is."""
     from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DatasetsError
 
     try:
-        download(repo, revision, split, rows=int(rows), size=int(size), target=Path(target))
+        download(repo, revision, split, size=int(size), target=Path(target))
     except Exception as error:  # the process's outermost: the parent raises it again
         print(f"{error}".replace("\n", " "), file=sys.stderr)  # noqa: T201 (the parent reads it)
         if is_full(error):
@@ -91,20 +92,47 @@ def main(repo: str, revision: str, split: str, rows: str, size: str, target: str
     return 0
 
 
-def download(repo: str, revision: str, split: str, *, rows: int, size: int, target: Path) -> None:
-    """Write the split as JSON lines, stopping at the first row too many."""
-    from datasets import load_dataset
+def download(repo: str, revision: str, split: str, *, size: int, target: Path) -> None:
+    """Bring the split's files into `target`, no more than so many bytes of them together."""
+    from datasets import load_dataset_builder
+    from huggingface_hub import HfFileSystem
 
     _open_no_other_place()
-    stream = load_dataset(repo, revision=revision, split=split, streaming=True, token=False)
-    written = 0
-    with target.open("w", encoding="utf-8") as file:
-        for number, row in enumerate(_with_images(stream, repo), start=1):
-            line = json.dumps(row, ensure_ascii=False, default=str)
-            written += len(line)
-            if number > rows or written > size:
-                raise ValueError(f"it has more than {rows:,} rows or {size:,} bytes")
-            file.write(line + "\n")
+    builder = load_dataset_builder(repo, revision=revision, token=False)
+    there = {str(name): [str(file) for file in files] for name, files in (builder.config.data_files or {}).items()}
+    if not there.get(split):
+        raise ValueError(f"it has no split {split!r}, but {', '.join(there) or 'none'}")
+    hub, left = HfFileSystem(token=False), size
+    for address, name in zip(there[split], _names(there[split], repo), strict=True):
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with hub.open(address, "rb") as stream, place.open("xb") as file:
+            for chunk in _chunks(stream, packed=address.endswith(".gz")):
+                left -= len(chunk)
+                if left < 0:
+                    raise ValueError(f"it has more than {size:,} bytes")
+                file.write(chunk)
+
+
+def _names(addresses: Sequence[str], repo: str) -> list[str]:
+    """What the files are called here: images by their own paths, which captions name, and others by their place in the split."""
+    paths = []
+    for address in addresses:
+        inside, _, path = address.partition(f"datasets/{repo}@")[2].partition("/")
+        parts = PurePosixPath(path).parts
+        if not inside or not parts or ".." in parts:
+            raise ValueError("it names files elsewhere; they should lie in the data set")
+        paths.append(path.removesuffix(".gz"))
+    if any(PurePosixPath(path).suffix.lower() in IMAGE_ENDINGS for path in paths):
+        return paths
+    return [f"{place:05}{PurePosixPath(path).suffix.lower()}" for place, path in enumerate(paths)]
+
+
+def _chunks(stream: BinaryIO, *, packed: bool) -> Iterator[bytes]:
+    """The file's bytes, unpacked where it is gzip's: nobody has to take more of them than he wants."""
+    source = gzip.GzipFile(fileobj=stream) if packed else stream
+    while chunk := source.read(CHUNK_BYTES):
+        yield chunk
 
 
 def _open_no_other_place() -> None:
@@ -120,44 +148,6 @@ def _open_no_other_place() -> None:
 
     for kind in set(known_implementations) - OPENED:
         register_implementation(kind, Elsewhere, clobber=True)
-
-
-def _with_images(stream: IterableDataset, repo: str) -> Iterator[dict[str, Any]]:  # Any: JSON, and bytes of other types
-    """The rows, images as base64 of their files. Nothing is decoded, which would also open whatever path or URL stands in a cell."""
-    from datasets import Image
-
-    if stream.features is None:
-        yield from stream
-        return
-    images = [column for column, feature in stream.features.items() if isinstance(feature, Image)]
-    media = [column for column, feature in stream.features.items() if column not in images and _is_media(feature)]
-    if media:
-        raise ValueError(f"column '{media[0]}' holds media that cannot be used")
-    for row in stream.decode(enable=False) if images else stream:
-        yield row | {column: _image(row[column], repo, column) for column in images if row[column] is not None}
-
-
-def _is_media(feature: object) -> bool:
-    """Whether the library would open something for a feature, at any depth."""
-    parts = feature.values() if isinstance(feature, dict) else feature if isinstance(feature, list | tuple) else ()
-    inner = getattr(feature, "feature", None)
-    own = hasattr(feature, "decode_example") and type(feature).__name__ != "Json"  # which opens nothing
-    return own or any(map(_is_media, [*parts, *([inner] if inner is not None else [])]))
-
-
-def _image(cell: dict[str, Any], repo: str, column: str) -> str:  # Any: bytes or text
-    """An image's file, which stands in the cell or lies in the data set itself."""
-    content, path = cell["bytes"], str(cell["path"])
-    if content is None and path.startswith(f"hf://datasets/{repo}@") and "::" not in path:
-        from huggingface_hub import HfFileSystem
-
-        with HfFileSystem(token=False).open(path, "rb") as file:
-            content = file.read(MOST_IMAGE_BYTES + 1)
-    if content is None:
-        raise ValueError(f"column '{column}' names images outside of the data set")
-    if len(content) > MOST_IMAGE_BYTES:
-        raise ValueError(f"column '{column}' has an image of more than {MOST_IMAGE_BYTES:,} bytes")
-    return base64.b64encode(content).decode()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import resource
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from gradients.datasets.hub import TOKENS, child_environment
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row
-from gradients.datasets.sources import HubSource
+from gradients.datasets.sources import DatasetLimits, HubSource
 from gradients.errors import DatasetInvalid, DiskFull, OutsideError
 from gradients.testing.loopback_hub import loopback_hub
 from gradients.testing.loopback_site import Page, loopback_site, pages
@@ -64,6 +65,27 @@ def test_a_hubs_rows_are_those_that_were_uploaded() -> None:
     assert read_rows(HubSource(repo="acme/rows")) == ROWS
 
 
+def test_shards_are_read_in_their_order_and_gzips_files_unpacked(hub: Path) -> None:
+    (hub / "shards" / "data").mkdir(parents=True)
+    for number, rows in enumerate((ROWS[:50], ROWS[50:])):
+        packed = gzip.compress("\n".join(map(json.dumps, rows)).encode())
+        (hub / "shards" / "data" / f"train-0000{number}-of-00002.jsonl.gz").write_bytes(packed)
+    assert read_rows(HubSource(repo="acme/shards")) == ROWS
+
+
+def test_no_more_is_downloaded_or_unpacked_than_is_taken(hub: Path) -> None:
+    (hub / "bomb").mkdir()
+    (hub / "bomb" / "train.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n' * 1_000_000))
+    with pytest.raises(DatasetInvalid, match="more than 1,000,000 bytes"):
+        read_rows(HubSource(repo="acme/bomb"), limits=DatasetLimits(bytes=1_000_000))
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_split_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(DatasetInvalid, match="no split 'test', but train"):
+        read_rows(HubSource(repo="acme/rows", split="test"))
+
+
 @pytest.mark.usefixtures("hub")
 def test_a_hub_is_asked_as_anybody_may_ask_it() -> None:
     """Our token would open what is private to us to every customer."""
@@ -90,7 +112,7 @@ def test_images_come_as_their_files_whether_they_stand_in_cells_or_in_the_data_s
     (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "caption": "number 0"}')
     expected = [{"image": base64.b64encode(PICTURE).decode(), "caption": "number 0"}]
     assert read_rows(HubSource(repo="acme/cells")) == expected
-    assert read_rows(HubSource(repo="acme/folder")) == expected
+    assert read_rows(HubSource(repo="acme/folder")) == [{**expected[0], "file_name": "train/a.png"}]
 
 
 @pytest.mark.slow
