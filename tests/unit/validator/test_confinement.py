@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
-from gradients.errors import Blame, SetupError
+from gradients.domain.json import Json
+from gradients.errors import Blame, GradientsError, SetupError
 from gradients.sandbox.mending import mend
 from gradients.sandbox.trial import program_refusal, worker_refusal
 from gradients.testing.sandboxes import reason_to_skip
@@ -95,3 +98,19 @@ def test_the_mend_goes_by_what_the_kernel_says(tmp_path: Path, file: str, conten
 
 def test_a_proc_that_cannot_be_mounted_has_a_mend_of_its_own(tmp_path: Path) -> None:
     assert "systempaths=unconfined" in mend("Can't mount proc on /newroot/proc: Operation not permitted", proc=tmp_path)
+
+
+@pytest.mark.usefixtures("no_bubblewrap")
+def test_whoever_asks_a_validator_without_a_sandbox_is_told(tmp_path: Path) -> None:
+    flags: dict[str, Json] = {
+        "folder": str(tmp_path / "validator"),
+        "sandbox": "off",
+        "chain": {"network": "ws://127.0.0.1:1"},
+        "wallet": {"name": "//Alice", "hotkey": "//Alice"},
+    }
+    daemon = build(ValidatorSettings.load(None, flags))
+    answer = TestClient(daemon.api_app).get("/readyz").json()
+    assert "switched off" in answer["notes"][0]
+    with pytest.raises(GradientsError):  # there is no chain; its start is told before that
+        asyncio.run(daemon.run(asyncio.Event()))
+    assert "\ngradients_sandboxed 0.0\n" in TestClient(daemon.api_app).get("/metrics").text
