@@ -37,7 +37,7 @@ from gradients.testing.tiny_models import write_tiny_llama
 
 README = Path(__file__).resolve().parents[1] / "gradients" / "tasks" / "README.md"
 BEGIN, END = "<!-- scripts/architectures writes from here -->\n", "<!-- to here -->\n"
-SECONDS = 180
+SECONDS = 60
 MOST_WEIGHTS = 30_000_000  # a config that cannot be made small is not tried
 REFUSED, UNMADE = "refused", "not made small"
 # Every name that a config of some architecture has for a size, and a small value of it.

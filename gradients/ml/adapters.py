@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
+from gradients.ml.submission import is_linear
 from gradients.ml.tensor_files import write_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+# Whose fused kernels read the weight of `out_proj` past any adapter; peft refuses to adapt it.
+_MAMBA = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
+
+
+# What stands beside the attention in models of experts, by names that peft takes for the experts' own.
+_FEED_FORWARD = frozenset(
+    {"mlp", "feed_forward", "ffn", "moe", "block_sparse_moe", "shared_experts", "shared_expert", "shared_mlp"}
+)
+_OF_EXPERTS = ("gate_proj", "up_proj", "down_proj", "w1", "w2", "w3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +38,23 @@ class LoraShape:
 
 
 def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
-    """The model with a fresh adapter on every linear layer but the head; only the adapter trains. Uses torch's global seed."""
+    """The model with a fresh adapter on every linear layer but the head; only the adapter trains. Uses torch's global seed.
+
+    In models of experts the attention alone is adapted: peft takes the usual names of the other layers for the experts' fused weights,
+    which are not layers of their own.
+    """
+    head = model.get_output_embeddings()
+    layers = [name for name, layer in model.named_modules() if is_linear(layer) and layer is not head]
+    if model.config.model_type in _MAMBA:
+        layers = [name for name in layers if not name.endswith(".out_proj")]
+    if any(".experts" in name for name, _ in model.named_modules()):
+        layers = [n for n in layers if not (_FEED_FORWARD.intersection(n.split(".")) or n.endswith(_OF_EXPERTS))]
     config = LoraConfig(
         r=shape.rank,
         lora_alpha=shape.alpha,
         lora_dropout=shape.dropout,
         use_rslora=shape.rank_stabilised,
-        target_modules="all-linear",
+        target_modules="|".join(map(re.escape, layers)),
         bias="none",
     )
     return get_peft_model(model, config)

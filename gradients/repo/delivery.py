@@ -7,6 +7,7 @@ likes. So configs are written anew from what was measured, the index of a model 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,13 +69,18 @@ def _adapter_config(folder: Path, base: BaseInfo) -> bytes:
         "base_model_name_or_path": name,
         "revision": revision or None,
         **{key: given[key] for key in _MEASURED if key in given},
-        "target_modules": sorted(modules),
+        # Lists with usual names in them peft takes for the fused weights of experts, where a base has some; a pattern is taken as it is.
+        "target_modules": "|".join(map(re.escape, sorted(modules))) if _has_experts(base) else sorted(modules),
         "bias": "none",
         "lora_dropout": 0.0,
         "init_lora_weights": True,
         "inference_mode": True,
     }
     return _as_json(config)
+
+
+def _has_experts(base: BaseInfo) -> bool:
+    return b"experts" in (base.folder / FULL_CONFIG).read_bytes()
 
 
 def _index(folder: Path, manifest: Manifest) -> bytes:
