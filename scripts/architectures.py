@@ -150,7 +150,11 @@ def _write_base(folder: Path, name: str) -> Path:
 
 def _small(name: str) -> PretrainedConfig:
     usual = CONFIG_MAPPING[name]()
-    sizes: dict[str, object] = {size: value for size, value in SIZES.items() if hasattr(usual, size)}
+    sizes: dict[str, object] = {
+        size: value
+        for size, value in SIZES.items()
+        if hasattr(usual, size) and not isinstance(getattr(type(usual), size, None), property)
+    }
     kinds = {
         key: (list(dict.fromkeys(given)) * 2)[:2]
         for key in LAYER_KINDS

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from transformers.pytorch_utils import Conv1D
 
 from gradients.ml.submission import is_linear
 from gradients.ml.tensor_files import write_tensors
@@ -44,7 +45,8 @@ def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
     which are not layers of their own.
     """
     head = model.get_output_embeddings()
-    layers = [name for name, layer in model.named_modules() if is_linear(layer) and layer is not head]
+    linear = {name: layer for name, layer in model.named_modules() if is_linear(layer) and layer is not head}
+    layers = list(linear)
     if model.config.model_type in _MAMBA:
         layers = [name for name in layers if not name.endswith(".out_proj")]
     if any(".experts" in name for name, _ in model.named_modules()):
@@ -56,6 +58,7 @@ def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
         use_rslora=shape.rank_stabilised,
         target_modules="|".join(map(re.escape, layers)),
         bias="none",
+        fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in linear.values()),
     )
     return get_peft_model(model, config)
 

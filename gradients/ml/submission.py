@@ -98,7 +98,8 @@ def _copied(model: PreTrainedModel, files: list[Path], config: Path) -> Iterator
 
     A weight that is tied to another may stand there under both names, with the same numbers; so may constants that the base has too.
     """
-    check_same_model(config, model.config)
+    if config.is_file():  # screening has asked for one
+        check_same_model(config, model.config)
     missing = {name: parameter.shape for name, parameter in model.named_parameters()}
     first_name = {id(parameter): name for name, parameter in model.named_parameters()}
     tied = {
