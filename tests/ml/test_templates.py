@@ -103,7 +103,16 @@ def tokenizer(base_folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(base_folder)
 
 
-@pytest.mark.parametrize("template", HOSTILE.values(), ids=HOSTILE.keys())
+ENDLESS = ("loops", "a number without end")  # which take all of their processor time, twice
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        pytest.param(text, id=name, marks=[pytest.mark.slow] if name in ENDLESS else [])
+        for name, text in HOSTILE.items()
+    ],
+)
 def test_a_bases_hostile_template_ends_as_the_customers_mistake(
     tokenizer: PreTrainedTokenizerBase, template: str
 ) -> None:
