@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -38,6 +39,7 @@ from gradients.testing.tiny_models import write_tiny_llama
 README = Path(__file__).resolve().parents[1] / "gradients" / "tasks" / "README.md"
 BEGIN, END = "<!-- scripts/architectures writes from here -->\n", "<!-- to here -->\n"
 SECONDS = 60
+MOST_BYTES = 10 * 1024**3
 MOST_WEIGHTS = 30_000_000  # a config that cannot be made small is not tried
 REFUSED, UNMADE = "refused", "not made small"
 # Every name that a config of some architecture has for a size, and a small value of it.
@@ -242,6 +244,7 @@ def try_apart(name: str, data: PreparedData) -> Tried:
 def _say(name: str, data: PreparedData, pipe: Connection) -> None:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))  # some configs keep a part at its full size
     pipe.send(try_one(name, data))
 
 
