@@ -149,8 +149,13 @@ def check_same_model(file: Path, ours: PretrainedConfig) -> None:
 
 def _meaning(config: PretrainedConfig) -> dict[str, Any]:  # Any: JSON
     """Every setting that plays a part in what is computed, with the defaults of the class filled in; nothing for what is off."""
-    whole = json.loads(json.dumps(config.to_dict(), default=str))
-    return {key: value for key, value in whole.items() if key not in _COSMETIC and value not in (None, {}, [])}
+    return _computing(json.loads(json.dumps(config.to_dict(), default=str)))
+
+
+def _computing(settings: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
+    """What of settings plays a part, at any depth: some are configs of parts."""
+    inner = {key: _computing(value) if isinstance(value, dict) else value for key, value in settings.items()}
+    return {key: value for key, value in inner.items() if key not in _COSMETIC and value not in (None, {}, [])}
 
 
 def _value_for(module: str, pattern: Pattern, default: float) -> float:
