@@ -176,6 +176,7 @@ class WarmExecutor:
         self._idle_seconds, self._most_idle = idle_seconds, most_idle
         self._idle: dict[bytes, list[_Worker]] = {}
         self._sweeping: asyncio.Task[None] | None = None
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
 
     async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
         if job.holds is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 _PROBE_SIZE = 2048
+_LARGEST_SHARE = 0.8  # of a GPU's free memory that weights may take; the rest is for what a batch needs
 _MIN_GAIN = 1.3  # how much faster bfloat16 must be to be worth its rounding
 
 
@@ -53,6 +54,14 @@ def weights_dtype(device: Device, stored_bytes: int) -> torch.dtype | None:
         return torch.float32
     free_bytes, _ = torch.cuda.mem_get_info()
     return torch.float32 if 2 * stored_bytes < 0.4 * free_bytes else None
+
+
+def is_larger_than_one(device: Device, stored_bytes: int) -> bool:
+    """Whether a model of this size has to be spread over several GPUs, and there are several."""
+    if device.name != "cuda" or torch.cuda.device_count() < 2:
+        return False
+    free_bytes, _ = torch.cuda.mem_get_info()
+    return bool(stored_bytes > _LARGEST_SHARE * free_bytes)
 
 
 def _matmul_seconds(device: str, dtype: torch.dtype) -> float:
