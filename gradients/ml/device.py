@@ -23,6 +23,11 @@ class Device:
         """The context in which a model's forward pass runs."""
         return torch.autocast(self.name, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None)
 
+    def forget_unused(self) -> None:
+        """Give memory back that lies in pieces which nobody uses."""
+        if self.name == "cuda":
+            torch.cuda.empty_cache()
+
     def describe(self) -> dict[str, str | int]:
         """What a record of a measurement says about where it was taken."""
         precision = self.autocast_dtype or torch.float32
@@ -31,6 +36,12 @@ class Device:
             "precision": str(precision).removeprefix("torch."),
             "threads": torch.get_num_threads(),
         }
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch's, or of Python's own, says that memory has run out; a smaller batch may fit."""
+    is_ours = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_ours or "can't allocate memory" in str(error)  # the CPU's allocator has no class of its own
 
 
 def choose_device() -> Device:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from gradients.domain.json import JsonObject
 from gradients.ml.base_model import LoadedBase, ReadsText, load_base
-from gradients.ml.batching import batch_tokens
+from gradients.ml.batching import measuring_tokens
 from gradients.ml.device import choose_device
 from gradients.ml.losses import RowLoss, measure_rows
 from gradients.ml.sampling import Sampling, answer
@@ -57,7 +57,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     drawn = sorted(random.Random(job.seed).sample(range(len(rows)), min(MOST_WRITTEN, len(rows))))
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
-        most = batch_tokens(base.device, base.vocabulary)
+        most = measuring_tokens(base.device, base.vocabulary)
         with applied(base.model, entrant.folder) as replaced:
             losses = measure_rows(base.model, examples, device=base.device, max_tokens=most, progress=progress)
             check_losses(entrant, [loss.mean for loss in losses], vocabulary=base.vocabulary)
