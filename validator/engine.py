@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Protocol
 
 from gradients.chain.view import ChainView
@@ -52,12 +53,17 @@ class StepEngine:
         *,
         owner: str,
         lease_seconds: float = LEASE_SECONDS,
+        at_once: Mapping[TaskState, int] = MappingProxyType({}),
     ) -> None:
+        """Args:
+        at_once: how many tasks are worked on at a time, by the state that they are in; one where nothing is said.
+        """
         self._ledger = ledger
         self._view = view
         self._stages = stages
         self._owner = owner
         self._lease_seconds = lease_seconds
+        self._at_once = at_once
         self._wakes = {state: asyncio.Event() for state in stages}
         self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
 
@@ -71,7 +77,7 @@ class StepEngine:
             event.set()
 
     async def run(self) -> None:
-        """Work for ever; one task at a time in each stage."""
+        """Work for ever, on as many tasks at a time in each stage as it takes."""
         self._loop = asyncio.get_running_loop()
 
         async def wake_with_blocks() -> None:
@@ -83,9 +89,9 @@ class StepEngine:
             async with asyncio.TaskGroup() as group:
                 group.create_task(wake_with_blocks())
                 for state, stage in self._stages.items():
-                    group.create_task(
-                        run_forever(partial(self._turn, state, stage), name=f"stage-{state}", rest_seconds=POLL_SECONDS)
-                    )
+                    turn = partial(self._turn, state, stage)
+                    for _ in range(self._at_once.get(state, 1)):
+                        group.create_task(run_forever(turn, name=f"stage-{state}", rest_seconds=POLL_SECONDS))
         finally:
             self._loop = None
 

@@ -35,6 +35,11 @@ class Folders:
         return self.root / "uploads"
 
     @property
+    def workers(self) -> Path:
+        """Folders of workers that are kept from job to job; nothing in it outlives the validator."""
+        return self.root / "workers"
+
+    @property
     def tasks(self) -> Path:
         """A folder for each task."""
         return self.root / "tasks"

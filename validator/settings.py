@@ -42,10 +42,16 @@ class CollectSettings(Section):
 class MeasureSettings(Section):
     """How submissions are measured."""
 
-    threads: int = Field(default=1, ge=1, description="CPU threads of the evaluation worker")
+    threads: int = Field(default=1, ge=1, description="CPU threads of an evaluation worker")
     deadline_seconds: float = Field(
-        default=3600.0, gt=0, description="wall time of an evaluation job, for each of its entrants"
+        default=3600.0, gt=0, description="wall time of one entrant, the base's loading included"
     )
+    devices: tuple[str, ...] = Field(
+        default=(),
+        description="GPUs by number, or cpu, once for each worker at a time; by default every GPU, or else the CPU in shares of `threads`",
+    )
+    tasks_at_once: int = Field(default=4, ge=1, description="tasks that share the devices")
+    keep_seconds: float = Field(default=300.0, ge=0, description="time that a worker keeps a base without a job")
 
 
 class ReadingSettings(Section):

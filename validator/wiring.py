@@ -23,7 +23,9 @@ from gradients.datasets.access import Access
 from gradients.domain.task import TaskState
 from gradients.errors import SetupError
 from gradients.execution.accelerator import torch_may_use_gpu
+from gradients.execution.job import Executor
 from gradients.execution.process import ProcessExecutor
+from gradients.execution.warm import WarmExecutor
 from gradients.record.versions import versions
 from gradients.repo.store import ContentStore
 from validator.api.app import api_app
@@ -33,6 +35,7 @@ from validator.axon_app import add_data_route, add_outcome_route
 from validator.board import Board
 from validator.confinement import confinement
 from validator.daemon import Daemon
+from validator.devices import devices_of
 from validator.emission import Emission
 from validator.engine import Stage, StepEngine
 from validator.estimates import Estimates
@@ -61,14 +64,18 @@ def build(settings: ValidatorSettings) -> Daemon:
         raise SetupError("A seed makes secret salts predictable", fix="Remove `seed` outside of a local network")
     network.check(wallet=settings.wallet.name, allow_local_paths=settings.allow_local_paths)
     confined = confinement(settings.sandbox, is_local=network.is_local)
-    workers = ProcessExecutor(environment=device_environment(), sandboxed=confined.sandboxed)
+    folders = Folders(settings.folder)
+    fresh = ProcessExecutor(environment=device_environment(), sandboxed=confined.sandboxed)
+    workers = WarmExecutor(
+        fresh, folders.workers, sandboxed=confined.sandboxed, idle_seconds=settings.measure.keep_seconds
+    )
     # an estimate is an answer that somebody waits for
     quick = settings.reading.model_copy(update={"cpu_seconds": min(settings.reading.cpu_seconds, ESTIMATE_CPU_SECONDS)})
     keys = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
     gateway = SdkGateway(
         settings.chain.network, settings.chain.netuid, keys, timeout_seconds=settings.chain.call_timeout_seconds
     )
-    clock, folders = SystemClock(), Folders(settings.folder)
+    clock = SystemClock()
     ledger = Ledger.open(settings.resolved_ledger_url(), clock)
     keep_local_key(ledger.customers, folders.api_key)
     view = ChainView(
@@ -89,7 +96,13 @@ def build(settings: ValidatorSettings) -> Daemon:
     )
     access = Access(private_addresses=network.is_local, s3=settings.s3.access())
     stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access, workers)
-    engine = StepEngine(ledger, view, stages, owner=f"{gateway.hotkey[:16]}/{os.getpid()}")
+    engine = StepEngine(
+        ledger,
+        view,
+        stages,
+        owner=f"{gateway.hotkey[:16]}/{os.getpid()}",
+        at_once={TaskState.COLLECTED: settings.measure.tasks_at_once},
+    )
     progress = ProgressBoard(ledger, view, client)
     intake = Intake(ledger, bases, engine.wake, settings.seed)
     seed = secrets.randbits(63) if settings.seed is None else settings.seed
@@ -134,16 +147,18 @@ def _stages(
     store: ContentStore,
     folders: Folders,
     access: Access,
-    workers: ProcessExecutor,
+    workers: Executor,
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
+    visible = device_environment().get("CUDA_VISIBLE_DEVICES")
+    devices = devices_of(settings.measure, workers, folders.workers / "devices", visible=visible)
     return {
         TaskState.DRAFT: PrepareStage(
             ledger, bases, store, folders, workers, access, settings.synthesis.endpoint(), settings.reading
         ),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),
-        TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, workers, folders, settings.measure),
+        TaskState.COLLECTED: MeasureStage(ledger, gateway, bases, store, workers, devices, folders, settings.measure),
         TaskState.MEASURED: ScoreStage(ledger, gateway, clock),
     }
 

@@ -29,6 +29,19 @@ class JobLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a worker may load before its job and keep for the next one: a function that gives this very process something to find there.
+
+    Jobs that name the same may share a worker, one after the other, each in a copy of it that ends with the job.
+    """
+
+    function: str  # "module:function", as a job's
+    arguments: JsonObject
+    reads: tuple[Path, ...] = ()  # of `arguments`; a job that names them too finds them at the same place
+    bytes: int = 0  # of memory, about
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One call of a worker function, and what of the machine it may see where workers run in a sandbox."""
 
@@ -42,6 +55,8 @@ class Job:
     packages: tuple[str, ...] = ()  # top-level packages that its function imports beside ours and its own
     limits: JobLimits = JobLimits()
     accelerator: bool = False  # whether it may use the GPUs of this process
+    devices: tuple[str, ...] = ()  # which of them, as CUDA_VISIBLE_DEVICES names them; none: as this process may
+    holds: Held | None = None  # an executor that keeps workers may have it ready; others leave it to the function
     runs_programs: bool = False  # whether it starts sandboxes of its own, for strangers' programs
 
 

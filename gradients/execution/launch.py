@@ -87,6 +87,7 @@ def environment(job: Job) -> dict[str, str]:
         "RAYON_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
+        **({"CUDA_VISIBLE_DEVICES": ",".join(job.devices)} if job.devices else {}),
     }
 
 

@@ -13,33 +13,16 @@ import signal
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import IO, NamedTuple
 
 from gradients.domain.json import JsonObject
-from gradients.errors import DiskFull, GradientsError, JobFailed
+from gradients.execution.endings import Ending
 from gradients.execution.job import Job, ReportProgress
 from gradients.execution.launch import Launch, environment, launching
 from gradients.execution.lines import CappedLog, LineSplitter
 from gradients.execution.records import LEFT, ExitStatus, finished_result, prepare_folder, read_error
-from gradients.sandbox.trial import refusal
 
 _CHUNK_BYTES = 64 * 1024
-_STDERR_LINES = 12
-BREAKS = frozenset(
-    {signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
-)  # of a program that went wrong
-
-
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """How a worker process ended."""
-
-    status: (
-        int | None
-    )  # negative: the number of the signal that killed it; None: the sandbox was refused and nothing was run
-    in_time: bool
-    stderr: bytes  # its last bytes
 
 
 class ProcessExecutor:
@@ -67,9 +50,9 @@ class ProcessExecutor:
         if result is not None:
             return result
         named = await asyncio.to_thread(read_error, job.folder) if ending.status == ExitStatus.DONE else None
-        raise named or _failure(job, ending)
+        raise named or ending.failure(job)
 
-    async def _supervise(self, job: Job, report: ReportProgress) -> _Ending:
+    async def _supervise(self, job: Job, report: ReportProgress) -> Ending:
         """Start the worker, pass on what it says, and see it end."""
         out, err = CappedLog(job.folder / "stdout.log"), CappedLog(job.folder / "stderr.log")
         async with _pipe() as progress, _pipe() as stdout, _pipe() as stderr:
@@ -85,7 +68,7 @@ class ProcessExecutor:
                         in_time = await _wait(process, job.deadline_seconds, self._grace_seconds)
                 except BaseExceptionGroup as group:  # what `report` raised belongs to the caller, as it was
                     raise group.exceptions[0] from None
-                return _Ending(launch.status(process.returncode or 0), in_time=in_time, stderr=err.tail())
+                return Ending(launch.status(process.returncode or 0), in_time=in_time, stderr=err.tail())
 
     async def _start(self, job: Job, launch: Launch, *, stdout: IO[bytes], stderr: IO[bytes]) -> Process:
         return await asyncio.create_subprocess_exec(
@@ -160,32 +143,3 @@ async def _capture(stream: asyncio.StreamReader, log: CappedLog) -> None:
     while chunk := await stream.read(_CHUNK_BYTES):
         await asyncio.to_thread(log.write, chunk)
     await asyncio.to_thread(log.close)
-
-
-def _failure(job: Job, ending: _Ending) -> GradientsError:
-    last = "\n".join(ending.stderr.decode(errors="replace").splitlines()[-_STDERR_LINES:])
-    if ending.status is None and ending.in_time:
-        return refusal(last)
-    said = f"; it said last:\n{last}" if last else ""
-    fix = f"See {job.folder / 'stderr.log'}"
-    if ending.in_time and ending.status == ExitStatus.DISK_FULL:
-        return DiskFull(f"{job.function} found no room left on the device{said}", fix=f"Free some space. {fix}")
-    code, what = _how(ending.status or 0, job, in_time=ending.in_time)
-    return JobFailed(f"{job.function} {what}{said}", code=code, fix=fix)
-
-
-def _how(status: int, job: Job, *, in_time: bool) -> tuple[str, str]:
-    """A code and a clause for how the worker ended."""
-    if not in_time:
-        return "job_deadline", f"was killed at its deadline of {job.deadline_seconds:g} s"
-    if status == ExitStatus.OUT_OF_MEMORY:
-        return "out_of_memory", "ran out of memory"
-    if status == -signal.SIGXCPU:
-        return "job_slow", f"took more than {job.limits.cpu_seconds} s of processor time"
-    if status == -signal.SIGKILL:
-        return "job_killed", "was killed by SIGKILL, which is how the kernel answers when memory runs out"
-    if -status in BREAKS:
-        return "job_aborted", f"broke off with {signal.Signals(-status).name}"
-    if status < 0:
-        return "job_killed", f"was killed by {signal.Signals(-status).name}"
-    return "job_crashed", f"ended with status {status}"

@@ -106,14 +106,19 @@ def prepare_folder(job: Job) -> None:
     forget_result(job)
     for folder in (job.folder / LEFT, *job.writes):
         folder.mkdir(parents=True, exist_ok=True)
+    write_job(job.folder, job, job.arguments)
+
+
+def write_job(folder: Path, job: Job, arguments: JsonObject) -> None:
+    """Leave the job for its worker, with these arguments for those that it was given."""
     record: JsonObject = {
         "function": job.function,
-        "arguments": job.arguments,
+        "arguments": arguments,
         "deadline_seconds": job.deadline_seconds,
         **asdict(job.limits),
         "digest": digest(job),
     }
-    write_bytes(job.folder / JOB, canonical(record))
+    write_bytes(folder / JOB, canonical(record))
 
 
 def forget_result(job: Job) -> None:

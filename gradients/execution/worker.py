@@ -31,7 +31,11 @@ _ALARM_GRACE_SECONDS = 60  # the parent kills at the deadline; the alarm is for 
 def main(arguments: Sequence[str]) -> int:
     """Run the job in the folder named first; the exit status is 0 when a result or a named error lies there."""
     folder, parent, progress = Path(arguments[0]), int(arguments[1]), int(arguments[2])
-    job = read_job(folder)
+    return work(read_job(folder), folder, parent=parent, progress=progress)
+
+
+def work(job: JobRecord, folder: Path, *, parent: int, progress: int) -> ExitStatus:
+    """Run the job in this process and leave its result or named error in `folder`; what the process's exit status should be."""
     _die_with(parent, deadline_seconds=job.deadline_seconds)
     _take_limits(job)
     try:

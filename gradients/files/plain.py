@@ -21,6 +21,16 @@ def read_plain(path: Path, *, most_bytes: int) -> bytes:
         return stream.read(most_bytes)
 
 
+def read_tail(path: Path, *, most_bytes: int) -> bytes:
+    """The last bytes of a plain file of any size. Raises FileNotFoundError, and OperatorError (unexpected_file) for anything else."""
+    descriptor = _open(path)
+    with os.fdopen(descriptor, "rb") as stream:
+        found = os.fstat(descriptor)
+        _check(path, found, found.st_size)
+        stream.seek(max(0, found.st_size - most_bytes))
+        return stream.read(most_bytes)
+
+
 def check_plain(path: Path, *, most_bytes: int) -> Path:
     """The path, when a plain file lies there. Raises as `read_plain` does."""
     _check(path, path.lstat(), most_bytes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -15,7 +15,8 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from transformers.utils import logging as transformers_logging
 
 from gradients.errors import ModelUnknown
-from gradients.ml.device import Device, weights_dtype
+from gradients.ml.device import Device, is_larger_than_one, weights_dtype
+from gradients.ml.held import held, hold
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 ANY_LENGTH = 131_072  # tokens: the longest row that a task may ask for
 LARGEST_TEXT_FILE_BYTES = 128 * 1024**2  # the largest tokenizer.json of published bases has 34 MiB
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
+_FAMILY = "language"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 # whatever transformers raises for files that don't fit together; running out of memory is not among it
@@ -91,10 +93,33 @@ def read_base(folder: Path) -> TextBase:
 
 
 def load_base(folder: Path, device: Device) -> LoadedBase:
-    """The model in `folder`, frozen and in evaluation mode. Raises ModelUnknown when there is none that can be read."""
+    """The model in `folder`, frozen and in evaluation mode. Raises ModelUnknown when there is none that can be read.
+
+    Where this process keeps it already, it is taken from there. One that is larger than a GPU lies on all that this process sees.
+    """
     files = _check_files(folder)
+    size = sum(file.stat().st_size for file in files)
+    dtype = weights_dtype(device, size)
+    spread = is_larger_than_one(device, size)
+    kept = held(_FAMILY, folder)
+    if isinstance(kept, LoadedBase) and not spread:
+        kept.model.to(device=device.name, dtype=dtype or kept.stored_dtype)
+        return replace(kept, device=device)
+    base = _read(folder, files, device, dtype=dtype, spread=spread)
+    if not spread:
+        base.model.to(device.name)
+    return base
+
+
+def hold_base(folder: Path, *, in_stored_precision: bool) -> None:
+    """Keep the model in `folder` in this process's memory, for `load_base`. Raises as that does."""
+    dtype = None if in_stored_precision else torch.float32
+    hold(_FAMILY, folder, lambda: _read(folder, _check_files(folder), Device("cpu"), dtype=dtype, spread=False))
+
+
+def _read(folder: Path, files: list[Path], device: Device, *, dtype: torch.dtype | None, spread: bool) -> LoadedBase:
+    """The model from its files: on the CPU, or spread over the GPUs."""
     transformers_logging.disable_progress_bar()
-    dtype = weights_dtype(device, sum(file.stat().st_size for file in files))
     tokenizer = load_tokenizer(folder)
     try:
         with safe_open(files[0], framework="pt") as tensors:
@@ -109,6 +134,7 @@ def load_base(folder: Path, device: Device) -> LoadedBase:
             use_safetensors=True,
             output_loading_info=True,
             attn_implementation=attention_of(config),
+            **({"device_map": "auto"} if spread else {}),
         )
     except _UNREADABLE as error:
         raise _unusable(folder, error) from error
@@ -122,7 +148,7 @@ def load_base(folder: Path, device: Device) -> LoadedBase:
             code="base_incomplete",
             fix="Choose another base; these would be random numbers",
         )
-    model.requires_grad_(False).eval().to(device.name)
+    model.requires_grad_(False).eval()
     return LoadedBase(model=model, tokenizer=tokenizer, device=device, folder=folder, stored_dtype=stored)
 
 

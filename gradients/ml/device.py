@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 _PROBE_SIZE = 2048
+_LARGEST_SHARE = 0.8  # of a GPU's free memory that weights may take; the rest is for what a batch needs
 _MIN_GAIN = 1.3  # how much faster bfloat16 must be to be worth its rounding
 
 
@@ -22,6 +23,11 @@ class Device:
         """The context in which a model's forward pass runs."""
         return torch.autocast(self.name, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None)
 
+    def forget_unused(self) -> None:
+        """Give memory back that lies in pieces which nobody uses."""
+        if self.name == "cuda":
+            torch.cuda.empty_cache()
+
     def describe(self) -> dict[str, str | int]:
         """What a record of a measurement says about where it was taken."""
         precision = self.autocast_dtype or torch.float32
@@ -30,6 +36,12 @@ class Device:
             "precision": str(precision).removeprefix("torch."),
             "threads": torch.get_num_threads(),
         }
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch's, or of Python's own, says that memory has run out; a smaller batch may fit."""
+    is_ours = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_ours or "can't allocate memory" in str(error)  # the CPU's allocator has no class of its own
 
 
 def choose_device() -> Device:
@@ -53,6 +65,14 @@ def weights_dtype(device: Device, stored_bytes: int) -> torch.dtype | None:
         return torch.float32
     free_bytes, _ = torch.cuda.mem_get_info()
     return torch.float32 if 2 * stored_bytes < 0.4 * free_bytes else None
+
+
+def is_larger_than_one(device: Device, stored_bytes: int) -> bool:
+    """Whether a model of this size has to be spread over several GPUs, and there are several."""
+    if device.name != "cuda" or torch.cuda.device_count() < 2:
+        return False
+    free_bytes, _ = torch.cuda.mem_get_info()
+    return bool(stored_bytes > _LARGEST_SHARE * free_bytes)
 
 
 def _matmul_seconds(device: str, dtype: torch.dtype) -> float:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from gradients.ml.batching import IGNORED, Batch, pad, plan_batches
-from gradients.ml.device import Device
+from gradients.ml.batching import IGNORED, Batch, pad, plan_tightly
+from gradients.ml.device import Device, is_out_of_memory
+from gradients.ml.head import counted_logits
 from gradients.ml.text import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_PART = 1024  # positions whose logits are in float32 at the same time
 
 
 class RowLosses(NamedTuple):
@@ -31,18 +36,16 @@ class RowLoss(NamedTuple):
 
 
 def batch_losses(model: PreTrainedModel, batch: Batch) -> RowLosses:
-    """The losses of one batch, differentiable.
-
-    use_cache=False is not about speed: with a cache, transformers (5.23, SDPA) builds masks for it and lets packed rows see
-    one another. Only positions that some row counts go through the head.
-    """
+    """The losses of one batch, differentiable."""
     targets = batch.labels[:, 1:]
-    counted = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
-    logits = model(input_ids=batch.tokens, use_cache=False, logits_to_keep=counted).logits.float()
-    targets = targets[:, counted]
-    losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none")
+    counts = targets != IGNORED
+    logits = counted_logits(model, batch.tokens, torch.cat([counts, counts.new_zeros(len(counts), 1)], dim=1))
+    parts = zip(logits.split(_PART), targets[counts].split(_PART), strict=True)
+    losses = torch.cat([cross_entropy(part.float(), wanted, reduction="none") for part, wanted in parts])
     # float64, so that a sum does not depend on how many rows share the batch
-    return RowLosses(losses.view_as(targets).double().sum(dim=1), (targets != IGNORED).sum(dim=1))
+    by_position = losses.new_zeros(targets.shape, dtype=torch.float64)
+    by_position[counts] = losses.double()
+    return RowLosses(by_position.sum(dim=1), counts.sum(dim=1))
 
 
 def measure_rows(
@@ -53,15 +56,32 @@ def measure_rows(
     max_tokens: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[RowLoss]:
-    """Each example's loss, in their order; `progress` is told how many rows are done."""
+    """Each example's loss, in their order; `progress` is told how many rows are done.
+
+    Where memory runs out, batches are halved, down to single rows; that changes no row's loss by more than rounding does.
+    """
     measured: list[RowLoss | None] = [None] * len(examples)
     done = 0
-    for positions in plan_batches([len(example.tokens) for example in examples], max_tokens=max_tokens):
-        with torch.inference_mode(), device.precision():
-            losses = batch_losses(model, pad([examples[i] for i in positions], device))
-        means, tokens = (losses.sums / losses.tokens).tolist(), losses.tokens.tolist()
+    waiting = deque(plan_tightly([len(example.tokens) for example in examples], max_tokens=max_tokens))
+    while waiting:
+        positions = waiting.popleft()
+        try:
+            with torch.inference_mode(), device.precision():
+                losses = batch_losses(model, pad([examples[i] for i in positions], device))
+                means, tokens = (losses.sums / losses.tokens).tolist(), losses.tokens.tolist()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(positions) == 1:
+                raise
+            most = max(map(len, [positions, *waiting])) // 2
+            waiting = deque(part for each in [positions, *waiting] for part in _parts(each, most))
+            device.forget_unused()
+            continue
         for position, mean, count in zip(positions, means, tokens, strict=True):
             measured[position] = RowLoss(mean, count)
         done += len(positions)
         progress(done)
     return [loss for loss in measured if loss is not None]
+
+
+def _parts(positions: list[int], most: int) -> list[list[int]]:
+    return [positions[start : start + most] for start in range(0, len(positions), most)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,13 @@ from torch import nn
 
 from gradients.errors import ModelUnknown
 from gradients.ml.device import Device, weights_dtype
+from gradients.ml.held import held, hold
 from gradients.ml.pipeline_families import FAMILIES, Family
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-INDEX = "model_index.json"
+INDEX, _FAMILY = "model_index.json", "image"
 _LIBRARIES = frozenset({"diffusers", "transformers"})
 _NOT_LOADED = ("safety_checker", "feature_extractor", "image_encoder")  # they change no pixel that is measured
 
@@ -50,7 +51,27 @@ class ImageBase:
 
 
 def load_image_base(folder: Path, device: Device) -> ImageBase:
-    """The pipeline in `folder`, frozen and in evaluation mode. Raises ModelUnknown when there is none that can be used."""
+    """The pipeline in `folder`, frozen and in evaluation mode. Raises ModelUnknown when there is none that can be used.
+
+    Where this process keeps it already, it is taken from there.
+    """
+    dtype = weights_dtype(device, _stored_bytes(folder)) or torch.bfloat16
+    kept = held(_FAMILY, folder)
+    base = replace(kept, device=device) if isinstance(kept, ImageBase) else _read(folder, device, dtype=dtype)
+    for part in base.pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.to(device=device.name, dtype=dtype)
+    return base
+
+
+def hold_image_base(folder: Path, *, in_stored_precision: bool) -> None:
+    """Keep the pipeline in `folder` in this process's memory, for `load_image_base`. Raises as that does."""
+    dtype = torch.bfloat16 if in_stored_precision else torch.float32
+    hold(_FAMILY, folder, lambda: _read(folder, Device("cpu"), dtype=dtype))
+
+
+def _read(folder: Path, device: Device, *, dtype: torch.dtype) -> ImageBase:
+    """The pipeline from its files, on the CPU."""
     index = _index(folder)
     family = FAMILIES.get(str(index.get("_class_name")))
     if family is None:
@@ -64,11 +85,10 @@ def load_image_base(folder: Path, device: Device) -> ImageBase:
     for library in (of_diffusers, of_transformers):
         library.disable_progress_bar()
         library.set_verbosity_error()  # not a line for every caption that is longer than the encoder reads
-    stored_bytes = sum(file.stat().st_size for file in folder.glob("*/*.safetensors"))
     try:
         pipeline: DiffusionPipeline = family.image_to_image().from_pretrained(
             folder,
-            dtype=weights_dtype(device, stored_bytes) or torch.bfloat16,
+            dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
             **{name: None for name in _NOT_LOADED if name in index},
@@ -78,8 +98,12 @@ def load_image_base(folder: Path, device: Device) -> ImageBase:
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
-            part.requires_grad_(False).eval().to(device.name)
+            part.requires_grad_(False).eval()
     return ImageBase(pipeline, family, device, folder)
+
+
+def _stored_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*/*.safetensors"))
 
 
 def _index(folder: Path) -> Mapping[str, Any]:  # Any: JSON

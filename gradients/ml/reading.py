@@ -1,8 +1,8 @@
 """Prompts that a model reads once, and what it says behind them: to answers that are known, or to what it writes itself.
 
 Prompts stand at the right end of their rows, so that all answers begin in the same column. Rows may be repeated, taken apart and left out
-between two steps. Covers architectures that keep keys and values and nothing else, of all columns or of a window (`reads_once`); states that
-run through a row know nothing of padding, and cannot be taken apart.
+between two steps. Covers architectures that keep keys and values and nothing else, of all columns or of a window (`reads_once`); states
+that run through a row know nothing of padding, and cannot be taken apart.
 """
 
 from __future__ import annotations

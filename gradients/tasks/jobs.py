@@ -13,6 +13,8 @@ from gradients.errors import Blame
 Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
 CHECK_REPO = "gradients.tasks.workers.checking:check"
+HOLD = "gradients.tasks.workers.holding:hold"
+FIND_DEVICES = "gradients.tasks.workers.devices:find"
 PREPARE = "gradients.tasks.workers.preparing:prepare"
 SURVEY = "gradients.tasks.workers.preparing:survey"
 TRIED_ROWS = "tried.jsonl"  # what PREPARE and SURVEY leave for a trial
@@ -51,6 +53,15 @@ class MeasureJob(WorkerMessage):
         """What its worker has to see; it writes to `results_folder`."""
         folders = (entrant.folder for entrant in self.entrants)
         return (self.base_folder, self.held_out_file, *(folder for folder in folders if folder is not None))
+
+
+class HoldJob(WorkerMessage):
+    """Arguments of HOLD: load a base for the jobs that come."""
+
+    base_folder: Path
+    base_digest: str = Field(description="of its files; another base in the same folder is held by another worker")
+    family: Literal["language", "image"]
+    on_gpu: bool = Field(description="whether the jobs will bring it to a GPU")
 
 
 class EntrantResult(WorkerMessage):

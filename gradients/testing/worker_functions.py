@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
-from gradients.errors import DatasetInvalid, SubmissionRejected
+from gradients.errors import DatasetInvalid, ModelUnknown, SubmissionRejected
 from gradients.execution.job import ReportProgress
 
 
@@ -131,3 +132,56 @@ def boast(arguments: JsonObject, report: ReportProgress) -> JsonObject:
 def return_nan(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """A result that JSON has no word for."""
     return {"loss": float("nan")}
+
+
+_held: list[JsonObject] = []
+
+
+def hold(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """Keeps its arguments in this process, for `show_held`."""
+    if arguments.get("broken"):
+        raise ModelUnknown("there is no such base", fix="Choose another base")
+    _held.append(arguments)
+    return {}
+
+
+def show_held(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """What `hold` kept and what jobs before this one left there, this process and its parent."""
+    before = list(_held)
+    _held.append(arguments)
+    return {"held": before, "pid": os.getpid(), "parent": os.getppid()}
+
+
+def leave_a_spy(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """Leaves a process behind, in a session of its own, and a file in every place that can be written to."""
+    for folder in ("/tmp", ".", str(arguments["writes"]), "..", "../.."):  # noqa: S108
+        with suppress(OSError):
+            (Path(folder) / "planted").write_text("by a job")
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(600)
+        os._exit(0)
+    return {}
+
+
+def look_around(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """What a job sees of the jobs before it, and whether it can read its worker's memory, environment and descriptors."""
+    planted = [
+        str(place)
+        for folder in ("/tmp", ".", str(arguments["writes"]), str(Path(str(arguments["writes"])).parent.parent))  # noqa: S108
+        for place in Path(folder).rglob("planted")
+    ]
+    processes = sorted(int(place.name) for place in Path("/proc").iterdir() if place.name.isdecimal())
+    worker, opened = Path(f"/proc/{os.getppid()}"), []
+    for name in ("mem", "environ", "maps", "fd/0"):
+        with suppress(OSError):
+            (worker / name).open("rb", buffering=0).close()
+            opened.append(name)
+    return {"planted": planted, "processes": processes, "own": os.getpid(), "opened": opened}
+
+
+def read_and_write(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """Copies the text of each file of `reads` into `writes`, upper case."""
+    for file in sorted(Path(str(arguments["reads"])).iterdir()):
+        (Path(str(arguments["writes"])) / file.name).write_text(file.read_text().upper())
+    return {"reads": arguments["reads"]}

@@ -30,6 +30,7 @@ from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.jobs import MeasureJob, TrainingPlan, TrainJob
 from gradients.tasks.registry import validate_request
 from gradients.testing.clock import HandClock
+from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain
 from gradients.testing.task_samples.instruct import SAMPLE
 from tests.unit.validator.market import StandIn, Subnet, claimed, failures, found, tiny_bases
@@ -117,9 +118,9 @@ class Market:
                 self.clock.time += 100.0
                 await stage.run(self.due(TaskState.ASSIGNED))
         measuring = MeasureSettings()
-        await MeasureStage(ledger, gateway, self.bases, self.store, self.executor, self.folders, measuring).run(
-            self.due(TaskState.COLLECTED)
-        )
+        await MeasureStage(
+            ledger, gateway, self.bases, self.store, self.executor, cpu_devices(), self.folders, measuring
+        ).run(self.due(TaskState.COLLECTED))
         await ScoreStage(ledger, gateway, self.clock).run(self.due(TaskState.MEASURED))
 
     def due(self, state: TaskState) -> Claim:

@@ -189,14 +189,17 @@ async def play(market: Market, client: Any, epochs: int) -> None:  # noqa: ANN40
     market.score(block=last)
     for validator in market.validators:
         validator.start()
+    async with asyncio.timeout(LONGEST_EPOCH_SECONDS):
+        while not all(decided(each.ledger, last) for each in market.validators):
+            await asyncio.sleep(BLOCK_SECONDS)
+            last = await last_epoch(client)
+    market.score(block=last)  # an epoch without another verdict would send nothing
     for number in range(epochs + 1):
         async with asyncio.timeout(LONGEST_EPOCH_SECONDS):
             while (begun := await last_epoch(client)) == last:  # noqa: ASYNC110 (the chain's state has no event)
                 await asyncio.sleep(BLOCK_SECONDS)
         if number:
             market.epochs[last] = await seen_at(client, market, begun)
-        else:
-            market.score(block=begun)  # an epoch without another verdict would send nothing
         last = begun
         async with asyncio.timeout(LONGEST_EPOCH_SECONDS):
             while not all(decided(each.ledger, begun) for each in market.validators):  # noqa: ASYNC110 (nor has a ledger)

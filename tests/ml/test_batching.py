@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradients.ml.batching import IGNORED, batch_tokens, endless_batches, epoch_batches, pad, plan_batches
+from gradients.ml.batching import IGNORED, batch_tokens, endless_batches, epoch_batches, pad, plan_batches, plan_tightly
 from gradients.ml.device import Device
 from gradients.ml.text import answered
 
@@ -20,6 +20,17 @@ def test_every_row_is_in_exactly_one_batch_of_bounded_size(lengths: list[int], m
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= max_tokens
+
+
+@given(lengths_of_rows, st.integers(min_value=1, max_value=200))
+def test_a_tight_plan_holds_every_row_once_within_the_size_and_pads_little(lengths: list[int], max_tokens: int) -> None:
+    batches = plan_tightly(lengths, max_tokens=max_tokens)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        long = [lengths[row] for row in batch]
+        assert len(batch) == 1 or len(batch) * max(long) <= max_tokens
+        begun = sum(1 for n in range(len(long)) if n * long[0] < max_tokens / 4)  # rows that fill it anyway
+        assert all(length >= 0.75 * long[0] for length in long[begun:])
 
 
 def test_the_longest_rows_come_first_so_that_memory_runs_out_at_once_or_never() -> None:

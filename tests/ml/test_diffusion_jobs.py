@@ -104,6 +104,7 @@ def test_base_and_submission_are_measured_and_shown_on_a_sheet(jobs: Jobs, tmp_p
         seed=3,
     )
     resolve(DIFFUSION.measure)(job.model_dump(mode="json"), _ignore)
+    resolve(str(DIFFUSION.finish))(job.model_dump(mode="json"), _ignore)
     read = {n: EntrantResult.model_validate_json((tmp_path / f"{n}.json").read_bytes()) for n in ("base", "ours")}
     assert [result.failure_message for result in read.values()] == ["", ""]
     assert [len(result.per_row) for result in read.values()] == [ROWS, ROWS]

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from gradients.ml.base_model import LoadedBase
 from gradients.ml.batching import IGNORED, pad
@@ -56,16 +57,31 @@ def test_progress_ends_with_all_rows(base: LoadedBase, examples: list[Example]) 
     assert told[-1] == len(examples)
 
 
-def test_a_forward_pass_never_uses_a_cache_nor_a_mask_and_heads_only_what_counts() -> None:
-    seen: list[bool] = []
+class Headed(nn.Module):  # type: ignore[misc]  # torch is not typed for tests
+    """Takes token numbers for hidden states; its head, which may be another layer's business, finds all of 16 tokens equally likely."""
 
-    def model(*, input_ids: torch.Tensor, use_cache: bool, logits_to_keep: torch.Tensor) -> SimpleNamespace:
-        seen.append(use_cache)
-        assert logits_to_keep.tolist() == [1, 2]  # the positions that predict a counted token of any row
-        return SimpleNamespace(logits=torch.zeros(len(input_ids), len(logits_to_keep), 16))
+    def __init__(self, *, told: bool = True) -> None:
+        super().__init__()
+        self.head, self.told = nn.Linear(1, 16, bias=False), told
+        nn.init.zeros_(self.head.weight)
+        self.caches, self.headed = list[bool](), list[list[float]]()
 
+    def get_output_embeddings(self) -> nn.Module | None:
+        return self.head if self.told else None
+
+    def forward(self, *, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        self.caches.append(use_cache)
+        self.head.register_forward_hook(lambda _, given, __: self.headed.append(given[0].flatten().tolist()))
+        return SimpleNamespace(logits=self.head(input_ids.float().unsqueeze(-1)))
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_forward_pass_never_uses_a_cache_nor_a_mask_and_heads_only_what_counts(*, told: bool) -> None:
+    model = Headed(told=told)
     losses = batch_losses(model, pad([answered([1, 2], [3, 4]), answered([5, 6], [7])], CPU))
-    assert seen == [False]
+    assert model.caches == [False]
+    # tokens 2, 3 and 6 stand before a counted one; a model that does not say what its head is heads them all
+    assert model.headed == ([[2, 3, 6]] if told else [[1, 2, 3, 4, 5, 6, 7, 0]])
     assert losses.tokens.tolist() == [2, 1]
     assert (losses.sums / losses.tokens).tolist() == pytest.approx([2.772588722, 2.772588722])  # ln 16
 
@@ -88,3 +104,39 @@ def test_half_precision_weights_are_computed_in_float32_on_a_cpu(base: LoadedBas
     assert {weight.dtype for weight in base.model.parameters()} == {torch.float32}
     with CPU.precision():
         assert base.model(input_ids=torch.tensor([[1, 2]]), use_cache=False).logits.dtype == torch.float32
+
+
+def test_batches_are_halved_where_memory_runs_out_and_losses_stay(base: LoadedBase, examples: list[Example]) -> None:
+    whole = measure_rows(base.model, examples, device=CPU, max_tokens=2048)
+    largest: list[int] = []
+
+    def refuse(_: nn.Module, __: tuple[object, ...], given: dict[str, torch.Tensor]) -> None:
+        largest.append(len(given["input_ids"]))
+        if largest[-1] > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = base.model.register_forward_pre_hook(refuse, with_kwargs=True)
+    told: list[int] = []
+    try:
+        halved = measure_rows(base.model, examples, device=CPU, max_tokens=2048, progress=told.append)
+    finally:
+        hook.remove()
+    assert max(largest) > 5
+    assert max(largest[-3:]) <= 5
+    assert told[-1] == len(examples)
+    assert [row.tokens for row in halved] == [row.tokens for row in whole]
+    assert [row.mean for row in halved] == pytest.approx([row.mean for row in whole], abs=1e-5)
+
+
+def test_a_single_row_that_does_not_fit_and_other_errors_are_raised(base: LoadedBase, examples: list[Example]) -> None:
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("a kernel is broken")):
+
+        def refuse(*_: object, error: Exception = error) -> None:
+            raise error
+
+        hook = base.model.register_forward_pre_hook(refuse)
+        try:
+            with pytest.raises(type(error), match=str(error)):
+                measure_rows(base.model, examples, device=CPU, max_tokens=2048)
+        finally:
+            hook.remove()

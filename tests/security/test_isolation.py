@@ -78,11 +78,12 @@ def what_it_got(place: Path, how: str, *, user: str) -> dict[str, str]:
 
 
 @needs_sandbox
+@pytest.mark.parametrize("how", ["sandboxed", "kept"])
 @pytest.mark.parametrize(
     "user", ["ourselves", pytest.param("nobody", marks=pytest.mark.skipif(os.getuid() != 0, reason="not root"))]
 )
-def test_it_gets_nothing_but_its_own_folder(place: Path, user: str) -> None:
-    got = what_it_got(place, "sandboxed", user=user)
+def test_it_gets_nothing_but_its_own_folder(place: Path, user: str, how: str) -> None:
+    got = what_it_got(place, how, user=user)
     left = {name for name, came in got.items() if came == GOT and not name.startswith("write")}
     assert left == OWN, got
     assert len(got) == 18

@@ -63,8 +63,14 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
         return Measured(errors, {"denoising_loss": statistics.fmean(losses)}, fingerprint)
 
     measure_entrants(job, measured, rows=len(rows.captions), report=report)
-    _write_sheet(job, rows)
     return base.device.describe()
+
+
+def finish(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
+    """Leave the sheet of all entrants that were measured."""
+    job = MeasureJob.model_validate(arguments)
+    _write_sheet(job, read_captioned(job.held_out_file))
+    return {}
 
 
 def redrawing(base: ImageBase, asked: DiffusionParameters) -> Redrawing:

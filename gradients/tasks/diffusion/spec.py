@@ -166,6 +166,7 @@ DIFFUSION = TaskType(
     text=text,
     metric=Metric("image-to-image error", "squared difference, 0..1", 1, "lower"),
     measure="gradients.tasks.diffusion.metric:measure",
+    finish="gradients.tasks.diffusion.metric:finish",
     train="gradients.tasks.diffusion.trainer:train",
     generate="gradients.tasks.diffusion.drawing:generate",
     schedule_share=0.15,

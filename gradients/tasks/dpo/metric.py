@@ -14,7 +14,7 @@ from pathlib import Path
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid
 from gradients.ml.base_model import ANY_LENGTH, LoadedBase, ReadsText, load_base
-from gradients.ml.batching import batch_tokens
+from gradients.ml.batching import measuring_tokens
 from gradients.ml.device import choose_device
 from gradients.ml.preference import (
     Pair,
@@ -103,7 +103,7 @@ def _check_differ(rows: Rows) -> None:
 
 def log_probabilities(base: LoadedBase, pairs: Sequence[Pair], progress: RowsDone = lambda _: None) -> list[PairLogs]:
     """How likely the base, as it is at this moment, finds the answers of each pair."""
-    most = batch_tokens(base.device, base.vocabulary)
+    most = measuring_tokens(base.device, base.vocabulary)
     return measure_pairs(base.model, pairs, device=base.device, max_tokens=most, progress=progress)
 
 

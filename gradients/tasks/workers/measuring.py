@@ -20,7 +20,7 @@ from gradients.domain.json import JsonObject
 from gradients.errors import Blame, GradientsError, OperatorError, SubmissionRejected
 from gradients.files.whole import write_text
 from gradients.ml.base_model import LoadedBase
-from gradients.ml.batching import batch_tokens
+from gradients.ml.batching import measuring_tokens
 from gradients.ml.losses import RowLoss, measure_rows
 from gradients.ml.schedule import Every
 from gradients.ml.submission import applied
@@ -71,7 +71,7 @@ def completions_metric(
     What it returns raises SubmissionRejected when an entrant cannot be applied or has losses that no honest model has.
     """
     fingerprints = text_fingerprints(base, [example.tokens for example in examples], key=sketch_key)
-    most = batch_tokens(base.device, base.vocabulary)
+    most = measuring_tokens(base.device, base.vocabulary)
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
         with applied(base.model, entrant.folder) as replaced:

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid, ModelUnknown
 from gradients.ml.base_model import ANY_LENGTH, TextBase, attention_of, load_base, read_base
-from gradients.ml.batching import batch_tokens
+from gradients.ml.batching import measuring_tokens
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
 from gradients.ml.text import Example
@@ -110,7 +110,7 @@ def _first_loss(folder: Path, base: TextBase, rows: Rows) -> float | None:
         loaded = load_base(folder, Device("cpu"))
         shortest = sorted((example for row in rows for example in row), key=lambda example: len(example.tokens))
         asked = [one if one.counted else _all_counted(one) for one in shortest[:_COMPUTED_ROWS]]
-        most = batch_tokens(loaded.device, loaded.vocabulary)
+        most = measuring_tokens(loaded.device, loaded.vocabulary)
         losses = [row.mean for row in measure_rows(loaded.model, asked, device=loaded.device, max_tokens=most)]
     except (IndexError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise _unusable("computed", error) from error

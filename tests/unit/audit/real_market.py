@@ -21,6 +21,7 @@ from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.jobs import TrainingPlan, TrainJob
 from gradients.tasks.registry import validate_request
 from gradients.testing.clock import HandClock
+from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain
 from gradients.testing.task_samples.instruct import SAMPLE
 from tests.unit.validator.market import StandIn, Subnet, claimed, found, tiny_bases
@@ -58,7 +59,7 @@ class RealMarket:
             self.ledger, gateway, view, self.client, self.bases, self.store, self.folders, collect
         )
         self.measure = MeasureStage(
-            self.ledger, gateway, self.bases, self.store, self.executor, self.folders, MeasureSettings()
+            self.ledger, gateway, self.bases, self.store, self.executor, cpu_devices(), self.folders, MeasureSettings()
         )
         self.emission = Emission(self.ledger, gateway, view, self.clock)
         self.recorder = Recorder(self.ledger, gateway, self.subnet.keypair, self.folders, self.clock)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,14 +12,27 @@ import pytest
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid, JobFailed, SubmissionRejected
 from gradients.execution.inline import InlineExecutor
-from gradients.execution.job import Executor, Job
+from gradients.execution.job import Executor, Held, Job, ReportProgress
 from gradients.execution.process import ProcessExecutor
 from gradients.execution.records import LEFT, RESULT
+from gradients.execution.warm import WarmExecutor
 
 FUNCTIONS = "gradients.testing.worker_functions"
 
 
-@pytest.fixture(params=[InlineExecutor, ProcessExecutor])
+class Warm:
+    """A WarmExecutor for each run, since every test's run has a loop of its own; all jobs hold something."""
+
+    async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
+        with tempfile.TemporaryDirectory() as folder:
+            executor = WarmExecutor(ProcessExecutor(), Path(folder), sandboxed=False)
+            try:
+                return await executor.run(replace(job, holds=Held(f"{FUNCTIONS}:hold", {})), report=report)
+            finally:
+                await executor.close()
+
+
+@pytest.fixture(params=[InlineExecutor, ProcessExecutor, Warm])
 def executor(request: pytest.FixtureRequest) -> Executor:
     made: Executor = request.param()
     return made

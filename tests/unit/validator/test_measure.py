@@ -23,6 +23,7 @@ from gradients.repo.store import ContentStore
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.jobs import EntrantResult, MeasureJob
 from gradients.testing.clock import HandClock
+from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import PREPARED, SALT, TASK, WINDOW, claimed, collected, failures, found, tiny_bases
 from validator.folders import Folders
@@ -32,7 +33,7 @@ from validator.settings import MeasureSettings
 from validator.sketches import SketchSecret
 from validator.stages.measure import MeasureStage
 
-CRASH = "crash"
+CRASH, HANG = "crash", "hang"
 GOOD, BETTER = (
     EntrantResult(entrant="", value=2.5, stderr=0.1, per_row=(2.4, 2.6)),
     EntrantResult(entrant="", value=1.5, stderr=0.1, per_row=(1.4, 1.6), extras={"perplexity": 4.5}),
@@ -56,7 +57,7 @@ class Evaluator:
     def __init__(self, outcomes: Mapping[str, list[Outcome]]) -> None:
         self.outcomes = {entrant: list(given) for entrant, given in outcomes.items()}
         self.jobs: list[MeasureJob] = []
-        self.deadlines: list[float] = []
+        self.at_once = self.most_at_once = 0
 
     async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
         if (finished := finished_result(job)) is not None:
@@ -64,17 +65,22 @@ class Evaluator:
         prepare_folder(job)
         asked = MeasureJob.model_validate(job.arguments)
         self.jobs.append(asked)
-        self.deadlines.append(job.deadline_seconds)
         asked.results_folder.mkdir(parents=True, exist_ok=True)
-        for entrant in asked.entrants:
-            report({"entrant": entrant.id, "rows_done": 0, "rows": 10})
-            self._leave(entrant.id, asked.results_folder)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            for entrant in asked.entrants:
+                report({"entrant": entrant.id, "rows_done": 0, "rows": 10})
+                await self._leave(entrant.id, asked.results_folder)
+        finally:
+            self.at_once -= 1
         write_result(job.folder, job_digest=digest(job), result={})
         return {}
 
-    def _leave(self, entrant: str, folder: Path) -> None:
+    async def _leave(self, entrant: str, folder: Path) -> None:
         given = self.outcomes[entrant]
         outcome = given.pop(0) if len(given) > 1 else given[0]
+        await asyncio.sleep(3600.0 if outcome == HANG else 0.01)
         if isinstance(outcome, str):
             raise JobFailed("killed by SIGKILL", code="job_killed")
         (folder / f"{entrant}.json").write_text(outcome.model_copy(update={"entrant": entrant}).model_dump_json())
@@ -91,6 +97,7 @@ class Market:
         self.ledger, self.folder, self.bases = ledger, folder, tiny_bases(folder)
         self.chain = FakeChain()
         self.gateway = self.chain.gateway("validator")
+        self.devices, self.settings = 1, MeasureSettings()
 
     def measure(self, evaluator: Evaluator) -> None:
         claim = claimed(self.ledger, TaskState.COLLECTED)
@@ -105,8 +112,9 @@ class Market:
             self.bases,
             ContentStore(self.folder / "blobs"),
             evaluator,
+            cpu_devices(self.devices),
             Folders(self.folder),
-            MeasureSettings(),
+            self.settings,
         )
         await stage.run(claim)
 
@@ -133,11 +141,42 @@ def test_all_are_measured_in_one_job_and_the_base_comes_first(market: Market) ->
     assert {s.state for s in market.ledger.submissions.of_task(TASK)} == {SubmissionState.MEASURED}
 
 
-def test_a_job_has_time_for_each_of_its_entrants(market: Market) -> None:
-    evaluator = Evaluator(_all_good(bob=[NO_MEMORY, BETTER]))
+def test_an_entrant_that_takes_too_long_costs_its_own_clock_and_nobody_elses(market: Market) -> None:
+    market.settings = MeasureSettings(deadline_seconds=0.2)
+    evaluator = Evaluator(_all_good(bob=[HANG]))
     market.measure(evaluator)
-    assert evaluator.ran() == [[BASE_ENTRANT, "alice", "bob", "carol"], ["bob"]]
-    assert evaluator.deadlines == [4 * 3600.0, 3600.0]
+    assert evaluator.ran() == [[BASE_ENTRANT, "alice", "bob", "carol"], ["carol"], ["bob"]]
+    assert failures(market.ledger) == {"bob": ("operator", "evaluation_failed")}
+    assert set(market.values()) == {BASE_ENTRANT, "alice", "carol"}
+
+
+def test_entrants_are_shared_out_over_the_devices_and_jobs_get_smaller_towards_the_end(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    miners = [f"miner-{number:02}" for number in range(15)]
+    collected(ledger, miners)
+    market = Market(ledger, tmp_path)
+    market.devices = 4
+    evaluator = Evaluator({name: [GOOD] for name in [BASE_ENTRANT, *miners]})
+    market.measure(evaluator)
+    assert sorted(map(len, evaluator.ran()), reverse=True) == [2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert sorted(name for job in evaluator.ran() for name in job) == sorted([BASE_ENTRANT, *miners])
+    assert evaluator.most_at_once == 4
+    assert len(market.values()) == 16
+
+
+def test_jobs_that_leave_nothing_three_times_in_a_row_are_not_the_entrants_fault(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """The machine is broken: the base is tried alone, and nobody fails."""
+    miners = [f"miner-{number:02}" for number in range(15)]
+    collected(ledger, miners)
+    market = Market(ledger, tmp_path)
+    evaluator = Evaluator({name: [CRASH] for name in [BASE_ENTRANT, *miners]})
+    with pytest.raises(JobFailed):
+        market.measure(evaluator)
+    assert len(evaluator.jobs) == 4
+    assert failures(ledger) == {}
 
 
 def test_the_job_names_the_held_out_rows_the_base_and_the_repos(market: Market) -> None:
@@ -159,7 +198,7 @@ def test_the_seed_comes_from_the_salt_and_from_the_deadline_block_whoever_is_mea
         market.measure(evaluator)
     market.ledger.tasks.postpone(market.lease, seconds=0)
     market.measure(evaluator)
-    assert len(evaluator.jobs) == 3
+    assert len(evaluator.jobs) == 4
     hashed = asyncio.run(market.gateway.block_hash(WINDOW.deadline_block))
     assert {job.seed for job in evaluator.jobs} == {seed(SALT, "measure", hashed)}
 
@@ -235,7 +274,7 @@ def test_a_submission_with_a_failure_of_its_own_fails_alone(market: Market) -> N
 def test_a_submission_that_brings_the_worker_down_costs_nobody_anything(market: Market) -> None:
     evaluator = Evaluator(_all_good(bob=[CRASH]))
     market.measure(evaluator)
-    assert evaluator.ran() == [[BASE_ENTRANT, "alice", "bob", "carol"], ["bob"], ["carol"]]
+    assert evaluator.ran() == [[BASE_ENTRANT, "alice", "bob", "carol"], ["carol"], ["bob"]]
     assert failures(market.ledger) == {"bob": ("operator", "evaluation_failed")}
     assert set(market.values()) == {BASE_ENTRANT, "alice", "carol"}
     assert found(market.ledger).state is TaskState.MEASURED

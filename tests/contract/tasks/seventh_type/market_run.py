@@ -25,6 +25,7 @@ from gradients.repo.store import ContentStore
 from gradients.tasks.jobs import SURVEY, TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.registry import validate_request
 from gradients.testing.clock import HandClock
+from gradients.testing.cpu_devices import cpu_devices
 from tests.contract.tasks.seventh_type.sample import SAMPLE
 from tests.contract.tasks.seventh_type.spec import CONTINUATION
 from tests.unit.validator.market import StandIn, Subnet, claimed, draft, found, tiny_bases
@@ -87,6 +88,7 @@ class Market:
             self.bases,
             self.store,
             self.executor,
+            cpu_devices(),
             self.folders,
             MeasureSettings(),
         )
