@@ -10,14 +10,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn.functional import cross_entropy, log_softmax, pad
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from gradients.ml.batching import IGNORED, plan_batches
+from gradients.ml.batching import plan_batches, plan_tightly
 from gradients.ml.device import Device
+from gradients.ml.head import counted_logits
 from gradients.ml.losses import RowLoss
 
 if TYPE_CHECKING:
@@ -46,21 +47,15 @@ class Reading(NamedTuple):
         cache.batch_select_indices(rows)
         return self._replace(cache=cache, mask=self.mask[rows], logits=self.logits[rows])
 
-    def read(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """What the model says behind each of the next tokens [rows, tokens, vocabulary]; these are in the cache afterwards.
-
-        Args:
-            tokens: [rows, tokens], int64.
-            mask: of the tokens and all before them [rows, columns + tokens].
-        """
-        logits: torch.Tensor = self.model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=_positions(mask)[:, -tokens.shape[1] :],
-            past_key_values=self.cache,
-            use_cache=True,
-        ).logits
-        return logits
+    def context(self, mask: torch.Tensor, tokens: int) -> dict[str, Any]:  # Any: arguments of a model
+        """What a model is told of the last `tokens` columns of a mask [rows, columns] that begins with this reading's; uses it up."""
+        positions = _positions(mask)[:, -tokens:]
+        return {
+            "attention_mask": mask,
+            "position_ids": positions,
+            "past_key_values": self.cache,
+            "use_cache": True,
+        }
 
     @property
     def token_bytes(self) -> float:
@@ -68,6 +63,21 @@ class Reading(NamedTuple):
         rows, columns = self.mask.shape
         kept: float = sum(layer.keys.nbytes + layer.values.nbytes for layer in self.cache.layers) / (rows * columns)
         return kept
+
+
+class Told(NamedTuple):
+    """What a model says before each token of answers, row by row."""
+
+    logits: torch.Tensor  # [tokens of all answers, vocabulary]
+    tokens: torch.Tensor  # the tokens themselves [tokens]
+    rows: torch.Tensor  # whose answer it is in [tokens]
+    steps: torch.Tensor  # at which place of it [tokens], from 0
+
+    def sums(self, values: torch.Tensor) -> list[float]:
+        """Sums of a value for each token [tokens] over each row's answer, in float64 and always in the same order."""
+        by_place = values.new_zeros(int(self.rows[-1]) + 1, int(self.steps.max()) + 1, dtype=torch.float64)
+        by_place[self.rows, self.steps] = values.double()
+        return [float(total) for total in by_place.sum(dim=1)]
 
 
 def reads_once(model: PreTrainedModel, device: Device) -> bool:
@@ -90,9 +100,9 @@ def _gap(model: PreTrainedModel, device: Device) -> float:
         opening = open_prompts(model, prompts, device)
         if type(opening.cache) is not DynamicCache or not {type(layer) for layer in opening.cache.layers} <= _KINDS:
             return math.inf
-        apart = read_answers(opening, [answer] * len(prompts))
-    gaps = [log_softmax(a.float(), -1) - log_softmax(b.float(), -1) for a, b in zip(apart, whole, strict=True)]
-    return max(float(gap.abs().max()) for gap in gaps)
+        apart = read_answers(opening, [answer] * len(prompts)).logits
+    gap = log_softmax(apart.float(), dim=-1) - log_softmax(torch.cat(whole).float(), dim=-1)
+    return float(gap.abs().max())
 
 
 def open_prompts(model: PreTrainedModel, prompts: Sequence[Sequence[int]], device: Device) -> Reading:
@@ -141,22 +151,23 @@ def _joined(layers: Sequence[DynamicLayer], columns: int) -> DynamicLayer:
     return joined
 
 
-def read_answers(reading: Reading, answers: Sequence[Sequence[int]]) -> torch.Tensor:
-    """What the model says before each token of each row's answer [rows, longest answer, vocabulary]; the reading is used up.
-
-    What stands behind the end of a shorter answer means nothing.
-    """
+def read_answers(reading: Reading, answers: Sequence[Sequence[int]]) -> Told:
+    """What the model says before each token of each row's answer, and at no other place; the reading is used up."""
     longest = max(map(len, answers))
-    # the last token is nobody's context
-    tokens = reading.mask.new_zeros(len(answers), longest - 1)
-    mask = torch.zeros_like(tokens)
+    tokens = reading.mask.new_zeros(len(answers), longest)
     for row, answer in enumerate(answers):
-        tokens[row, : len(answer) - 1] = tokens.new_tensor(answer[:-1])
-        mask[row, : len(answer) - 1] = 1
+        tokens[row, : len(answer)] = tokens.new_tensor(answer)
+    lengths = reading.mask.new_tensor([len(answer) for answer in answers])
+    rows, steps = (torch.arange(longest, device=lengths.device) < lengths[:, None]).nonzero(as_tuple=True)
     if longest == 1:
-        return reading.logits[:, None]
-    told = reading.read(tokens, torch.cat([reading.mask, mask], dim=1))
-    return torch.cat([reading.logits[:, None], told], dim=1)
+        return Told(reading.logits, tokens[rows, steps], rows, steps)
+    # the last token is nobody's context
+    stands = torch.arange(longest - 1, device=lengths.device) < lengths[:, None] - 1
+    mask = torch.cat([reading.mask, stands.to(reading.mask.dtype)], dim=1)
+    rest = counted_logits(reading.model, tokens[:, :-1], stands, **reading.context(mask, longest - 1))
+    logits = rest.new_empty(len(rows), rest.shape[1])
+    logits[steps == 0], logits[steps > 0] = reading.logits.to(rest.dtype), rest
+    return Told(logits, tokens[rows, steps], rows, steps)
 
 
 def answer_losses(
@@ -168,17 +179,11 @@ def answer_losses(
         max_tokens: of answers that are read at once, padding included; those of about equal length are.
     """
     found = [RowLoss(0.0, 0)] * len(answers)
-    for positions in plan_batches([len(answer) for answer in answers], max_tokens=max_tokens):
+    for positions in plan_tightly([len(answer) for answer in answers], max_tokens=max_tokens):
         some = [answers[i] for i in positions]
-        chosen = torch.tensor([rows[i] for i in positions], device=reading.mask.device)
-        logits = read_answers(reading.select(chosen), some).float()
-        targets = torch.full(logits.shape[:2], IGNORED, dtype=torch.int64)
-        for row, answer in enumerate(some):
-            targets[row, : len(answer)] = torch.tensor(answer)
-        targets = targets.to(logits.device).flatten()
-        losses = cross_entropy(logits.flatten(0, 1), targets, ignore_index=IGNORED, reduction="none")
-        sums = losses.view(len(some), -1).double().sum(dim=1).tolist()
-        for position, answer, total in zip(positions, some, sums, strict=True):
+        told = read_answers(reading.select(reading.mask.new_tensor([rows[i] for i in positions])), some)
+        losses = cross_entropy(told.logits.float(), told.tokens, reduction="none")
+        for position, answer, total in zip(positions, some, told.sums(losses), strict=True):
             found[position] = RowLoss(total / len(answer), len(answer))
     return found
 
@@ -201,7 +206,8 @@ def write(reading: Reading, *, choose: Choose, stop: Sequence[int], room: Sequen
             reading, rows = reading.select(still), rows[still]
         tokens = written[-1][1][is_open]
         mask = torch.cat([reading.mask, reading.mask.new_ones(len(rows), 1)], dim=1)
-        reading = reading._replace(logits=reading.read(tokens[:, None], mask)[:, -1], mask=mask)
+        logits = reading.model(input_ids=tokens[:, None], **reading.context(mask, 1)).logits[:, -1]
+        reading = reading._replace(logits=logits, mask=mask)
         written.append((rows, choose(reading.logits, rows, step)))
     answers: list[list[int]] = [[] for _ in room]
     for some, tokens in written:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from gradients.ml.batching import plan_batches
+from gradients.ml.batching import plan_tightly
 from gradients.ml.device import Device
 from gradients.ml.policy import Reference, divergences
-from gradients.ml.reading import Reading, open_prompts, read_answers
+from gradients.ml.reading import Told, open_prompts, read_answers
 from gradients.ml.rollouts import Drawn, Rollout, RolloutSettings, draw_batches, roll_out
 
 if TYPE_CHECKING:
@@ -85,18 +85,22 @@ def _divergences_of(
     ours = theirs if kept is not None else open_prompts(model, list(prompts.values()), device)
     found = [0.0] * len(drawn.rollouts)
     lengths = [len(rollout.completion) for rollout in drawn.rollouts]
-    for positions in plan_batches(lengths, max_tokens=settings.batch_tokens):
+    for positions in plan_tightly(lengths, max_tokens=settings.batch_tokens):
         answers = [drawn.rollouts[i].completion for i in positions]
-        rows = torch.tensor([place[drawn.rows[i]] for i in positions], device=device.name)
+        rows = theirs.mask.new_tensor([place[drawn.rows[i]] for i in positions])
         with reference(model):
-            q = _likely(theirs.select(rows), answers, settings)
-        p = kept[positions, : q.shape[1]] if kept is not None else _likely(ours.select(rows), answers, settings)
-        kl = (p.exp() * (p - q)).sum(dim=-1).double()
-        for position, answer, row in zip(positions, answers, kl, strict=True):
-            found[position] = float(row[: len(answer)].mean())
+            told = read_answers(theirs.select(rows), answers)
+        q = _likely(told, settings)
+        if kept is None:
+            p = _likely(read_answers(ours.select(rows), answers), settings)
+        else:
+            p = kept[theirs.mask.new_tensor(positions)[told.rows], told.steps]
+        sums = told.sums((p.exp() * (p - q)).sum(dim=-1))
+        for position, answer, total in zip(positions, answers, sums, strict=True):
+            found[position] = total / len(answer)
     return found
 
 
-def _likely(opening: Reading, answers: Sequence[Sequence[int]], settings: RolloutSettings) -> torch.Tensor:
-    """Log-probabilities before each token [rows, longest answer, vocabulary]."""
-    return torch.log_softmax(read_answers(opening, answers).float() / settings.temperature, dim=-1)
+def _likely(told: Told, settings: RolloutSettings) -> torch.Tensor:
+    """Log-probabilities before each token [tokens, vocabulary]."""
+    return torch.log_softmax(told.logits.float() / settings.temperature, dim=-1)
