@@ -102,9 +102,11 @@ def assigned(
     ledger.tasks.advance(lease, came_from=TaskState.OPEN, to=TaskState.ASSIGNED, due_at_block=due)
 
 
-def collected(ledger: Ledger, hotkeys: Sequence[str], request: TaskRequest | None = None) -> None:
+def collected(
+    ledger: Ledger, hotkeys: Sequence[str], request: TaskRequest | None = None, *, task_id: TaskId = TASK
+) -> None:
     """A task in COLLECTED with a repo of each of these miners, the first one committed first."""
-    assigned(ledger, hotkeys, request)
+    assigned(ledger, hotkeys, request, task_id=task_id)
     lease = claimed(ledger, TaskState.ASSIGNED).lease
     for block, hotkey in enumerate(hotkeys, start=11):
         ledger.submissions.collected(lease, hotkey, manifest="{}", manifest_sha256="f" * 64, committed_at_block=block)
