@@ -9,7 +9,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 
-from scripts.benchmarks import control, market
+from scripts.benchmarks import control, market, preparing
 from scripts.benchmarks.timing import Figure
 
 
@@ -40,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
     "axon": control.signed_round_trip,
     "epoch": market.epoch,
     "duplicates": market.near_duplicates,
+    "preparing": preparing.large_table,
     "measuring": market.measuring,
     "training": market.training,
     "ranks": ranks,
