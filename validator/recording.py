@@ -271,6 +271,7 @@ def _measurement(measured: Measurement) -> MeasurementPart:
         stderr=measured.stderr,
         per_row=measured.per_row,
         fingerprint=FingerprintPart(update=mark.update, outputs=mark.outputs) if mark else None,
+        rows_of=measured.rows_of,
     )
 
 

@@ -24,6 +24,8 @@ from gradients.record.reading import RecordSource
 from gradients.record.terms import files_of, manifest_in, task_in
 from gradients.record.versions import MATTER, versions
 from gradients.repo.screening import screen_folder, screen_manifest
+from gradients.scoring.contest import contest_seed
+from gradients.scoring.row_order import places_of
 from gradients.tasks.jobs import MOST_RESULT_BYTES, Entrant, EntrantResult, MeasureJob, Parameters
 from gradients.tasks.registry import needs_sandbox, task_type
 
@@ -101,12 +103,15 @@ class Evaluator:
             except JobFailed as error:
                 checks.note(f"the evaluation failed here: {error}")
                 return 0
-            exact = _alike(body.versions)
+            # Rows of a race were measured block by block, so in other batches than here, where they are all measured together.
+            raced = any(each.measurement and each.measurement.rows_of for each in body.entrants)
+            exact = _alike(body.versions) and not raced
+            seed = contest_seed(body.task_id, body.blocks.deadline_hash)
             for position, each in enumerate(body.entrants):
                 file = folder / "results" / f"{each.entrant}.json"
                 if each.measurement is not None and file.exists():
                     result = EntrantResult.model_validate_json(read_plain(file, most_bytes=MOST_RESULT_BYTES))
-                    _compare(each, result, checks, position, exact=exact)
+                    _compare(each, _as_raced(each, result, seed), checks, position, exact=exact)
         return len(entrants) - 1
 
     def _repo(self, entrant: EntrantPart, folder: Path) -> None:
@@ -115,6 +120,15 @@ class Evaluator:
         with tempfile.TemporaryDirectory(dir=folder.parent) as blobs:
             for name, file in files_of(entrant).items():
                 shutil.copyfile(self.source.blob(file.sha256, Path(blobs)), folder / name)
+
+
+def _as_raced(entrant: EntrantPart, result: EntrantResult, seed: int) -> EntrantResult:
+    """The result on the rows that an entrant was measured on before it stopped."""
+    measured = entrant.measurement
+    if measured is None or measured.rows_of is None or not 0 < len(measured.per_row) <= len(result.per_row):
+        return result
+    places = places_of(seed, len(result.per_row), known=len(measured.per_row)).tolist()
+    return result.model_copy(update={"per_row": tuple(result.per_row[place] for place in places)})
 
 
 def _compare(entrant: EntrantPart, result: EntrantResult, checks: Checks, position: int, *, exact: bool) -> None:

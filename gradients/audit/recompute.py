@@ -25,9 +25,22 @@ def placings(body: TaskBody, earlier: Sequence[TaskBody]) -> list[Placing]:
     Args:
         earlier: the tasks recorded before.
     """
+    return rules_of(body.rules_version).place(_contest(body, earlier))
+
+
+def rows_needed(body: TaskBody, earlier: Sequence[TaskBody]) -> dict[str, int]:
+    """Hotkey -> on how many rows the rules have each measured miner measured. Raises ValueError for rules or values that cannot be.
+
+    Args:
+        earlier: the tasks recorded before.
+    """
+    needed = rules_of(body.rules_version).rows_needed(_contest(body, earlier))
+    return {str(hotkey): rows for hotkey, rows in needed.items()}
+
+
+def _contest(body: TaskBody, earlier: Sequence[TaskBody]) -> Contest:
     base, *miners = body.entrants
-    rules = rules_of(body.rules_version)
-    contest = Contest(
+    return Contest(
         tuple(_entry(entrant) for entrant in miners),
         base.measurement.per_row if base.measurement else (),
         body.metric.better,
@@ -36,7 +49,6 @@ def placings(body: TaskBody, earlier: Sequence[TaskBody]) -> list[Placing]:
         seed=contest_seed(body.task_id, body.blocks.deadline_hash),
         earlier=tuple(_winners(body, earlier)),
     )
-    return rules.place(contest)
 
 
 def draw(body: TaskBody, tasks: Sequence[TaskBody]) -> list[str]:

@@ -28,8 +28,14 @@ def check_measurements(body: TaskBody, checks: Checks) -> None:
         checks.holds(f"{path}.code", (measured is None) == bool(entrant.code), entrant.code, "of failures only")
         if measured is None:
             continue
-        rows = measured.per_row
-        if not checks.equal(f"{path}.measurement.per_row", len(rows), body.data.held_out_rows) or not rows:
+        rows, all_rows = measured.per_row, body.data.held_out_rows
+        early = measured.rows_of is not None
+        checks.equal(f"{path}.measurement.rows_of", measured.rows_of, all_rows if early else None)
+        checks.holds(f"{path}.measurement.rows_of", not early or place > 0, measured.rows_of, "of submissions only")
+        fits = len(rows) < all_rows if early else len(rows) == all_rows
+        if not checks.holds(f"{path}.measurement.per_row", fits, len(rows), f"{'fewer than ' * early}{all_rows}"):
+            continue
+        if not rows:
             continue
         checks.equal(f"{path}.measurement.value", measured.value, statistics.fmean(rows))
         stderr = statistics.stdev(rows) / math.sqrt(len(rows)) if len(rows) > 1 else 0.0
@@ -75,6 +81,7 @@ def check_placings(body: TaskBody, earlier: Sequence[TaskBody], checks: Checks) 
     except ValueError as error:
         checks.alarm("body.placings", None, f"the rules cannot place this: {error}")
         return
+    _check_race(body, earlier, checks)
     given = [placing.hotkey for placing in body.placings]
     if not checks.equal("body.placings", given, sorted(made)):
         return
@@ -85,6 +92,18 @@ def check_placings(body: TaskBody, earlier: Sequence[TaskBody], checks: Checks) 
     given_faults = {placing.hotkey: placing.fault for placing in body.placings}
     for place, entrant in enumerate(body.entrants[1:], start=1):
         checks.equal(f"body.entrants.{place}.fault", entrant.fault, given_faults.get(entrant.entrant))
+
+
+def _check_race(body: TaskBody, earlier: Sequence[TaskBody], checks: Checks) -> None:
+    """Whether whoever stopped early has as many rows as the rules ask for by the rows so far: nobody is stopped at will."""
+    stopped = {
+        entrant.entrant: (place, len(entrant.measurement.per_row))
+        for place, entrant in enumerate(body.entrants)
+        if entrant.measurement is not None and entrant.measurement.rows_of is not None
+    }
+    needed = recompute.rows_needed(body, earlier) if stopped else {}
+    for hotkey, (place, rows) in stopped.items():
+        checks.equal(f"body.entrants.{place}.measurement.per_row", rows, needed.get(hotkey))
 
 
 def _version(body: TaskBody) -> int:

@@ -37,11 +37,14 @@ class Measurement:
 
     entrant: str  # a hotkey, or BASE_ENTRANT
     metric: Metric
-    value: float  # mean over rows
+    value: float  # mean over the rows it was measured on
     stderr: float  # standard error of that mean
-    per_row: tuple[float, ...]  # the metric of each row, one per held-out row, in the file's order
+    per_row: tuple[float, ...]  # the metric of each row that was measured, in the file's order
     extras: tuple[tuple[str, float], ...] = ()  # numbers beside the metric, such as the token-weighted mean
     fingerprint: Fingerprint | None = None  # of the base and of what cannot be sketched: none
+    rows_of: int | None = (
+        None  # how many held-out rows there are, of an entrant that stopped early (gradients/scoring/racing.py)
+    )
 
     def gain_over(self, base: Measurement) -> float | None:
         """How much better than the base's the value is, in parts of the base's; None where that is 0."""

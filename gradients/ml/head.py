@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def counted_logits(model: PreTrainedModel, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+def counted_logits(
+    model: PreTrainedModel,
+    tokens: torch.Tensor,
+    counts: torch.Tensor,
+    **behind: Any,  # noqa: ANN401 (whatever a model takes)
+) -> torch.Tensor:
     """Logits [counted, vocabulary] behind the positions that are set in `counts`, row by row; differentiable.
 
     The head is given these positions instead of all; whatever a model does to logits behind it is done to each by itself. Where a model
@@ -22,7 +27,9 @@ def counted_logits(model: PreTrainedModel, tokens: torch.Tensor, counts: torch.T
     Args:
         tokens: [rows, positions], padded on the right.
         counts: [rows, positions], bool.
+        behind: where the tokens stand behind others: a cache, with mask and positions.
     """
+    context = behind or {"use_cache": False}
     rows, columns = counts.nonzero(as_tuple=True)
     picked = []
 
@@ -36,7 +43,7 @@ def counted_logits(model: PreTrainedModel, tokens: torch.Tensor, counts: torch.T
     head = model.get_output_embeddings()
     hook = head.register_forward_pre_hook(pick) if isinstance(head, nn.Module) else None
     try:
-        logits: torch.Tensor = model(input_ids=tokens, use_cache=False).logits
+        logits: torch.Tensor = model(input_ids=tokens, **context).logits
     finally:
         if hook is not None:
             hook.remove()

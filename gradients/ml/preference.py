@@ -10,16 +10,23 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn.functional import softplus
 
 from gradients.ml.batching import pad, plan_batches
-from gradients.ml.device import Device
+from gradients.ml.device import Device, is_out_of_memory
 from gradients.ml.losses import batch_losses, measure_rows
+from gradients.ml.reading import answer_losses, read_prompts
 from gradients.ml.text import ChatFormat, Example, Exchange, answered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_PROMPTS_FACTOR = (
+    4  # more prompts are held than are read at once, so that answers of about equal length are found behind them
+)
 
 
 class PreferenceRow(BaseModel):
@@ -99,13 +106,46 @@ def measure_pairs(
     *,
     device: Device,
     max_tokens: int,
+    apart: bool = False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[PairLogs]:
-    """Each pair's log-probabilities, in their order; `progress` is told how many pairs' worth of answers are done."""
+    """Each pair's log-probabilities, in their order; `progress` is told how many pairs' worth of answers are done.
+
+    Args:
+        apart: whether a prompt may be read once for both answers, see `reads_once`; the same numbers up to rounding.
+    """
+    if apart:
+        try:
+            return _behind_prompts(model, pairs, device=device, max_tokens=max_tokens, progress=progress)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):  # whole rows are halved until they fit
+                raise
+        device.forget_unused()
     answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
     rows = measure_rows(model, answers, device=device, max_tokens=max_tokens, progress=lambda done: progress(done // 2))
     logs = [-row.mean * row.tokens for row in rows]
     return [PairLogs(*each) for each in zip(logs[: len(pairs)], logs[len(pairs) :], strict=True)]
+
+
+def _behind_prompts(
+    model: PreTrainedModel,
+    pairs: Sequence[Pair],
+    *,
+    device: Device,
+    max_tokens: int,
+    progress: Callable[[int], None],
+) -> list[PairLogs]:
+    logs = dict[int, PairLogs]()
+    prompts = [pair.chosen.tokens[: pair.chosen.spans[0].start] for pair in pairs]
+    for positions, reading in read_prompts(model, prompts, device, max_tokens=_PROMPTS_FACTOR * max_tokens):
+        answers = [example.tokens[len(prompts[i]) :] for i in positions for example in pairs[i]]
+        rows = [row for row in range(len(positions)) for _ in range(2)]
+        with torch.inference_mode(), device.precision():
+            losses = answer_losses(reading, rows, answers, max_tokens=max_tokens)
+        sums = [-loss.mean * loss.tokens for loss in losses]
+        logs.update(zip(positions, map(PairLogs, sums[::2], sums[1::2]), strict=True))
+        progress(len(logs))
+    return [logs[row] for row in range(len(pairs))]
 
 
 class PreferenceObjective:

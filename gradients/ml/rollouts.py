@@ -7,7 +7,8 @@ alike, and their scores can be compared pair by pair. The same rows on the same 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,9 +16,13 @@ import torch
 
 from gradients.ml.batching import plan_batches
 from gradients.ml.device import Device
+from gradients.ml.reading import Reading, open_prompts, write
 
 if TYPE_CHECKING:
-    from transformers import DynamicCache, PreTrainedModel
+    from transformers import PreTrainedModel
+
+_WRITTEN_FACTOR = 4  # more tokens are written at once than are read; measured on a core
+_CACHE_BYTES = 2 * 1024**3  # that their keys and values may then take
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,8 @@ class RolloutSettings:
     max_new_tokens: int
     temperature: float
     stop_tokens: tuple[int, ...]
-    batch_tokens: int  # of what is written at once, padding and prompts included
+    batch_tokens: int  # of what is read at once, padding included
+    padded: bool = True  # whether prompts of different lengths may share a batch
 
 
 class Rollout(NamedTuple):
@@ -39,9 +45,12 @@ class Rollout(NamedTuple):
     finished: bool
 
 
-class _Padded(NamedTuple):
-    tokens: torch.Tensor  # [rows, longest], int64, prompts at the right end
-    mask: torch.Tensor  # the same, 0 where nothing stands
+class Drawn(NamedTuple):
+    """A batch of answers."""
+
+    rows: list[int]  # each answer's prompt, by its position
+    rollouts: list[Rollout]
+    log_probabilities: torch.Tensor | None  # [answers, longest, vocabulary], before each token; None: not kept
 
 
 def roll_out(
@@ -55,56 +64,78 @@ def roll_out(
 ) -> list[list[Rollout]]:
     """Each prompt's answers, in the prompts' order; `progress` is told how many prompts are done."""
     answered: list[list[Rollout]] = [[] for _ in prompts]
-    widths = [(len(prompt) + settings.max_new_tokens) * settings.samples for prompt in prompts]
-    done = 0
-    for positions in plan_batches(widths, max_tokens=settings.batch_tokens):
-        together = [prompts[i] for i in positions]
-        uniforms = _uniforms(together, settings, seed).to(device.name)
-        # the longest comes first; a prompt whose answers are more than fit is alone, and they are written in parts
-        at_once = max(1, settings.batch_tokens // (len(together[0]) + settings.max_new_tokens))
-        with torch.inference_mode(), device.precision():
-            written = [
-                row
-                for part in uniforms.split(at_once)
-                for row in _write(model, together, settings=settings, uniforms=part).tolist()
-            ]
-        for number, row in enumerate(written):
-            position = positions[number // settings.samples]
-            end = next((i for i, token in enumerate(row, start=1) if token in settings.stop_tokens), None)
-            answered[position].append(Rollout(prompts[position], row[:end], finished=end is not None))
-        done += len(positions)
-        progress(done)
+    for drawn in draw_batches(model, prompts, settings, seed=seed, device=device, progress=progress):
+        for row, rollout in zip(drawn.rows, drawn.rollouts, strict=True):
+            answered[row].append(rollout)
     return answered
 
 
+def draw_batches(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    settings: RolloutSettings,
+    *,
+    seed: int,
+    device: Device,
+    progress: Callable[[int], None] = lambda _: None,
+    most_kept: int = 0,
+) -> Iterator[Drawn]:
+    """The answers to all prompts, those to the longest first; those to one prompt follow one another.
+
+    Args:
+        most_kept: how many log-probabilities may be kept with a batch; where there are more, none are.
+    """
+    room = settings.max_new_tokens
+    # a prompt is read once, and written behind as often as there are samples
+    written = [(len(prompt) + room) * settings.samples / _WRITTEN_FACTOR for prompt in prompts]
+    widths = [max(len(prompt), math.ceil(width)) for prompt, width in zip(prompts, written, strict=True)]
+    most = settings.batch_tokens if settings.padded else 0
+    done = 0
+    for positions in plan_batches(widths, max_tokens=most):
+        together = [prompts[i] for i in positions]
+        rows = [i for i in positions for _ in range(settings.samples)]
+        uniforms = _uniforms(together, settings, seed).to(device.name)
+        with torch.inference_mode(), device.precision():
+            opening = open_prompts(model, together, device)
+            of_prompts = torch.arange(len(together), device=device.name).repeat_interleave(settings.samples)
+            parts = of_prompts.split(_rows_at_once(opening, settings))
+        start = 0
+        for part in parts:
+            some, numbers = rows[start : start + len(part)], uniforms[start : start + len(part)]
+            with torch.inference_mode(), device.precision():
+                answers, kept = _write(opening.select(part), settings, uniforms=numbers, most_kept=most_kept)
+            rollouts = [
+                Rollout(prompts[i], answer, finished=answer[-1] in settings.stop_tokens)
+                for i, answer in zip(some, answers, strict=True)
+            ]
+            yield Drawn(some, rollouts, kept)
+            start += len(part)
+        done += len(positions)
+        progress(done)
+
+
+def _rows_at_once(opening: Reading, settings: RolloutSettings) -> int:
+    """How many answers are written at once: a step takes one token of each, so the batches of reading would be small for it."""
+    fit = min(_WRITTEN_FACTOR * settings.batch_tokens, _CACHE_BYTES / opening.token_bytes)
+    columns = opening.mask.shape[1] + settings.max_new_tokens
+    return max(1, int(max(settings.batch_tokens, fit) / columns))
+
+
 def _write(
-    model: PreTrainedModel, prompts: Sequence[list[int]], *, settings: RolloutSettings, uniforms: torch.Tensor
-) -> torch.Tensor:
-    """Tokens of one answer for each row of uniforms [answers, longest], prompt by prompt; what stands behind a stop token means nothing."""
-    tokens, mask = _pad_left(prompts, uniforms.device)
-    answers = len(uniforms) // len(prompts)  # of each prompt
-    out = model(input_ids=tokens, attention_mask=mask, position_ids=_positions(mask), use_cache=True, logits_to_keep=1)
-    cache: DynamicCache = out.past_key_values
-    cache.batch_repeat_interleave(answers)  # a prompt is read once, however many answers it gets
-    mask = mask.repeat_interleave(answers, dim=0)
-    logits = out.logits.repeat_interleave(answers, dim=0)
-    stops = torch.tensor(settings.stop_tokens, device=uniforms.device)
-    drawn = [_draw(logits[:, -1], uniforms[:, 0], settings.temperature)]
-    is_open = ~torch.isin(drawn[0], stops)
-    for step in range(1, settings.max_new_tokens):
-        if not is_open.any():
-            break
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        logits = model(
-            input_ids=drawn[-1][:, None],
-            attention_mask=mask,
-            position_ids=_positions(mask)[:, -1:],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits
-        drawn.append(_draw(logits[:, -1], uniforms[:, step], settings.temperature))
-        is_open &= ~torch.isin(drawn[-1], stops)
-    return torch.stack(drawn, dim=1)
+    reading: Reading, settings: RolloutSettings, *, uniforms: torch.Tensor, most_kept: int
+) -> tuple[list[list[int]], torch.Tensor | None]:
+    """Answers and what was likely before each of their tokens, where that may be kept."""
+    answers, vocabulary = reading.logits.shape
+    size = (answers, settings.max_new_tokens, vocabulary)
+    kept = reading.logits.new_empty(size, dtype=torch.float32) if math.prod(size) <= most_kept else None
+
+    def choose(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+        if kept is not None:
+            kept[rows, step] = torch.log_softmax(logits.float() / settings.temperature, dim=-1)
+        return _draw(logits, uniforms[rows, step], settings.temperature)
+
+    room = [settings.max_new_tokens] * answers
+    return write(reading, choose=choose, stop=settings.stop_tokens, room=room), kept
 
 
 def _draw(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -125,19 +156,3 @@ def _uniforms(prompts: Sequence[list[int]], settings: RolloutSettings, seed: int
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
         tables.append(torch.rand(settings.samples, settings.max_new_tokens, dtype=torch.float64, generator=generator))
     return torch.cat(tables)
-
-
-def _pad_left(prompts: Sequence[list[int]], device: torch.device) -> _Padded:
-    """On the left, so that all answers begin in the same column."""
-    longest = max(map(len, prompts))
-    tokens = torch.zeros(len(prompts), longest, dtype=torch.int64)
-    mask = torch.zeros_like(tokens)
-    for row, prompt in enumerate(prompts):
-        tokens[row, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[row, longest - len(prompt) :] = 1
-    return _Padded(tokens.to(device), mask.to(device))
-
-
-def _positions(mask: torch.Tensor) -> torch.Tensor:
-    """Where each token stands in its own row; padding stands nowhere, and is given the first place."""
-    return (mask.cumsum(dim=1) - 1).clamp(min=0)

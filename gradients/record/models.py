@@ -102,8 +102,13 @@ class MeasurementPart(Part):
 
     value: float
     stderr: float
-    per_row: tuple[float, ...]
+    per_row: tuple[float, ...] = Field(
+        description="in the file's order; of the first rows of the race where it stopped"
+    )
     fingerprint: FingerprintPart | None
+    rows_of: int | None = Field(
+        default=None, ge=1, description="of an entrant that stopped early: how many held-out rows there are"
+    )
 
 
 class EntrantPart(Part):

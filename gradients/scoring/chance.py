@@ -23,8 +23,10 @@ from gradients.domain.evaluation import Placing
 from gradients.domain.task import Hotkey
 from gradients.scoring.account import AccountRules, account
 from gradients.scoring.contest import Contest, Entry, Part, Result, failed, size_factor
-from gradients.scoring.copies import CopyLimits, find_copies
+from gradients.scoring.copies import Copy, CopyLimits, find_copies
 from gradients.scoring.lots import DrawRules, draw
+from gradients.scoring.racing import RaceLimits, looks, rows_needed
+from gradients.scoring.stopping import Bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Chance:
     size_cap_billions: float = 40.0
     most_factor: float = 20.0
     copies: CopyLimits = field(default_factory=CopyLimits)
+    race: RaceLimits = field(default_factory=RaceLimits)
     accounts: AccountRules = field(default_factory=AccountRules)
     lots: DrawRules = field(default_factory=DrawRules)
     type_shares: Mapping[str, float] = field(  # the schedule's own mix: one table for what is asked and what is paid
@@ -61,30 +64,50 @@ class Chance:
         )
         return min(factor, self.most_factor)
 
+    def looks(self, rows: int) -> tuple[int, ...]:
+        """After how many of so many rows entrants may stop; the last is all of them."""
+        return looks(rows, self.race)
+
+    def rows_needed(self, contest: Contest) -> dict[Hotkey, int]:
+        """On how many rows each measured entrant has to be measured for prizes to be what they are with all rows (racing.py)."""
+        luck = {
+            entry.hotkey: self.luck * _luck(entry.hotkey, seed=contest.seed, count=self.resamples)
+            for entry in contest.entries
+            if entry.rows
+        }
+        bar = Bar(self.base_share * contest.base_size, self.base_z, self.near)
+        return rows_needed(contest, self.race, copies=self.copies, bar=bar, luck=luck)
+
     def place(self, contest: Contest) -> list[Placing]:
         """Chances of all miners, best first, then fine-tunes without a chance, whatever is not one, and failures."""
         factor = self.factor(parameters=contest.base_parameters, hours=contest.hours)
         measured = [entry for entry in contest.entries if entry.rows]
         copies = find_copies(contest, self.copies)
-        base = contest.sign * np.array(contest.base)
-        size = abs(float(base.mean())) or 1.0
-
-        gains = {entry.hotkey: base - contest.sign * np.array(entry.rows) for entry in measured}
-        means = {hotkey: float(each.mean()) for hotkey, each in gains.items()}
-        fine = [e for e in measured if e.hotkey not in copies and self._beats_base(gains[e.hotkey], size)]
-        chances = self._chances({entry.hotkey: gains[entry.hotkey] for entry in fine}, contest.seed)
+        size = contest.base_size
+        gains = {entry.hotkey: contest.gains(entry) for entry in measured}
+        means = _means(contest, measured, copies)
+        fine = [
+            e
+            for e in measured
+            if e.hotkey not in copies and self._beats_base(means[e.hotkey], gains[e.hotkey], size, len(contest.base))
+        ]
+        racing = {entry.hotkey: gains[entry.hotkey] for entry in fine if contest.in_full(entry)}
+        chances = self._chances(racing, contest.seed)
         ranked = sorted(fine, key=lambda e: (-means[e.hotkey], e.order))
         ranks = {entry.hotkey: rank for rank, entry in enumerate(ranked, start=1)}
 
         def placed(entry: Entry) -> Placing:
             hotkey, gain = entry.hotkey, means[entry.hotkey]
             copy, chance = copies.get(hotkey), chances.get(hotkey, 0.0)
+            how = f"rank {ranks.get(hotkey)} of {len(ranks)}, {gain / size:.2%} better than the base"
             if copy:
                 why = f"the same model as {copy.source}'s, which was committed first: {copy.evidence}"
             elif hotkey not in ranks:
                 why = f"not better than the base beyond noise ({gain / size:+.2%}); not counted as a fine-tune"
+            elif not contest.in_full(entry):
+                why = f"{how} by its first {len(entry.rows)} of {len(contest.base)} rows; stopped early, without a chance of being best"
             else:
-                why = f"rank {ranks[hotkey]} of {len(ranks)}, {gain / size:.2%} better than the base; best with a chance of {chance:.1%}"
+                why = f"{how}; best with a chance of {chance:.1%}"
             return Placing(
                 hotkey,
                 ranks.get(hotkey),
@@ -112,10 +135,10 @@ class Chance:
         """At most `size` of the candidates; the order of both arguments changes nothing."""
         return draw(candidates, results, self.lots, size=size, seed=seed)
 
-    def _beats_base(self, gains: np.ndarray, size: float) -> bool:
-        """Whether a model is a fine-tune. `gains`: [n], how much better than the base each row is."""
-        mean, spread = float(gains.mean()), float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
-        return mean > max(self.base_z * spread / math.sqrt(len(gains)), self.base_share * size)
+    def _beats_base(self, mean: float, gains: np.ndarray, size: float, rows: int) -> bool:
+        """Whether a model is a fine-tune. `gains`: how much better than the base each row is, of `rows` or of those it was measured on."""
+        spread = float(gains.std(ddof=1)) if len(gains) > 1 else 0.0
+        return mean > max(self.base_z * spread / math.sqrt(rows), self.base_share * size)
 
     def _chances(self, gains: Mapping[Hotkey, np.ndarray], seed: int) -> dict[Hotkey, float]:
         """hotkey -> chance of being the best; they sum to 1, or there are none."""
@@ -125,9 +148,26 @@ class Chance:
         best = max(reached.values())
         near = sorted(hotkey for hotkey, mean in reached.items() if mean > (1 - self.near) * best)
         means = resampled_means(np.stack([gains[hotkey] for hotkey in near]), count=self.resamples, seed=seed)
-        luck = np.stack([standard_normal(self.resamples, f"{seed}:luck:{hotkey}") for hotkey in near])
+        luck = np.stack([_luck(hotkey, seed=seed, count=self.resamples) for hotkey in near])
         won = np.bincount((means + self.luck * best * luck).argmax(axis=0), minlength=len(near))
         return {hotkey: float(wins) / self.resamples for hotkey, wins in zip(near, won, strict=True)}
+
+
+def _means(contest: Contest, measured: Sequence[Entry], copies: Mapping[Hotkey, Copy]) -> dict[Hotkey, float]:
+    """The gain of everybody; of whoever stopped early it is the best one's less what it was behind on the same rows."""
+    means = {entry.hotkey: float(contest.gains(entry).mean()) for entry in measured}
+    full = [entry for entry in measured if contest.in_full(entry) and entry.hotkey not in copies]
+    best = max(full, key=lambda entry: (means[entry.hotkey], entry.hotkey), default=None)
+    for entry in measured:
+        if best and not contest.in_full(entry):
+            there = contest.gains(best, known=len(entry.rows))
+            means[entry.hotkey] = means[best.hotkey] - float((there - contest.gains(entry)).mean())
+    return means
+
+
+def _luck(hotkey: Hotkey, *, seed: int, count: int) -> np.ndarray:
+    """[count]: of training again, standard normal, an entrant's own."""
+    return standard_normal(count, f"{seed}:luck:{hotkey}")
 
 
 def resampled_means(rows: np.ndarray, *, count: int, seed: int) -> np.ndarray:

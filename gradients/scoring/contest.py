@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from gradients.domain.evaluation import Better, Fingerprint, Placing
 from gradients.domain.failure import Failure
 from gradients.domain.task import Hotkey
 from gradients.errors import Blame
+from gradients.scoring.row_order import places_of
 
 SCHEDULED = "schedule"  # the customer of synthetic tasks
 REMEMBERED_WINNERS = 200  # of earlier tasks, with which submissions are compared
@@ -17,7 +21,10 @@ REMEMBERED_WINNERS = 200  # of earlier tasks, with which submissions are compare
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One miner's outcome in a task: a finite value for each held-out row, or the failure that took their place."""
+    """One miner's outcome in a task: a finite value for each held-out row, or the failure that took their place.
+
+    Whoever stopped early has values for the first rows of the race only (row_order.py), in the file's order like all values.
+    """
 
     hotkey: Hotkey
     rows: tuple[float, ...]  # empty for a failure
@@ -67,8 +74,8 @@ class Contest:
         if not self.base:
             raise ValueError("A contest needs the base's values")
         require_finite("the base", self.base)
-        if odd := [entry.hotkey for entry in self.entries if entry.rows and len(entry.rows) != len(self.base)]:
-            raise ValueError(f"{odd[0]} was not measured on the base's {len(self.base)} rows")
+        if odd := [entry.hotkey for entry in self.entries if len(entry.rows) > len(self.base)]:
+            raise ValueError(f"{odd[0]} was measured on more than the base's {len(self.base)} rows")
         if len({entry.hotkey for entry in self.entries}) < len(self.entries):
             raise ValueError("A miner has one entry in a contest")
 
@@ -76,6 +83,49 @@ class Contest:
     def sign(self) -> float:
         """1 where lower values are better, -1 where higher ones are."""
         return 1.0 if self.better == "lower" else -1.0
+
+    @property
+    def base_size(self) -> float:
+        """The base's value without its sign; 1 where that is 0."""
+        return abs(float(np.array(self.base).mean())) or 1.0
+
+    def in_full(self, entry: Entry) -> bool:
+        """Whether it was measured on all rows."""
+        return len(entry.rows) == len(self.base)
+
+    def stopped_after(self, needed: Mapping[Hotkey, int]) -> Contest:
+        """The same contest with no more rows of each measured entry than it needs."""
+        entries = []
+        for entry in self.entries:
+            known = min(needed.get(entry.hotkey, 0), len(entry.rows))
+            entries.append(replace(entry, rows=tuple(self.values(entry, known).tolist())) if known else entry)
+        return replace(self, entries=tuple(entries))
+
+    def after(self, known: int, entries: Sequence[Entry]) -> Contest:
+        """The same contest after the first `known` rows of the race, of entries that have as many or more."""
+        return replace(
+            self,
+            entries=tuple(replace(each, rows=tuple(self.values(each, known).tolist())) for each in entries),
+            base=tuple(self._base_of(known).tolist()),
+        )
+
+    def gains(self, entry: Entry, *, known: int | None = None) -> np.ndarray:
+        """How much better than the base an entry is on the rows that it was measured on, or on the first `known` of the race."""
+        known = len(entry.rows) if known is None else known
+        found: np.ndarray = self.sign * (self._base_of(known) - self.values(entry, known))
+        return found
+
+    def values(self, entry: Entry, known: int) -> np.ndarray:
+        """[known]: an entry's values of the first `known` rows of the race, in the file's order."""
+        if known == len(entry.rows):
+            return np.array(entry.rows)
+        mine, wanted = (places_of(self.seed, len(self.base), known=count) for count in (len(entry.rows), known))
+        found: np.ndarray = np.array(entry.rows)[np.searchsorted(mine, wanted)]
+        return found
+
+    def _base_of(self, known: int) -> np.ndarray:
+        base = np.array(self.base)
+        return base if known == len(base) else base[places_of(self.seed, len(base), known=known)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ so that no crowd of copies can move it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -41,19 +41,44 @@ def find_copies(contest: Contest, limits: CopyLimits) -> dict[Hotkey, Copy]:
     """Every measured entry that is not the first of its model -> its source: the earliest commitment, or an earlier task's winner."""
     entries = sorted((entry for entry in contest.entries if entry.rows), key=lambda entry: entry.order)
     copies = dict[Hotkey, Copy]()
-    pairs = {**_evidence_of_mixtures(entries, limits), **_evidence_of_pairs(contest, entries, limits)}
-    for later, (source, evidence) in _linked(entries, pairs).items():
+    for later, (source, evidence) in _linked(entries, linked_pairs(contest, entries, limits)).items():
         copies[later] = Copy(source, evidence)
     for entry in entries:
-        for winner in contest.earlier:
-            if winner.hotkey == entry.hotkey:
-                continue
-            if why := same_model(entry.fingerprint, winner.fingerprint, likeness=limits.likeness):
-                copies[entry.hotkey] = Copy(winner.hotkey, f"it won task {winner.task_id}, and {why}")
+        if repeated := copied_before(entry, contest, limits):
+            copies[entry.hotkey] = repeated
     for hotkey, copy in list(copies.items()):  # whoever is one model with a copy of an earlier winner is one, too
         if copy.source in copies:
             copies[hotkey] = Copy(copies[copy.source].source, copy.evidence)
     return copies
+
+
+def linked_pairs(contest: Contest, entries: Sequence[Entry], limits: CopyLimits) -> dict[tuple[int, int], str]:
+    """(i, j) with i before j -> why they are one model, or j a mixture of which i is a part.
+
+    Args:
+        entries: those of the contest that were measured, the first commitment first.
+    """
+    return {**_evidence_of_mixtures(entries, limits), **_evidence_of_pairs(contest, entries, limits)}
+
+
+def first_of_groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """[count]: the first of each one's group, over any number of links."""
+    group = list(range(count))
+    for i, j in pairs:
+        old, new = max(group[i], group[j]), min(group[i], group[j])
+        group = [new if each == old else each for each in group]
+    return group
+
+
+def copied_before(entry: Entry, contest: Contest, limits: CopyLimits) -> Copy | None:
+    """The winner of an earlier task that an entry repeats, the last of them."""
+    found = None
+    for winner in contest.earlier:
+        if winner.hotkey == entry.hotkey:
+            continue
+        if why := same_model(entry.fingerprint, winner.fingerprint, likeness=limits.likeness):
+            found = Copy(winner.hotkey, f"it won task {winner.task_id}, and {why}")
+    return found
 
 
 def row_ratios(rows: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -79,7 +104,7 @@ def _evidence_of_pairs(contest: Contest, entries: Sequence[Entry], limits: CopyL
     """(i, j) with i before j -> why they are one model."""
     if len(entries) < 2:
         return {}
-    ratios = row_ratios(np.array([entry.rows for entry in entries]), np.array(contest.base))
+    ratios = _ratios(contest, entries)
     found = {}
     for i, j in combinations(range(len(entries)), 2):
         one, other = entries[i].fingerprint, entries[j].fingerprint
@@ -89,6 +114,18 @@ def _evidence_of_pairs(contest: Contest, entries: Sequence[Entry], limits: CopyL
             if one and other and one.outputs and similarity(one.outputs, other.outputs) < limits.output_cosine:
                 continue
             found[i, j] = f"their values move together from row to row (ratio {ratios[i, j]:.4f})"
+    return found
+
+
+def _ratios(contest: Contest, entries: Sequence[Entry]) -> np.ndarray:
+    """[k, k]: the ratios of pairs, each over the rows that both have."""
+    counts = [len(entry.rows) for entry in entries]
+    found = np.full((len(entries), len(entries)), np.inf)
+    for known in sorted(set(counts)):  # the more rows, the later: what few of them say is overwritten
+        longer = [i for i, count in enumerate(counts) if count >= known]
+        so_far = contest.after(known, [entries[i] for i in longer])
+        rows = np.array([entry.rows for entry in so_far.entries])
+        found[np.ix_(longer, longer)] = row_ratios(rows, np.array(so_far.base))
     return found
 
 
@@ -120,12 +157,8 @@ def _evidence_of_mixtures(entries: Sequence[Entry], limits: CopyLimits) -> dict[
 
 def _linked(entries: Sequence[Entry], pairs: dict[tuple[int, int], str]) -> dict[Hotkey, tuple[Hotkey, str]]:
     """Groups of linked entries; everybody but the first of a group -> that first one, and the evidence."""
-    group = list(range(len(entries)))
-    for i, j in pairs:
-        old, new = max(group[i], group[j]), min(group[i], group[j])
-        group = [new if each == old else each for each in group]
     found = {}
-    for j, first in enumerate(group):
+    for j, first in enumerate(first_of_groups(len(entries), pairs)):
         if first != j:
             direct = pairs.get((first, j)) or next(why for pair, why in pairs.items() if j in pair)
             found[entries[j].hotkey] = (entries[first].hotkey, direct)

@@ -59,11 +59,22 @@ class Paper:
             parameters, hours, floor_billions=self.size_floor_billions, cap_billions=self.size_cap_billions
         )
 
+    def looks(self, rows: int) -> tuple[int, ...]:
+        """After how many of so many rows entrants may stop: every place pays, so after all."""
+        return (rows,)
+
+    def rows_needed(self, contest: Contest) -> dict[Hotkey, int]:
+        """On how many rows each measured entrant has to be measured: on all."""
+        return {entry.hotkey: len(contest.base) for entry in contest.entries if entry.rows}
+
     def place(self, contest: Contest) -> list[Placing]:
         """Places and points of all miners, best first, failures last.
 
-        Equal values: the earlier commitment keeps the place. The base's own value is not a fine-tune.
+        Equal values: the earlier commitment keeps the place. The base's own value is not a fine-tune. Raises ValueError for one that
+        was not measured on all rows.
         """
+        if early := [entry.hotkey for entry in contest.entries if entry.rows and not contest.in_full(entry)]:
+            raise ValueError(f"{early[0]} was not measured on all rows, and version {self.version} pays every place")
         factor = self.factor(parameters=contest.base_parameters, hours=contest.hours)
         base_value = math.fsum(contest.base) / len(contest.base)
         measured = sorted(

@@ -33,6 +33,17 @@ class Rules(Protocol):
         """How much a task counts."""
         ...
 
+    def looks(self, rows: int) -> tuple[int, ...]:
+        """After how many of so many rows entrants may stop; the last is all of them."""
+        ...
+
+    def rows_needed(self, contest: Contest) -> dict[Hotkey, int]:
+        """On how many rows each measured entrant has to be measured, by the rows so far.
+
+        Whoever has fewer needs the next block; when nobody has, what `place` pays is what it would pay with all rows.
+        """
+        ...
+
     def place(self, contest: Contest) -> list[Placing]:
         """What one task says about every miner of it."""
         ...

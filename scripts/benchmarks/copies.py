@@ -89,6 +89,7 @@ class Market:
         base: Path | None = None,
         file: Path | None = None,
         changes: Mapping[str, object] | None = None,
+        seconds: float = MOST_SECONDS,
     ) -> Path:
         """The repo of a run, by default a tuned LoRA."""
         plan: dict[str, object] = {
@@ -106,7 +107,7 @@ class Market:
             parameters=cast(Parameters, self.request.parameters),
             plan=TrainingPlan.model_validate(plan | dict(changes or {})),
             seed=seed,
-            deadline_unix=time.time() + MOST_SECONDS,
+            deadline_unix=time.time() + seconds,
             checkpoint_folder=self.folder / f"{name}-checkpoint",
             output_folder=self.folder / name,
         )
@@ -226,7 +227,7 @@ def copies() -> Sequence[Figure]:
 
 def _figures(name: str, effort: Effort, longer: float) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as folder:
-        market = _market(name, Path(folder), effort._replace(epochs=effort.epochs * longer))
+        market = market_of(name, Path(folder), effort._replace(epochs=effort.epochs * longer))
         started = time.perf_counter()
         honest = market.honest()
         forged = market.forged(honest)
@@ -278,7 +279,7 @@ def _lines(what: str, pairs: Sequence[Alike]) -> Iterator[Figure]:
         yield figure(f"{what}: {measure}", unit, list(values))
 
 
-def _market(name: str, folder: Path, effort: Effort) -> Market:
+def market_of(name: str, folder: Path, effort: Effort) -> Market:
     """The type's demonstration, no more of it than the effort says."""
     kind = task_type(name)
     request = validate_request(spec(name, number=0, hours=0.1, base=None))

@@ -18,6 +18,7 @@ from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
 from gradients.ml.policy import adapter_off, answer_batch, copied, divergences, token_scores
 from gradients.ml.policy_objective import PolicyObjective, PolicySettings, group_advantages
+from gradients.ml.rollout_divergences import roll_out_beside
 from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
 from gradients.ml.text import answered
 
@@ -78,6 +79,23 @@ def test_the_divergence_is_torchs(base: LoadedBase, changed: LoadedBase, tempera
         expected = kl_div(q, p, reduction="sum", log_target=True) / len(rollout.completion)
         assert value == pytest.approx(float(expected), abs=1e-5)
         assert value > 0
+
+
+@pytest.mark.parametrize(("most_kept", "padded"), [(2**20, True), (0, True), (0, False)])
+def test_answers_are_drawn_beside_the_reference_as_without_it(
+    base: LoadedBase, changed: LoadedBase, most_kept: int, padded: bool
+) -> None:
+    """Whether log-probabilities are kept from drawing or not, and where prompts cannot be read apart."""
+    settings = replace(DRAWING, temperature=0.7, stop_tokens=tuple(range(0, 320, 10)), padded=padded)
+    reference = copied(base.model)
+    found = roll_out_beside(changed.model, reference, PROMPTS, settings, seed=3, device=CPU, most_kept=most_kept)
+    groups = roll_out(changed.model, PROMPTS, settings, seed=3, device=CPU)
+    assert [[one.rollout for one in group] for group in found] == groups
+    rollouts = [rollout for group in groups for rollout in group]
+    assert len({len(rollout.completion) for rollout in rollouts}) > 1
+    expected = divergences(changed.model, reference, rollouts, temperature=0.7, device=CPU, batch_tokens=1)
+    assert min(expected) > 1e-3
+    assert [one.kl for group in found for one in group] == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_divergence_does_not_depend_on_the_batch(base: LoadedBase, changed: LoadedBase) -> None:

@@ -86,6 +86,29 @@ def objective(
 # Numbers
 
 
+def test_a_prompt_that_is_read_once_for_both_answers_gives_the_numbers_of_whole_rows(
+    policy: PreTrainedModel, pairs: list[Pair]
+) -> None:
+    told: list[int] = []
+    for most in (1, 64, 2048):
+        apart = measure_pairs(policy, pairs, device=CPU, max_tokens=most, apart=True, progress=told.append)
+        for ours, whole in zip(apart, logs_of(policy, pairs), strict=True):
+            assert ours == pytest.approx(whole, abs=1e-5)
+    assert told[-1] == len(pairs)
+
+
+def test_a_prompt_is_read_once_for_both_answers(base: LoadedBase, pairs: list[Pair]) -> None:
+    read: list[int] = []
+    with base.model.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    ):
+        measure_pairs(base.model, pairs[:1], device=CPU, max_tokens=2048, apart=True)
+    chosen, rejected = pairs[0]
+    # an answer's last token is nobody's context
+    longest = max(chosen.counted, rejected.counted) - 1
+    assert read == [chosen.spans[0].start, 2 * longest]
+
+
 @pytest.mark.parametrize(
     ("model", "expected"),
     [

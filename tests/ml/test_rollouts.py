@@ -48,10 +48,10 @@ def test_no_more_answers_are_written_at_once_than_fit(base: LoadedBase, prompts:
     with base.model.register_forward_pre_hook(
         lambda _, __, given: widths.append(given["input_ids"].shape[0]), with_kwargs=True
     ):
-        parts = drawn(base, prompts, replace(many, batch_tokens=4 * longest))
+        parts = drawn(base, prompts, replace(many, batch_tokens=longest))
         assert max(widths) > 4  # of shorter prompts more fit
         widths.clear()
-        longest_alone = drawn(base, prompts[-1:], replace(many, batch_tokens=4 * longest))
+        longest_alone = drawn(base, prompts[-1:], replace(many, batch_tokens=longest))
         assert max(widths) == 4  # 4, 4 and 2
     assert parts == drawn(base, prompts, many)
     assert longest_alone == parts[-1:]

@@ -12,6 +12,8 @@ from gradients.domain.task import Blob, Hotkey, Prepared, Task, TaskId, TaskRequ
 from gradients.errors import Blame
 from validator.ledger.rows import JsonColumn, MeasurementRow, PlacingRow, SubmissionRow, TaskRow
 
+ROWS_OF = "rows_of"  # beside a measurement's extras: how many held-out rows there are, of an entrant that stopped early
+
 
 def encode(value: Failure | Fingerprint | Prepared | TaskRequest | Window) -> JsonColumn:
     """A frozen value as a JSON object."""
@@ -61,8 +63,9 @@ def measurement_of(row: MeasurementRow) -> Measurement:
         value=row.value,
         stderr=row.stderr,
         per_row=tuple(row.per_row),
-        extras=tuple((name, float(number)) for name, number in row.extras.items()),
+        extras=tuple((name, float(number)) for name, number in row.extras.items() if name != ROWS_OF),
         fingerprint=fingerprint_of(row.fingerprint),
+        rows_of=int(row.extras[ROWS_OF]) if ROWS_OF in row.extras else None,
     )
 
 

@@ -12,7 +12,7 @@ from gradients.domain.evaluation import Measurement
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
-from validator.ledger.encoding import encode, measurement_of, submission_of
+from validator.ledger.encoding import ROWS_OF, encode, measurement_of, submission_of
 from validator.ledger.events import record
 from validator.ledger.lease import Lease, fenced
 from validator.ledger.rows import MeasurementRow, SubmissionRow
@@ -128,7 +128,7 @@ def _row(task_id: str, measurement: Measurement, now: float) -> MeasurementRow:
         value=measurement.value,
         stderr=measurement.stderr,
         per_row=list(measurement.per_row),
-        extras=dict(measurement.extras),
+        extras={**dict(measurement.extras), **({ROWS_OF: measurement.rows_of} if measurement.rows_of else {})},
         fingerprint=encode(measurement.fingerprint) if measurement.fingerprint else None,
         measured_at=now,
     )

@@ -1,7 +1,7 @@
 """The metric of DPO tasks: the DPO loss with the task's beta against the base as reference, the mean over rows (version 2).
 
 The base's log-probabilities are taken once, before any submission is applied, by the same code and in the same batches as each
-entrant's. So whoever hands in the base unchanged, the base itself included, has exactly ln 2 on every row.
+entrant's. So whoever hands in the base unchanged has exactly ln 2 on every row, and the base itself is not measured again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from gradients.ml.preference import (
     measure_pairs,
     rewards,
 )
+from gradients.ml.reading import reads_once
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, read_jsonl_of
 from gradients.tasks.dpo.spec import DpoParameters
@@ -39,13 +40,16 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     job = MeasureJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
     pairs = read_pairs(base, job.held_out_file, job.parameters)
-    reference = log_probabilities(base, pairs)
+    apart = reads_once(base.model, base.device)
+    reference = log_probabilities(base, pairs, apart=apart)
     fingerprints = text_fingerprints(base, [pair.chosen.tokens for pair in pairs], key=job.sketch_key)
     beta = DpoParameters.model_validate(job.parameters).beta
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
+        if entrant.folder is None:
+            return of_rewards([rewards(known, known, beta=beta) for known in reference])
         with applied(base.model, entrant.folder) as replaced:
-            logs = log_probabilities(base, pairs, progress)
+            logs = log_probabilities(base, pairs, apart=apart, progress=progress)
             fingerprint = fingerprints.take(replaced)
         # no upper bound: finding rejected answers most unlikely is what is asked for
         if not all(math.isfinite(log) for pair in logs for log in pair):
@@ -101,10 +105,12 @@ def _check_differ(rows: Rows) -> None:
     )
 
 
-def log_probabilities(base: LoadedBase, pairs: Sequence[Pair], progress: RowsDone = lambda _: None) -> list[PairLogs]:
-    """How likely the base, as it is at this moment, finds the answers of each pair."""
+def log_probabilities(
+    base: LoadedBase, pairs: Sequence[Pair], *, apart: bool = False, progress: RowsDone = lambda _: None
+) -> list[PairLogs]:
+    """How likely the base, as it is at this moment, finds the answers of each pair; `apart` as in `measure_pairs`."""
     most = measuring_tokens(base.device, base.vocabulary)
-    return measure_pairs(base.model, pairs, device=base.device, max_tokens=most, progress=progress)
+    return measure_pairs(base.model, pairs, device=base.device, max_tokens=most, apart=apart, progress=progress)
 
 
 def of_rewards(by_row: Sequence[Rewards]) -> Measured:

@@ -15,7 +15,9 @@ from gradients.domain.json import JsonObject
 from gradients.ml.base_model import LoadedBase, ReadsText, load_base
 from gradients.ml.batching import batch_tokens
 from gradients.ml.device import choose_device
-from gradients.ml.policy import copied, divergences
+from gradients.ml.policy import copied
+from gradients.ml.reading import reads_once
+from gradients.ml.rollout_divergences import Diverged, roll_out_beside
 from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, Example, read_jsonl_of
@@ -43,17 +45,16 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
         with applied(base.model, entrant.folder) as replaced:
-            groups = roll_out(base.model, prompts, settings, seed=job.seed, device=base.device, progress=progress)
-            rollouts = [rollout for group in groups for rollout in group]
-            kl = divergences(
-                base.model,
-                reference,
-                rollouts,
-                temperature=settings.temperature,
-                device=base.device,
-                batch_tokens=settings.batch_tokens,
-            )
+            if entrant.folder is None:  # nothing diverges from itself
+                groups = roll_out(base.model, prompts, settings, seed=job.seed, device=base.device, progress=progress)
+                drawn = [Diverged(rollout, 0.0) for group in groups for rollout in group]
+            else:
+                beside = roll_out_beside(
+                    base.model, reference, prompts, settings, seed=job.seed, device=base.device, progress=progress
+                )
+                drawn = [one for group in beside for one in group]
             fingerprint = fingerprints.take(replaced)
+        rollouts, kl = [one.rollout for one in drawn], [one.kl for one in drawn]
         if not all(math.isfinite(nats) and nats > -_ROUNDING for nats in kl):
             raise blamed(entrant, "The divergence from the base is not finite", code="kl_not_finite")
         return _measured(rows, asked, rollouts, kl=kl, said=texts(base, rollouts))._replace(fingerprint=fingerprint)
@@ -70,6 +71,7 @@ def drawing(base: LoadedBase, asked: GrpoParameters, *, samples: int) -> Rollout
         temperature=asked.temperature,
         stop_tokens=tuple(ChatFormat(base.tokenizer, vocabulary=base.vocabulary).stop_tokens),
         batch_tokens=batch_tokens(base.device, base.vocabulary),
+        padded=reads_once(base.model, base.device),
     )
 
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import LoadedBase, ReadsText, load_base
-from gradients.ml.batching import measuring_tokens
+from gradients.ml.answering import Answering, losses_and_answers
+from gradients.ml.base_model import ReadsText, load_base
 from gradients.ml.device import choose_device
-from gradients.ml.losses import RowLoss, measure_rows
-from gradients.ml.sampling import Sampling, answer
+from gradients.ml.losses import RowLoss
+from gradients.ml.reading import reads_once
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, Example, PromptRow, read_jsonl_of
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
@@ -55,15 +55,18 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     examples = encoded(base, rows, row_tokens(base, job.parameters))
     fingerprints = text_fingerprints(base, [example.tokens for example in examples], key=job.sketch_key)
     drawn = sorted(random.Random(job.seed).sample(range(len(rows)), min(MOST_WRITTEN, len(rows))))
+    how = Answering(
+        stop=ChatFormat(base.tokenizer, vocabulary=base.vocabulary).stop_tokens,
+        max_new_tokens=min(MOST_NEW_TOKENS, max(examples[i].counted for i in drawn)),  # of the longest right answer
+        padded=reads_once(base.model, base.device),
+    )
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
-        most = measuring_tokens(base.device, base.vocabulary)
         with applied(base.model, entrant.folder) as replaced:
-            losses = measure_rows(base.model, examples, device=base.device, max_tokens=most, progress=progress)
-            check_losses(entrant, [loss.mean for loss in losses], vocabulary=base.vocabulary)
-            texts = _write(base, [examples[i] for i in drawn])
+            losses, texts = losses_and_answers(base, examples, drawn, how, progress=progress)
             fingerprint = fingerprints.take(replaced)
-        written = [Written(rows[i], text) for i, text in zip(drawn, texts, strict=True)]
+        check_losses(entrant, [loss.mean for loss in losses], vocabulary=base.vocabulary)
+        written = [Written(rows[i], texts[i]) for i in drawn]
         by_row, extras, _ = of_row_losses(losses)
         beside = {**by_kind(rows, losses), **as_people_count(written, parameters.abstention)}
         return Measured(by_row, {**extras, **beside}, fingerprint)
@@ -116,18 +119,3 @@ def as_people_count(written: Sequence[Written], abstention: str) -> dict[str, fl
     }
     counted = {name: math.fsum(values) / len(values) for name, values in means.items() if values}
     return {**counted, "rows_written": float(len(written))}
-
-
-def _write(base: LoadedBase, examples: Sequence[Example]) -> list[str]:
-    """What the model answers, the likeliest token each time, row by row so that no row's company changes its answer.
-
-    Answers end where the longest right one would, and within the base's context.
-    """
-    stop = ChatFormat(base.tokenizer, vocabulary=base.vocabulary).stop_tokens
-    longest = min(MOST_NEW_TOKENS, max(example.counted for example in examples))
-    texts = []
-    for example in examples:
-        prompt = example.tokens[: example.spans[0].start]
-        room = max(1, min(longest, base.context - len(prompt)))
-        texts.append(answer(base, prompt, stop=stop, sampling=Sampling(max_new_tokens=room)))
-    return texts

@@ -264,7 +264,7 @@ def test_the_luck_of_a_purpose_stays_what_it_is() -> None:
 def test_contests_that_make_no_sense_are_refused() -> None:
     one, two = field(1, 2)
     with pytest.raises(ValueError, match="rows"):
-        contest([replace(one, rows=one.rows[:-1])], 1)
+        contest([replace(one, rows=(*one.rows, 1.0))], 1)
     with pytest.raises(ValueError, match="one entry"):
         contest([one, replace(two, hotkey=one.hotkey)], 1)
     with pytest.raises(ValueError, match="base's values"):

@@ -182,6 +182,15 @@ def test_a_measurement_is_written_once(ledger: Ledger) -> None:
     assert ledger.submissions.of_task(TASK)[0].state is SubmissionState.MEASURED
 
 
+def test_a_measurement_that_stopped_early_says_of_how_many_rows(ledger: Ledger) -> None:
+    lease = _assigned(ledger).lease
+    early = Measurement(
+        ALICE, METRIC, value=2.0, stderr=0.1, per_row=(1.9, 2.1), extras=(("perplexity", 7.4),), rows_of=400
+    )
+    ledger.submissions.measured(lease, early)
+    assert ledger.submissions.measurements(TASK)[ALICE] == early
+
+
 def test_a_fenced_worker_measures_nothing(ledger: Ledger, clock: HandClock) -> None:
     lease = _assigned(ledger).lease
     clock.time += 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -26,7 +27,13 @@ RULES = rules_at(WINDOW.started_at_block)
 ROWS = 50
 
 
-def _measured(ledger: Ledger, values: Mapping[str, float | Failure], *, base: float = 3.0) -> None:
+def _measured(
+    ledger: Ledger,
+    values: Mapping[str, float | Failure],
+    *,
+    base: float = 3.0,
+    early: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     """A task in MEASURED; miners committed in the order of `values`. Every row of an entrant lies near its value."""
     collected(ledger, list(values), request_for(hours=4.0))
     lease = claimed(ledger, TaskState.COLLECTED).lease
@@ -34,9 +41,11 @@ def _measured(ledger: Ledger, values: Mapping[str, float | Failure], *, base: fl
         if isinstance(value, Failure):
             ledger.submissions.failed(lease, entrant, value)
         else:
-            ledger.submissions.measured(
-                lease, Measurement(entrant, METRIC, value=value, stderr=0.0, per_row=_rows(value))
+            known = early.get(entrant)
+            measured = Measurement(
+                entrant, METRIC, value=value, stderr=0.0, per_row=_rows(value)[:known], rows_of=ROWS if known else None
             )
+            ledger.submissions.measured(lease, measured)
     ledger.tasks.advance(lease, came_from=TaskState.COLLECTED, to=TaskState.MEASURED)
 
 
@@ -64,6 +73,16 @@ def test_lower_losses_take_the_better_places(ledger: Ledger, clock: HandClock) -
     assert {hotkey: placing.rank for hotkey, placing in placed.items()} == {"bob": 1, "alice": 2, "carol": 3}
     assert [placed[name].points for name in ("bob", "alice", "carol")] == [1.0, 0.0, 0.0]
     assert placed["bob"].gain == pytest.approx(2.0)
+
+
+def test_whoever_stopped_early_has_a_place_and_no_prize(ledger: Ledger, clock: HandClock) -> None:
+    """An entrant has the values of the first rows of the race only, in the file's order; the race's seed is the contest's."""
+    _measured(ledger, {"alice": 2.0, "bob": 1.0}, early={"alice": 32})
+    placed = _score(ledger, clock)
+    assert [placed[name].points for name in ("bob", "alice")] == [1.0, 0.0]
+    assert [placed[name].rank for name in ("bob", "alice")] == [1, 2]
+    assert f"first 32 of {ROWS} rows; stopped early" in placed["alice"].reason
+    assert placed["alice"].gain == pytest.approx(1.0, abs=0.02)
 
 
 def test_prizes_grow_with_the_size_of_the_task(ledger: Ledger, clock: HandClock) -> None:
