@@ -28,7 +28,7 @@ class RaceLimits:
 
     moved: float = 0.002  # of a task's prize, that is to be expected to go to others than with all rows
     error: float = 0.01  # of the bounds on who is a fine-tune, over a whole race
-    first_rows: int = 32  # of the first block; a field with less than twice as many rows is measured in full
+    first_rows: int = 48  # of the first block; a field with less than twice as many rows is measured in full
     growth: float = 2.0  # of the rows known, from block to block
     copy_slack: float = 2.0  # on the limit for rows that move together: who is closer may be told for a copy yet
 

@@ -105,7 +105,10 @@ def _expected_wins(
         least = behind.mean(axis=1) - _twin(behind, rows)
         lead = least[:, None] + np.minimum(best[0] * luckier, best[1] * luckier)
         # Of the mean of n rows by m of them 1/m - 1/n is uncertain, of a resample of the n another 1/n.
-        spread = np.maximum(behind.std(axis=1, ddof=1) / math.sqrt(known), 1e-300)
+        own = behind.std(
+            axis=1, ddof=1
+        )  # of few rows an uncertain number: nobody's is taken for less than is usual in the field
+        spread = np.maximum(np.maximum(own, np.median(own)) / math.sqrt(known), 1e-300)
         sigmas = np.clip(lead / spread[:, None], -_SURELY, _SURELY)
         sigmas[leader] = -_SURELY
         beaten = np.maximum(beaten, sigmas)

@@ -26,7 +26,7 @@ from scripts.benchmarks.racing_rows import MINERS, ROWS_FOLDER
 from scripts.benchmarks.timing import Figure, figure
 
 FIELDS = 1000
-ROWS = 400
+ROWS, MANY_ROWS = 400, 1600
 MUCH = 0.01  # of a task's prize
 
 
@@ -45,6 +45,7 @@ class Played(NamedTuple):
     """One field, placed twice."""
 
     saved: float  # part of the entrants' rows
+    best: float  # the largest prize, with all rows
     moved: float  # largest change of a prize
     copies_differ: bool
 
@@ -77,6 +78,7 @@ def racing() -> Iterator[Figure]:
         played = [play(field(np.random.default_rng([seed, i])), seed=seed + i) for i in range(count)]
         yield figure(f"{name}: rows saved, median", "%", [100 * each.saved for each in played])
         yield figure(f"{name}: rows saved, mean", "%", [100 * float(np.mean([each.saved for each in played]))])
+        yield figure(f"{name}: largest prize, mean", "share", [float(np.mean([each.best for each in played]))])
         changed = sum(each.moved > 0 for each in played)
         yield figure(f"{name}: fields with another prize", f"of {count}", [float(changed)])
         much = sum(each.moved > MUCH for each in played)
@@ -97,6 +99,7 @@ def play(field: Rows, *, seed: int) -> Played:
     )
     return Played(
         1 - sum(needed.values()) / (len(field.base) * len(entries)),
+        max(placing.points for placing in full.values()),
         max(abs(full[hotkey].points - raced[hotkey].points) for hotkey in full),
         any(full[hotkey].copy_of != raced[hotkey].copy_of for hotkey in full),
     )
@@ -144,6 +147,10 @@ def _fields() -> dict[str, Field]:
     return {
         **{f"demonstration, {name}": each.drawn for name, each in stored.items()},
         **{f"demonstration on 400 rows, {name}": partial(each.drawn, count=ROWS) for name, each in stored.items()},
+        **{
+            f"demonstration on 1,600 rows, {name}": partial(each.drawn, count=MANY_ROWS)
+            for name, each in stored.items()
+        },
         **{f"demonstration shaken, {name}": each.shaken for name, each in stored.items()},
         "wide": made_up(step=0.05),
         "close": made_up(step=0.02),

@@ -51,7 +51,7 @@ def test_looks_grow_and_end_with_all_rows(rows: int) -> None:
     found = looks(rows, RaceLimits())
     assert found[-1] == rows
     assert list(found) == sorted(set(found))
-    assert (len(found) > 1) == (rows >= 64)
+    assert (len(found) > 1) == (rows >= 96)
 
 
 @given(SEEDS, st.integers(1, 500))
@@ -104,7 +104,7 @@ def test_neither_the_order_of_entrants_nor_rows_after_a_stop_change_what_is_need
 @given(SEEDS, SIZES)
 def test_block_by_block_a_race_ends_where_all_rows_say(seed: int, size: int) -> None:
     contest = _field(seed, size, step=0.1)
-    have = dict.fromkeys((each.hotkey for each in contest.entries), 32)
+    have = dict.fromkeys((each.hotkey for each in contest.entries), 48)
     while (needed := CHANCE.rows_needed(contest.stopped_after(have))) != have:
         assert all(needed[hotkey] >= rows for hotkey, rows in have.items())
         have = needed
@@ -137,7 +137,7 @@ def test_whoever_hands_in_the_base_stops_first() -> None:
     contest = _field(3, 2, step=0.01)
     lazy = entry("lazy", np.array(contest.base))
     needed = CHANCE.rows_needed(_with(contest, lazy))
-    assert needed[Hotkey("lazy")] == 32
+    assert needed[Hotkey("lazy")] == 48
     assert needed[Hotkey("m0")] == ROWS
 
 

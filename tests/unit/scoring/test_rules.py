@@ -80,7 +80,7 @@ def test_the_numbers_of_a_version_never_change() -> None:
             "mixture_part": 0.05,
             "likeness": {"update": 0.97, "outputs": 0.999},
         },
-        "race": {"moved": 0.002, "error": 0.01, "first_rows": 32, "growth": 2.0, "copy_slack": 2.0},
+        "race": {"moved": 0.002, "error": 0.01, "first_rows": 48, "growth": 2.0, "copy_slack": 2.0},
         "accounts": {
             "full_blocks": 14_400,
             "window_blocks": 64_800,
