@@ -10,7 +10,7 @@ from typing import cast
 
 from gradients.audit.report import Checks
 from gradients.datasets.access import Access
-from gradients.datasets.near_duplicates import normalised, plain
+from gradients.datasets.normal_texts import normalised, plain
 from gradients.datasets.rows import Row
 from gradients.datasets.splits import lot
 from gradients.domain.seeds import seed

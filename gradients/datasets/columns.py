@@ -82,20 +82,27 @@ def check_columns(
 
 def check_cells(rows: Sequence[Row], columns: Iterable[str]) -> None:
     """Columns of text hold text or numbers, of a length that somebody could have written. Raises DatasetInvalid with row numbers."""
-    for column in columns:
-        wrong = [n for n, row in enumerate(rows, start=1) if not isinstance(row.get(column), str | int | float | None)]
-        if wrong:
+    wrong: dict[str, list[int]] = {column: [] for column in columns}
+    huge: dict[str, list[int]] = {column: [] for column in wrong}
+    for number, row in enumerate(rows, start=1):
+        for column in wrong:
+            value = row.get(column)
+            if not isinstance(value, str | int | float | None):
+                wrong[column].append(number)
+            elif len(cell(value)) > LONGEST_CELL:
+                huge[column].append(number)
+    for column in wrong:
+        if wrong[column]:
             raise DatasetInvalid(
-                f"Column '{column}' is not text in rows {numbers(wrong)}",
-                rows=wrong,
+                f"Column '{column}' is not text in rows {numbers(wrong[column])}",
+                rows=wrong[column],
                 code="wrong_type",
                 fix="Write text or numbers there, or map another column",
             )
-        huge = [n for n, row in enumerate(rows, start=1) if len(cell(row.get(column))) > LONGEST_CELL]
-        if huge:
+        if huge[column]:
             raise DatasetInvalid(
-                f"Column '{column}' has more than {LONGEST_CELL:,} characters in rows {numbers(huge)}",
-                rows=huge,
+                f"Column '{column}' has more than {LONGEST_CELL:,} characters in rows {numbers(huge[column])}",
+                rows=huge[column],
                 fix="Split or remove them",
             )
 

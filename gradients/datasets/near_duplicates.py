@@ -8,11 +8,21 @@ Does not cover: many copies that differ in the same place, which is what a templ
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
+import itertools
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, MutableSequence, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradients.datasets.digests import Digests
+from gradients.datasets.shingles import Sets
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gradients.datasets.shingles import Numbers
 
 SHINGLE_WORDS = 3
 NEAR = 0.6  # Jaccard similarity of word shingles; one changed word in 16 leaves 11 of 17
@@ -25,44 +35,29 @@ COMMON_ROWS = 5  # what more rows than this have is not a row's own
 TEMPLATE_LEVELS = 8  # a template within a template, and so on
 OVERLAP_WORDS = 13  # a run of this many words in both is an overlap whatever else the rows say (as for GPT-3)
 
-# Scripts without spaces between words: every character counts as a word.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_NO_WORD = re.compile(rf"[{_UNSPACED}]|[^\w\s]")
-_OPERATORS = frozenset("#%&*-/@\\")  # of the punctuation; others are symbols by Unicode's own classes
-_HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")
-
-
-def plain(text: str) -> str:
-    """What texts that say exactly the same have in common: compatibility form, case-folded, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def normalised(text: str) -> str:
-    """What near-duplicates are looked for in: words and symbols (operators, emoji) between single spaces, without punctuation.
-
-    A text of nothing but punctuation stays as it is.
-    """
-    folded = plain(text)
-    return " ".join(_NO_WORD.sub(_spaced, _HYPHEN.sub(" ", folded)).split()) or folded
-
 
 def near_duplicate_groups(texts: Sequence[str]) -> list[list[int]]:
     """Positions of `texts` (normalised) in groups of near-duplicates, every position in exactly one group.
 
-    The grouping does not depend on the order of the texts. Similar pairs are found by sketches and then compared exactly.
+    The grouping does not depend on the order of the texts. Similar pairs are found by sketches and then compared exactly. What texts say
+    lies on the disk meanwhile; memory goes by their number.
     """
-    order = sorted(range(len(texts)), key=lambda position: hashlib.sha256(texts[position].encode()).digest())
-    whole = {position: shingles(texts[position]) for position in order}
-    template = _shared(whole.values(), share=TEMPLATE_SHARE, rows=TEMPLATE_ROWS)
-    telling = {position: _without(one, template) for position, one in whole.items()}
+    digests = Digests(hashlib.sha256(text.encode()).digest() for text in texts)
+    order = sorted(range(len(texts)), key=digests.__getitem__)
+    whole = Sets(_numbers(texts[position]) for position in order)
+    numbers, holders = whole.in_more_than(COMMON_ROWS)
+    telling = _beside_template(whole, numbers[holders > _template_rows(len(whole))])
     # A text that says little of its own may fill in the blanks of a template, or be one of many copies.
-    common = _shared(whole.values(), share=0, rows=COMMON_ROWS)
-    little = {position: one for position, one in whole.items() if len(one - common) <= OWN_SHARE * len(one)}
-    parents = {position: position for position in order}
-    for group in (*_groups(telling, most=TEMPLATE_ROWS), *_groups(little, most=COMMON_ROWS)):
-        for position in group:
-            _join(parents, position, group[0])
-    return _by_root(parents, range(len(texts)))
+    little = np.flatnonzero(whole.shares_of(numbers) <= OWN_SHARE * whole.sizes()).tolist()
+    parents = list(range(len(order)))
+    for group in _groups(telling, range(len(order)), most=TEMPLATE_ROWS):
+        _join_all(parents, group)
+    for group in _groups(whole.some(little), little, most=COMMON_ROWS):
+        _join_all(parents, group)
+    roots = [0] * len(order)
+    for rank, position in enumerate(order):
+        roots[position] = _root(parents, rank)
+    return _by_root(roots)
 
 
 def near_any(texts: Sequence[str], others: Sequence[str]) -> set[int]:
@@ -70,17 +65,18 @@ def near_any(texts: Sequence[str], others: Sequence[str]) -> set[int]:
 
     What many of `others` share is template; they are not copies of one another, as many of `texts` may be.
     """
-    there = [shingles(text) for text in others]
-    template = _shared(there, share=TEMPLATE_SHARE, rows=TEMPLATE_ROWS)
-    ours = [_without(one, template) for one in map(shingles, texts)]
-    holders: dict[int, list[int]] = {}
+    there = Sets(map(_numbers, others))
+    numbers, holders = there.in_more_than(TEMPLATE_ROWS)
+    template = frozenset(numbers[holders > _template_rows(len(there))].tolist())
+    ours = [_without(shingles(text), template) for text in texts]
+    holding: dict[int, list[int]] = {}
     for position, own in enumerate(ours):
         for shingle in own:
-            holders.setdefault(shingle, []).append(position)
+            holding.setdefault(shingle, []).append(position)
     near: set[int] = set()
-    for other in (_without(one, template) for one in there):
-        candidates = {position for shingle in other & holders.keys() for position in holders[shingle]} - near
-        near |= {position for position in candidates if _near(ours[position], other)}
+    for other in (_without(frozenset(one.tolist()), template) for one in there):
+        candidates = {position for shingle in other & holding.keys() for position in holding[shingle]} - near
+        near |= {position for position in candidates if is_near(ours[position], other)}
     return near
 
 
@@ -92,98 +88,126 @@ def shingles(text: str) -> frozenset[int]:
 
 
 def overlapping(texts: Sequence[str], with_texts: Sequence[str]) -> set[int]:
-    """Positions of `texts` that share a run of 13 words with one of `with_texts`, all normalised, unless the run is template."""
-    held = {run for text in with_texts for run in _runs(text)}
-    shared = [_runs(text) & held for text in texts]
-    rows = Counter(run for runs in (*shared, *map(_runs, with_texts)) for run in runs)
-    return {position for position, runs in enumerate(shared) if any(rows[run] <= TEMPLATE_ROWS for run in runs)}
+    """Positions of `texts` that share a run of 13 words with one of `with_texts`, all normalised, unless the run is template.
+
+    For few `with_texts`; of the others nothing is kept but what they share with these.
+    """
+    held = {run for text in with_texts for run in _runs(text.split())}
+    begin = {run[:SHINGLE_WORDS] for run in held}
+    shared = [
+        (position, runs) for position, text in enumerate(texts) if (runs := held & set(_runs(text.split(), begin)))
+    ]
+    rows = Counter(
+        run for runs in (*(runs for _, runs in shared), *(set(_runs(t.split())) for t in with_texts)) for run in runs
+    )
+    return {position for position, runs in shared if any(rows[run] <= TEMPLATE_ROWS for run in runs)}
 
 
-def _spaced(found: re.Match[str]) -> str:
-    """A character that is not a letter: part of the word that it marks, nothing, a gap, or a word of its own."""
-    kind = unicodedata.category(found[0])
-    if kind[0] == "M" or kind == "Cf":  # accents and vowel signs; joiners and soft hyphens
-        return found[0] if kind[0] == "M" else ""
-    gap = kind == "Cc" or (kind[0] == "P" and found[0] not in _OPERATORS)
-    return " " if gap else f" {found[0]} "
+def _template_rows(texts: int) -> int:
+    """What more of so many texts have in common may be template."""
+    return max(TEMPLATE_ROWS, int(TEMPLATE_SHARE * texts))
 
 
-def _shared(shingled: Collection[frozenset[int]], *, share: float, rows: int) -> frozenset[int]:
-    """What more than so many of the sets have in common."""
-    import numpy as np
+def _numbers(text: str) -> Numbers:
+    return np.sort(np.fromiter(shingles(text), np.uint32))
 
-    every = np.fromiter((shingle for one in shingled for shingle in one), np.uint32)  # four bytes each, not a hundred
-    found, holders = np.unique(every, return_counts=True)
-    return frozenset(found[holders > max(rows, int(share * len(shingled)))].tolist())
+
+def _beside_template(sets: Sets, template: Numbers) -> Sets:
+    """What texts say beside the template; all of it when there is nothing else."""
+    return sets.without(template, or_whole=True) if len(template) else sets
 
 
 def _without(one: frozenset[int], template: frozenset[int]) -> frozenset[int]:
-    """What a text says beside the template; all of it when there is nothing else. Itself, not a copy, where they share nothing."""
+    """As `_beside_template`, for one text. Itself, not a copy, where they share nothing."""
     return one if one.isdisjoint(template) else one - template or one
 
 
-def _groups(sets: Mapping[int, frozenset[int]], *, most: int, levels: int = TEMPLATE_LEVELS) -> Iterator[list[int]]:
-    """Groups of positions whose sets are similar.
+def _groups(sets: Sets, names: Sequence[int], *, most: int, levels: int = TEMPLATE_LEVELS) -> Iterator[list[int]]:
+    """Groups of names whose sets are similar.
 
     A group of more than `most` is grouped anew by what is left when what all of them share is taken away. Copies with changes here and
     there share little that none of them has changed, and stay together; rows that fill in a template's blanks part.
+
+    Args:
+        names: of the sets, in their order.
     """
     for group in _similar(sets):
-        many = levels and len(group) > most
-        if shared := frozenset.intersection(*(sets[i] for i in group)) if many else frozenset[int]():
-            yield from _groups({i: sets[i] - shared for i in group}, most=most, levels=levels - 1)
+        named = [names[position] for position in group]
+        inner = sets.some(group) if levels and len(group) > most else None
+        if inner is not None and len(shared := inner.in_all()):
+            yield from _groups(inner.without(shared, or_whole=False), named, most=most, levels=levels - 1)
         else:
-            yield group
+            yield named
 
 
-def _similar(sets: Mapping[int, frozenset[int]]) -> list[list[int]]:
-    """Positions in groups that similar pairs join."""
-    from datasketch import MinHash
+def _similar(sets: Sets) -> list[list[int]]:
+    """Positions in groups that similar pairs join, of which all have a band in common."""
+    parents = list(range(len(sets)))
+    sketches = sets.sketches(BANDS * BAND_NUMBERS)
+    for band in range(BANDS):
+        columns = sketches[:, band * BAND_NUMBERS : (band + 1) * BAND_NUMBERS]
+        for alike in _equal(columns):
+            read = {position: sets[position] for position in alike[:COMPARED]}
+            for place, position in enumerate(alike[1:], start=1):
+                for other in alike[: min(place, COMPARED)]:
+                    if _root(parents, position) != _root(parents, other):
+                        if position not in read:
+                            read = {**dict(itertools.islice(read.items(), COMPARED)), position: sets[position]}
+                        if _is_near(read[position], read[other]):
+                            _join(parents, position, other)
+    return _by_root([_root(parents, position) for position in range(len(sets))])
 
-    parents = {position: position for position in sets}
-    holders: dict[tuple[int, bytes], list[int]] = {}
-    sketches = MinHash.generator(sets.values(), num_perm=BANDS * BAND_NUMBERS, hashfunc=int)
-    for position, sketch in zip(sets, sketches, strict=True):
-        numbers = sketch.hashvalues.reshape(BANDS, BAND_NUMBERS)
-        found = [holders.setdefault((band, numbers[band].tobytes()), []) for band in range(BANDS)]
-        for other in {other for those in found for other in those}:
-            if _root(parents, position) != _root(parents, other) and _near(sets[position], sets[other]):
-                _join(parents, position, other)
-        for those in found:
-            if len(those) < COMPARED:
-                those.append(position)
-    return _by_root(parents, sets)
+
+def _equal(rows: NDArray[np.uint32]) -> Iterator[list[int]]:
+    """Positions of rows [n, columns] that are equal to others, group by group, each in order."""
+    order = np.lexsort(rows.T)
+    same = (rows[order[1:]] == rows[order[:-1]]).all(axis=1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        yield order[start : end + 1].tolist()
 
 
-def _near(one: frozenset[int], other: frozenset[int]) -> bool:
+def is_near(one: frozenset[int], other: frozenset[int]) -> bool:
     """Whether the Jaccard similarity is as high as near-duplicates have it; two empty sets are equal."""
-    if min(len(one), len(other)) < NEAR * max(len(one), len(other)):
+    return _is_high(len(one), len(other), lambda: len(one & other))
+
+
+def _is_near(one: Numbers, other: Numbers) -> bool:
+    return _is_high(len(one), len(other), lambda: len(np.intersect1d(one, other, assume_unique=True)))
+
+
+def _is_high(one: int, other: int, both: Callable[[], int]) -> bool:
+    if min(one, other) < NEAR * max(one, other):
         return False
-    both = len(one & other)
-    return both >= NEAR * (len(one) + len(other) - both)
+    shared = both()
+    return shared >= NEAR * (one + other - shared)
 
 
-def _runs(text: str) -> frozenset[bytes]:
-    words = text.split()
-    return frozenset(
-        hashlib.blake2b(" ".join(words[i : i + OVERLAP_WORDS]).encode(), digest_size=12).digest()
-        for i in range(len(words) - OVERLAP_WORDS + 1)
-    )
+def _runs(words: Sequence[str], begin: Collection[tuple[str, ...]] | None = None) -> Iterator[tuple[str, ...]]:
+    """Runs of 13 words; only those that begin with one of `begin`, where it is given."""
+    for i in range(len(words) - OVERLAP_WORDS + 1):
+        if begin is None or tuple(words[i : i + SHINGLE_WORDS]) in begin:
+            yield tuple(words[i : i + OVERLAP_WORDS])
 
 
-def _root(parents: MutableMapping[int, int], position: int) -> int:
+def _root(parents: MutableSequence[int], position: int) -> int:
     while parents[position] != position:
         parents[position] = parents[parents[position]]
         position = parents[position]
     return position
 
 
-def _join(parents: MutableMapping[int, int], one: int, other: int) -> None:
+def _join(parents: MutableSequence[int], one: int, other: int) -> None:
     parents[_root(parents, one)] = _root(parents, other)
 
 
-def _by_root(parents: MutableMapping[int, int], positions: Iterable[int]) -> list[list[int]]:
+def _join_all(parents: MutableSequence[int], group: Sequence[int]) -> None:
+    for one in group:
+        _join(parents, one, group[0])
+
+
+def _by_root(roots: Sequence[int]) -> list[list[int]]:
     groups: dict[int, list[int]] = {}
-    for position in positions:
-        groups.setdefault(_root(parents, position), []).append(position)
+    for position, root in enumerate(roots):
+        groups.setdefault(root, []).append(position)
     return list(groups.values())

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gradients.datasets.access import OUTSIDERS, Access
 from gradients.datasets.formats import rows_in
 from gradients.datasets.rows import Row, numbers
 from gradients.datasets.sources import DEFAULT_LIMITS, DatasetLimits, FileSource, HubSource, Source, UrlSource
+from gradients.datasets.spool import Spool
 from gradients.errors import DatasetInvalid
 
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
@@ -26,8 +27,8 @@ def read_rows(
     wanted: Collection[str] | None = None,
     limits: DatasetLimits = DEFAULT_LIMITS,
     access: Access = OUTSIDERS,
-) -> list[Row]:
-    """All rows in their own order. Raises DatasetInvalid with row numbers, and OutsideError when a server does not answer.
+) -> Sequence[Row]:
+    """All rows in their own order, on the disk. Raises DatasetInvalid with row numbers, and OutsideError when a server does not answer.
 
     Args:
         wanted: names among which those of the columns are that the task reads; tables convert no others. None: all.
@@ -58,8 +59,8 @@ def fetch(source: Source, folder: Path, *, limits: DatasetLimits = DEFAULT_LIMIT
 
 def read_file(
     path: Path, *, wanted: Collection[str] | None = None, limits: DatasetLimits = DEFAULT_LIMITS
-) -> list[Row]:
-    """All rows of a file or folder of this machine; no network is needed. Raises DatasetInvalid with row numbers."""
+) -> Sequence[Row]:
+    """All rows of a file or folder of this machine, on the disk; no network is needed. Raises DatasetInvalid with row numbers."""
     try:
         if not path.exists():
             raise DatasetInvalid(f"There is no data set {path}", fix="Check the path")
@@ -68,7 +69,9 @@ def read_file(
             raise DatasetInvalid(
                 f"{path.name} has {size:,} bytes; at most {limits.bytes:,} are read", fix="Give a part of it"
             )
-        rows = list(_within(rows_in(path, wanted, row_characters=limits.row_characters), path, limits))
+        rows = Spool[Row]()
+        for row in _within(rows_in(path, wanted, row_characters=limits.row_characters), path, limits):
+            rows.append(row)
     except PermissionError as error:
         raise DatasetInvalid(f"{path} cannot be read: {error.strerror}", fix="Give this user the right to") from error
     if not rows:

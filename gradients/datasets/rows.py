@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from gradients.datasets.spool import Spool
+
 SHOWN_ROWS = 5  # row numbers in one message
 
 Row = Mapping[str, JsonValue]  # one row as its source gave it, or in the type's normal form
-ReadSource = Callable[[JsonValue], list[Row]]  # the rows of a source in its JSON form, within the limits of the task
+ReadSource = Callable[
+    [JsonValue], Sequence[Row]
+]  # the rows of a source in its JSON form, within the limits of the task
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,13 @@ class Numbered:
 class Cleaned:
     """Rows that are fit for the task, and how many were left out for which reason."""
 
-    rows: tuple[Numbered, ...]
+    rows: Sequence[Numbered]
     removed: Mapping[str, int]
+
+
+def numbered_rows() -> Spool[Numbered]:
+    """An empty sequence of rows in the type's normal form, on the disk."""
+    return Spool(to_json=lambda kept: [kept.number, kept.row], of_json=lambda read: Numbered(*read))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from gradients.datasets.near_duplicates import near_duplicate_groups, normalised, overlapping, plain
+from gradients.datasets.digests import Digests
+from gradients.datasets.near_duplicates import near_duplicate_groups, overlapping
+from gradients.datasets.normal_texts import normalised, plain
 from gradients.datasets.rows import Numbered, Row, SplitSizes
+from gradients.datasets.spool import Picked, Spool
 from gradients.errors import DatasetInvalid
 
 
 class Split(NamedTuple):
     """Both sides, each in the order of the source, and what was removed for the sake of the other."""
 
-    train: tuple[Numbered, ...]
-    held_out: tuple[Numbered, ...]
+    train: Sequence[Numbered]
+    held_out: Sequence[Numbered]
     removed: dict[str, int]
 
 
@@ -45,21 +48,19 @@ def split(
         group: rows for which it says the same stand on one side; near-duplicates among them stay.
         left_out: how many rows of the source are not among `rows`, by reason; said where too few are left.
     """
-    whole = [plain(text(row.row)) for row in rows]
-    exact = sorted({one: i for i, one in reversed(list(enumerate(whole)))}.values())  # the first of equal ones
-    texts = {i: normalised(whole[i]) for i in exact}
-    named = {i: normalised(group(rows[i].row)) if group else whole[i] for i in exact}
+    words = _Words(rows, text=text, group=group, salt=salt)
+    exact = words.first_of_equal()
     # A group of more rows than are held out, such as one prompt for all of them, does not count as one.
-    rows_of, most = Counter(named.values()), sizes.held_out(len(named))
-    groups = {i: name if rows_of[name] <= most else whole[i] for i, name in named.items()}
-    distinct = _one_group_of_each(texts, groups, whole)
+    rows_of, most = Counter(words.named[i] for i in exact), sizes.held_out(len(exact))
+    groups = {i: words.named[i] if rows_of[words.named[i]] <= most else words.lots[i] for i in exact}
+    distinct = _one_group_of_each(words, exact, groups)
     removed = {"repeated": len(rows) - len(exact), "nearly repeated": len(exact) - len(distinct)}
     check_distinct(len(distinct), sizes, removed={**left_out, **removed})
     size = sizes.held_out(len(distinct))
-    held_out, beside = _drawn({i: groups[i] for i in distinct}, whole, size=size, salt=salt)
+    held_out, beside = _drawn({i: groups[i] for i in distinct}, words.lots, size=size)
     away = {*held_out, *beside}
     rest = [i for i in distinct if i not in away]
-    leaking = overlapping([texts[i] for i in rest], [texts[i] for i in held_out])
+    leaking = overlapping(Picked(words.texts, rest), Picked(words.texts, held_out))
     train = [i for position, i in enumerate(rest) if position not in leaking]
     if len(train) < sizes.fewest_train:
         shared = f"{len(leaking)} of {len(rest)} rows share long passages with the {size} held-out ones"
@@ -67,7 +68,33 @@ def split(
             f"{shared}; {len(train)} are left to train on", fix="Give rows that differ more, or more of them"
         )
     removed |= {"belong with held-out rows": len(beside), "overlap with held-out rows": len(leaking)}
-    return Split(tuple(rows[i] for i in train), tuple(rows[i] for i in held_out), removed)
+    return Split(Picked(rows, train), Picked(rows, held_out), removed)
+
+
+class _Words:
+    """What all rows say, on the disk, with digests that stand for it."""
+
+    def __init__(
+        self, rows: Sequence[Numbered], *, text: Callable[[Row], str], group: Callable[[Row], str] | None, salt: bytes
+    ) -> None:
+        self.texts = Spool[str]()  # normalised
+        self.digests = Digests()  # of all that a row says, exactly
+        self.lots = Digests()  # by which rows are drawn
+        self.named = Digests()  # the lots of what rows say that belong together
+        for row in rows:
+            said = plain(text(row.row))
+            self.texts.append(normalised(said))
+            self.digests.append(hashlib.sha256(said.encode()).digest())
+            own = lot(salt, said)
+            self.lots.append(own)
+            self.named.append(lot(salt, normalised(group(row.row))) if group else own)
+
+    def first_of_equal(self) -> list[int]:
+        """Positions of rows that say what no row before them says."""
+        first = dict[bytes, int]()
+        for position, digest in enumerate(self.digests):
+            first.setdefault(digest, position)
+        return list(first.values())
 
 
 def check_distinct(distinct: int, sizes: SplitSizes, *, removed: Mapping[str, int]) -> None:
@@ -84,23 +111,22 @@ def _too_few(problem: str, *, fix: str) -> DatasetInvalid:
     return DatasetInvalid(problem, code="too_few_rows", fix=fix)
 
 
-def _one_group_of_each(texts: Mapping[int, str], groups: Mapping[int, str], whole: Sequence[str]) -> list[int]:
+def _one_group_of_each(words: _Words, positions: Sequence[int], groups: Mapping[int, bytes]) -> list[int]:
     """Positions less what is nearly the same as a row of another group, in order.
 
     The row with the smallest digest stays, so that order plays no part, and with it what its own group has beside it in other words.
     """
-    positions = list(texts)
     kept: list[int] = []
-    for near in near_duplicate_groups(list(texts.values())):
-        alike = sorted((positions[place] for place in near), key=lambda i: hashlib.sha256(whole[i].encode()).digest())
-        first_of = {texts[i]: i for i in reversed(alike) if groups[i] == groups[alike[0]]}
-        kept += first_of.values()
+    for near in near_duplicate_groups(Picked(words.texts, positions)):
+        alike = sorted((positions[place] for place in near), key=words.digests.__getitem__)
+        own = [i for i in alike if groups[i] == groups[alike[0]]]
+        kept += own if len(own) == 1 else {words.texts[i]: i for i in reversed(own)}.values()
     return sorted(kept)
 
 
-def _drawn(groups: Mapping[int, str], whole: Sequence[str], *, size: int, salt: bytes) -> tuple[list[int], list[int]]:
+def _drawn(groups: Mapping[int, bytes], lots: Sequence[bytes], *, size: int) -> tuple[list[int], list[int]]:
     """Positions of so many rows, group after group; and of those that belong with the last one and are too many."""
-    order = sorted(groups, key=lambda i: (lot(salt, groups[i]), lot(salt, whole[i])))
+    order = sorted(groups, key=lambda i: (groups[i], lots[i]))
     last = groups[order[size - 1]]
     return sorted(order[:size]), [i for i in order[size:] if groups[i] == last]
 

@@ -19,7 +19,8 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from gradients.datasets.access import SynthesisEndpoint
-from gradients.datasets.near_duplicates import near_any, near_duplicate_groups, normalised, overlapping
+from gradients.datasets.near_duplicates import near_any, near_duplicate_groups, overlapping
+from gradients.datasets.normal_texts import normalised
 from gradients.datasets.reading import is_text
 from gradients.datasets.rows import Cleaned, Numbered, Row
 from gradients.domain.json import JsonObject, canonical

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -17,11 +18,12 @@ from gradients.datasets.reading import fetch, read_file
 from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row
 from gradients.datasets.sources import DatasetLimits, parse_source
 from gradients.datasets.splits import split
+from gradients.datasets.spool import Made
 from gradients.datasets.synthesis import Synthetic, ask, draw, fit
 from gradients.domain.json import canonical
 from gradients.domain.task import Blob, TaskRequest
 from gradients.files.disk import writing
-from gradients.files.whole import make_folder, write_bytes
+from gradients.files.whole import make_folder, whole_file
 from gradients.tasks.base import TaskType
 
 TRAIN_FILE, HELDOUT_FILE = "train.jsonl", "held_out.jsonl"
@@ -124,16 +126,16 @@ def prepare_fetched(
             clean=lambda given: kind.clean(given, parameters),
             text=kind.text,
             group=kind.group,
-            known=[row.row for row in (*sides.train, *sides.held_out)],
+            known=[*Made(sides.train, lambda row: row.row), *Made(sides.held_out, lambda row: row.row)],
             after=len(rows),
         )
     shown: list[list[str]] = []
     # types that draw, and those with data beside the data set, need more than a text
     if show_rows and kind.enrich is None and kind.base_family != "image":
         number = int.from_bytes(hashlib.sha256(salt + b"made up").digest()[:8], "big")
-        shown = draw([rows[row.number - 1] for row in sides.train], rows=show_rows, seed=number)
+        shown = draw(Made(sides.train, lambda row: rows[row.number - 1]), rows=show_rows, seed=number)
     train = _write(folder / TRAIN_FILE, sides.train)
-    held_out = _write(folder / HELDOUT_FILE, (*sides.held_out, *made.rows))
+    held_out = _write(folder / HELDOUT_FILE, itertools.chain(sides.held_out, made.rows))
     removed = Counter(cleaned.removed)
     removed.update(sides.removed)  # which may count for the same reasons
     removed.update(made.dropped)
@@ -176,7 +178,7 @@ def _reader(kind: TaskType, request: TaskRequest, limits: DatasetLimits, fetched
     wanted = frozenset(_texts(kind.schema.model_validate(request.parameters).model_dump(mode="json")))
     within = dataclasses.replace(limits, row_characters=max(limits.row_characters, kind.row_characters))
 
-    def read(source: JsonValue) -> list[Row]:
+    def read(source: JsonValue) -> Sequence[Row]:
         return read_file(fetched[_name(source)], wanted=wanted, limits=within)
 
     return read
@@ -201,10 +203,16 @@ def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, *, salt: b
     return Cleaned(enriched.rows, {**cleaned.removed, **enriched.removed})
 
 
-def _write(file: Path, rows: Sequence[Numbered]) -> Blob:
+def _write(file: Path, rows: Iterable[Numbered]) -> Blob:
     """Rows as canonical JSON lines, there as a whole or not at all."""
-    content = b"".join(canonical(row.row) + b"\n" for row in rows)
+    digest, size = hashlib.sha256(), 0
     with writing(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(file, content)
-    return Blob(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+    with whole_file(file) as stream:
+        for row in rows:
+            line = canonical(row.row) + b"\n"
+            digest.update(line)
+            size += len(line)
+            with writing(file):
+                stream.write(line)
+    return Blob(sha256=digest.hexdigest(), size_bytes=size)

@@ -8,6 +8,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from gradients.datasets.rows import Row, numbers
+from gradients.datasets.spool import Made
 from gradients.errors import DatasetInvalid
 
 _TEXT_PARTS = (None, "text", "input_text", "output_text")
@@ -32,13 +33,17 @@ def as_text(value: JsonValue) -> JsonValue:
     return "".join(_part(cast(dict[str, JsonValue], part)) for part in value)
 
 
-def with_texts(rows: Sequence[Row], columns: Collection[str]) -> list[Row]:
+def with_texts(rows: Sequence[Row], columns: Collection[str]) -> Sequence[Row]:
     """The rows with their texts in these columns as plain text. Raises DatasetInvalid with the rows that hold more than text."""
-    found, wrong = list[Row](), dict[int, str]()
+
+    def read(row: Row) -> Row:
+        texts = {column: as_text(row[column]) for column in columns if isinstance(row.get(column), list | dict)}
+        return {**row, **texts} if texts else row
+
+    wrong, are_there = dict[int, str](), False
     for number, row in enumerate(rows, start=1):
         try:
-            texts = {column: as_text(row[column]) for column in columns if isinstance(row.get(column), list | dict)}
-            found.append({**row, **texts} if texts else row)
+            are_there = read(row) is not row or are_there
         except NotText as error:
             wrong[number] = str(error)
     if wrong:
@@ -48,7 +53,7 @@ def with_texts(rows: Sequence[Row], columns: Collection[str]) -> list[Row]:
             code="part_not_text",
             fix="Write text alone",
         )
-    return found
+    return Made(rows, read) if are_there else rows
 
 
 def _part(part: dict[str, JsonValue]) -> str:

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from gradients.datasets.columns import LONGEST_CELL, cell
 from gradients.datasets.rows import Row, numbers
+from gradients.datasets.spool import Made
 from gradients.errors import DatasetInvalid
 from gradients.tasks.texts import NotText, as_text
 
@@ -87,23 +88,22 @@ class Dialogue(NamedTuple):
     dropped: Mapping[str, int]  # turns that were left out, by reason
 
 
-def read_each(rows: Sequence[Row], read: Callable[[Row], Result], *, column: str) -> list[Result]:
-    """What every row is read as. Raises DatasetInvalid that names all rows with the first kind of mistake.
+def read_each(rows: Sequence[Row], read: Callable[[Row], Result], *, column: str) -> Sequence[Result]:
+    """What every row is read as, anew whenever it is asked for. Raises DatasetInvalid that names all rows with the first kind of mistake.
 
     Args:
         read: raises TurnMalformed for a row that cannot be read.
         column: what messages name.
     """
-    found: list[Result] = []
     wrong: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for number, row in enumerate(rows, start=1):
         try:
-            found.append(read(row))
+            read(row)
         except TurnMalformed as error:
             wrong[error.code, error.what, error.fix].append(number)
     for (code, what, fix), at in wrong.items():
         raise DatasetInvalid(f"Column '{column}' {what} in rows {numbers(at)}", rows=at, code=code, fix=fix)
-    return found
+    return Made(rows, read)
 
 
 def are_turns(value: JsonValue) -> bool:

@@ -9,7 +9,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
 
-from scripts.benchmarks import control, market
+from scripts.benchmarks import control, market, preparing
 from scripts.benchmarks.timing import Figure
 
 
@@ -54,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[], Iterable[Figure]]] = {
     "axon": control.signed_round_trip,
     "epoch": market.epoch,
     "duplicates": market.near_duplicates,
+    "preparing": preparing.large_table,
     "measuring": market.measuring,
     "training": market.training,
     "ranks": ranks,

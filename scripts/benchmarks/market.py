@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from gradients.bases.bases import SHIPPED
-from gradients.datasets.near_duplicates import near_duplicate_groups, normalised
+from gradients.datasets.near_duplicates import near_duplicate_groups
+from gradients.datasets.normal_texts import normalised
 from gradients.domain.json import JsonObject
 from gradients.localchain.epoch import yuma
 from gradients.tasks.base import SHIPPED_DATA

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import Self, cast
@@ -9,7 +10,7 @@ from typing import Self, cast
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from gradients.datasets.columns import LONGEST_FORMAT, cell, check_cells, check_columns, check_enough
-from gradients.datasets.rows import Cleaned, Numbered, Row
+from gradients.datasets.rows import Cleaned, Numbered, Row, numbered_rows
 from gradients.domain.dialogue import Shape
 from gradients.domain.evaluation import Metric
 from gradients.sandbox.templates import layouts
@@ -120,12 +121,18 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
         return said._replace(system=said.system or of_row or asked.system_prompt or None)
 
     found = read_each(rows, read, column=asked.columns.conversations)
-    kept = [(number, said) for number, said in enumerate(found, start=1) if said.exchanges]
-    check_enough((number for number, _ in kept), len(rows), missing="no prompt with an answer to learn")
-    shapes = {Shape(said.system is not None, len(said.exchanges)) for _, said in kept}
+    shapes, full = set[Shape](), array("L")
+    for number, said in enumerate(found, start=1):
+        if said.exchanges:
+            full.append(number)
+            shapes.add(Shape(said.system is not None, len(said.exchanges)))
+    check_enough(full, len(rows), missing="no prompt with an answer to learn")
     around = layouts(asked.template, shapes) if asked.template else {}
-    normal = []
-    for number, (system, exchanges, _) in kept:
+    normal, removed = numbered_rows(), Counter({"empty": len(rows) - len(full)})
+    for number, (system, exchanges, dropped) in enumerate(found, start=1):
+        if not exchanges:
+            continue
+        removed.update(dropped)
         turns: list[JsonValue] = [
             {"prompt": each.prompt, "completion": each.completion, **({} if each.learn else {"learn": False})}
             for each in exchanges
@@ -133,10 +140,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
         frames = around.get(Shape(system is not None, len(exchanges)))
         row: Row = {"system": system, "exchanges": turns, "frames": list(frames) if frames is not None else None}
         normal.append(Numbered(number, row))
-    removed = Counter({"empty": len(found) - len(kept)})
-    for _, said in kept:
-        removed.update(said.dropped)
-    return Cleaned(rows=tuple(normal), removed=removed)
+    return Cleaned(rows=normal, removed=removed)
 
 
 def text(row: Row) -> str:

@@ -17,7 +17,8 @@ from gradients.datasets.columns import (
     check_format,
     filled,
 )
-from gradients.datasets.rows import Cleaned, Numbered, Row
+from gradients.datasets.rows import Cleaned, Numbered, Row, numbered_rows
+from gradients.datasets.spool import Made
 from gradients.domain.evaluation import Metric
 from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 from gradients.tasks.dpo.turns import in_words
@@ -91,8 +92,8 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     implicit = in_turns and asked.columns.prompt not in there  # then the prompt stands in front of both answers
     check_columns(rows, {role: column for role, column in columns.items() if role != "prompt" or not implicit})
     words = read_each(rows, lambda row: in_words(row, columns), column=asked.columns.chosen)
-    check_cells([said.cells for said in words], columns.values())
-    kept, removed = [], Counter[str]()
+    check_cells(Made(words, lambda said: said.cells), columns.values())
+    kept, removed = numbered_rows(), Counter[str]()
     for number, (row, own_system, history) in enumerate(words, start=1):
         cells = {role: cell(row.get(column)) for role, column in columns.items()}
         if not cells["prompt"] or not cells["chosen"] or not cells["rejected"]:
@@ -106,7 +107,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
             before: Row = {"history": list(history)} if history else {}
             kept.append(Numbered(number, {"system": system, **before, **written}))
     check_enough((row.number for row in kept), len(rows), missing="no prompt, or not two answers that differ")
-    return Cleaned(rows=tuple(kept), removed=removed)
+    return Cleaned(rows=kept, removed=removed)
 
 
 def text(row: Row) -> str:

@@ -10,7 +10,7 @@ from typing import Self, cast
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
 
 from gradients.datasets.columns import LONGEST_CELL, cell, check_cells, check_columns, check_enough
-from gradients.datasets.rows import Cleaned, Numbered, Row, numbers
+from gradients.datasets.rows import Cleaned, Numbered, Row, numbered_rows, numbers
 from gradients.domain.evaluation import Metric
 from gradients.domain.json import canonical
 from gradients.errors import DatasetInvalid
@@ -128,7 +128,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     rows = with_texts(rows, texts)
     check_cells(rows, texts)
     _check_json(rows, [column for column, is_text in references.items() if not is_text])
-    kept, removed = [], Counter[str]()
+    kept, removed = numbered_rows(), Counter[str]()
     for number, row in enumerate(rows, start=1):
         prompt = cell(row.get(columns["prompt"]))
         if not prompt or any(_is_empty(row.get(column)) for column in references):
@@ -144,7 +144,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     for reward in asked.rewards:
         if isinstance(reward, Function) and cases:
             check_function(reward, cases)
-    return Cleaned(rows=tuple(kept), removed=removed)
+    return Cleaned(rows=kept, removed=removed)
 
 
 def _with_prompt(row: Row, columns: Columns) -> Row:

@@ -17,7 +17,7 @@ from gradients.datasets.columns import (
     check_format,
     filled,
 )
-from gradients.datasets.rows import Cleaned, Numbered, Row
+from gradients.datasets.rows import Cleaned, Numbered, Row, numbered_rows
 from gradients.domain.evaluation import Metric
 from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 from gradients.tasks.texts import with_texts
@@ -76,7 +76,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     check_columns(rows, columns)
     rows = with_texts(rows, columns.values())
     check_cells(rows, columns.values())
-    kept, removed = [], Counter[str]()
+    kept, removed = numbered_rows(), Counter[str]()
     for number, row in enumerate(rows, start=1):
         cells = {role: cell(row.get(column)) for role, column in columns.items()}
         if not cells["instruction"] or not cells["output"]:
@@ -87,7 +87,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
         system = cells.get("system") or asked.system_prompt
         kept.append(Numbered(number, {"system": system, "prompt": prompt, "completion": cells["output"]}))
     check_enough((row.number for row in kept), len(rows), missing="no instruction or no answer")
-    return Cleaned(rows=tuple(kept), removed=removed)
+    return Cleaned(rows=kept, removed=removed)
 
 
 def text(row: Row) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from gradients.datasets.columns import cell, check_cells, check_columns, check_enough
-from gradients.datasets.near_duplicates import normalised
+from gradients.datasets.normal_texts import normalised
 from gradients.datasets.rows import Row, numbers
 from gradients.errors import DatasetInvalid
 from gradients.tasks.rag.parameters import RagParameters

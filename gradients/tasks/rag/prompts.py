@@ -14,8 +14,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradients.datasets.columns import filled
-from gradients.datasets.near_duplicates import normalised
-from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row, numbers
+from gradients.datasets.normal_texts import normalised
+from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row, numbered_rows, numbers
+from gradients.datasets.spool import Picked
 from gradients.errors import DatasetInvalid
 from gradients.tasks.rag.corpus import Corpus, Passage, read_corpus
 from gradients.tasks.rag.parameters import RagParameters
@@ -62,18 +63,18 @@ def with_passages(rows: Sequence[Numbered], parameters: RagParameters, *, salt: 
             fix="Check columns.passage and corpus_columns.id",
         )
     found = _retrieved(rows, corpus, parameters, salt=salt)
-    kept = [rows[position] for position in found]
+    kept = Picked(rows, list(found))
     # exactly the share is to abstain, whatever the order of the rows
-    drawn = sorted(kept, key=lambda row: (_seed(salt, "abstain", row.row), row.number))
-    abstaining = {row.number for row in drawn[: round(parameters.unanswerable * len(kept))]}
-    made = []
+    drawn = sorted((_seed(salt, "abstain", row.row), row.number) for row in kept)
+    abstaining = {number for _, number in drawn[: round(parameters.unanswerable * len(kept))]}
+    made = numbered_rows()
     for row, (gold, distractors) in zip(kept, found.values(), strict=True):
         answerable = row.number not in abstaining
         positions = [gold, *distractors[: parameters.passages - 1]] if answerable else list(distractors)
         random.Random(_seed(salt, "order", row.row)).shuffle(positions)
         shown = [corpus.passages[position] for position in positions]
         made.append(Numbered(row.number, _normal_form(row.row, shown, parameters, answerable=answerable)))
-    return Cleaned(tuple(made), {"answer in no passage": len(rows) - len(made)})
+    return Cleaned(made, {"answer in no passage": len(rows) - len(made)})
 
 
 def retriever_of(parameters: RagParameters) -> Retriever:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import gradients
 from gradients.config import environment_without
-from gradients.datasets.near_duplicates import TEMPLATE_ROWS, normalised
+from gradients.datasets.near_duplicates import TEMPLATE_ROWS
+from gradients.datasets.normal_texts import normalised
 from gradients.errors import JobFailed, SetupError
 
 if TYPE_CHECKING:

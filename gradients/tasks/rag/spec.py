@@ -9,7 +9,7 @@ from typing import cast
 from pydantic import BaseModel
 
 from gradients.datasets.columns import cell, check_cells, check_columns, check_enough
-from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row
+from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row, numbered_rows
 from gradients.domain.evaluation import Metric
 from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
 from gradients.tasks.rag.corpus import passage_id
@@ -23,7 +23,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
     check_columns(rows, columns)
     rows = with_texts(rows, columns.values())
     check_cells(rows, columns.values())
-    kept, removed = [], Counter[str]()
+    kept, removed = numbered_rows(), Counter[str]()
     for number, row in enumerate(rows, start=1):
         cells = {"passage": ""} | {role: cell(row.get(column)) for role, column in columns.items()}
         cells["passage"] = passage_id(cells["passage"])
@@ -32,7 +32,7 @@ def clean(rows: Sequence[Row], parameters: BaseModel) -> Cleaned:
         else:
             removed["empty"] += 1
     check_enough((row.number for row in kept), len(rows), missing="no question or no answer")
-    return Cleaned(rows=tuple(kept), removed=removed)
+    return Cleaned(rows=kept, removed=removed)
 
 
 def enrich(rows: Sequence[Numbered], parameters: BaseModel, salt: bytes, read: ReadSource) -> Cleaned:

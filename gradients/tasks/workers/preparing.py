@@ -12,6 +12,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from gradients.datasets.splits import check_distinct
+from gradients.datasets.spool import Made
 from gradients.domain.json import JsonObject, canonical
 from gradients.domain.task import TaskRequest
 from gradients.files.whole import write_text
@@ -51,7 +52,7 @@ def survey(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonO
     job = SurveyJob.model_validate(arguments)
     kind = _declared(job.declaration)
     cleaned = rows_fetched(kind, _request(job.request), job.fetched, salt=UNSALTED)
-    rows = [numbered.row for numbered in cleaned.rows]
+    rows = Made(cleaned.rows, lambda numbered: numbered.row)
     check_distinct(len(rows), kind.split_sizes, removed=cleaned.removed)
     chosen = random.Random(0).sample(rows, min(job.sample_rows, len(rows)))
     lines = (json.dumps(" ".join(_texts(dict(row)))[: job.longest_text]) for row in chosen)

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from gradients.datasets.near_duplicates import normalised
+from gradients.datasets.normal_texts import normalised
 from gradients.datasets.rows import Row
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskRequest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,11 @@ ROWS = [{"prompt": f"How much is {n}?", "answer": n, "tags": ["a", str(n)], "rat
 PNG = b"\x89PNG of "
 
 
-def rows_of(path: Path) -> list[Row]:
+def rows_of(path: Path) -> Sequence[Row]:
     return read_rows(FileSource(path=path))
 
 
-def uploaded(path: Path) -> list[Row]:
+def uploaded(path: Path) -> Sequence[Row]:
     with as_file(path) as file:
         return rows_of(file)
 

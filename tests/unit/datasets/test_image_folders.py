@@ -8,6 +8,7 @@ import json
 import random
 import stat
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from gradients.errors import DatasetInvalid
 ROOMY = DatasetLimits(row_characters=64 * 1024**2)
 
 
-def rows(path: Path) -> list[Row]:
+def rows(path: Path) -> Sequence[Row]:
     return read_rows(parse_source(str(path)), limits=ROOMY)
 
 

@@ -18,10 +18,10 @@ from gradients.datasets.near_duplicates import (
     TEMPLATE_ROWS,
     near_any,
     near_duplicate_groups,
-    normalised,
     overlapping,
     shingles,
 )
+from gradients.datasets.normal_texts import normalised
 
 ASSETS = Path(__file__).parents[3] / "gradients" / "assets" / "data"
 WORDS = [f"word{number}" for number in range(2000)]

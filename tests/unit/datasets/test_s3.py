@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Store:
 
     access: Access
 
-    def reads(self, bucket: str, key: str, **limits: int) -> list[Row]:
+    def reads(self, bucket: str, key: str, **limits: int) -> Sequence[Row]:
         return read_rows(S3Source(bucket=bucket, key=key), limits=DatasetLimits(**limits), access=self.access)
 
     def refused(self, bucket: str, key: str, **limits: int) -> DatasetInvalid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from gradients.errors import Blame, DatasetInvalid, TaskInvalid
 ROWS: list[Row] = [{"instruction": f"Wie heißt {i}?", "output": f"„{i}“, 日本\n"} for i in range(40)]
 
 
-def _read(path: Path, **limits: int) -> list[Row]:
+def _read(path: Path, **limits: int) -> Sequence[Row]:
     return read_rows(FileSource(path=path), limits=DatasetLimits(**limits))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradients.datasets.near_duplicates import NEAR, OVERLAP_WORDS, normalised, overlapping, shingles
+from gradients.datasets.near_duplicates import NEAR, OVERLAP_WORDS, overlapping, shingles
+from gradients.datasets.normal_texts import normalised
 from gradients.datasets.rows import Numbered, Row, SplitSizes
 from gradients.datasets.splits import Split, split
 from gradients.errors import DatasetInvalid
@@ -35,7 +37,7 @@ def _split(texts: list[str], salt: bytes = SALT) -> Split:
     return split(_rows(texts), text=_text, salt=salt)
 
 
-def _texts(side: tuple[Numbered, ...]) -> set[str]:
+def _texts(side: Sequence[Numbered]) -> set[str]:
     return {_text(numbered.row) for numbered in side}
 
 

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ LINES = "\n".join(map(json.dumps, ROWS)).encode()
 LOCAL = Access(private_addresses=True)
 
 
-def _read(url: str, *, access: Access = LOCAL, **limits: int) -> list[Row]:
+def _read(url: str, *, access: Access = LOCAL, **limits: int) -> Sequence[Row]:
     return read_rows(UrlSource(url=url), limits=DatasetLimits(**limits), access=access)
 
 

@@ -7,6 +7,7 @@ import datetime as dt
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ ROWS: list[Row] = [{"q": f"What is {i}?", "a": f"it; is, {i}"} for i in range(5)
 FAR = pa.array([2**62, None, 0], pa.timestamp("us"))  # the year 148,108
 
 
-def _read(path: Path, *wanted: str, most: int = 1_000_000) -> list[Row]:
+def _read(path: Path, *wanted: str, most: int = 1_000_000) -> Sequence[Row]:
     return read_rows(
         FileSource(path=path), wanted=wanted or None, limits=DatasetLimits(row_characters=most, bytes=10**9)
     )
@@ -171,7 +172,7 @@ def _zip(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def _captions(rows: list[Row]) -> dict[str, str]:
+def _captions(rows: Sequence[Row]) -> dict[str, str]:
     return {str(row["file_name"]): str(row.get("caption", "")) for row in rows}
 
 
