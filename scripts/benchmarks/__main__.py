@@ -9,8 +9,9 @@ import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
 
+from gradients.log import configure_logging
 from scripts.benchmarks import control, market, preparing
-from scripts.benchmarks.timing import Figure
+from scripts.benchmarks.timing import Figure, Ratios
 
 
 def ranks() -> Sequence[Figure]:
@@ -48,7 +49,14 @@ def racing_rows() -> Iterable[Figure]:
     return racing_rows.racing_rows()
 
 
-BENCHMARKS: dict[str, Callable[[], Iterable[Figure]]] = {
+def evaluation() -> Iterable[Figure | Ratios]:
+    """Sixteen adapters, four ways. Imported here, since torch takes seconds that no other benchmark has to wait."""
+    from scripts.benchmarks import evaluation
+
+    return evaluation.evaluation()
+
+
+BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
     "help": control.help_text,
     "imports": control.imports,
     "axon": control.signed_round_trip,
@@ -60,6 +68,7 @@ BENCHMARKS: dict[str, Callable[[], Iterable[Figure]]] = {
     "ranks": ranks,
     "copies": copies,
     "flood": flood,
+    "evaluation": evaluation,
     "racing": race,
     "racing-rows": racing_rows,
 }
@@ -70,6 +79,7 @@ ON_DEMAND = ("racing-rows",)  # trains for half an hour
 
 def main() -> None:
     """Run the benchmarks that were named, or all."""
+    configure_logging(style="text", level="warning")
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")

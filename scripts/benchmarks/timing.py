@@ -27,6 +27,21 @@ class Figure:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """By name, how many times longer others take than we."""
+
+    ratios: dict[str, float]
+
+    def as_text(self) -> str:
+        """One line for people."""
+        return ", ".join(f"{name} {ratio:.3g}x" for name, ratio in self.ratios.items())
+
+    def as_json(self) -> dict[str, dict[str, float]]:
+        """The same for scripts."""
+        return {"ratios": self.ratios}
+
+
 def figure(what: str, unit: str, values: list[float]) -> Figure:
     """The figure of several measurements."""
     return Figure(what, unit, statistics.median(values), min(values), max(values))
