@@ -143,7 +143,8 @@ class Evaluation:
             runs_programs=needs_sandbox(self.task.request),
             devices=tuple(name for device in devices for name in device.visible),
             holds=None
-            if len(devices) > 1  # a base that does not fit one GPU goes from the disk to several
+            if sum(device.name != CPU for device in devices)
+            > 1  # a base larger than a GPU goes from the disk to several
             else Held(
                 HOLD, held.model_dump(mode="json"), reads=(self.base.folder,), bytes=2 * stored_bytes(self.base.folder)
             ),

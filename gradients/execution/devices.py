@@ -18,7 +18,7 @@ from pathlib import Path
 from gradients.errors import OperatorError
 
 CPU = "cpu"
-_USABLE = 0.9  # of a GPU's memory: the rest is the driver's and lost between blocks
+_USABLE = 0.9  # of a device's memory: the rest is the driver's or the system's, and lost between blocks
 _CPU_SLOT_BYTES = 3 * 1024**3  # of memory for each share of the CPU
 
 
@@ -27,7 +27,7 @@ class Device:
     """A GPU, or a share of the CPU."""
 
     name: str  # as CUDA_VISIBLE_DEVICES names it, or "cpu"
-    memory_bytes: int | None = None  # of its own; None where it uses the machine's
+    memory_bytes: int | None = None  # that its jobs may use; None where nobody has said
 
     @property
     def visible(self) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ class Devices:
                 f"The model needs {size_bytes / 2**30:.1f} GiB, and {len(devices)} devices with "
                 f"{memory * _USABLE / 2**30:.1f} GiB of use each have less together",
                 code="devices_too_few",
-                fix="Measure it on a machine with more or larger GPUs",
+                fix="Measure it on a machine with more memory, or with more or larger GPUs",
             )
         return count
 
@@ -136,7 +136,8 @@ def cpu_shares(threads: int) -> list[Device]:
     """The CPU in shares of so many threads, as many as its cores and this machine's memory allow."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return [Device(CPU)] * max(1, min(cores // threads, memory // _CPU_SLOT_BYTES))
+    shares = max(1, min(cores // threads, memory // _CPU_SLOT_BYTES))
+    return [Device(CPU, memory // shares)] * shares
 
 
 def stored_bytes(folder: Path) -> int:

@@ -40,6 +40,17 @@ def batch_losses(model: PreTrainedModel, batch: Batch) -> RowLosses:
     targets = batch.labels[:, 1:]
     counts = targets != IGNORED
     logits = counted_logits(model, batch.tokens, torch.cat([counts, counts.new_zeros(len(counts), 1)], dim=1))
+    return row_losses(logits, targets, counts)
+
+
+def row_losses(logits: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor) -> RowLosses:
+    """The losses of what is said before counted tokens.
+
+    Args:
+        logits: [counted, vocabulary], row by row.
+        targets: [rows, positions], the tokens that come.
+        counts: [rows, positions], bool.
+    """
     parts = zip(logits.split(_PART), targets[counts].split(_PART), strict=True)
     losses = torch.cat([cross_entropy(part.float(), wanted, reduction="none") for part, wanted in parts])
     # float64, so that a sum does not depend on how many rows share the batch
@@ -56,18 +67,40 @@ def measure_rows(
     max_tokens: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[RowLoss]:
-    """Each example's loss, in their order; `progress` is told how many rows are done.
+    """Each example's loss, in their order; `progress` is told how many rows are done."""
+    return measure_batches(
+        [len(example.tokens) for example in examples],
+        lambda positions: batch_losses(model, pad([examples[i] for i in positions], device)),
+        device=device,
+        max_tokens=max_tokens,
+        progress=progress,
+    )
+
+
+def measure_batches(
+    lengths: Sequence[int],
+    losses_of: Callable[[list[int]], RowLosses],
+    *,
+    device: Device,
+    max_tokens: int,
+    progress: Callable[[int], None],
+) -> list[RowLoss]:
+    """The loss of each row, in batches of rows of about equal length; `progress` is told how many rows are done.
 
     Where memory runs out, batches are halved, down to single rows; that changes no row's loss by more than rounding does.
+
+    Args:
+        lengths: of the rows, in tokens.
+        losses_of: the losses of the rows at these positions.
     """
-    measured: list[RowLoss | None] = [None] * len(examples)
+    measured: list[RowLoss | None] = [None] * len(lengths)
     done = 0
-    waiting = deque(plan_tightly([len(example.tokens) for example in examples], max_tokens=max_tokens))
+    waiting = deque(plan_tightly(lengths, max_tokens=max_tokens))
     while waiting:
         positions = waiting.popleft()
         try:
             with torch.inference_mode(), device.precision():
-                losses = batch_losses(model, pad([examples[i] for i in positions], device))
+                losses = losses_of(positions)
                 means, tokens = (losses.sums / losses.tokens).tolist(), losses.tokens.tolist()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or len(positions) == 1:

@@ -24,7 +24,7 @@ from gradients.ml.losses import RowLoss
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_ROUNDING, _COARSE_ROUNDING = 1e-4, 0.2  # nats by which two ways of reading differ in float32, and in 16 bits
+_ROUNDING, _COARSE_ROUNDING = 2e-3, 0.2  # nats by which two ways of reading differ in float32, and in 16 bits
 
 _KINDS = {DynamicLayer, DynamicSlidingWindowLayer}
 

@@ -76,9 +76,11 @@ def evaluation() -> Sequence[Figure | Ratios]:
         loop = [_best_loop(nano, Path(place) / f"plain-{run}") for run in range(RUNS)]
         apart = _difference(ours[0].values, loop[0].values)
         each = {way: _one_process(way, nano, Path(place) / way) for way in ("trainer", "lm_eval")}
+        alone, _ = _run("plain", nano, Path(place) / "plain-one-thread", threads=1)
         seconds = min(run.seconds for run in ours)
         ratios["per_process_16"] = each["trainer"] * (ENTRANTS + 1) / seconds
         ratios["plain_16"] = min(run.seconds for run in loop) / seconds
+        ratios["plain_one_thread_16"] = alone / seconds
         ratios["lm_eval_16"] = each["lm_eval"] * (ENTRANTS + 1) / seconds
         figures += [
             figure("nano-lm, 16 adapters: ours, job by job", "s", [run.seconds for run in ours]),
@@ -86,6 +88,7 @@ def evaluation() -> Sequence[Figure | Ratios]:
             figure("nano-lm: ours, first task to its first number", "s", [run.first_seconds for run in ours]),
             figure("nano-lm: ours, next task to its first number", "s", [run.next_seconds for run in ours]),
             figure(f"nano-lm, 16 adapters: a loop, {loop[0].threads} threads", "s", [run.seconds for run in loop]),
+            figure("nano-lm, 16 adapters: a loop, one thread", "s", [alone]),
             figure("nano-lm, one model: Trainer at batch 1", "s", [each["trainer"]]),
             figure("nano-lm, one model: lm-eval", "s", [each["lm_eval"]]),
             figure("nano-lm: largest difference of a row, loop and ours", "nats", [apart]),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from gradients.bases.bases import BaseModels
 from gradients.chain.gateway import ChainGateway
@@ -21,7 +22,7 @@ from gradients.domain.failure import Failure
 from gradients.domain.submission import BASE_ENTRANT
 from gradients.domain.task import TaskState
 from gradients.errors import Blame, JobFailed
-from gradients.execution.devices import Device, Devices, stored_bytes
+from gradients.execution.devices import CPU, Device, Devices, stored_bytes
 from gradients.execution.job import Executor
 from gradients.log import get_logger
 from gradients.repo.store import ContentStore
@@ -37,7 +38,9 @@ from validator.settings import MeasureSettings
 
 MOST_TOGETHER = 16  # entrants of one job: then another task has its turn
 MOST_BROKEN = 3  # jobs in a row that leave nothing at all; what is wrong then is not an entrant
-WORKING_BYTES = 4 * 1024**3  # that a batch takes beside the weights
+WORKING_BYTES = (
+    4 * 1024**3
+)  # that batches take on a GPU beside the weights; a quarter of it on a CPU, whose batches are small
 
 Lease = Callable[[], AbstractAsyncContextManager[tuple[Device, ...]]]  # of the devices for one job
 
@@ -58,7 +61,7 @@ class _Field:
 
     def take(self) -> list[Entrant]:
         """Entrants for one job: fewer towards the end, so that all devices are done at about the same time."""
-        count = len(self.waiting) if self.shares == 1 else -(-len(self.waiting) // (2 * self.shares))
+        count = len(self.waiting) if self.shares == 1 else -(-3 * len(self.waiting) // (4 * self.shares))
         return [self.waiting.popleft() for _ in range(min(count, MOST_TOGETHER))]
 
 
@@ -80,7 +83,7 @@ class MeasureStage:
         entrants = Entrants(self.ledger, self.folders, claim, task_type(claim.task.request.type).metric)
         if missing := await asyncio.to_thread(entrants.missing):
             evaluation = await self._evaluation(claim)
-            count = await self.devices.needed(stored_bytes(evaluation.base.folder) + WORKING_BYTES)
+            count = await self.devices.needed(await self._size(evaluation.base.folder))
             customer = await asyncio.to_thread(self.ledger.tasks.customer_of, claim.task.id)
             lease = partial(self.devices.lease, claim.task.id, count=count, synthetic=customer == SCHEDULED)
             shares = min(len(await self.devices.all()) // count, len(missing))
@@ -91,6 +94,12 @@ class MeasureStage:
         await asyncio.to_thread(
             self.ledger.tasks.advance, claim.lease, came_from=TaskState.COLLECTED, to=TaskState.MEASURED
         )
+
+    async def _size(self, base: Path) -> int:
+        """Bytes that a worker takes with this base: as it is stored on a GPU, in float32 on a CPU."""
+        stored = await asyncio.to_thread(stored_bytes, base)
+        on_gpu = any(device.name != CPU for device in await self.devices.all())
+        return stored + WORKING_BYTES if on_gpu else 2 * stored + WORKING_BYTES // 4
 
     async def _evaluation(self, claim: Claim) -> Evaluation:
         base = await asyncio.to_thread(self.bases.resolve, claim.task.request.base)

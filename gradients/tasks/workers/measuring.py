@@ -21,7 +21,9 @@ from gradients.errors import Blame, GradientsError, OperatorError, SubmissionRej
 from gradients.files.whole import write_text
 from gradients.ml.base_model import LoadedBase
 from gradients.ml.batching import measuring_tokens
-from gradients.ml.losses import RowLoss, measure_rows
+from gradients.ml.losses import RowLoss
+from gradients.ml.openings import measure_behind, shared_opening
+from gradients.ml.reading import reads_once
 from gradients.ml.schedule import Every
 from gradients.ml.submission import applied
 from gradients.ml.text import Example
@@ -72,10 +74,12 @@ def completions_metric(
     """
     fingerprints = text_fingerprints(base, [example.tokens for example in examples], key=sketch_key)
     most = measuring_tokens(base.device, base.vocabulary)
+    opening = shared_opening(examples)
+    opening = opening if opening and reads_once(base.model, base.device) else []
 
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
         with applied(base.model, entrant.folder) as replaced:
-            rows = measure_rows(base.model, examples, device=base.device, max_tokens=most, progress=progress)
+            rows = measure_behind(base.model, examples, opening, device=base.device, max_tokens=most, progress=progress)
             fingerprint = fingerprints.take(replaced)
         check_losses(entrant, [row.mean for row in rows], vocabulary=base.vocabulary)
         return of_row_losses(rows)._replace(fingerprint=fingerprint)

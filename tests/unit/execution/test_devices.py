@@ -146,6 +146,8 @@ def test_a_model_that_fits_nowhere_is_refused_with_the_figure() -> None:
 
 
 def test_the_cpu_has_a_share_for_so_many_threads_and_at_least_one() -> None:
-    assert set(cpu_shares(1)) == {Device(CPU)}
+    assert {device.name for device in cpu_shares(1)} == {CPU}
+    whole = cpu_shares(100_000)[0].memory_bytes
+    assert sum(device.memory_bytes or 0 for device in cpu_shares(1)) == pytest.approx(whole, rel=1e-6)
     assert len(cpu_shares(1)) >= len(cpu_shares(2))
     assert len(cpu_shares(100_000)) == 1

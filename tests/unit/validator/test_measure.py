@@ -159,7 +159,7 @@ def test_entrants_are_shared_out_over_the_devices_and_jobs_get_smaller_towards_t
     market.devices = 4
     evaluator = Evaluator({name: [GOOD] for name in [BASE_ENTRANT, *miners]})
     market.measure(evaluator)
-    assert sorted(map(len, evaluator.ran()), reverse=True) == [2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert sorted(map(len, evaluator.ran()), reverse=True) == [3, 3, 2, 2, 2, 1, 1, 1, 1]
     assert sorted(name for job in evaluator.ran() for name in job) == sorted([BASE_ENTRANT, *miners])
     assert evaluator.most_at_once == 4
     assert len(market.values()) == 16
