@@ -1,9 +1,10 @@
 """The worker that serves one job after the other: it loads what they share, and each runs in a copy of it (a fork) that ends with the job.
 
 Covers, in a sandbox: a job finds the worker as the one before found it. Its process and all that it started are killed before its end is
-told, so nobody is there to see the next job's files; it cannot read or write the worker's memory or descriptors (the worker is not
-"dumpable", and a sandbox has no rights over others); scratch space is emptied. It can end the worker, which costs a start. Does not cover:
-flaws of the kernel, and jobs outside of a sandbox, which may do whatever the user may.
+told, so nobody is there to see the next job's files; it inherits no descriptor of the worker's, and cannot read or write its memory (the
+worker is not "dumpable", and a sandbox has no rights over others); what it may have put into the pipe of commands is thrown away, and
+scratch space is emptied. It can end the worker, which costs a start. Does not cover: flaws of the kernel, and jobs outside of a sandbox,
+which may do whatever the user may.
 
 The worker has no thread but its own when it forks, and never starts a GPU; a job does that itself.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import json
 import os
 import select
@@ -58,29 +60,30 @@ def serve(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonOb
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     commands = (folder / GIVEN / COMMANDS).open("rb", buffering=0)
     report({"ready": True})
-    for line in commands:
-        name = line.decode().strip()
-        status = _run(folder, name, report, to_close=(woken, wake, commands.fileno()))
+    for number in itertools.count():
+        if (line := commands.readline()) != f"{number}\n".encode():
+            sys.exit(f"job {number} was to come, and not {line!r}")
+        status = _run(folder, str(number), report, woken=woken)
         if arguments["sandboxed"]:
             _end_others()
             _empty(_SHARED_SCRATCH)
+            while select.select([commands], [], [], 0)[0]:  # nobody gives a job before the last one's end is told
+                os.read(commands.fileno(), _CHUNK_BYTES)
         _empty(Path.cwd())
-        report({"job": name, "status": status})
-    sys.exit("nobody gives jobs any more")
+        report({"job": str(number), "status": status})
+    raise AssertionError("there is a next number always")
 
 
-def _run(folder: Path, name: str, report: Callable[[JsonObject], None], *, to_close: tuple[int, ...]) -> int:
+def _run(folder: Path, name: str, report: Callable[[JsonObject], None], *, woken: int) -> int:
     """The exit status of the copy that ran the job; negative for the signal that killed it."""
     reading, writing = os.pipe()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        for descriptor in (reading, *to_close):
-            os.close(descriptor)
         _become(folder, name, parent=parent, progress=writing)
     os.close(writing)
     with os.fdopen(reading, "rb", buffering=0) as stream:
-        for told in _until_end(child, stream.fileno(), to_close[0]):
+        for told in _until_end(child, stream.fileno(), woken):
             report({"job": name, "told": told})
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # what it has started
@@ -98,6 +101,7 @@ def _become(folder: Path, name: str, *, parent: int, progress: int) -> NoReturn:
         log = os.open(taken / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        _close_all_but(0, 1, 2, progress)
         own = str(taken / LEFT)
         os.environ |= {"HOME": own, "TMPDIR": own}
         os.chdir(own)
@@ -107,6 +111,14 @@ def _become(folder: Path, name: str, *, parent: int, progress: int) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)  # nothing that the worker has registered for its own end is this copy's
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close what the worker has open: its own ways to the daemon above all. Objects that stand for these live until the end."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (numbers)
+        if int(name) not in kept:
+            with suppress(OSError):  # the one through which this list was read
+                os.close(int(name))
 
 
 def _until_end(child: int, stream: int, woken: int) -> Iterator[JsonObject]:

@@ -1,19 +1,21 @@
 """The files of a job, where a worker that serves several jobs finds them, and back again.
 
 Covers: such a worker sees two folders of its own, one to read and one to write. A job's files are linked into them before it and taken out
-after it, so that no job sees another one's. What lies in the folder to write is a stranger's: it is moved by name, and nothing of it is
-read or followed here.
+after it, so that no job sees another one's. What lies in the folder to write is a stranger's: what stands where a folder was made is moved
+only if it is a folder still, and no link is followed. Nobody writes there any more by then.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradients.errors import OperatorError
 from gradients.execution.job import Job
 from gradients.execution.lines import TAIL_BYTES
 from gradients.execution.records import LEFT, write_job
@@ -58,14 +60,16 @@ class Staging:
         """Move what the worker left to where the job wants it; the end of what it said on stderr."""
         taken = self.taken / name
         said = b""
-        with suppress(OSError):
+        if not _is_folder(taken):
+            return said
+        with suppress(OSError, OperatorError):
             said = read_tail(taken / LOG, most_bytes=TAIL_BYTES)
             (job.folder / LOG).write_bytes(said)
         shutil.rmtree(job.folder / LEFT, ignore_errors=True)
-        with suppress(OSError):
+        if _is_folder(taken / LEFT):
             (taken / LEFT).rename(job.folder / LEFT)
         for number, place in enumerate(job.writes):
-            with suppress(OSError):
+            if _is_folder(taken / str(number)):
                 for left in sorted((taken / str(number)).iterdir()):
                     _replace(left, place / left.name)
         return said
@@ -83,6 +87,14 @@ class Staging:
         held = job.holds.reads if job.holds else ()
         staged = [place for place in job.reads if place not in held]
         return {place: self.given / name / f"{number}{place.suffix}" for number, place in enumerate(staged)}
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a folder stands there, and not a link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _replace(left: Path, place: Path) -> None:

@@ -62,6 +62,7 @@ class _Worker:
         pipe = self.staging.given / COMMANDS
         os.mkfifo(pipe)
         self._commands = os.open(pipe, os.O_RDWR)  # for reading too, so that it can be opened before the worker does
+        pipe.chmod(0o400)  # a job may not write to it
         serving = Job(
             function=_SERVE,
             arguments={

@@ -185,3 +185,24 @@ def read_and_write(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     for file in sorted(Path(str(arguments["reads"])).iterdir()):
         (Path(str(arguments["writes"])) / file.name).write_text(file.read_text().upper())
     return {"reads": arguments["reads"]}
+
+
+def trick_the_next_one(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """Tells of an end that has not come, gives a job itself, and leaves links where its folders were; what of it worked."""
+    own, worked = Path(str(arguments["writes"])), list[str]()
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (numbers)
+        if int(name) > 2:
+            with suppress(OSError):
+                os.write(int(name), b'{"job":"1","status":0}\n')
+    pipe = next(place for place in own.parents if (place / "given").is_dir()) / "given" / "commands"
+    with suppress(OSError):
+        os.write(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK), b"../taken/1\n")
+        worked.append("command")
+    with suppress(OSError):
+        pipe.chmod(0o600)
+        worked.append("chmod")
+    for folder in (own, own.with_name("left")):
+        folder.rename(folder.with_name(f"{folder.name}-moved"))
+        folder.symlink_to(str(arguments["secret"]))
+    report({"worked": list(worked)})
+    return {}

@@ -207,3 +207,26 @@ def test_in_a_sandbox_a_job_leaves_nothing_and_finds_nothing(tmp_path: Path) -> 
     assert seen["planted"] == []
     assert seen["opened"] == []
     assert len(cast(list[int], seen["processes"])) == 3  # the sandbox's first, the worker, and the job
+
+
+@needs_sandbox
+def test_a_job_that_tricks_its_worker_gets_nothing_and_the_next_one_finds_nothing(tmp_path: Path) -> None:
+    """It says that it has ended, gives a job of its own, and leaves links to folders that are none of its business."""
+    secret = tmp_path / "wallet"
+    secret.mkdir()
+    (secret / "hotkey").write_text("secret")
+    own = tmp_path / "results"
+
+    async def use(made: Bench) -> tuple[list[JsonObject], JsonObject, JsonObject]:
+        before = await made.run(made.job("show_held"))
+        told: list[JsonObject] = []
+        tricky = made.job("trick_the_next_one", writes=str(own), secret=str(secret))
+        with pytest.raises(JobFailed):  # whatever it left is not a result
+            await made.executor.run(replace(tricky, writes=(own,)), report=told.append)
+        return told, before, await made.run(made.job("show_held"))
+
+    told, before, after = with_bench(tmp_path, use, sandboxed=True)
+    assert {"worked": []} in told
+    assert (secret / "hotkey").read_text() == "secret"
+    assert list(own.iterdir()) == []
+    assert (before["held"], before["parent"]) == (after["held"], after["parent"])
