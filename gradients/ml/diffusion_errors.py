@@ -1,12 +1,12 @@
 """How well a text-to-image model redraws images that it has not seen, and how well it tells noise from them.
 
-Each row is measured in batches of its own, whose noise comes from the seed and the row's own pixels: no row's error depends on another row.
+Noise comes from the seed and the row's own pixels. Rows share batches, which changes their errors by rounding and no more.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from gradients.ml.pipelines import ImageBase
 
 CAPTION_SHARE, EMPTY_SHARE = 0.25, 0.75  # the paper's weights of drawing with the caption and with none
 CALL_PIXELS = 4 * 1024**2  # four images of SDXL's size, which is two seeds
+CALL_IMAGES = 48  # small images gain nothing from more, on a core
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of the denoising loss
 PROBE_LEVEL = 0.6  # where both the image and the caption count
 
@@ -41,41 +42,62 @@ class Redrawn(NamedTuple):
     shown: torch.Tensor  # [3, height, width]: the empty caption at the middle strength, the first seed
 
 
+def lay_out_for_cpu(base: ImageBase) -> None:
+    """Put the weights of convolutions in the order that a CPU multiplies them in, or they are put so in each call; all numbers stay."""
+    for part in (base.denoiser, base.pipeline.vae):
+        part.to(memory_format=torch.channels_last)
+
+
 def redraw(base: ImageBase, image: torch.Tensor, caption: str, *, how: Redrawing, seed: int) -> Redrawn:
     """The error of one row [3, height, width] over all strengths and seeds, a quarter with its caption, the rest with none."""
-    batches = [
-        image_to_image(base, image, caption, strength=strength, how=how, seed=seed) for strength in how.strengths
+    (redrawn,) = redraw_all(base, Captioned(image[None], [caption]), how=how, seed=seed)
+    return redrawn
+
+
+def redraw_all(base: ImageBase, rows: Captioned, *, how: Redrawing, seed: int) -> Iterator[Redrawn]:
+    """The errors of all rows, in their order, as they become known."""
+    at_once = max(1, _images_at_once(rows.images, how) // (2 * how.seeds))
+    for start in range(0, len(rows.captions), at_once):
+        some = Captioned(rows.images[start : start + at_once], rows.captions[start : start + at_once])
+        by_strength = [image_to_image(base, some, strength=strength, how=how, seed=seed) for strength in how.strengths]
+        for row, image in enumerate(some.images):
+            batches = [drawn[row] for drawn in by_strength]
+            errors = torch.stack([(batch - image).double().square().mean(dim=(1, 2, 3)) for batch in batches])
+            with_caption, with_none = errors[:, : how.seeds].mean(), errors[:, how.seeds :].mean()
+            error = CAPTION_SHARE * float(with_caption) + EMPTY_SHARE * float(with_none)
+            yield Redrawn(error, batches[len(batches) // 2][how.seeds])
+
+
+def image_to_image(base: ImageBase, rows: Captioned, *, strength: float, how: Redrawing, seed: int) -> torch.Tensor:
+    """The images redrawn [rows, 2 · seeds, 3, height, width]: with the caption for each seed, then with none, from the same noise."""
+    wanted = [
+        (image, text, row_seed(seed, image, strength, number))
+        for image, caption in zip(rows.images, rows.captions, strict=True)
+        for text in (caption, "")
+        for number in range(how.seeds)
     ]
-    errors = torch.stack([(batch - image).double().square().mean(dim=(1, 2, 3)) for batch in batches])
-    with_caption, with_none = errors[:, : how.seeds].mean(), errors[:, how.seeds :].mean()
-    error = CAPTION_SHARE * float(with_caption) + EMPTY_SHARE * float(with_none)
-    return Redrawn(error, batches[len(batches) // 2][how.seeds])
-
-
-def image_to_image(
-    base: ImageBase, image: torch.Tensor, caption: str, *, strength: float, how: Redrawing, seed: int
-) -> torch.Tensor:
-    """The image redrawn [2 · seeds, 3, height, width]: with the caption for each seed, then with none, from the same noise."""
-    seeds = [row_seed(seed, image, strength, number) for number in range(how.seeds)]
-    wanted = [(text, one) for text in (caption, "") for one in seeds]
-    at_once = max(1, how.call_pixels // (image.shape[1] * image.shape[2]))
-    size = {"height": image.shape[1], "width": image.shape[2]} if base.family.sized else {}
-    drawn = []
+    size = {"height": rows.images.shape[2], "width": rows.images.shape[3]} if base.family.sized else {}
+    at_once, drawn = _images_at_once(rows.images, how), []
     for start in range(0, len(wanted), at_once):
         part = wanted[start : start + at_once]
         with torch.inference_mode(), base.device.precision():
             images = base.pipeline(
-                prompt=[text for text, _ in part],
-                image=image.expand(len(part), -1, -1, -1),
+                prompt=[text for _, text, _ in part],
+                image=torch.stack([image for image, _, _ in part]),
                 strength=strength,
                 num_inference_steps=how.steps,
                 guidance_scale=how.guidance,
-                generator=[torch.Generator().manual_seed(one) for _, one in part],
+                generator=[torch.Generator().manual_seed(one) for _, _, one in part],
                 output_type="pt",
                 **size,
             ).images
         drawn.append(torch.as_tensor(images).float().cpu())
-    return torch.cat(drawn)
+    return torch.cat(drawn).unflatten(0, (len(rows.captions), 2 * how.seeds))
+
+
+def _images_at_once(images: torch.Tensor, how: Redrawing) -> int:
+    height, width = images.shape[2:]
+    return max(1, min(CALL_IMAGES, how.call_pixels // (int(height) * int(width))))
 
 
 def denoising_loss(
@@ -88,24 +110,34 @@ def denoising_loss(
         seeds: of each row's noise.
     """
     levels = torch.tensor(LEVELS * 2)
-    with_then_without = torch.tensor([0] * len(LEVELS) + [1] * len(LEVELS))
     losses = []
-    for row, seed in enumerate(seeds):
-        one = captions.rows(torch.tensor([row]))
-        pooled = None if one.pooled is None or empty.pooled is None else torch.cat([one.pooled, empty.pooled])
-        drawn = torch.randn(len(LEVELS), *latents.shape[1:], generator=torch.Generator().manual_seed(seed))
+    for some in torch.arange(len(seeds)).split(max(1, CALL_IMAGES // len(levels))):
+        shares = [_with_then_without(captions.rows(row[None]), empty) for row in some]
+        pooled = [each.pooled for each in shares if each.pooled is not None]
+        drawn = [
+            torch.randn(len(LEVELS), *latents.shape[1:], generator=torch.Generator().manual_seed(seeds[row]))
+            for row in some.tolist()
+        ]
         with torch.inference_mode():
             errors = denoising_errors(
                 base,
                 noise,
-                clean=latents[row].expand(len(levels), -1, -1, -1),
-                drawn=drawn.repeat(2, 1, 1, 1),
-                levels=levels,
-                captions=Captions(torch.cat([one.tokens, empty.tokens]), pooled).rows(with_then_without),
+                clean=latents[some].repeat_interleave(len(levels), dim=0),
+                drawn=torch.cat([each.repeat(2, 1, 1, 1) for each in drawn]),
+                levels=levels.repeat(len(some)),
+                captions=Captions(torch.cat([each.tokens for each in shares]), torch.cat(pooled) if pooled else None),
             ).double()
-        with_caption, with_none = errors[: len(LEVELS)].mean(), errors[len(LEVELS) :].mean()
-        losses.append(CAPTION_SHARE * float(with_caption) + EMPTY_SHARE * float(with_none))
+        for of_row in errors.split(len(levels)):
+            with_caption, with_none = of_row[: len(LEVELS)].mean(), of_row[len(LEVELS) :].mean()
+            losses.append(CAPTION_SHARE * float(with_caption) + EMPTY_SHARE * float(with_none))
     return losses
+
+
+def _with_then_without(one: Captions, empty: Captions) -> Captions:
+    """One caption for each level, then the empty one for each."""
+    pooled = None if one.pooled is None or empty.pooled is None else torch.cat([one.pooled, empty.pooled])
+    rows = torch.tensor([0] * len(LEVELS) + [1] * len(LEVELS))
+    return Captions(torch.cat([one.tokens, empty.tokens]), pooled).rows(rows)
 
 
 def probe_predictions(base: ImageBase, rows: Captioned, *, seeds: Sequence[int]) -> torch.Tensor:

@@ -15,7 +15,14 @@ from PIL import Image
 
 from gradients.domain.json import JsonObject
 from gradients.ml.device import choose_device
-from gradients.ml.diffusion_errors import Redrawing, denoising_loss, probe_predictions, redraw, row_seed
+from gradients.ml.diffusion_errors import (
+    Redrawing,
+    denoising_loss,
+    lay_out_for_cpu,
+    probe_predictions,
+    redraw_all,
+    row_seed,
+)
 from gradients.ml.diffusion_lora import lora_applied
 from gradients.ml.diffusion_noise import encode_images, noise_of
 from gradients.ml.images import Captioned, contact_sheet, picture, read_captioned, write_picture
@@ -33,8 +40,12 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
     base = load_image_base(job.base_folder, choose_device())
+    if base.device.name == "cpu":
+        lay_out_for_cpu(base)
     rows = read_captioned(job.held_out_file)
     how = redrawing(base, DiffusionParameters.model_validate(job.parameters))
+    with torch.inference_mode():
+        latents = encode_images(base, rows.images)  # no submission changes what makes latents
     seeds = [row_seed(job.seed, image) for image in rows.images]
     probed = Captioned(rows.images[:PROBE_ROWS], rows.captions[:PROBE_ROWS])
     fingerprints = Fingerprints(
@@ -49,9 +60,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
             errors, shown = _redrawn(base, rows, how, seed=job.seed, progress=progress)
             with torch.inference_mode():
                 captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
-            losses = denoising_loss(
-                base, noise_of(base), encode_images(base, rows.images), captions=captions, empty=empty, seeds=seeds
-            )
+            losses = denoising_loss(base, noise_of(base), latents, captions=captions, empty=empty, seeds=seeds)
             fingerprint = fingerprints.take(replaced)
         if not all(0 <= error <= 1 for error in errors):  # colours lie between 0 and 1; NaN is in no interval
             raise blamed(entrant, "A redrawn image holds values that are not colours", code="loss_out_of_bounds")
@@ -83,8 +92,7 @@ def _redrawn(
     base: ImageBase, rows: Captioned, how: Redrawing, *, seed: int, progress: RowsDone
 ) -> tuple[list[float], list[Image.Image]]:
     errors, shown = [], []
-    for done, (image, caption) in enumerate(zip(rows.images, rows.captions, strict=True), start=1):
-        redrawn = redraw(base, image, caption, how=how, seed=seed)
+    for done, redrawn in enumerate(redraw_all(base, rows, how=how, seed=seed), start=1):
         errors.append(redrawn.error)
         shown.append(picture(redrawn.shown))
         progress(done)
