@@ -207,6 +207,14 @@ def local_endpoint() -> str:
     return os.environ.get("BT_CHAIN_ENDPOINT") or "ws://127.0.0.1:9944"
 
 
+def ray_environment() -> dict[str, str]:
+    """The variables by which Ray lets this process into its cluster; tokens are on unless they are switched off."""
+    own = {
+        name: value for name, value in os.environ.items() if name.startswith(("RAY_AUTH_", "RAY_TLS_", "RAY_USE_TLS"))
+    }
+    return {"RAY_AUTH_MODE": "token", "HOME": str(Path.home()), **own}
+
+
 def device_environment() -> dict[str, str]:
     """The variables that say which accelerators are this process's, as they were given; workers get them too."""
     return {name: os.environ[name] for name in DEVICE_VARIABLES if name in os.environ}

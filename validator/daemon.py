@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from gradients.axon.descriptors import raise_limit
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
+from gradients.cluster.executor import RayExecutor
 from gradients.config import AxonSettings
 from gradients.errors import SetupError
 from gradients.log import get_logger
@@ -48,6 +50,7 @@ class Daemon:
     axon: AxonSettings
     api: ApiSettings
     confinement: Confinement
+    cluster: RayExecutor | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve and work until `stop` is set. Raises SetupError when the hotkey is not registered or a port is taken."""
@@ -67,6 +70,7 @@ class Daemon:
             async with (
                 serving(self.axon_app, self.axon.host, self.axon.port) as axon,
                 serving(self.api_app, self.api.host, self.api.port, limits=self.api.limits()) as api,
+                self.cluster.serving() if self.cluster else contextlib.nullcontext(),
             ):
                 address = self.axon.published(axon)
                 if await self.gateway.publish_axon(address):

@@ -1,4 +1,4 @@
-"""The devices on which a validator measures: those that it was told, or all that torch finds."""
+"""The devices on which a validator measures: those that it was told, or all that torch finds, here or on the nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from gradients.cluster.executor import Node, RayExecutor
 from gradients.errors import SetupError
 from gradients.execution.accelerator import torch_may_use_gpu
 from gradients.execution.devices import CPU, Device, Devices, cpu_shares
@@ -17,6 +18,8 @@ from gradients.tasks.jobs import FIND_DEVICES
 from validator.settings import MeasureSettings
 
 FIND_SECONDS = 300.0  # the first start of a driver takes its time
+_NODES_SECONDS = 30.0  # nodes come and go
+_UNNAMED = "gpu"  # a GPU whose kind Ray doesn't know
 
 log = get_logger("devices")
 
@@ -53,3 +56,46 @@ async def _look(settings: MeasureSettings, executor: Executor, folder: Path, vis
     chosen = [*chosen, *on_cpu] or cpu_shares(settings.threads)
     log.info("devices_found", devices=[device.name for device in chosen])
     return chosen
+
+
+def devices_of_nodes(settings: MeasureSettings, cluster: RayExecutor, folder: Path) -> Devices:
+    """The devices of a cluster's nodes: GPUs of the kinds in the settings, or shares of their CPUs; looked for again and again.
+
+    Args:
+        folder: of the workers that look.
+    """
+    return Devices(partial(_look_at_nodes, settings, cluster, folder), again_seconds=_NODES_SECONDS)
+
+
+async def _look_at_nodes(settings: MeasureSettings, cluster: RayExecutor, folder: Path) -> Sequence[Device]:
+    nodes = await cluster.nodes()
+    on_cpu = CPU in settings.devices
+    fit = [
+        node for node in nodes if node.gpus and not on_cpu and (not settings.devices or node.kind in settings.devices)
+    ]
+    found = [device for node in fit for device in await _gpus(node, cluster, folder)]
+    if settings.devices and not on_cpu and not found:
+        kinds = ", ".join(sorted({node.kind for node in nodes if node.gpus})) or "no GPU"
+        raise SetupError(
+            f"No node has one of {', '.join(settings.devices)}: the cluster has {kinds}",
+            fix="Mend `devices` in the section [measure], or add such a node",
+        )
+    if len({node.kind for node in fit}) > 1:
+        log.warning(
+            "devices_of_several_kinds", kinds=sorted({node.kind for node in fit}), fix="name one in [measure] devices"
+        )
+    return found or [share for node in nodes for share in _shares(node, settings.threads)]
+
+
+async def _gpus(node: Node, cluster: RayExecutor, folder: Path) -> list[Device]:
+    """The node's GPUs; asked once, since a node that is started anew has another id."""
+    job = Job(FIND_DEVICES, {}, folder / node.id[:16], deadline_seconds=FIND_SECONDS, accelerator=True)
+    told = (await cluster.run(job, report=lambda _: None, node=node.id))["devices"]
+    assert isinstance(told, list)  # noqa: S101 (our own worker's word)
+    kind = node.kind or _UNNAMED
+    return [Device(f"{kind}/{node.id[:8]}/{name}", int(memory)) for name, memory in told[: node.gpus]]
+
+
+def _shares(node: Node, threads: int) -> list[Device]:
+    count = node.cpus // threads
+    return [Device(CPU, node.memory // count)] * count

@@ -14,7 +14,7 @@ from gradients.domain.seeds import seed
 from gradients.domain.task import Task
 from gradients.errors import GradientsError, JobFailed
 from gradients.execution.devices import CPU, Device, stored_bytes
-from gradients.execution.job import Executor, Held, Job
+from gradients.execution.job import WAITING, Executor, Held, Job
 from gradients.execution.records import forget_result
 from gradients.log import get_logger
 from gradients.repo.store import ContentStore
@@ -84,6 +84,9 @@ class Evaluation:
             async with asyncio.timeout(self.settings.deadline_seconds) as clock:
 
                 def report(told: JsonObject) -> None:
+                    if told is WAITING:
+                        clock.reschedule(asyncio.get_running_loop().time() + self.settings.deadline_seconds)
+                        return
                     entrant = told.get("entrant")
                     if isinstance(entrant, str) and entrant in names - begun:  # each has a clock of its own, once
                         begun.add(entrant)

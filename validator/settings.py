@@ -48,10 +48,28 @@ class MeasureSettings(Section):
     )
     devices: tuple[str, ...] = Field(
         default=(),
-        description="GPUs by number, or cpu, once for each worker at a time; by default every GPU, or else the CPU in shares of `threads`",
+        description="GPUs by number, or cpu, once for each worker at a time; by default every GPU, or else the CPU in shares of `threads`; "
+        "on a Ray cluster the kind of GPU, as Ray names it, or cpu",
     )
     tasks_at_once: int = Field(default=4, ge=1, description="tasks that share the devices")
     keep_seconds: float = Field(default=300.0, ge=0, description="time that a worker keeps a base without a job")
+
+
+class RaySettings(Section):
+    """The cluster that jobs run on where `executor` is ray; Ray's own variables (RAY_AUTH_TOKEN) say who may use it."""
+
+    address: str = Field(default="127.0.0.1:6379", description="HOST:PORT of the head, as `ray start` prints it")
+    host: str = Field(
+        default="127.0.0.1",
+        description="interface on which nodes fetch what jobs read; a private network's, never a public one",
+    )
+    port: int = Field(default=8092, ge=0, le=65535, description="port of that; 0 takes a free one")
+    origin: str | None = Field(default=None, description="URL by which nodes reach it; by default host and port")
+    patience_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        description="time that the cluster may be away, or without a fitting node, before a step rests",
+    )
 
 
 class ReadingSettings(Section):
@@ -289,6 +307,10 @@ class ValidatorSettings(DaemonSettings):
         default="on",
         description="on: workers on strangers' bytes see nothing else of this machine; off: they see all, where bubblewrap cannot work",
     )
+    executor: Literal["local", "ray"] = Field(
+        default="local", description="where jobs run: on this machine, or on a Ray cluster (section ray)"
+    )
+    ray: RaySettings = RaySettings()
     offer: OfferSettings = OfferSettings()
     collect: CollectSettings = CollectSettings()
     reading: ReadingSettings = ReadingSettings()

@@ -18,11 +18,13 @@ from gradients.chain.sdk import SdkGateway
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import WalletKeys, open_wallet
 from gradients.clock import SystemClock
-from gradients.config import device_environment
+from gradients.cluster.executor import RayExecutor
+from gradients.config import device_environment, ray_environment
 from gradients.datasets.access import Access
 from gradients.domain.task import TaskState
 from gradients.errors import SetupError
 from gradients.execution.accelerator import torch_may_use_gpu
+from gradients.execution.devices import Devices
 from gradients.execution.job import Executor
 from gradients.execution.process import ProcessExecutor
 from gradients.execution.warm import WarmExecutor
@@ -33,9 +35,9 @@ from validator.api.dependencies import Dependencies
 from validator.api.uploads import Uploads
 from validator.axon_app import add_data_route, add_outcome_route
 from validator.board import Board
-from validator.confinement import confinement
+from validator.confinement import Confinement, confinement
 from validator.daemon import Daemon
-from validator.devices import devices_of
+from validator.devices import devices_of, devices_of_nodes
 from validator.emission import Emission
 from validator.engine import Stage, StepEngine
 from validator.estimates import Estimates
@@ -65,10 +67,8 @@ def build(settings: ValidatorSettings) -> Daemon:
     network.check(wallet=settings.wallet.name, allow_local_paths=settings.allow_local_paths)
     confined = confinement(settings.sandbox, is_local=network.is_local)
     folders = Folders(settings.folder)
-    fresh = ProcessExecutor(environment=device_environment(), sandboxed=confined.sandboxed)
-    workers = WarmExecutor(
-        fresh, folders.workers, sandboxed=confined.sandboxed, idle_seconds=settings.measure.keep_seconds
-    )
+    cluster = _cluster(settings, confined) if settings.executor == "ray" else None
+    workers = cluster or _local_workers(settings, folders, confined)
     # an estimate is an answer that somebody waits for
     quick = settings.reading.model_copy(update={"cpu_seconds": min(settings.reading.cpu_seconds, ESTIMATE_CPU_SECONDS)})
     keys = open_wallet(settings.wallet.name, settings.wallet.hotkey, settings.wallet.path)
@@ -95,7 +95,17 @@ def build(settings: ValidatorSettings) -> Daemon:
         settings.allow_local_paths,
     )
     access = Access(private_addresses=network.is_local, s3=settings.s3.access())
-    stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access, workers)
+    devices = (
+        devices_of_nodes(settings.measure, cluster, folders.workers / "nodes")
+        if cluster
+        else devices_of(
+            settings.measure,
+            workers,
+            folders.workers / "devices",
+            visible=device_environment().get("CUDA_VISIBLE_DEVICES"),
+        )
+    )
+    stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access, workers, devices)
     engine = StepEngine(
         ledger,
         view,
@@ -133,6 +143,34 @@ def build(settings: ValidatorSettings) -> Daemon:
         axon=settings.axon,
         api=settings.api,
         confinement=confined,
+        cluster=cluster,
+    )
+
+
+def _local_workers(settings: ValidatorSettings, folders: Folders, confined: Confinement) -> Executor:
+    """Workers of this machine."""
+    fresh = ProcessExecutor(environment=device_environment(), sandboxed=confined.sandboxed)
+    return WarmExecutor(
+        fresh, folders.workers, sandboxed=confined.sandboxed, idle_seconds=settings.measure.keep_seconds
+    )
+
+
+def _cluster(settings: ValidatorSettings, confined: Confinement) -> RayExecutor:
+    """Workers on the nodes of a cluster. Raises SetupError for an address that no node can call."""
+    ray = settings.ray
+    if ray.origin is None and ray.host in ("0.0.0.0", "::"):  # noqa: S104 (refused, not bound)
+        raise SetupError(
+            f"{ray.host} is not an address that nodes can call",
+            fix="Say `origin` in the section [ray], as nodes reach it",
+        )
+    return RayExecutor(
+        ray.address,
+        environment=ray_environment(),
+        host=ray.host,
+        port=ray.port,
+        origin=ray.origin,
+        sandboxed=confined.sandboxed,
+        patience_seconds=ray.patience_seconds,
     )
 
 
@@ -148,10 +186,9 @@ def _stages(
     folders: Folders,
     access: Access,
     workers: Executor,
+    devices: Devices,
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
-    visible = device_environment().get("CUDA_VISIBLE_DEVICES")
-    devices = devices_of(settings.measure, workers, folders.workers / "devices", visible=visible)
     return {
         TaskState.DRAFT: PrepareStage(
             ledger, bases, store, folders, workers, access, settings.synthesis.endpoint(), settings.reading
@@ -166,7 +203,8 @@ def _stages(
 def _versions(settings: ValidatorSettings) -> dict[str, str]:
     """What this validator measures with, for its record."""
     gpu = torch_may_use_gpu(device_environment().get("CUDA_VISIBLE_DEVICES"))
-    return versions(accelerator="gpu" if gpu else "cpu", threads=settings.measure.threads)
+    here = "gpu" if gpu else "cpu"
+    return versions(accelerator="cluster" if settings.executor == "ray" else here, threads=settings.measure.threads)
 
 
 def _axon_app(

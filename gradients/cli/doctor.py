@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +44,11 @@ def doctor(
     """Check Python, packages, GPU, memory, disk, sandbox, wallet and chain. The exit code is 1 when something is missing."""
     settings = given.load(DaemonSettings)
     findings = [*_software(), *_machine(settings.folder), _wallet(settings.wallet), _chain(settings.chain)]
+    show(findings, as_json=as_json)
+
+
+def show(findings: Sequence[Finding], *, as_json: bool) -> None:
+    """Print findings, and exit with 1 when something is missing."""
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -71,7 +76,8 @@ def _software() -> Iterator[Finding]:
         yield Finding("images", "ok", f"diffusers {importlib.metadata.version('diffusers')}")
 
 
-def _accelerator() -> Finding:
+def accelerator() -> Finding:
+    """The GPUs, and whether workers can use them."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return Finding(
@@ -97,12 +103,12 @@ def _accelerator() -> Finding:
 
 
 def _machine(folder: Path) -> Iterator[Finding]:
-    yield _accelerator()
+    yield accelerator()
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    yield _at_least(LEAST_MEMORY_GIB, total, name="memory", unit="GiB")
+    yield at_least(LEAST_MEMORY_GIB, total, name="memory", unit="GiB")
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free / GIB
-    yield _at_least(LEAST_FREE_GIB, free, name="disk", unit=f"GiB free at {existing}")
+    yield at_least(LEAST_FREE_GIB, free, name="disk", unit=f"GiB free at {existing}")
     for what, refused in (("workers", worker_refusal()), ("programs", program_refusal())):
         if refused is None:
             yield Finding("sandbox", "ok", f"{what} run in it")
@@ -110,7 +116,8 @@ def _machine(folder: Path) -> Iterator[Finding]:
             yield Finding("sandbox", "note", f"{what} cannot run in it: {refused.message}", refused.fix or "")
 
 
-def _at_least(least: int, there: float, *, name: str, unit: str) -> Finding:
+def at_least(least: int, there: float, *, name: str, unit: str) -> Finding:
+    """Whether there is enough of something that work is slow or short without."""
     if there < least:
         return Finding(name, "note", f"{there:.0f} {unit}", f"{least} GiB or more are better")
     return Finding(name, "ok", f"{there:.0f} {unit}")

@@ -30,6 +30,7 @@ SUBCOMMANDS = {
         "gradients.cli.simulate:simulate",
         "Play a market against the rules of pay: who is paid, and for what.",
     ),
+    "worker": ("gradients.cli.worker:app", "Check a box that lends its GPUs to a validator through a Ray cluster."),
     "doctor": ("gradients.cli.doctor:doctor", "Check what this machine has and lacks."),
 }
 EXIT_FAILED, EXIT_USAGE = 1, 2

@@ -49,25 +49,44 @@ class _Waiting:
 class Devices:
     """All devices that jobs may use."""
 
-    def __init__(self, look: Callable[[], Awaitable[Sequence[Device]]]) -> None:
+    def __init__(self, look: Callable[[], Awaitable[Sequence[Device]]], *, again_seconds: float | None = None) -> None:
         """Args:
-        look: finds them; asked once, at the first lease.
+        look: finds them; asked at the first lease.
+        again_seconds: how long that holds, where devices come and go; for ever without it.
         """
         self._look = look
+        self._again_seconds = again_seconds
+        self._looked = -math.inf
         self._looking = asyncio.Lock()
         self._all: tuple[Device, ...] = ()
         self._free: list[Device] = []
         self._waiting: list[_Waiting] = []
         self._held = Counter[str]()
+        self._gone = Counter[Device]()  # leased, and not there any more
         self._arrivals = 0
 
     async def all(self) -> tuple[Device, ...]:
         """The devices, free or not; at least one."""
         async with self._looking:
-            if not self._all:
-                self._all = tuple(await self._look()) or (Device(CPU),)
-                self._free = list(self._all)
+            now = asyncio.get_running_loop().time()
+            if not self._all or (self._again_seconds is not None and now - self._looked > self._again_seconds):
+                self._change(tuple(await self._look()) or (Device(CPU),))
+                self._looked = now
         return self._all
+
+    def _change(self, found: tuple[Device, ...]) -> None:
+        """Give out what is new, and no longer what is gone; a lease on that lasts as long as its work."""
+        new, gone = Counter(found) - Counter(self._all), Counter(self._all) - Counter(found)
+        self._all = found
+        self._free = [device for device in self._free if not _take_one(gone, device)] + list(new.elements())
+        self._gone += gone
+        for waiting in [each for each in self._waiting if each.count > len(found)]:
+            self._waiting.remove(waiting)
+            waiting.granted.set_exception(self._too_few(waiting.count))
+        self._grant()
+
+    def _too_few(self, count: int) -> OperatorError:
+        return OperatorError(f"{count} devices were asked for, and there are {len(self._all)}", code="devices_too_few")
 
     async def needed(self, size_bytes: int) -> int:
         """How many devices a model of this size takes, working space included. Raises OperatorError when there are not so many."""
@@ -92,9 +111,7 @@ class Devices:
             synthetic: whether nobody pays for it; customers go before.
         """
         if count > len(await self.all()):
-            raise OperatorError(
-                f"{count} devices were asked for, and there are {len(self._all)}", code="devices_too_few"
-            )
+            raise self._too_few(count)
         self._arrivals += 1
         waiting = _Waiting(task, count, synthetic, self._arrivals)
         self._waiting.append(waiting)
@@ -104,7 +121,7 @@ class Devices:
         except asyncio.CancelledError:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
-            elif waiting.granted.done() and not waiting.granted.cancelled():
+            elif waiting.granted.done() and not waiting.granted.cancelled() and not waiting.granted.exception():
                 self._take_back(task, waiting.granted.result())
             self._grant()
             raise
@@ -126,10 +143,18 @@ class Devices:
             first.granted.set_result(leased)
 
     def _take_back(self, task: str, leased: Sequence[Device]) -> None:
-        self._free += leased
+        self._free += [device for device in leased if not _take_one(self._gone, device)]
         self._held[task] -= len(leased)
         if not self._held[task]:
             del self._held[task]
+
+
+def _take_one(some: Counter[Device], device: Device) -> bool:
+    """Whether there was one such device to take away."""
+    if some[device] <= 0:
+        return False
+    some[device] -= 1
+    return True
 
 
 def cpu_shares(threads: int) -> list[Device]:

@@ -14,6 +14,9 @@ from typing import Protocol
 from gradients.domain.json import JsonObject
 
 ReportProgress = Callable[[JsonObject], None]
+WAITING: JsonObject = {
+    "waiting": True
+}  # this very object: an executor's word that the job has not begun; no job can report it
 WorkerFunction = Callable[[JsonObject, ReportProgress], JsonObject]
 
 

@@ -103,6 +103,12 @@ def sleep(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     return {}
 
 
+def write_and_sleep(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """Leaves a file in `writes`, tells its process id and sleeps for 300 seconds."""
+    (Path(str(arguments["writes"])) / "written").write_text("before")
+    return sleep({}, report)
+
+
 def sleep_with_child(arguments: JsonObject, report: ReportProgress) -> JsonObject:
     """Starts a process of its own, tells both ids and sleeps; with `leave`, ends at once and leaves the child behind."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])

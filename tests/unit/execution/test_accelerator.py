@@ -40,7 +40,7 @@ def ask(folder: Path, expression: str, **variables: str) -> object:
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"
         "from gradients.execution.accelerator import torch_build, torch_may_use_gpu\n"
         "from miner.memory import installed_memory\n"
-        "from gradients.cli.doctor import _accelerator\n"
+        "from gradients.cli.doctor import accelerator\n"
         f"print(json.dumps({expression}))"
     )
     environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", **variables}
@@ -91,6 +91,6 @@ def test_a_gpu_that_is_hidden_does_not_count(tmp_path: Path, visible: str) -> No
 
 def test_doctor_says_what_the_miner_would(tmp_path: Path) -> None:
     plant(tmp_path, CPU_BUILD)
-    assert ask(tmp_path, "_accelerator().level") == "missing"
-    said = str(ask(tmp_path, "_accelerator().found"))
+    assert ask(tmp_path, "accelerator().level") == "missing"
+    said = str(ask(tmp_path, "accelerator().found"))
     assert said == "NVIDIA H100 80GB HBM3, 81559 MiB, 580.1, which workers cannot use: torch is a build for the CPU"

@@ -151,3 +151,55 @@ def test_the_cpu_has_a_share_for_so_many_threads_and_at_least_one() -> None:
     assert sum(device.memory_bytes or 0 for device in cpu_shares(1)) == pytest.approx(whole, rel=1e-6)
     assert len(cpu_shares(1)) >= len(cpu_shares(2))
     assert len(cpu_shares(100_000)) == 1
+
+
+class Changing:
+    """Devices that come and go."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.pool = Devices(self.look, again_seconds=0.0)
+
+    async def look(self) -> Sequence[Device]:
+        return [Device(name) for name in self.names]
+
+
+def test_devices_that_come_are_given_out_and_those_that_go_are_not() -> None:
+    changing = Changing("a", "b")
+
+    async def script(yard: Yard) -> None:
+        await yard.ask("one")
+        await yard.ask("two")
+        await yard.ask("three")
+        assert yard.held == {"one": ["a"], "two": ["b"]}
+        changing.names = ("b", "c")  # a is gone while it is used, and c is new
+        await yard.ask("four")
+        assert yard.held["three"] == ["c"]
+        await yard.end("one")
+        assert "four" not in yard.held, "a device was given out that is gone"
+        await yard.end("two")
+        assert yard.held["four"] == ["b"]
+        for name in ("three", "four"):
+            await yard.end(name)
+
+    play(changing.pool, script)
+
+
+def test_who_waits_for_more_than_is_left_is_refused() -> None:
+    changing = Changing("a", "b")
+
+    async def main() -> None:
+        async with changing.pool.lease("one"):
+            waiting = asyncio.create_task(_hold(changing.pool, count=2))
+            await settle()
+            changing.names = ("b",)
+            await changing.pool.all()
+            with pytest.raises(OperatorError, match="2 devices were asked for, and there are 1"):
+                await waiting
+
+    asyncio.run(main())
+
+
+async def _hold(pool: Devices, *, count: int) -> None:
+    async with pool.lease("two", count=count):
+        pass

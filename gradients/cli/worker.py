@@ -1,0 +1,140 @@
+"""`gradients worker`: a box that lends its GPUs to a validator through a Ray cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from gradients import __version__
+from gradients.cli.doctor import GIB, Finding, accelerator, at_least, show
+from gradients.cluster.connection import Connection
+from gradients.cluster.settings import NodeSettings
+from gradients.config import ray_environment
+from gradients.errors import GradientsError
+from gradients.sandbox.trial import program_refusal, worker_refusal
+from gradients.tasks.registry import missing_packages
+
+LEAST_FREE_GIB, LEAST_MEMORY_GIB = 50, 16
+_ORIGIN_SECONDS = 5.0
+
+app = typer.Typer(
+    help="A box that lends its GPUs to a validator through a Ray cluster.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.callback()
+def _group() -> None:
+    """A box that lends its GPUs to a validator through a Ray cluster."""
+
+
+@app.command()
+def doctor(
+    address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the cluster's head; tried when it is given.", show_default=False)
+    ] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option(help="URL of the validator's exchange (`origin` in its section ray); tried when it is given."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Check what a node needs: packages, GPU, sandbox, disk, token, and the way to the cluster and the validator.
+
+    The exit code is 1 when something is missing.
+    """
+    settings = NodeSettings()
+    findings = [*_software(), accelerator(), *_machine(settings), *_token()]
+    if address:
+        findings.append(_cluster(address))
+    if origin:
+        findings.append(_origin(origin))
+    show(findings, as_json=as_json)
+
+
+def _software() -> Iterator[Finding]:
+    yield Finding("gradients", "ok", f"{__version__}; the validator must have the same")
+    if importlib.util.find_spec("ray") is None:
+        yield Finding("ray", "missing", "not installed", "pip install 'gradients-subnet[ray,train,image]'")
+    else:
+        yield Finding(
+            "ray", "ok", f"{importlib.metadata.version('ray')}; all nodes must have the same, and the same Python"
+        )
+    for name, kind, package in (("models", "instruct", "transformers"), ("images", "diffusion", "diffusers")):
+        if absent := missing_packages(kind):
+            advice = "pip install 'gradients-subnet[train,image]'"
+            yield Finding(name, "missing", f"not installed: {', '.join(absent)}", advice)
+        else:
+            yield Finding(name, "ok", f"{package} {importlib.metadata.version(package)}")
+
+
+def _machine(settings: NodeSettings) -> Iterator[Finding]:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    yield at_least(LEAST_MEMORY_GIB, total, name="memory", unit="GiB")
+    try:
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        (settings.folder / ".tried").touch()
+        (settings.folder / ".tried").unlink()
+    except OSError as error:
+        advice = "name a folder that this user may write to: GRADIENTS_WORKER_FOLDER"
+        yield Finding("disk", "missing", f"{settings.folder} cannot be written: {error.strerror}", advice)
+    else:
+        free = shutil.disk_usage(settings.folder).free / GIB
+        yield at_least(LEAST_FREE_GIB, free, name="disk", unit=f"GiB free at {settings.folder}")
+        if settings.kept_gibibytes > free:
+            found = f"up to {settings.kept_gibibytes:.0f} GiB of bases and repos are kept, more than is free"
+            yield Finding("kept", "note", found, "lower GRADIENTS_WORKER_KEPT_GIBIBYTES")
+    for what, refused in (("workers", worker_refusal()), ("programs", program_refusal())):
+        if refused is None:
+            yield Finding("sandbox", "ok", f"{what} run in it")
+        else:
+            yield Finding("sandbox", "missing", f"{what} cannot run in it: {refused.message}", refused.fix or "")
+
+
+def _token() -> Iterator[Finding]:
+    environment = ray_environment()
+    file = Path(environment.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").expanduser()
+    if environment["RAY_AUTH_MODE"] != "token":
+        found = "RAY_AUTH_MODE switches it off: whoever reaches the cluster's ports runs what they like on it"
+        yield Finding("token", "missing", found, "unset it, or set it to token")
+    elif "RAY_AUTH_TOKEN" in environment:
+        yield Finding("token", "ok", "in RAY_AUTH_TOKEN")
+    elif file.is_file():
+        yield Finding("token", "ok", f"in {file}")
+    else:
+        advice = "copy the head's there (`ray get-auth-token --generate` made it), or set RAY_AUTH_TOKEN"
+        yield Finding("token", "missing", f"neither RAY_AUTH_TOKEN nor {file}", advice)
+
+
+def _cluster(address: str) -> Finding:
+    async def look() -> None:
+        connection = Connection(address, ray_environment())
+        try:
+            await connection.open()
+        finally:
+            await connection.close()
+
+    try:
+        asyncio.run(look())
+    except GradientsError as error:
+        return Finding("cluster", "missing", error.message, error.fix or "")
+    return Finding("cluster", "ok", f"{address} answers")
+
+
+def _origin(url: str) -> Finding:
+    advice = "is `host` in the validator's section ray an interface that this box reaches, and the port open?"
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/livez", timeout=_ORIGIN_SECONDS, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return Finding("origin", "missing", f"{url} does not answer: {error or type(error).__name__}", advice)
+    if answer.status_code != httpx.codes.OK:
+        return Finding("origin", "missing", f"{url} answers with status {answer.status_code}", advice)
+    return Finding("origin", "ok", f"{url} answers")
