@@ -109,7 +109,7 @@ class Estimates:
         job = SurveyJob(
             declaration=TYPES[request.type],
             request=dataclasses.asdict(request),
-            fetched=dict(fetched),
+            fetched=tuple(fetched),
             folder=folder / "rows",
             sample_rows=SAMPLE_ROWS,
             longest_text=LONGEST_TEXT,

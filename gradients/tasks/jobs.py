@@ -214,11 +214,11 @@ class ReadJob(WorkerMessage):
 
     declaration: str = Field(description="the task type as 'module:NAME', which its worker need not look for")
     request: dict[str, JsonValue] = Field(description="a TaskRequest's fields")
-    fetched: dict[str, Path] = Field(description="see gradients/tasks/preparation.py")
+    fetched: tuple[Path, ...] = Field(description="see gradients/tasks/preparation.py")
 
     def reads(self) -> tuple[Path, ...]:
         """What its worker has to see."""
-        return tuple(self.fetched.values())
+        return self.fetched
 
 
 class PrepareJob(ReadJob):

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
 from gradients.datasets.reading import fetch, read_file
 from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row
-from gradients.datasets.sources import DatasetLimits, parse_source
+from gradients.datasets.sources import DatasetLimits, Source, parse_source
 from gradients.datasets.splits import split
 from gradients.datasets.spool import Made
 from gradients.datasets.synthesis import Synthetic, ask, draw, fit
@@ -28,7 +28,7 @@ from gradients.tasks.base import TaskType
 
 TRAIN_FILE, HELDOUT_FILE = "train.jsonl", "held_out.jsonl"
 
-Fetched = Mapping[str, Path]  # files and folders of this machine by the canonical JSON of their sources
+Fetched = Sequence[Path]  # where each source of a request lies, in the order of `_sources`
 
 
 class PreparedData(NamedTuple):
@@ -79,17 +79,15 @@ def fetch_sources(
     limits: DatasetLimits = DatasetLimits(),  # noqa: B008 (frozen)
     access: Access = OUTSIDERS,
 ) -> Fetched:
-    """Where each source of the request lies on this machine afterwards, by the source; rows of a URL or a store are not parsed here.
+    """Where each source of the request lies on this machine afterwards; rows of a URL or a store are not parsed here.
 
     Raises DatasetInvalid for what cannot be had or is too large, OutsideError, and DiskFull.
     """
-    named = [cast(JsonValue, one) for one in (request.dataset, *map(request.parameters.get, kind.sources))]
-    sources = {_name(source): parse_source(source) for source in named if source is not None}
-    fetched = {}
-    for number, (name, source) in enumerate(sources.items()):
+    fetched = []
+    for number, source in enumerate(_sources(kind, request).values()):
         place = folder / str(number)
         make_folder(place)
-        fetched[name] = fetch(source, place, limits=limits, access=access)
+        fetched.append(fetch(source, place, limits=limits, access=access))
     return fetched
 
 
@@ -168,6 +166,12 @@ def held_out_commitment(salt: bytes, sha256: str, request: TaskRequest) -> str:
     return hashlib.sha256(salt + bytes.fromhex(sha256) + hashlib.sha256(asked).digest()).hexdigest()
 
 
+def _sources(kind: TaskType, request: TaskRequest) -> Mapping[str, Source]:
+    """Each source that the request names, once, by its name; in the order in which it names them."""
+    named = [cast(JsonValue, one) for one in (request.dataset, *map(request.parameters.get, kind.sources))]
+    return {_name(source): parse_source(source) for source in named if source is not None}
+
+
 def _name(source: JsonValue) -> str:
     """What a source is found by, however it is spelt."""
     return canonical(parse_source(source).model_dump(mode="json")).decode()
@@ -176,10 +180,11 @@ def _name(source: JsonValue) -> str:
 def _reader(kind: TaskType, request: TaskRequest, limits: DatasetLimits, fetched: Fetched) -> ReadSource:
     """Reads sources within the limits, of which a type may have a wider one for rows. What no parameter names is not converted."""
     wanted = frozenset(_texts(kind.schema.model_validate(request.parameters).model_dump(mode="json")))
+    places = dict(zip(_sources(kind, request), fetched, strict=True))
     within = dataclasses.replace(limits, row_characters=max(limits.row_characters, kind.row_characters))
 
     def read(source: JsonValue) -> Sequence[Row]:
-        return read_file(fetched[_name(source)], wanted=wanted, limits=within)
+        return read_file(places[_name(source)], wanted=wanted, limits=within)
 
     return read
 

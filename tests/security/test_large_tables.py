@@ -28,7 +28,7 @@ def test_a_table_of_64_mebibytes_is_prepared_within_768_of_address_space(tmp_pat
     asked = PrepareJob(
         declaration=TYPES[INSTRUCT.name],
         request=dataclasses.asdict(request),
-        fetched=dict(fetch_sources(INSTRUCT, request, tmp_path / "fetched")),
+        fetched=tuple(fetch_sources(INSTRUCT, request, tmp_path / "fetched")),
         salt="00" * 32,
         folder=folder,
     )

@@ -62,7 +62,7 @@ class PrepareStage:
         job = PrepareJob(
             declaration=TYPES[claim.task.request.type],
             request=dataclasses.asdict(claim.task.request),
-            fetched=dict(fetched),
+            fetched=tuple(fetched),
             salt=claim.salt.hex(),
             folder=folder / "rows",
             show_rows=self.endpoint.rows if self.endpoint else 0,

@@ -42,7 +42,7 @@ def asked(file: Path, folder: Path) -> PrepareJob:
     return PrepareJob(
         declaration=TYPES["instruct"],
         request=dataclasses.asdict(request),
-        fetched=dict(fetched),
+        fetched=tuple(fetched),
         salt=SALT.hex(),
         folder=folder / "rows",
     )
