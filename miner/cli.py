@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gradients.cli.doctor import AsJson, Fix, examined
 from gradients.cli.flags import DAEMON, FOLDER, Given, takes
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -38,6 +39,27 @@ def run(
         await run_until_signalled(build(settings))
 
     run_daemon(settings, daemon, what="miner")
+
+
+@app.command()
+@takes(DAEMON)
+def doctor(
+    given: Given,
+    *,
+    recipe: Annotated[Path | None, typer.Option(help="How to train: a file of configs/recipes/ or your own.")] = None,
+    fix: Fix = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check everything that a miner with these settings needs, and say how to mend what is not in order.
+
+    Name the same flags as for `run`. The exit code is 1 when something would keep it from its work.
+    """
+    from gradients.clock import SystemClock
+    from miner.doctor import examine_miner
+    from miner.settings import MinerSettings
+
+    settings = given.load(MinerSettings, recipe=recipe)
+    examined(lambda: examine_miner(settings, SystemClock()), fix=fix, as_json=as_json)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gradients.cli.doctor import AsJson, Fix, examined
 from gradients.cli.flags import DAEMON, FOLDER, Given, takes
 
 if TYPE_CHECKING:
@@ -43,6 +44,28 @@ def run(
         await run_until_signalled(build(settings))
 
     run_daemon(settings, daemon, what="validator")
+
+
+@app.command()
+@takes(DAEMON)
+def doctor(
+    given: Given,
+    *,
+    api_host: Annotated[str | None, typer.Option(help="Interface of the customers' API.")] = None,
+    api_port: Annotated[int | None, typer.Option(help="Port of the customers' API.")] = None,
+    fix: Fix = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check everything that a validator with these settings needs, and say how to mend what is not in order.
+
+    Name the same flags as for `run`. The exit code is 1 when something would keep it from its work.
+    """
+    from gradients.clock import SystemClock
+    from validator.doctor import examine_validator
+    from validator.settings import ValidatorSettings
+
+    settings = given.load(ValidatorSettings, api__host=api_host, api__port=api_port)
+    examined(lambda: examine_validator(settings, SystemClock()), fix=fix, as_json=as_json)
 
 
 @app.command()

@@ -68,6 +68,11 @@ class SdkGateway:
     async def block_seconds(self) -> float:
         return float(await self._read("Reading the block time", lambda client: client.block_time()))
 
+    async def head_time(self) -> float:
+        """When the newest block was made, by its author's clock, in seconds since the Unix epoch."""
+        when = await self._read("Reading the time of the newest block", lambda client: client.timestamp())
+        return float(when.timestamp())
+
     async def heads(self) -> AsyncIterator[int]:
         rest = RESUBSCRIBE_SECONDS
         while True:

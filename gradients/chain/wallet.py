@@ -46,18 +46,30 @@ def open_wallet(name: str, hotkey: str, path: Path | None = None, *, with_coldke
 
     wallets = path or WalletSettings().path
     folder = wallets / name
-    for file in (folder / "hotkeys" / hotkey, folder / ("coldkey" if with_coldkey else "coldkeypub.txt")):
+    files = (folder / "hotkeys" / hotkey, folder / ("coldkey" if with_coldkey else "coldkeypub.txt"))
+    for file in files:
         if not file.is_file():
-            raise SetupError(
-                f"There is no wallet file {file}",
-                fix=f"Make the wallet with `btcli wallet create -w {name} -H {hotkey}`, or name another one",
-            )
+            raise SetupError(f"There is no wallet file {file}", fix=_how_to_get(file, name, hotkey))
     wallet = Wallet(name=name, hotkey=hotkey, path=str(wallets))
     try:
         coldkey = wallet.coldkey if with_coldkey else wallet.coldkeypub
         return WalletKeys(f"{name}/{hotkey}", coldkey, wallet.hotkey)
     except Exception as error:  # the SDK's key files raise whatever went wrong: a password, a format, a permission
-        raise SetupError(f"The wallet {name}/{hotkey} cannot be opened: {error}") from error
+        raise SetupError(
+            f"The wallet {name}/{hotkey} cannot be opened: {error}",
+            fix=f"Copy {files[0]} again from where it was made, or make it from its mnemonic: "
+            f"`btcli wallet regen-hotkey -w {name} -H {hotkey}`",
+        ) from error
+
+
+def _how_to_get(file: Path, name: str, hotkey: str) -> str:
+    """What to do about a file of a wallet that is not there."""
+    if file.name == "coldkeypub.txt" and (file.parent / "hotkeys" / hotkey).is_file():
+        return (
+            "Copy coldkeypub.txt, which is not a secret, from the machine that has the coldkey, or write it from what is public: "
+            f"`btcli wallet regen-coldkeypub -w {name} --ss58 ADDRESS --public-key HEX`"
+        )
+    return f"Make the wallet with `btcli wallet create -w {name} -H {hotkey}`, or name another one"
 
 
 def nobodys_keys() -> WalletKeys:

@@ -15,10 +15,12 @@ import httpx
 import typer
 
 from gradients import __version__
-from gradients.cli.doctor import GIB, Finding, accelerator, at_least, show
+from gradients.cli.doctor import show
 from gradients.cluster.connection import Connection
 from gradients.cluster.settings import NodeSettings
 from gradients.config import ray_environment
+from gradients.doctor.findings import Finding, at_least
+from gradients.doctor.machine import GIB, gpu
 from gradients.errors import GradientsError
 from gradients.sandbox.trial import program_refusal, worker_refusal
 from gradients.tasks.registry import TYPES, missing_packages, task_type
@@ -52,7 +54,7 @@ def doctor(
     The exit code is 1 when something is missing.
     """
     settings = NodeSettings()
-    findings = [*_software(), accelerator(), *_machine(settings), *_token()]
+    findings = [*_software(), *gpu(), *_machine(settings), *_token()]
     if address:
         findings.append(_cluster(address))
     if origin:

@@ -7,21 +7,24 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import ExceptionContext
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from gradients.errors import DiskFull, OperatorError, SetupError
 from gradients.files.private import make_private
+from validator.ledger.examination import MIGRATIONS, RESTORE, refuse_corrupt, refuse_unknown
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 10_000
 FULL_CODES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100")  # the last one is PostgreSQL's
 
+CORRUPT_CODES = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+
 
 def open_engine(url: str) -> Engine:
-    """An engine on a ledger that has the newest schema. Raises SetupError when the database cannot be opened."""
+    """An engine on a ledger that has the newest schema. Raises SetupError when the database cannot be opened, is corrupt or newer."""
     try:
         if (file := make_url(url).database) and url.startswith("sqlite"):
             Path(file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -35,6 +38,7 @@ def open_engine(url: str) -> Engine:
         migrations = Config()
         migrations.set_main_option("script_location", str(MIGRATIONS))
         with engine.begin() as connection:
+            refuse_unknown(MigrationContext.configure(connection).get_current_revision(), _without_password(url))
             migrations.attributes["connection"] = connection
             command.upgrade(migrations, "head")
         _name_failures(engine)
@@ -49,7 +53,16 @@ def open_engine(url: str) -> Engine:
             f"The ledger at {_without_password(url)} cannot be opened: {reason}",
             fix="Check ledger_url, its folder, and the room on its disk",
         ) from error
+    except DatabaseError as error:
+        if not _is_corrupt(error.orig):
+            raise
+        raise refuse_corrupt(error.orig or error, _without_password(url)) from error
     return engine
+
+
+def _is_corrupt(error: BaseException | None) -> bool:
+    """Whether SQLite could not make sense of the file's bytes."""
+    return getattr(error, "sqlite_errorname", "").startswith(CORRUPT_CODES)
 
 
 def _without_password(url: str) -> str:
@@ -83,6 +96,10 @@ def _name_failures(engine: Engine) -> None:
     @event.listens_for(engine, "handle_error")
     def _on_error(context: ExceptionContext) -> None:
         error = context.original_exception
+        if _is_corrupt(error):
+            raise OperatorError(
+                f"The ledger is corrupt: {error}", code="ledger_corrupt", fix=RESTORE.capitalize()
+            ) from error
         if isinstance(context.sqlalchemy_exception, OperationalError):
             code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
             if code in FULL_CODES:

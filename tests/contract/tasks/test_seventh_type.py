@@ -30,7 +30,7 @@ KNOW_TYPES = {
     "gradients/scoring/chance.py",
     "gradients/scoring/paper.py",
     "gradients/cli/localnet.py",
-    "gradients/cli/doctor.py",
+    "gradients/doctor/software.py",
 }
 
 

@@ -40,7 +40,7 @@ def ask(folder: Path, expression: str, **variables: str) -> object:
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"
         "from gradients.execution.accelerator import torch_build, torch_may_use_gpu\n"
         "from miner.memory import installed_memory\n"
-        "from gradients.cli.doctor import accelerator\n"
+        "from gradients.doctor.machine import accelerator\n"
         f"print(json.dumps({expression}))"
     )
     environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", **variables}

@@ -23,7 +23,7 @@ from gradients.errors import Blame, DiskFull, OperatorError, SetupError
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import PREPARED, SALT, TASK, claimed, draft, full_disk, request_for
 from validator.ledger import Ledger
-from validator.ledger.store import MIGRATIONS
+from validator.ledger.examination import MIGRATIONS
 
 
 def test_a_full_disk_is_a_failure_of_ours_with_a_name_and_leaves_the_ledger_as_it_was(
@@ -49,6 +49,44 @@ def test_a_ledger_that_somebody_else_has_locked_is_a_failure_of_ours(ledger: Led
 def test_a_ledger_that_cannot_be_opened_says_what_to_check(clock: HandClock) -> None:
     with pytest.raises(SetupError, match="ledger_url"):
         Ledger.open("sqlite:////proc/nowhere/ledger.db", clock)
+
+
+def test_a_file_that_is_not_a_database_is_called_corrupt_with_what_to_do(clock: HandClock, tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"no ledger at all" * 512)
+    with pytest.raises(SetupError, match="is corrupt: file is not a database") as caught:
+        Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock)
+    assert caught.value.code == "ledger_corrupt"
+    assert "put a copy that is whole in its place" in str(caught.value)
+
+
+def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(clock: HandClock, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ledger = Ledger.open(url, clock)
+    with ledger.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999_future'"))
+    ledger.engine.dispose()
+    with pytest.raises(SetupError, match="has the schema 9999_future, and this version knows those up to 0") as caught:
+        Ledger.open(url, clock)
+    assert caught.value.code == "ledger_newer"
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger.db")) as file:
+        assert file.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999_future",)]
+
+
+def test_a_page_that_is_damaged_while_the_ledger_is_open_is_a_failure_of_ours(ledger: Ledger, tmp_path: Path) -> None:
+    draft(ledger)
+    with ledger.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("BEGIN")
+    file = tmp_path / "ledger.db"
+    pages = file.stat().st_size // 4096
+    with file.open("r+b") as bytes_:
+        bytes_.seek(4096)
+        bytes_.write(b"\xff" * 4096 * (pages - 1))
+    ledger.engine.dispose()
+    with pytest.raises(OperatorError, match="The ledger is corrupt") as caught:
+        claimed(ledger, TaskState.DRAFT)
+    assert caught.value.code == "ledger_corrupt"
 
 
 def test_a_database_whose_driver_is_not_installed_is_named_with_what_to_install() -> None:

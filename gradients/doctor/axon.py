@@ -1,0 +1,122 @@
+"""Ports, and the public address: whether the one can be listened on and whether the other leads back here.
+
+Covers: a trial from this machine, with a word that only this process knows. Does not cover: routers that don't let machines behind them
+call their public address, and firewalls that ask where a caller comes from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+from collections.abc import Iterator
+
+import httpx
+
+from gradients.config import AxonSettings
+from gradients.doctor.findings import Finding
+from gradients.domain.chain import AxonAddress
+from gradients.errors import GradientsError
+
+_CONNECT_SECONDS = 1.5
+
+
+def port(name: str, host: str, number: int, *, flag: str, at_work: bool) -> Finding:
+    """Whether a port can be listened on, or is our daemon's already.
+
+    Args:
+        flag: what names another one, for advice.
+        at_work: whether a daemon runs in the folder that is looked at.
+    """
+    try:
+        with _listening(host, number):
+            return Finding(name, "ok", f"{host}:{number} is free")
+    except OSError as error:
+        if at_work and _is_alive(AxonAddress(_callable(host), number)):
+            return Finding(name, "ok", f"{host}:{number}, where the running daemon answers")
+        found = f"{host}:{number} cannot be listened on: {error.strerror}"
+        advice = f"stop what uses it (`ss -ltnp 'sport = :{number}'` names it), or choose another: {flag}"
+        return Finding(name, "missing", found, advice)
+
+
+def address_of(axon: AxonSettings) -> AxonAddress | Finding:
+    """What would be published, or why nothing can be."""
+    try:
+        address = axon.published(AxonAddress(axon.host, axon.port))
+        socket.inet_pton(socket.AF_INET6 if ":" in address.ip else socket.AF_INET, address.ip)
+    except GradientsError as error:
+        return Finding("address", "missing", error.message, error.fix or "")
+    except OSError:
+        found = f"{axon.external_ip or axon.host} is a name, and the chain takes addresses"
+        return Finding("address", "missing", found, f"give its address: --external-ip ({_resolved(axon)})")
+    return address
+
+
+def reached(axon: AxonSettings, address: AxonAddress, *, at_work: bool) -> Finding:
+    """Whether the address that is published leads to this machine, tried from here."""
+    if (":" in address.ip) is not (":" in axon.host):
+        found = f"{address.ip} is published, and nobody listens there: the interface is {axon.host}"
+        return Finding("address", "missing", found, "--axon-host :: listens on IPv6 too; or publish an address of IPv4")
+    advice = (
+        f"let {address.port}/tcp in (firewall, cloud's security group, router's forwarding to port {axon.port}), or correct "
+        "--external-ip and --external-port; a router that does not let its own machines call it needs no change: try from outside"
+    )
+    if at_work:
+        if _is_alive(address):
+            return Finding("address", "ok", f"{address.url()} answers from here")
+        return Finding("address", "missing", f"{address.url()} does not answer", advice)
+    word = secrets.token_bytes(16)
+    try:
+        with _listening(axon.host, axon.port) as listener:
+            listener.settimeout(_CONNECT_SECONDS)
+            with socket.create_connection((address.ip, address.port), timeout=_CONNECT_SECONDS) as call:
+                call.sendall(word)
+                if _hears(listener, word):
+                    return Finding("address", "ok", f"{address.url()} leads here, tried from here")
+            return Finding("address", "missing", f"another machine than this one answers at {address.url()}", advice)
+    except OSError as error:
+        return Finding("address", "missing", f"{address.url()} cannot be reached: {error.strerror or error}", advice)
+
+
+@contextlib.contextmanager
+def _listening(host: str, number: int) -> Iterator[socket.socket]:
+    """A socket that listens as a daemon's would."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, number))
+        listener.listen(8)
+        yield listener
+
+
+def _hears(listener: socket.socket, word: bytes) -> bool:
+    """Whether the next caller says the word."""
+    try:
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(_CONNECT_SECONDS)
+            return connection.recv(len(word), socket.MSG_WAITALL) == word
+    except TimeoutError:
+        return False
+
+
+def _is_alive(address: AxonAddress) -> bool:
+    """Whether a daemon answers there."""
+    try:
+        answer = httpx.get(address.url("/livez"), timeout=_CONNECT_SECONDS, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+    return answer.status_code == httpx.codes.OK
+
+
+def _callable(host: str) -> str:
+    """An address by which this machine reaches what listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+
+
+def _resolved(axon: AxonSettings) -> str:
+    """What a name stands for now, for advice."""
+    try:
+        return socket.gethostbyname(axon.external_ip or axon.host)
+    except OSError:
+        return "the name is not known here"

@@ -1,0 +1,113 @@
+"""The looks that are the same for both daemons, in the order in which an operator would mend what they find."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradients.chain.network import Network
+from gradients.chain.wallet import DEVELOPMENT, WalletKeys, open_wallet
+from gradients.clock import Clock
+from gradients.config import AxonSettings, DaemonSettings, WalletSettings
+from gradients.doctor import axon, machine, storage, subnet
+from gradients.doctor.findings import Finding, Look, take
+from gradients.doctor.software import software
+from gradients.domain.chain import AxonAddress
+from gradients.domain.task import Hotkey
+from gradients.errors import GradientsError, SetupError
+from gradients.files.private import OTHERS, make_private
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Whose doctor asks."""
+
+    name: str  # validator or miner
+    settings: DaemonSettings
+    caches: Path
+    sandboxed: bool  # whether its workers may not begin without a sandbox on a public network
+    version_key: int | None = None  # of the weights that it sends
+
+    @property
+    def at_work(self) -> bool:
+        """Whether one runs in the folder now."""
+        return storage.is_at_work(self.settings.folder)
+
+    @property
+    def is_public(self) -> bool:
+        """Whether strangers take part; a network that has no such name is one where they might."""
+        try:
+            return not Network.parse(self.settings.chain.network).is_local
+        except SetupError:
+            return True
+
+
+def examine(daemon: Daemon, own: Sequence[Look], clock: Clock) -> list[Finding]:
+    """Everything that a daemon needs; `own` are the looks that only its role takes."""
+    settings = daemon.settings
+    looks: list[Look] = [
+        software,
+        machine.memory,
+        machine.gpu,
+        lambda: machine.sandbox(stops=daemon.sandboxed and daemon.is_public),
+        lambda: storage.own_folder(settings.folder),
+        lambda: storage.folder(daemon.caches, name="caches", flag="caches in the settings (GRADIENTS_CACHES)"),
+        lambda: identity(daemon, clock),
+        lambda: doors(settings.axon, at_work=daemon.at_work),
+        *own,
+    ]
+    return take(looks)
+
+
+def identity(daemon: Daemon, clock: Clock) -> Iterator[Finding]:
+    """Wallet and chain, and what the one is on the other."""
+    settings = daemon.settings
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        seeing = beside.submit(subnet.see, settings.chain)  # it may be silent, and the wallet's library takes a second
+        keys, findings = wallet(settings.wallet)
+    seen = seeing.result()
+    yield from findings
+    if isinstance(seen, Finding):
+        yield seen
+        return
+    hotkey = Hotkey(keys.hotkey.ss58_address) if keys else None
+    role = subnet.Role(daemon.name, settings.wallet, settings.chain, hotkey, daemon.version_key)
+    yield subnet.shown(seen, settings.chain)
+    yield subnet.clock(seen, clock)
+    yield from subnet.membership(seen, role)
+    address = axon.address_of(settings.axon)
+    if isinstance(address, AxonAddress):
+        yield from subnet.on_chain(seen, role, address)
+
+
+def wallet(named: WalletSettings) -> tuple[WalletKeys | None, list[Finding]]:
+    """The keys, where they can be opened, and what there is to say of them."""
+    try:
+        keys = open_wallet(named.name, named.hotkey, named.path)
+    except GradientsError as error:
+        return None, [Finding("wallet", "missing", error.message, error.fix or "")]
+    findings = [Finding("wallet", "ok", f"{keys.name}: hotkey {keys.hotkey.ss58_address}")]
+    if named.name.startswith(DEVELOPMENT):
+        return keys, findings
+    file = named.path / named.name / "hotkeys" / named.hotkey
+    if stat.S_IMODE(file.stat().st_mode) & OTHERS:
+        found = f"other users of this machine can read {file}"
+        findings.append(Finding("hotkey", "note", found, f"chmod 600 {file}, or --fix", lambda: _close(file)))
+    return keys, findings
+
+
+def doors(settings: AxonSettings, *, at_work: bool) -> Iterator[Finding]:
+    """The axon's port, and the address that is published for it."""
+    yield (free := axon.port("axon", settings.host, settings.port, flag="--axon-port", at_work=at_work))
+    address = axon.address_of(settings)
+    if isinstance(address, Finding):
+        yield address
+    elif free.level == "ok":
+        yield axon.reached(settings, address, at_work=at_work)
+
+
+def _close(file: Path) -> None:
+    make_private(file)

@@ -1,0 +1,43 @@
+"""What a miner needs of its machine and its subnet, beside what both daemons do: a recipe, and memory to train in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradients.bases.bases import DEFAULT_CACHE
+from gradients.clock import Clock
+from gradients.config import device_environment, shipped_configs
+from gradients.doctor.examination import Daemon, examine
+from gradients.doctor.findings import Finding
+from gradients.doctor.machine import GIB
+from gradients.errors import GradientsError
+from miner.memory import installed_memory
+from miner.plan import read_recipe
+from miner.settings import MinerSettings
+
+
+def examine_miner(settings: MinerSettings, clock: Clock) -> list[Finding]:
+    """Every finding on a miner with these settings."""
+    caches = settings.caches or DEFAULT_CACHE.expanduser()
+    daemon = Daemon("miner", settings, caches=caches, sandboxed=False)
+    return examine(daemon, (lambda: (recipe(settings),), lambda: training_memory(settings)), clock)
+
+
+def recipe(settings: MinerSettings) -> Finding:
+    """Whether there is one that can be followed."""
+    shipped = shipped_configs() / "recipes"
+    try:
+        return Finding("recipe", "ok", f"{read_recipe(settings.recipe).name} ({settings.recipe})")
+    except GradientsError as error:
+        names = ", ".join(sorted(file.name for file in shipped.glob("*.toml")))
+        return Finding(
+            "recipe", "missing", error.message, f"name one that is there: --recipe; in {shipped} are {names}"
+        )
+
+
+def training_memory(settings: MinerSettings) -> Iterator[Finding]:
+    """Whether the memory that is promised to training is there."""
+    there = installed_memory(device_environment().get("CUDA_VISIBLE_DEVICES"))
+    if settings.memory_gib is not None and settings.memory_gib * GIB > there.bytes:
+        found = f"memory_gib is {settings.memory_gib:g}, and {there.bytes / GIB:.0f} GiB are there"
+        yield Finding("memory_gib", "note", found, "lower memory_gib, or tasks that don't fit are accepted and fail")
