@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -35,6 +36,11 @@ class Entrants:
     claim: Claim
     metric: Metric
 
+    @property
+    def results(self) -> Path:
+        """Where workers leave a file for each."""
+        return self.folders.results(self.claim.task.id)
+
     def missing(self) -> list[Entrant]:
         """Those without a measurement or a failure, the base first; what an earlier process has left is taken."""
         return self.record(self._without_result())
@@ -46,6 +52,10 @@ class Entrants:
     def problem(self, entrant: Entrant) -> str:
         """What the worker said about a failure, if anything."""
         return self._left(entrant).failure_message
+
+    def measured(self, measurement: Measurement) -> None:
+        """Write down a measurement."""
+        self.ledger.submissions.measured(self.claim.lease, measurement)
 
     def failed(self, entrant: Entrant, failure: Failure) -> None:
         """Write down that a submission has failed."""
@@ -64,7 +74,7 @@ class Entrants:
     def _left(self, entrant: Entrant) -> EntrantResult:
         """What a worker left about an entrant, or a result that says nothing."""
         task = self.claim.task
-        file = self.folders.results(task.id) / f"{entrant.id}.json"
+        file = self.results / f"{entrant.id}.json"
         try:
             left = EntrantResult.model_validate_json(read_plain(file, most_bytes=MOST_RESULT_BYTES))
         except FileNotFoundError:
@@ -77,16 +87,17 @@ class Entrants:
     def _record(self, entrant: Entrant) -> bool:
         result = self._left(entrant)
         if result.value is not None and result.stderr is not None and math.isfinite(result.value):
-            measurement = Measurement(
-                entrant=result.entrant,
-                metric=self.metric,
-                value=result.value,
-                stderr=result.stderr,
-                per_row=result.per_row,
-                extras=tuple(result.extras.items()),
-                fingerprint=result.fingerprint,
+            self.measured(
+                Measurement(
+                    entrant=result.entrant,
+                    metric=self.metric,
+                    value=result.value,
+                    stderr=result.stderr,
+                    per_row=result.per_row,
+                    extras=tuple(result.extras.items()),
+                    fingerprint=result.fingerprint,
+                )
             )
-            self.ledger.submissions.measured(self.claim.lease, measurement)
         elif result.failure_blame is Blame.MINER and entrant.id != BASE_ENTRANT:
             failure = Failure(Blame.MINER, result.failure_code, result.failure_message)
             self.failed(entrant, failure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 from gradients.bases.bases import BaseInfo
@@ -72,6 +73,22 @@ class Evaluation:
         )
         return cls(task, task_type(task.request.type), base, arguments, executor, folders, settings)
 
+    def on_blocks(self, blocks: Sequence[Sequence[int]], results: Path, *, sketch: bool) -> Evaluation:
+        """The same on some rows only, block by block.
+
+        Args:
+            results: where files about entrants go.
+            sketch: whether fingerprints are taken.
+        """
+        arguments = self.arguments.model_copy(
+            update={
+                "blocks": tuple(tuple(block) for block in blocks),
+                "results_folder": results,
+                "sketch_key": self.arguments.sketch_key if sketch else "",
+            }
+        )
+        return replace(self, arguments=arguments)
+
     async def run(self, entrants: Sequence[Entrant], devices: Sequence[Device]) -> None:
         """Measure `entrants`, in their order; their results lie in the task's folder afterwards, as far as it came.
 
@@ -137,7 +154,7 @@ class Evaluation:
         return Job(
             function=self.kind.measure,
             arguments=arguments.model_dump(mode="json"),
-            folder=self.folders.job(self.task.id, f"measure-{first}"),
+            folder=self.folders.job(self.task.id, f"measure-{arguments.results_folder.name}-{first}"),
             deadline_seconds=self.settings.deadline_seconds * (len(entrants) + 1),
             threads=self.settings.threads,
             reads=arguments.reads(),

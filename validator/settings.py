@@ -53,6 +53,10 @@ class MeasureSettings(Section):
     )
     tasks_at_once: int = Field(default=4, ge=1, description="tasks that share the devices")
     keep_seconds: float = Field(default=300.0, ge=0, description="time that a worker keeps a base without a job")
+    racing: bool = Field(
+        default=False,
+        description="whether entrants stop early of whom no prize can come to depend on more rows; all validators of a subnet alike",
+    )
 
 
 class RaySettings(Section):

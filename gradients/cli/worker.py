@@ -23,7 +23,7 @@ from gradients.doctor.findings import Finding, at_least
 from gradients.doctor.machine import GIB, gpu
 from gradients.errors import GradientsError
 from gradients.sandbox.trial import program_refusal, worker_refusal
-from gradients.tasks.registry import missing_packages
+from gradients.tasks.registry import TYPES, missing_packages, task_type
 
 LEAST_FREE_GIB, LEAST_MEMORY_GIB = 50, 16
 _ORIGIN_SECONDS = 5.0
@@ -70,8 +70,8 @@ def _software() -> Iterator[Finding]:
         yield Finding(
             "ray", "ok", f"{importlib.metadata.version('ray')}; all nodes must have the same, and the same Python"
         )
-    for name, kind, package in (("models", "instruct", "transformers"), ("images", "diffusion", "diffusers")):
-        if absent := missing_packages(kind):
+    for name, family, package in (("models", "language", "transformers"), ("images", "image", "diffusers")):
+        if absent := missing_packages(next(kind for kind in TYPES if task_type(kind).base_family == family)):
             advice = "pip install 'gradients-subnet[train,image]'"
             yield Finding(name, "missing", f"not installed: {', '.join(absent)}", advice)
         else:

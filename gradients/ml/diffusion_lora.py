@@ -21,7 +21,7 @@ from torch import nn
 from gradients.errors import SubmissionRejected
 from gradients.ml.adapters import LoraShape
 from gradients.ml.pipelines import ImageBase
-from gradients.ml.submission import Factor, NewWeight, changed, check_shape, lora_factors
+from gradients.ml.submission import Factor, NewWeight, Replaced, changed, check_shape, lora_factors
 from gradients.ml.submission_configs import MAX_RANK
 from gradients.ml.tensor_files import write_tensors
 
@@ -48,7 +48,7 @@ Targets = Literal["attention", "all"]
 
 
 @contextmanager
-def lora_applied(base: ImageBase, folder: Path | None) -> Iterator[Mapping[str, torch.Tensor]]:
+def lora_applied(base: ImageBase, folder: Path | None) -> Iterator[Mapping[str, Replaced]]:
     """The context in which `base` is the submission in `folder`, or itself when there is none; yields what `changed` yields.
 
     Raises SubmissionRejected when the submission cannot be applied, and OperatorError when the base did not come back bit by bit.

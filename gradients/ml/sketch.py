@@ -18,6 +18,7 @@ from torch import nn
 
 from gradients.ml.batching import IGNORED, pad
 from gradients.ml.device import Device
+from gradients.ml.submission import LowRank, Replaced
 from gradients.ml.text import Example
 
 if TYPE_CHECKING:
@@ -26,26 +27,36 @@ if TYPE_CHECKING:
 _DECIMALS = 6  # far below the error of projecting, and half the bytes
 
 
-def sketch(tensors: Iterable[tuple[str, torch.Tensor]], *, key: str, numbers: int) -> tuple[float, ...]:
+def sketch(tensors: Iterable[tuple[str, torch.Tensor | LowRank]], *, key: str, numbers: int) -> tuple[float, ...]:
     """`numbers` projections of the named tensors together, scaled to length 1; none where all is zero or not finite.
 
     The k-th is the sum over tensors of u_k^T T v_k, with signs ±1 in u_k and v_k that follow from the key, the name and the shape: one
-    pass of `numbers` rows through each matrix. The cosine of two sketches is off by about (1 - cosine^2) / sqrt(numbers).
+    pass of `numbers` rows through each matrix, or through its two factors. The cosine of two sketches is off by about
+    (1 - cosine^2) / sqrt(numbers).
 
     Args:
         numbers: a multiple of 8.
     """
     total = torch.zeros(numbers, dtype=torch.float64)
     for name, tensor in tensors:
-        matrix = _as_matrix(tensor)
+        matrix = tensor if isinstance(tensor, LowRank) else _as_matrix(tensor)
         about = f"{key}|{name}|{tuple(tensor.shape)}"
         rows, columns = (
-            _signs(f"{about}|{side}", length, numbers).to(matrix.device)
+            _signs(f"{about}|{side}", length, numbers)
             for side, length in zip(("rows", "columns"), matrix.shape, strict=True)
         )
-        total += (rows * (matrix @ columns)).sum(dim=0, dtype=torch.float64).cpu()
+        total += _projected(matrix, rows, columns).cpu()
     length = float(total.norm())
     return tuple(round(each, _DECIMALS) for each in (total / length).tolist()) if 0 < length < math.inf else ()
+
+
+def _projected(matrix: torch.Tensor | LowRank, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """u_k^T T v_k for each k, in float64: sums of a whole matrix, or products of its factors, in which large terms may cancel."""
+    if isinstance(matrix, LowRank):
+        left, right = (factor.double() for factor in matrix)
+        return ((left.T @ rows.to(left)) * (right @ columns.to(right))).sum(dim=0)
+    rows, columns = rows.to(matrix.device), columns.to(matrix.device)
+    return (rows * (matrix @ columns)).sum(dim=0, dtype=torch.float64)
 
 
 def inner_states(model: PreTrainedModel, rows: Sequence[list[int]], *, device: Device) -> torch.Tensor:
@@ -61,7 +72,7 @@ def inner_states(model: PreTrainedModel, rows: Sequence[list[int]], *, device: D
     return torch.cat([layer / layer.square().mean().sqrt() for layer in (state[there].float() for state in states)])
 
 
-def differences(model: nn.Module, replaced: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+def differences(model: nn.Module, replaced: Mapping[str, Replaced]) -> Iterator[tuple[str, torch.Tensor | LowRank]]:
     """By how much the weights of `model` differ from those that they took the place of, one in memory at a time.
 
     Those of single tokens, embeddings and the head, are left out: whoever shakes tokens that never come changes nothing else.
@@ -71,7 +82,8 @@ def differences(model: nn.Module, replaced: Mapping[str, torch.Tensor]) -> Itera
     of_tokens = {id(layer.weight) for layer in (*layers, head) if layer is not None}
     for name, weight in model.named_parameters():
         if name in replaced and id(weight) not in of_tokens:
-            yield name, weight.detach().float() - replaced[name].to(weight.device, torch.float32)
+            own, change = replaced[name]
+            yield name, change or weight.detach().float() - own.to(weight.device, torch.float32)
 
 
 def _as_matrix(tensor: torch.Tensor) -> torch.Tensor:

@@ -33,15 +33,37 @@ _CONSTANT = re.compile(
 )
 
 
+class LowRank(NamedTuple):
+    """A change of a weight as the product of two thin matrices."""
+
+    left: torch.Tensor  # [rows, rank]
+    right: torch.Tensor  # [rank, columns]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the product."""
+        return self.left.shape[0], self.right.shape[1]
+
+
 class NewWeight(NamedTuple):
     """One of the base's weights as the submission wants it."""
 
     name: str
     value: torch.Tensor
+    change: LowRank | None = None  # the difference to the base's, where it is known as a product
+
+
+class Replaced(NamedTuple):
+    """A weight of the base that is not in the model at the moment."""
+
+    weight: torch.Tensor
+    change: (
+        LowRank | None
+    )  # by which the one in its place differs; None where that is not known, or rounded away in part
 
 
 @contextmanager
-def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[Mapping[str, torch.Tensor]]:
+def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[Mapping[str, Replaced]]:
     """The context in which `model` is the submission in `folder`, or itself when there is none; yields what `changed` yields.
 
     Raises SubmissionRejected when the submission cannot be applied, and OperatorError when the base did not come back bit by bit.
@@ -60,28 +82,52 @@ def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[Mapping[str
 
 
 @contextmanager
-def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[Mapping[str, torch.Tensor]]:
+def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[Mapping[str, Replaced]]:
     """The context in which `model` has these weights instead of its own; yields those that they replace, by name, on the CPU.
 
+    On a CPU the base's own are put aside as they are; a GPU has no room for both, so there they are copied away and back.
     Raises SubmissionRejected for weights that are not finite, and OperatorError when the model did not come back bit by bit.
     """
     before = fingerprint(model)
     parameters = dict(model.named_parameters())
-    clean: dict[str, torch.Tensor] = {}
+    aside: dict[str, Replaced] = {}
     try:
         with torch.no_grad():
-            for name, value in weights:
-                if not torch.isfinite(value).all():
+            for name, value, change in weights:
+                if not _is_finite(value):
                     raise SubmissionRejected(f"{name} holds NaN or infinity", code="tensor_not_finite")
-                clean[name] = parameters[name].detach().to("cpu", copy=True)
-                parameters[name].copy_(value)
-        yield clean
+                aside[name] = _put(parameters[name], value, change)
+        yield aside
     finally:
         with torch.no_grad():
-            for name, value in clean.items():
-                parameters[name].copy_(value)
+            for name, replaced in aside.items():
+                _put_back(parameters[name], replaced.weight)
     if fingerprint(model) != before:
         raise OperatorError("The base model changed while a submission was measured", code="base_changed")
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    """Whether no number is NaN or infinite. A sum says so at a fraction of the cost; only one that overflows has to be looked at."""
+    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
+
+
+def _put(parameter: nn.Parameter, value: torch.Tensor, change: LowRank | None) -> Replaced:
+    """Give a parameter another value; what it had."""
+    known = change if parameter.dtype == torch.float32 else None  # a shorter number keeps only a part of the change
+    if parameter.device.type == "cpu":
+        own = parameter.data
+        parameter.data = value.to(parameter.dtype)
+        return Replaced(own, known)
+    own = parameter.detach().to("cpu", copy=True)
+    parameter.copy_(value)
+    return Replaced(own, known)
+
+
+def _put_back(parameter: nn.Parameter, own: torch.Tensor) -> None:
+    if parameter.device.type == "cpu":
+        parameter.data = own
+    else:
+        parameter.copy_(own)
 
 
 def fingerprint(model: nn.Module) -> tuple[int, ...]:
@@ -165,8 +211,11 @@ def _merged(model: PreTrainedModel, folder: Path) -> Iterator[NewWeight]:
         check_shape(f"{module}.lora_A", factors["A"], (rank, inputs))
         check_shape(f"{module}.lora_B", factors["B"], (outputs, rank))
         a, b = (factors[side].to(weight.device, torch.float32) for side in "AB")
-        change = config.scale_of(module) * (b @ a)
-        yield NewWeight(f"{module}.weight", (weight.float() + (change.T if across else change)).to(weight.dtype))
+        scale = config.scale_of(module)
+        change = scale * (b @ a)
+        product = LowRank(scale * a.T, b.T) if across else LowRank(scale * b, a)
+        value = (weight.float() + (change.T if across else change)).to(weight.dtype)
+        yield NewWeight(f"{module}.weight", value, product)
 
 
 def _peft_factor(name: str) -> Factor | None:

@@ -63,6 +63,7 @@ class TaskType:
     sources: tuple[str, ...] = ()
     group: Callable[[Row], str] | None = None
     needs_sandbox: Callable[[BaseModel], bool] = lambda _: False
+    by_blocks: bool = False  # whether `measure` takes blocks of rows, so that a field can be raced
     finish: str | None = None  # "module:function", MeasureJob without entrants in; run when all are measured
     trial: str | None = None  # "module:function", TrialJob in, TrialResult out; tried before a task is offered
     enrich: Callable[[Sequence[Numbered], BaseModel, bytes, ReadSource], Cleaned] | None = None

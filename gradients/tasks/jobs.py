@@ -45,6 +45,10 @@ class MeasureJob(WorkerMessage):
     entrants: tuple[Entrant, ...]
     results_folder: Path = Field(description="one file <entrant id>.json each, written as soon as it is known")
     seed: int = Field(description="for metrics that sample; drawn after the deadline")
+    blocks: tuple[tuple[int, ...], ...] = Field(
+        default=(),
+        description="places of rows in the file, measured block by block as if each were a file; none: all rows, together",
+    )
     sketch_key: str = Field(
         default="", description="of the fingerprints' projections, secret; '' takes no fingerprints"
     )
@@ -70,7 +74,10 @@ class EntrantResult(WorkerMessage):
     entrant: str
     value: float | None = None
     stderr: float | None = None
-    per_row: tuple[float, ...] = Field(default=(), description="the value of each held-out row, in the file's order")
+    per_row: tuple[float, ...] = Field(
+        default=(),
+        description="the value of each held-out row, in the file's order, or of each row of the blocks, in theirs",
+    )
     extras: dict[str, float] = Field(default_factory=dict)
     fingerprint: Fingerprint | None = Field(default=None, description="None for the base, and where there is none")
     failure_blame: Blame | None = None

@@ -19,8 +19,8 @@ from gradients.domain.json import JsonObject
 from gradients.execution.functions import resolve
 from gradients.ml.base_model import load_base
 from gradients.ml.pipelines import load_image_base
-from gradients.ml.sketch import sketch
-from gradients.ml.submission import applied
+from gradients.ml.sketch import differences, sketch
+from gradients.ml.submission import LowRank, NewWeight, Replaced, applied, changed
 from gradients.scoring.fingerprints import same_model, similarity
 from gradients.tasks.base import TaskType
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters
@@ -227,7 +227,7 @@ def test_nothing_and_what_is_not_finite_have_no_sketch(value: float) -> None:
 
 def test_a_probe_that_fails_costs_the_outputs_alone_and_one_of_the_base_too() -> None:
     model = nn.Linear(4, 4)
-    replaced = {"weight": torch.zeros(4, 4)}
+    replaced = {"weight": Replaced(torch.zeros(4, 4), None)}
 
     def failing() -> torch.Tensor:
         raise RuntimeError("out of memory")
@@ -277,3 +277,26 @@ def _random(seed: int) -> torch.Generator:
 
 def _ignore(_: JsonObject) -> None:
     """Progress that nobody watches."""
+
+
+def test_a_product_has_the_sketch_of_what_it_comes_to_even_where_large_terms_cancel() -> None:
+    drawn = torch.Generator().manual_seed(3)
+    left, right = torch.randn(60, 4, generator=drawn), torch.randn(4, 40, generator=drawn)
+    huge = 1e6 * torch.randn(60, 1, generator=drawn)
+    hidden = LowRank(torch.cat([left, huge, -huge], 1), torch.cat([right, right[:1], right[:1]]))
+    plain = sketch([("w", left @ right)], key="k", numbers=256)
+    for product in (LowRank(left, right), hidden):
+        found = sketch([("w", product)], key="k", numbers=256)
+        assert sum(map(math.prod, zip(plain, found, strict=True))) > 1 - 1e-5
+    assert sketch([("w", LowRank(left * 0, right))], key="k", numbers=256) == ()
+
+
+def test_what_is_left_of_a_change_counts_where_weights_have_fewer_bits() -> None:
+    layer = torch.nn.Linear(8, 8, bias=False)
+    for dtype, known in ((torch.float32, True), (torch.bfloat16, False)):
+        model = torch.nn.Sequential(layer.to(dtype))
+        change = LowRank(torch.ones(8, 1), torch.ones(1, 8))
+        new = NewWeight("0.weight", (layer.weight.detach() + 1).to(dtype), change)
+        with changed(model, [new]) as replaced:
+            ((_, difference),) = differences(model, replaced)
+            assert isinstance(difference, LowRank) is known

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from gradients.chain.gateway import ChainGateway
 from gradients.clock import Clock
-from gradients.domain.evaluation import Measurement
-from gradients.domain.failure import Failure
-from gradients.domain.submission import BASE_ENTRANT, Submission
-from gradients.domain.task import Task, TaskState
-from gradients.errors import Blame
-from gradients.scoring.contest import Contest, Entry, Winner, contest_seed
+from gradients.domain.task import TaskState
+from gradients.scoring.contest import contest_seed
 from gradients.scoring.rules import rules_at
+from validator.contests import contest_of
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.placings import add_placings
-
-NOT_MEASURED = Failure(Blame.OPERATOR, "not_measured", "The validator could not measure this submission")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,37 +50,3 @@ class ScoreStage:
         self.ledger.tasks.advance(
             claim.lease, came_from=TaskState.MEASURED, to=TaskState.SCORED, deadline_hash=deadline_hash, also=write
         )
-
-
-def contest_of(
-    task: Task,
-    submissions: Sequence[Submission],
-    measurements: Mapping[str, Measurement],
-    *,
-    seed: int,
-    earlier: Sequence[Winner] = (),
-) -> Contest:
-    """A measured task as the rules see it, from rows that an auditor can read too."""
-    base = measurements[BASE_ENTRANT]
-    entries = []
-    for submission in submissions:
-        measured = measurements.get(submission.hotkey)
-        entries.append(
-            Entry(
-                submission.hotkey,
-                measured.per_row if measured else (),
-                submission.committed_at_block or 0,
-                submission.committed_extrinsic or 0,
-                failure=None if measured else submission.failure or NOT_MEASURED,
-                fingerprint=measured.fingerprint if measured else None,
-            )
-        )
-    return Contest(
-        tuple(entries),
-        base.per_row,
-        base.metric.better,
-        base_parameters=task.data.base_parameters,
-        hours=task.request.hours,
-        seed=seed,
-        earlier=tuple(earlier),
-    )

@@ -15,7 +15,7 @@ from gradients.ml.dialogue import DialogueFormat, DialogueRow
 from gradients.ml.text import Example, read_jsonl_of
 from gradients.tasks.chat.spec import ChatParameters
 from gradients.tasks.jobs import MeasureJob, Parameters
-from gradients.tasks.workers.measuring import completions_metric, measure_entrants
+from gradients.tasks.workers.measuring import completions_metric, measure_entrants, rows_to_measure
 from gradients.tasks.workers.trial import try_rows
 
 
@@ -24,8 +24,8 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     job = MeasureJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
     examples = read_examples(base, job.held_out_file, job.parameters)
-    measured = completions_metric(base, examples, sketch_key=job.sketch_key)
-    measure_entrants(job, measured, rows=len(examples), report=report)
+    measured = completions_metric(base, examples, job)
+    measure_entrants(job, measured, rows=rows_to_measure(job, len(examples)), report=report)
     return base.device.describe()
 
 

@@ -164,6 +164,7 @@ CHAT = TaskType(
     group=group,
     metric=Metric("assistant cross-entropy", "nats/token", 2, "lower"),
     measure="gradients.tasks.chat.metric:measure",
+    by_blocks=True,
     trial="gradients.tasks.chat.metric:trial",
     train="gradients.tasks.chat.trainer:train",
     generate="gradients.tasks.chat.answers:generate",

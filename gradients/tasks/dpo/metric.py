@@ -31,7 +31,14 @@ from gradients.ml.text import ChatFormat, read_jsonl_of
 from gradients.tasks.dpo.spec import DpoParameters
 from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
 from gradients.tasks.workers.fingerprints import text_fingerprints
-from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
+from gradients.tasks.workers.measuring import (
+    Measured,
+    RowsDone,
+    blamed,
+    block_by_block,
+    measure_entrants,
+    rows_to_measure,
+)
 from gradients.tasks.workers.trial import Rows, refuse_most, try_rows
 
 
@@ -41,7 +48,11 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     base = load_base(job.base_folder, choose_device())
     pairs = read_pairs(base, job.held_out_file, job.parameters)
     apart = reads_once(base.model, base.device)
-    reference = log_probabilities(base, pairs, apart=apart)
+
+    def logs_of(some: Sequence[Pair], progress: RowsDone) -> Sequence[PairLogs]:
+        return log_probabilities(base, some, apart=apart, progress=progress)
+
+    reference = block_by_block(pairs, job.blocks, logs_of, lambda _: None)
     fingerprints = text_fingerprints(base, [pair.chosen.tokens for pair in pairs], key=job.sketch_key)
     beta = DpoParameters.model_validate(job.parameters).beta
 
@@ -49,7 +60,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
         if entrant.folder is None:
             return of_rewards([rewards(known, known, beta=beta) for known in reference])
         with applied(base.model, entrant.folder) as replaced:
-            logs = log_probabilities(base, pairs, apart=apart, progress=progress)
+            logs = block_by_block(pairs, job.blocks, logs_of, progress)
             fingerprint = fingerprints.take(replaced)
         # no upper bound: finding rejected answers most unlikely is what is asked for
         if not all(math.isfinite(log) for pair in logs for log in pair):
@@ -57,7 +68,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
         by_row = [rewards(*each, beta=beta) for each in zip(logs, reference, strict=True)]
         return of_rewards(by_row)._replace(fingerprint=fingerprint)
 
-    measure_entrants(job, measured, rows=len(pairs), report=report)
+    measure_entrants(job, measured, rows=rows_to_measure(job, len(pairs)), report=report)
     return base.device.describe()
 
 

@@ -134,6 +134,7 @@ DPO = TaskType(
     group=group,
     metric=Metric("DPO loss against the base", "nats/pair", 2, "lower"),
     measure="gradients.tasks.dpo.metric:measure",
+    by_blocks=True,
     trial="gradients.tasks.dpo.metric:trial",
     train="gradients.tasks.dpo.trainer:train",
     generate="gradients.tasks.workers.generation:generate",

@@ -109,6 +109,7 @@ INSTRUCT = TaskType(
     group=group,
     metric=Metric("completion cross-entropy", "nats/token", 2, "lower"),
     measure="gradients.tasks.instruct.metric:measure",
+    by_blocks=True,
     trial="gradients.tasks.instruct.metric:trial",
     train="gradients.tasks.instruct.trainer:train",
     generate="gradients.tasks.workers.generation:generate",

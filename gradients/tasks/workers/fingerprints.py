@@ -16,6 +16,7 @@ from gradients.domain.evaluation import Fingerprint
 from gradients.log import get_logger
 from gradients.ml.base_model import LoadedBase
 from gradients.ml.sketch import differences, inner_states, sketch
+from gradients.ml.submission import LowRank, Replaced
 
 NUMBERS = 256  # of each sketch
 PROBE_ROWS, PROBE_TOKENS = 8, 32
@@ -39,7 +40,7 @@ class Fingerprints:
         self._about = f"outputs|{hashlib.sha256(about).hexdigest()}"
         self._untouched = _tried("base", probe) if key else None
 
-    def take(self, replaced: Mapping[str, torch.Tensor]) -> Fingerprint | None:
+    def take(self, replaced: Mapping[str, Replaced]) -> Fingerprint | None:
         """The fingerprint of what the model is now; None for the base, and for what leaves nothing to sketch.
 
         Args:
@@ -56,7 +57,7 @@ class Fingerprints:
             return ()
         return self._sketch([(self._about, self._probe() - self._untouched)])
 
-    def _sketch(self, tensors: Iterable[tuple[str, torch.Tensor]]) -> tuple[float, ...]:
+    def _sketch(self, tensors: Iterable[tuple[str, torch.Tensor | LowRank]]) -> tuple[float, ...]:
         return sketch(tensors, key=self._key, numbers=NUMBERS)
 
 

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -33,6 +33,8 @@ from gradients.tasks.workers.fingerprints import text_fingerprints
 _REPORT_SECONDS = 0.5
 
 RowsDone = Callable[[int], None]  # told how many rows are done
+Row = TypeVar("Row")
+Value = TypeVar("Value")
 
 
 class Measured(NamedTuple):
@@ -65,21 +67,45 @@ def measure_entrants(
         write_text(file, result.model_dump_json())
 
 
+def block_by_block(
+    rows: Sequence[Row],
+    blocks: Sequence[Sequence[int]],
+    measure: Callable[[Sequence[Row], RowsDone], Sequence[Value]],
+    progress: RowsDone,
+) -> list[Value]:
+    """What `measure` finds on each block of rows by itself, one after the other; on all rows together where there are no blocks."""
+    if not blocks:
+        return list(measure(rows, progress))
+    found = list[Value]()
+    for block in blocks:
+        before = len(found)
+        found += measure([rows[place] for place in block], lambda done, before=before: progress(before + done))  # type: ignore[misc]
+    return found
+
+
+def rows_to_measure(job: MeasureJob, rows: int) -> int:
+    """How many rows the job asks for of so many."""
+    return sum(map(len, job.blocks)) if job.blocks else rows
+
+
 def completions_metric(
-    base: LoadedBase, examples: Sequence[Example], *, sketch_key: str
+    base: LoadedBase, examples: Sequence[Example], job: MeasureJob
 ) -> Callable[[Entrant, RowsDone], Measured]:
-    """Measures an entrant by its loss on every example's completion.
+    """Measures an entrant by its loss on every example's completion, or on those of the job's blocks.
 
     What it returns raises SubmissionRejected when an entrant cannot be applied or has losses that no honest model has.
     """
-    fingerprints = text_fingerprints(base, [example.tokens for example in examples], key=sketch_key)
+    fingerprints = text_fingerprints(base, [example.tokens for example in examples], key=job.sketch_key)
     most = measuring_tokens(base.device, base.vocabulary)
     opening = shared_opening(examples)
     opening = opening if opening and reads_once(base.model, base.device) else []
 
+    def losses(some: Sequence[Example], progress: RowsDone) -> Sequence[RowLoss]:
+        return measure_behind(base.model, some, opening, device=base.device, max_tokens=most, progress=progress)
+
     def measured(entrant: Entrant, progress: RowsDone) -> Measured:
         with applied(base.model, entrant.folder) as replaced:
-            rows = measure_behind(base.model, examples, opening, device=base.device, max_tokens=most, progress=progress)
+            rows = block_by_block(examples, job.blocks, losses, progress)
             fingerprint = fingerprints.take(replaced)
         check_losses(entrant, [row.mean for row in rows], vocabulary=base.vocabulary)
         return of_row_losses(rows)._replace(fingerprint=fingerprint)

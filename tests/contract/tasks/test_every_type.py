@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,12 @@ class Prepared:
         return _spec(self.kind, self.sample, file)
 
     def measure(
-        self, entrants: Mapping[str, Path | None], *, results: Path, held_out_file: Path | None = None
+        self,
+        entrants: Mapping[str, Path | None],
+        *,
+        results: Path,
+        held_out_file: Path | None = None,
+        blocks: tuple[tuple[int, ...], ...] = (),
     ) -> dict[str, EntrantResult]:
         job = MeasureJob(
             base_folder=self.base,
@@ -55,6 +61,7 @@ class Prepared:
             entrants=tuple(Entrant(id=name, folder=folder) for name, folder in entrants.items()),
             results_folder=results,
             seed=SEED,
+            blocks=blocks,
         )
         resolve(self.kind.measure)(job.model_dump(mode="json"), _ignore)
         read = EntrantResult.model_validate_json
@@ -183,6 +190,24 @@ def test_a_rows_score_depends_on_no_other_row(prepared: Prepared, tmp_path: Path
     whole = prepared.measure({"ours": prepared.trained}, results=tmp_path / "whole")["ours"].per_row
     part = prepared.measure({"ours": prepared.trained}, results=tmp_path / "part", held_out_file=half)["ours"].per_row
     assert part == pytest.approx(whole[: len(part)], abs=1e-6)
+
+
+def test_a_block_of_rows_measures_as_these_rows_do_and_not_by_company(prepared: Prepared, tmp_path: Path) -> None:
+    if not prepared.kind.by_blocks:
+        return
+    rows = len(prepared.data.held_out_file.read_bytes().splitlines())
+    odd, even = tuple(range(1, rows, 2)), tuple(range(0, rows, 2))
+    entrants = {"base": None, "ours": prepared.trained}
+    whole = prepared.measure(entrants, results=tmp_path / "whole")
+    both = prepared.measure(entrants, results=tmp_path / "both", blocks=(odd, even))
+    last = prepared.measure({"ours": prepared.trained}, results=tmp_path / "last", blocks=(even,))
+    for name in entrants:
+        wanted = [whole[name].per_row[place] for place in (*odd, *even)]
+        assert both[name].per_row == pytest.approx(wanted, abs=1e-5)
+    assert (
+        last["ours"].per_row == both["ours"].per_row[len(odd) :]
+    )  # to the bit: whoever is measured on a block, and when
+    assert last["ours"].value == pytest.approx(statistics.fmean(last["ours"].per_row))
 
 
 def _spec(kind: TaskType, sample: TaskSample, file: Path) -> dict[str, Json]:

@@ -103,10 +103,15 @@ def assigned(
 
 
 def collected(
-    ledger: Ledger, hotkeys: Sequence[str], request: TaskRequest | None = None, *, task_id: TaskId = TASK
+    ledger: Ledger,
+    hotkeys: Sequence[str],
+    request: TaskRequest | None = None,
+    *,
+    prepared: Prepared = PREPARED,
+    task_id: TaskId = TASK,
 ) -> None:
     """A task in COLLECTED with a repo of each of these miners, the first one committed first."""
-    assigned(ledger, hotkeys, request, task_id=task_id)
+    assigned(ledger, hotkeys, request, prepared=prepared, task_id=task_id)
     lease = claimed(ledger, TaskState.ASSIGNED).lease
     for block, hotkey in enumerate(hotkeys, start=11):
         ledger.submissions.collected(lease, hotkey, manifest="{}", manifest_sha256="f" * 64, committed_at_block=block)

@@ -27,7 +27,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     job = MeasureJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
     examples = read_examples(base, job.held_out_file, job.parameters)
-    measured = completions_metric(base, examples, sketch_key=job.sketch_key)
+    measured = completions_metric(base, examples, job)
     measure_entrants(job, measured, rows=len(examples), report=report)
     return base.device.describe()
 
