@@ -7,6 +7,7 @@ import asyncio
 from gradients.axon.auth import MetagraphPolicy, nonces_at
 from gradients.axon.client import AxonClient
 from gradients.axon.limits import ServerLimits
+from gradients.axon.reach import add_reach_route
 from gradients.axon.server import signed_app
 from gradients.bases.bases import BaseModels
 from gradients.chain.network import Network
@@ -77,6 +78,7 @@ def build(settings: MinerSettings) -> Daemon:
     nonces = nonces_at(settings.axon.nonces_url)
     app = signed_app(keypair=keys.hotkey, policy=policy, nonces=nonces, limits=limits)
     add_routes(app, endpoints)
+    add_reach_route(app, allow_private=network.is_local)
     outcomes = Outcomes(journal, view, attempts.client)
     return Daemon(gateway, view, journal, attempts, app, outcomes, settings, begun)
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from gradients.axon.auth import MetagraphPolicy, nonces_at
 from gradients.axon.client import AxonClient
 from gradients.axon.limits import ServerLimits
+from gradients.axon.reach import add_reach_route
 from gradients.axon.server import signed_app
 from gradients.bases.bases import BaseModels
 from gradients.chain.network import Network
@@ -216,4 +217,5 @@ def _axon_app(
     app = signed_app(keypair=keys.hotkey, policy=MetagraphPolicy(view.metagraph), nonces=nonces, limits=limits)
     add_data_route(app, ledger=ledger, store=store)
     add_outcome_route(app, ledger=ledger)
+    add_reach_route(app, allow_private=Network.parse(settings.chain.network).is_local)
     return app

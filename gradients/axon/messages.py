@@ -83,6 +83,21 @@ class StartAnswer(Message):
     reason: Words = ""
 
 
+class Reach(Message):
+    """Anybody registered to a peer, POST /v1/reach: does my address lead to me, seen from where you are?"""
+
+    ip: str = Field(max_length=45)
+    port: int = Field(ge=1, le=65535)
+    body_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of what is answered to GET /livez there")
+
+
+class ReachAnswer(Message):
+    """Whether it does; otherwise what came of the trial."""
+
+    reached: bool
+    reason: Words = ""
+
+
 class AttemptStatus(Message):
     """Miner to validator, GET /v1/tasks/{task_id}: how far the training is. For people to see; nothing depends on it."""
 

@@ -32,7 +32,7 @@ def port(name: str, host: str, number: int, *, flag: str, at_work: bool) -> Find
         with _listening(host, number):
             return Finding(name, "ok", f"{host}:{number} is free")
     except OSError as error:
-        if at_work and _is_alive(AxonAddress(_callable(host), number)):
+        if at_work and livez(from_here(host, number)) is not None:
             return Finding(name, "ok", f"{host}:{number}, where the running daemon answers")
         found = f"{host}:{number} cannot be listened on: {error.strerror}"
         advice = f"stop what uses it (`ss -ltnp 'sport = :{number}'` names it), or choose another: {flag}"
@@ -59,10 +59,10 @@ def reached(axon: AxonSettings, address: AxonAddress, *, at_work: bool) -> Findi
         return Finding("address", "missing", found, "--axon-host :: listens on IPv6 too; or publish an address of IPv4")
     advice = (
         f"let {address.port}/tcp in (firewall, cloud's security group, router's forwarding to port {axon.port}), or correct "
-        "--external-ip and --external-port; a router that does not let its own machines call it needs no change: try from outside"
+        "--external-ip and --external-port; a router that does not let its own machines call it needs no change: no peer could be asked"
     )
     if at_work:
-        if _is_alive(address):
+        if livez(address) is not None:
             return Finding("address", "ok", f"{address.url()} answers from here")
         return Finding("address", "missing", f"{address.url()} does not answer", advice)
     word = secrets.token_bytes(16)
@@ -100,18 +100,18 @@ def _hears(listener: socket.socket, word: bytes) -> bool:
         return False
 
 
-def _is_alive(address: AxonAddress) -> bool:
-    """Whether a daemon answers there."""
+def livez(address: AxonAddress) -> bytes | None:
+    """What a daemon answers there to whoever asks whether it lives; None where none answers."""
     try:
         answer = httpx.get(address.url("/livez"), timeout=_CONNECT_SECONDS, trust_env=False)
     except (httpx.HTTPError, httpx.InvalidURL):
-        return False
-    return answer.status_code == httpx.codes.OK
+        return None
+    return answer.content if answer.status_code == httpx.codes.OK else None
 
 
-def _callable(host: str) -> str:
-    """An address by which this machine reaches what listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (compared, not bound)
+def from_here(host: str, number: int) -> AxonAddress:
+    """An address by which this machine reaches what listens on an interface."""
+    return AxonAddress({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), number)  # noqa: S104 (compared, not bound)
 
 
 def _resolved(axon: AxonSettings) -> str:

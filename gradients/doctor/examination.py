@@ -12,10 +12,9 @@ from gradients.chain.network import Network
 from gradients.chain.wallet import DEVELOPMENT, WalletKeys, open_wallet
 from gradients.clock import Clock
 from gradients.config import AxonSettings, DaemonSettings, WalletSettings
-from gradients.doctor import axon, machine, storage, subnet
+from gradients.doctor import axon, machine, peers, storage, subnet
 from gradients.doctor.findings import Finding, Look, take
 from gradients.doctor.software import software
-from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey
 from gradients.errors import GradientsError, SetupError
 from gradients.files.private import OTHERS, make_private
@@ -56,22 +55,25 @@ def examine(daemon: Daemon, own: Sequence[Look], clock: Clock) -> list[Finding]:
         lambda: storage.own_folder(settings.folder),
         lambda: storage.folder(daemon.caches, name="caches", flag="caches in the settings (GRADIENTS_CACHES)"),
         lambda: identity(daemon, clock),
-        lambda: doors(settings.axon, at_work=daemon.at_work),
         *own,
     ]
     return take(looks)
 
 
 def identity(daemon: Daemon, clock: Clock) -> Iterator[Finding]:
-    """Wallet and chain, and what the one is on the other."""
-    settings = daemon.settings
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        seeing = beside.submit(subnet.see, settings.chain)  # it may be silent, and the wallet's library takes a second
+    """Wallet and chain, what the one is on the other, and the way in from outside."""
+    settings, at_work = daemon.settings, daemon.at_work
+    with ThreadPoolExecutor(
+        max_workers=2
+    ) as beside:  # the chain may be silent, and the wallet's library takes a second
+        seeing = beside.submit(subnet.see, settings.chain)
+        trying = beside.submit(lambda: list(doors(settings.axon, at_work=at_work)))
         keys, findings = wallet(settings.wallet)
-    seen = seeing.result()
+    seen, tried = seeing.result(), trying.result()
     yield from findings
     if isinstance(seen, Finding):
         yield seen
+        yield from tried
         return
     hotkey = Hotkey(keys.hotkey.ss58_address) if keys else None
     role = subnet.Role(daemon.name, settings.wallet, settings.chain, hotkey, daemon.version_key)
@@ -79,8 +81,14 @@ def identity(daemon: Daemon, clock: Clock) -> Iterator[Finding]:
     yield subnet.clock(seen, clock)
     yield from subnet.membership(seen, role)
     address = axon.address_of(settings.axon)
-    if isinstance(address, AxonAddress):
-        yield from subnet.on_chain(seen, role, address)
+    port, *ways = tried
+    yield port
+    if keys is None or isinstance(address, Finding) or port.level != "ok":
+        yield from ways
+        return
+    yield from subnet.on_chain(seen, role, address)
+    caller = peers.Caller(settings.axon, keys, at_work=at_work, is_local=not daemon.is_public)
+    yield from (caller.ask(address, way, seen.metagraph) for way in ways)
 
 
 def wallet(named: WalletSettings) -> tuple[WalletKeys | None, list[Finding]]:

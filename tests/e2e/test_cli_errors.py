@@ -182,6 +182,17 @@ def test_doctor_finds_what_is_missing_and_fails(tmp_path: Path, market: Market) 
     assert (fine.returncode, "MISSING" in fine.stdout) == (0, False)
 
 
+def test_a_doctor_knows_the_running_daemons_ports_from_a_strangers(tmp_path: Path, market: Market) -> None:
+    ports = (f"--axon-host={HOST}", f"--axon-port={market.axon_port}", f"--api-port={market.api_port}")
+    known = ("validator", "doctor", *VALIDATOR, "-n", market.chain_url, *ports, "--json")
+    running = {each["name"]: each for each in json.loads(gradients(market.home, *known).stdout)}
+    assert [running[name]["level"] for name in ("axon", "api", "address", "ledger", "registered")] == ["ok"] * 5
+    assert "the running daemon answers" in running["axon"]["found"]
+    stranger = gradients(tmp_path, *known)
+    found = {each["name"]: each for each in json.loads(stranger.stdout)}
+    assert (stranger.returncode, found["axon"]["level"], found["api"]["level"]) == (1, "missing", "missing")
+
+
 def test_a_hotkey_that_is_not_registered_is_told_to_register(tmp_path: Path, market: Market) -> None:
     said = complaint(gradients(tmp_path, "miner", "run", *NOBODY, "-n", market.chain_url))
     assert said.endswith("is not registered on subnet 1. Run `gradients register` first")

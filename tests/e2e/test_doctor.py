@@ -14,6 +14,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -408,6 +409,58 @@ def test_a_doctor_reads_the_daemons_own_file(machine: Machine, tmp_path: Path) -
     both = [sys.executable, "-m", "gradients.cli", "doctor", "--json", "-c", str(file)]
     run = subprocess.run(both, capture_output=True, text=True, timeout=60, check=False)
     assert str(machine.folder) in {each["name"]: each for each in json.loads(run.stdout)}["disk"]["found"]
+
+
+def test_a_peer_says_whether_the_public_address_leads_here(machine: Machine) -> None:
+    """Something answers at the second address too, and only a peer that looks for the doctor's word knows that it is another's."""
+    with _validator(machine) as port:
+        assert _asked(machine) == ("ok", f"http://{HOST}:", "leads here, as 1 of 1 peers have tried")
+        machine.flags.extend([f"--external-ip={HOST}", f"--external-port={port}"])
+        assert _asked(machine) == (
+            "missing",
+            f"http://{HOST}:",
+            "was reached by none of 1 peers: somebody else answers there",
+        )
+
+
+def _asked(machine: Machine) -> tuple[str, str, str]:
+    """The miner's finding on its address, once a peer answers: none does in its first seconds, and none twice in five."""
+    give_up_at = time.monotonic() + 60
+    while True:
+        _, found = machine.doctor("miner")
+        (address,) = [each for each in found if each["name"] == "address"]
+        url, _, rest = address["found"].partition(" ")
+        if "peers" in rest:
+            return address["level"], url.rstrip("0123456789"), rest
+        assert time.monotonic() < give_up_at, found
+        time.sleep(0.5)
+
+
+@contextmanager
+def _validator(machine: Machine) -> Iterator[int]:
+    """A validator that runs on the same box in a folder of its own; the port of its axon."""
+    port, api = free_ports(HOST, 1)[0], free_ports("127.0.0.1", 1)[0]
+    known = ["-w", "own", "-H", "val", f"--wallet-path={machine.wallets}", "-n", machine.chain_url]
+    places = [
+        f"--axon-host={HOST}",
+        f"--axon-port={port}",
+        f"--api-port={api}",
+        f"--folder={machine.wallets.parent}/val",
+    ]
+    log = machine.wallets.parent / "validator.log"
+    with log.open("w") as output:
+        command = [sys.executable, "-m", "gradients.cli", "validator", "run", *known, *places, "--log-style=json"]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        give_up_at = time.monotonic() + 60
+        while "validator_ready" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < give_up_at, log.read_text()
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0, log.read_text()
 
 
 @contextmanager
