@@ -68,7 +68,7 @@ def plan(
     given: Given,
     *,
     task: Annotated[Path | None, typer.Option(help="A JSON file with the task: type, base, rows, hours.")] = None,
-    kind: Annotated[str | None, typer.Option("--type", help="Task type; instruct by default.")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Task type; the first of all by default.")] = None,
     base: Annotated[str | None, typer.Option(help="The base, as offers name it.")] = None,
     parameters: Annotated[float | None, typer.Option(help="Weights of the base instead, such as 7e9.")] = None,
     rows: Annotated[int | None, typer.Option(help="Train rows; 10,000 by default.")] = None,

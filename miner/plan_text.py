@@ -45,7 +45,7 @@ class AskedTask(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    type: str = "instruct"
+    type: str = next(iter(TYPES))
     base: str | None = Field(default=None, description="of this machine, or one to fetch")
     parameters: float | None = Field(default=None, gt=0, description="weights of the base, where none is named")
     rows: int = Field(default=10_000, gt=0)
