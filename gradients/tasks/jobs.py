@@ -243,6 +243,7 @@ class PrepareJob(ReadJob):
     folder: Path
     show_rows: int = Field(default=0, ge=0, description="synthetic rows that somebody is to be asked for")
     written: tuple[JsonValue, ...] = Field(default=(), description="synthetic rows as they came")
+    most_held_out: int | None = Field(default=None, description="rows held out at most, where the type can be raced")
 
 
 class PrepareResult(WorkerMessage):
