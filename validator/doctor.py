@@ -11,7 +11,6 @@ from gradients.doctor.examination import Daemon, examine
 from gradients.doctor.findings import Finding
 from gradients.errors import GradientsError
 from gradients.scoring.rules import VERSIONS
-from validator.ledger.examination import examine as examine_ledger
 from validator.settings import ValidatorSettings
 
 
@@ -33,6 +32,8 @@ def examine_validator(settings: ValidatorSettings, clock: Clock) -> list[Finding
 
 def ledger(settings: ValidatorSettings) -> Finding:
     """Whether there is one that can be worked on; none is made."""
+    from validator.ledger.examination import examine as examine_ledger  # half a second, while others wait for the chain
+
     try:
         return Finding("ledger", "ok", examine_ledger(settings.resolved_ledger_url()))
     except GradientsError as error:

@@ -12,7 +12,7 @@ from gradients.chain.network import Network
 from gradients.chain.wallet import DEVELOPMENT, WalletKeys, open_wallet
 from gradients.clock import Clock
 from gradients.config import AxonSettings, DaemonSettings, WalletSettings
-from gradients.doctor import axon, machine, peers, storage, subnet
+from gradients.doctor import axon, machine, storage, subnet
 from gradients.doctor.findings import Finding, Look, take
 from gradients.doctor.software import software
 from gradients.domain.task import Hotkey
@@ -87,6 +87,8 @@ def identity(daemon: Daemon, clock: Clock) -> Iterator[Finding]:
         yield from ways
         return
     yield from subnet.on_chain(seen, role, address)
+    from gradients.doctor import peers  # the SDK and a server, which no silent chain should wait for
+
     caller = peers.Caller(settings.axon, keys, at_work=at_work, is_local=not daemon.is_public)
     yield from (caller.ask(address, way, seen.metagraph) for way in ways)
 
