@@ -27,12 +27,13 @@ def examine_validator(settings: ValidatorSettings, clock: Clock) -> list[Finding
     def api() -> Iterator[Finding]:
         yield port("api", settings.api.host, settings.api.port, flag="--api-port", at_work=daemon.at_work)
 
-    return examine(daemon, (lambda: (ledger(settings),), api), clock)
+    looks = (lambda: (ledger(settings),), api)
+    return examine(daemon, looks, clock, libraries=("validator.ledger.examination",))
 
 
 def ledger(settings: ValidatorSettings) -> Finding:
     """Whether there is one that can be worked on; none is made."""
-    from validator.ledger.examination import examine as examine_ledger  # half a second, while others wait for the chain
+    from validator.ledger.examination import examine as examine_ledger  # half a second, for which `heard` leaves time
 
     try:
         return Finding("ledger", "ok", examine_ledger(settings.resolved_ledger_url()))
