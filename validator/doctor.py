@@ -11,7 +11,6 @@ from gradients.doctor.examination import Daemon, examine
 from gradients.doctor.findings import Finding
 from gradients.errors import GradientsError
 from gradients.scoring.rules import VERSIONS
-from validator.ledger.examination import examine as examine_ledger
 from validator.settings import ValidatorSettings
 
 
@@ -28,11 +27,14 @@ def examine_validator(settings: ValidatorSettings, clock: Clock) -> list[Finding
     def api() -> Iterator[Finding]:
         yield port("api", settings.api.host, settings.api.port, flag="--api-port", at_work=daemon.at_work)
 
-    return examine(daemon, (lambda: (ledger(settings),), api), clock)
+    looks = (lambda: (ledger(settings),), api)
+    return examine(daemon, looks, clock, libraries=("validator.ledger.examination",))
 
 
 def ledger(settings: ValidatorSettings) -> Finding:
     """Whether there is one that can be worked on; none is made."""
+    from validator.ledger.examination import examine as examine_ledger  # half a second, for which `heard` leaves time
+
     try:
         return Finding("ledger", "ok", examine_ledger(settings.resolved_ledger_url()))
     except GradientsError as error:

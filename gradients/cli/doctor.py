@@ -33,26 +33,27 @@ def doctor(given: Given, *, as_json: AsJson = False) -> None:
     For what a daemon needs beside that: `gradients validator doctor` and `gradients miner doctor`.
     """
     from gradients.doctor import machine, storage, subnet
-    from gradients.doctor.examination import wallet
+    from gradients.doctor.examination import chain, heard, wallet
     from gradients.doctor.findings import take
     from gradients.doctor.software import software
 
     settings = given.load(AnySettings)
+    with heard(settings.chain, ()) as silence:
 
-    def chain() -> list[Finding]:
-        seen = subnet.see(settings.chain)
-        return [seen if isinstance(seen, Finding) else subnet.shown(seen, settings.chain)]
+        def identity() -> list[Finding]:
+            findings = wallet(settings.wallet)[1]
+            seen = chain(settings.chain, silence)
+            return [*findings, seen if isinstance(seen, Finding) else subnet.shown(seen, settings.chain)]
 
-    looks = (
-        software,
-        machine.memory,
-        machine.gpu,
-        lambda: machine.sandbox(stops=False),
-        lambda: storage.folder(settings.folder, name="disk", flag="--folder"),
-        lambda: wallet(settings.wallet)[1],
-        chain,
-    )
-    show(take(looks), as_json=as_json)
+        looks = (
+            software,
+            machine.memory,
+            machine.gpu,
+            lambda: machine.sandbox(stops=False),
+            lambda: storage.folder(settings.folder, name="disk", flag="--folder"),
+            identity,
+        )
+        show(take(looks), as_json=as_json)
 
 
 def examined(look: Callable[[], Sequence[Finding]], *, fix: bool, as_json: bool) -> None:

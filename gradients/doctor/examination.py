@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from gradients.chain.network import Network
 from gradients.chain.wallet import DEVELOPMENT, WalletKeys, open_wallet
 from gradients.clock import Clock
-from gradients.config import AxonSettings, DaemonSettings, WalletSettings
-from gradients.doctor import axon, machine, peers, storage, subnet
+from gradients.config import AxonSettings, ChainSettings, DaemonSettings, WalletSettings
+from gradients.doctor import axon, machine, storage, subnet
 from gradients.doctor.findings import Finding, Look, take
 from gradients.doctor.software import software
 from gradients.domain.task import Hotkey
@@ -44,32 +46,48 @@ class Daemon:
             return True
 
 
-def examine(daemon: Daemon, own: Sequence[Look], clock: Clock) -> list[Finding]:
-    """Everything that a daemon needs; `own` are the looks that only its role takes."""
+def examine(daemon: Daemon, own: Sequence[Look], clock: Clock, *, libraries: Sequence[str] = ()) -> list[Finding]:
+    """Everything that a daemon needs; `own` are the looks that only its role takes, with the `libraries` that they work with."""
     settings = daemon.settings
-    looks: list[Look] = [
-        software,
-        machine.memory,
-        machine.gpu,
-        lambda: machine.sandbox(stops=daemon.sandboxed and daemon.is_public),
-        lambda: storage.own_folder(settings.folder),
-        lambda: storage.folder(daemon.caches, name="caches", flag="caches in the settings (GRADIENTS_CACHES)"),
-        lambda: identity(daemon, clock),
-        *own,
-    ]
-    return take(looks)
+    with heard(settings.chain, libraries) as silence:
+        looks: list[Look] = [
+            software,
+            machine.memory,
+            machine.gpu,
+            lambda: machine.sandbox(stops=daemon.sandboxed and daemon.is_public),
+            lambda: storage.own_folder(settings.folder),
+            lambda: storage.folder(daemon.caches, name="caches", flag="caches in the settings (GRADIENTS_CACHES)"),
+            lambda: identity(daemon, clock, silence),
+            *own,
+        ]
+        return take(looks)
 
 
-def identity(daemon: Daemon, clock: Clock) -> Iterator[Finding]:
+@contextmanager
+def heard(chain: ChainSettings, libraries: Sequence[str]) -> Iterator[Future[GradientsError | None]]:
+    """What is wrong with a chain that says nothing, while it is waited for; meanwhile everything slow is imported, by this one thread.
+
+    Threads that import the same thing at once may see it half made.
+    """
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        try:
+            silence: Future[GradientsError | None] = beside.submit(subnet.hear, subnet.endpoint_of(chain))
+        except SetupError as error:  # there is no such network
+            silence = Future()
+            silence.set_result(error)
+        for library in ("bittensor", "gradients.doctor.peers", *libraries):
+            import_module(library)
+        yield silence
+
+
+def identity(daemon: Daemon, clock: Clock, silence: Future[GradientsError | None]) -> Iterator[Finding]:
     """Wallet and chain, what the one is on the other, and the way in from outside."""
     settings, at_work = daemon.settings, daemon.at_work
-    with ThreadPoolExecutor(
-        max_workers=2
-    ) as beside:  # the chain may be silent, and the wallet's library takes a second
-        seeing = beside.submit(subnet.see, settings.chain)
+    with ThreadPoolExecutor(max_workers=1) as beside:
         trying = beside.submit(lambda: list(doors(settings.axon, at_work=at_work)))
         keys, findings = wallet(settings.wallet)
-    seen, tried = seeing.result(), trying.result()
+        seen = chain(settings.chain, silence)
+    tried = trying.result()
     yield from findings
     if isinstance(seen, Finding):
         yield seen
@@ -87,8 +105,16 @@ def identity(daemon: Daemon, clock: Clock) -> Iterator[Finding]:
         yield from ways
         return
     yield from subnet.on_chain(seen, role, address)
+    from gradients.doctor import peers  # with the SDK and a server, for which `heard` leaves time
+
     caller = peers.Caller(settings.axon, keys, at_work=at_work, is_local=not daemon.is_public)
     yield from (caller.ask(address, way, seen.metagraph) for way in ways)
+
+
+def chain(settings: ChainSettings, silence: Future[GradientsError | None]) -> subnet.Seen | Finding:
+    """What the chain says once it has been heard."""
+    error = silence.result()
+    return subnet.see(settings) if error is None else subnet.refusal(error, settings)
 
 
 def wallet(named: WalletSettings) -> tuple[WalletKeys | None, list[Finding]]:

@@ -12,6 +12,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import connect
+
 from gradients.chain.network import Network
 from gradients.chain.sdk import SdkGateway
 from gradients.chain.wallet import nobodys_keys
@@ -24,8 +27,8 @@ from gradients.errors import ChainUnreachable, GradientsError
 
 SILENCE_SECONDS = 1.5  # of a node, before its first answer
 PATIENCE_SECONDS = 15.0  # with one that speaks
-AHEAD_SECONDS = 2.0  # callers whose clock is further ahead are refused
-BEHIND_BLOCKS = 5  # no head is older while the chain lives
+EARLY_SECONDS = 2.0  # by which a block may seem to come from the future; peers refuse requests that do by more
+LATE_SECONDS, LATE_BLOCKS = 10.0, 5  # no newest block is older, together, while the chain lives
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,48 +52,46 @@ class Role:
     version_key: int | None = None  # of the weights that a validator sends
 
 
-def see(chain: ChainSettings) -> Seen | Finding:
-    """What the chain says, or why it says nothing."""
-    try:
-        network = Network.parse(chain.network)
-        _hear(network)
-        return asyncio.run(_look(chain))
-    except ChainUnreachable as error:
-        advice = error.fix or "check this machine's way to the network"
-        return Finding("chain", "missing", error.message, advice)
-    except GradientsError as error:
-        advice = error.fix or "look at the endpoint with `btcli subnets list`, or name another --network"
-        if error.code == "subnet_missing":
-            advice = f"name another --netuid; `btcli subnets list --network {chain.network}` shows those there are"
-        return Finding("chain", "missing", error.message, advice)
-
-
-def _hear(network: Network) -> None:
-    """Raises ChainUnreachable when the node does not answer a question, whatever it is, in time."""
-    from websockets.exceptions import WebSocketException
-    from websockets.sync.client import connect
-
-    endpoint = _endpoint(network)
-    until = time.monotonic() + SILENCE_SECONDS
+def hear(endpoint: str) -> ChainUnreachable | None:
+    """What is wrong where a node does not answer a question, whatever it is, in time; None where it does."""
     question = json.dumps({"id": 1, "jsonrpc": "2.0", "method": "system_chain", "params": []})
+    until = time.monotonic() + SILENCE_SECONDS
     try:
         with connect(endpoint, open_timeout=SILENCE_SECONDS, close_timeout=0.1) as wire:
             wire.send(question)
             wire.recv(timeout=max(until - time.monotonic(), 0.0))
-    except (OSError, WebSocketException, ValueError) as error:  # a TimeoutError is an OSError
-        raise ChainUnreachable(
+    except (OSError, EOFError, WebSocketException, ValueError) as error:  # a TimeoutError is an OSError
+        return ChainUnreachable(
             f"{endpoint} does not answer: {str(error) or 'silence'}",
             fix="Check --network (its host and port), that its node runs, and this machine's way to it",
-        ) from error
+        )
+    return None
 
 
-def _endpoint(network: Network) -> str:
-    """The URL of a network that may be given by a name."""
+def endpoint_of(chain: ChainSettings) -> str:
+    """The URL of a network that may be given by a name. Raises SetupError where it is not one."""
+    network = Network.parse(chain.network)
     if "://" in network.name:
         return network.name
     from bittensor.settings import NETWORKS  # the SDK takes a second to import
 
     return str(NETWORKS[network.name])
+
+
+def see(chain: ChainSettings) -> Seen | Finding:
+    """What a chain that can be heard says, or why it says nothing."""
+    try:
+        return asyncio.run(_look(chain))
+    except GradientsError as error:
+        return refusal(error, chain)
+
+
+def refusal(error: GradientsError, chain: ChainSettings) -> Finding:
+    """The finding on a chain that cannot be worked with."""
+    advice = error.fix or "name another --network"
+    if error.code == "subnet_missing":
+        advice = f"name another --netuid; `btcli subnets list --network {chain.network}` shows those there are"
+    return Finding("chain", "missing", error.message, advice)
 
 
 async def _look(chain: ChainSettings) -> Seen:
@@ -121,10 +122,10 @@ def clock(seen: Seen, now: Clock) -> Finding:
     """Whether this machine's clock is the chain's."""
     ahead = now.now() - seen.head_time
     sync = "timedatectl set-ntp true"
-    if ahead < -AHEAD_SECONDS:
+    if ahead < -EARLY_SECONDS:
         found = f"{-ahead:,.0f} s behind the chain's newest block: signed requests of others look as if from the future"
         return Finding("clock", "missing", found, f"set it: {sync}")
-    if ahead > AHEAD_SECONDS + BEHIND_BLOCKS * seen.block_seconds:
+    if ahead > LATE_SECONDS + LATE_BLOCKS * seen.block_seconds:
         found = f"{ahead:,.0f} s ahead of the chain's newest block"
         return Finding(
             "clock", "missing", found, f"set it: {sync}; if it is right, the node stands still: see --network"

@@ -59,6 +59,7 @@ def evaluation() -> Iterable[Figure | Ratios]:
 BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
     "help": control.help_text,
     "imports": control.imports,
+    "doctor": control.silent_chain,
     "axon": control.signed_round_trip,
     "epoch": market.epoch,
     "duplicates": market.near_duplicates,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -42,6 +44,28 @@ def imports() -> Sequence[Figure]:
         code = script.format(module=module)
         figures.append(figure(f"import {module}", "s", seconds_of(partial(_python, "-c", code), runs=3)))
         figures.append(figure(f"memory after import {module}", "MiB", [float(_python("-c", code))]))
+    return figures
+
+
+def silent_chain() -> Sequence[Figure]:
+    """Doctors beside a chain that takes connections and says nothing, and one that nobody listens for."""
+    figures = []
+    with socket.socket() as mute, tempfile.TemporaryDirectory() as home:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        for what, port in (("silent", mute.getsockname()[1]), ("absent", 1)):
+            for role in ("validator", "miner"):
+                chain = (
+                    f"--network=ws://127.0.0.1:{port}",
+                    "-w",
+                    "//Doctor",
+                    "-H",
+                    "//Doctor",
+                    "--axon-host=127.0.0.2",
+                )
+                asked = [sys.executable, "-m", "gradients.cli", role, "doctor", *chain, f"--folder={home}/daemon"]
+                run = partial(subprocess.run, asked, capture_output=True, check=False)
+                figures.append(figure(f"gradients {role} doctor, {what} chain", "s", seconds_of(run, runs=RUNS)))
     return figures
 
 

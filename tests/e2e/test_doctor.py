@@ -75,7 +75,7 @@ class Machine:
             timeout=60,
             check=False,
         )
-        assert "Traceback" not in run.stderr, run.stderr
+        assert "Traceback" not in run.stderr, run.stderr[-2000:]
         if run.returncode and run.stdout.startswith('{"error"'):
             error = json.loads(run.stdout)["error"]
             return 1, [{"name": error["code"], "level": "missing", "found": error["message"], "advice": error["fix"]}]
@@ -309,7 +309,8 @@ def test_a_planted_fault_is_named_with_its_mend(
     named = [each for each in found if each["name"] == name and says in each["found"]]
     assert {(each["level"], mend in each["advice"]) for each in named} == {(level, True)}, (number, found)
     assert code == (1 if level == "missing" else 0)
-    assert {each["name"] for each in found if each["level"] == "missing"} <= {name, "torch"}, found
+    others = [each for each in found if each["level"] == "missing" and each["name"] not in (name, "torch")]
+    assert others == []
 
 
 def test_9_a_port_in_use_is_named_by_its_number(machine: Machine) -> None:

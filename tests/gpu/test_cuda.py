@@ -13,6 +13,7 @@ import torch
 
 from gradients.bases.bases import SHIPPED
 from gradients.config import device_environment
+from gradients.doctor.machine import gpu
 from gradients.errors import JobFailed
 from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
@@ -124,3 +125,9 @@ def test_a_worker_sees_the_gpu_and_one_without_room_says_so_and_leaves_it_free(t
         asyncio.run(ProcessExecutor(environment=device_environment()).run(job, report=lambda _: None))
     assert caught.value.code == "out_of_memory"
     assert before - torch.cuda.mem_get_info()[0] < 0.5 * GIB
+
+
+def test_a_doctor_sees_every_gpu_calculate_and_a_driver_that_fits() -> None:
+    found = {finding.name: finding for finding in gpu()}
+    assert [found[name].level for name in ("gpu", "driver", "torch")] == ["ok", "ok", "ok"]
+    assert found["torch"].found.count("GiB free") == torch.cuda.device_count()
