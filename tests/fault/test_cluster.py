@@ -34,6 +34,7 @@ from validator.stages.score import ScoreStage
 pytestmark = pytest.mark.fault
 
 NODE = "127.0.0.3"
+CORES = 4  # of both nodes
 SETTINGS = MeasureSettings(deadline_seconds=120.0)
 TASKS = [f"{number:012x}" for number in range(2)]
 
@@ -43,7 +44,8 @@ class Watched:
     """Jobs on the cluster, slow enough to be shot at; says when entrants are begun."""
 
     inner: RayExecutor
-    begun: list[str] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)  # entrants
+    at_work: int = 0  # jobs that have begun and not ended
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
@@ -52,14 +54,19 @@ class Watched:
 
         def hear(told: JsonObject) -> None:
             report(told)
-            if told is WAITING:
-                of_this_job.clear()  # it begins, or begins again
+            if told is WAITING:  # it begins, or begins again
+                self.at_work -= bool(of_this_job)
+                of_this_job.clear()
             if isinstance(entrant := told.get("entrant"), str) and entrant not in of_this_job:
+                self.at_work += not of_this_job
                 of_this_job.add(entrant)
                 self.begun.append(entrant)
                 self.heard.set()
 
-        return await self.inner.run(replace(job, function=FUNCTION, packages=("tests",)), report=hear)
+        try:
+            return await self.inner.run(replace(job, function=FUNCTION, packages=("tests",)), report=hear)
+        finally:
+            self.at_work -= bool(of_this_job)
 
 
 class ClusterField(Field):
@@ -68,8 +75,8 @@ class ClusterField(Field):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, faults=dict.fromkeys(MINERS, "slow"), devices=cpu_devices(1), tasks=TASKS)
 
-    def score(self, cluster: RayCluster, shoot: Callable[[Watched], None], *, after: int) -> list[str]:
-        """Measure and score all tasks; `shoot` once so many entrants were begun. Who was begun, as often as that was."""
+    def score(self, cluster: RayCluster, shoot: Callable[[], None]) -> list[str]:
+        """Measure and score all tasks; `shoot` once every core of the cluster is at work. Who was begun, as often as that was."""
 
         async def main() -> list[str]:
             chain = FakeChain()
@@ -90,7 +97,7 @@ class ClusterField(Field):
                 self.ledger, gateway, self.bases, self.store, watched, devices, self.folders, SETTINGS
             )
             async with ray.serving():
-                shooting = asyncio.create_task(_shoot(watched, shoot, after))
+                shooting = asyncio.create_task(_shoot(watched, shoot))
                 claims = [claimed(self.ledger, TaskState.COLLECTED, owner=task) for task in self.tasks]
                 await asyncio.gather(*(measure.run(claim) for claim in claims))
                 await shooting
@@ -102,11 +109,11 @@ class ClusterField(Field):
         return asyncio.run(main())
 
 
-async def _shoot(watched: Watched, shoot: Callable[[Watched], None], after: int) -> None:
-    while len(watched.begun) < after:
+async def _shoot(watched: Watched, shoot: Callable[[], None]) -> None:
+    while watched.at_work < CORES:
         watched.heard.clear()
         await watched.heard.wait()
-    await asyncio.to_thread(shoot, watched)
+    await asyncio.to_thread(shoot)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +164,7 @@ def test_each_task_is_scored_once_whoever_is_killed(
     killed: Callable[[RayCluster], None],
 ) -> None:
     field = ClusterField(tmp_path)
-    begun = field.score(cluster, lambda _: killed(cluster), after=8)
+    begun = field.score(cluster, lambda: killed(cluster))
     for number, task in enumerate(field.tasks):
         assert found(field.ledger, task).state is TaskState.SCORED
         assert field.rows(number) == expected
