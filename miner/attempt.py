@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gradients.axon.client import AxonClient, Peer
-from gradients.bases.bases import BaseModels
+from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
 from gradients.client.repo_check import check_repo
@@ -38,10 +38,12 @@ from gradients.files.whole import whole_file
 from gradients.log import get_logger
 from gradients.repo.manifest import Manifest, TrainingSummary, describe_folder
 from gradients.repo.screening import screen_folder, screen_manifest
-from gradients.tasks.jobs import TrainJob, TrainResult
+from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.registry import task_type
+from miner.fitting import fitted_plan, shape_in
 from miner.journal import Journal, Record, openings
-from miner.plan import Recipe, plan_training, seconds_to_train
+from miner.memory import Memory
+from miner.plan import Recipe, seconds_to_train
 from miner.settings import MinerSettings
 
 REST_SECONDS = 2.0
@@ -67,6 +69,7 @@ class Attempts:
     executor: Executor
     bases: BaseModels
     recipe: Recipe
+    memory: Memory
     settings: MinerSettings
     clock: Clock
     tell: Tell
@@ -156,7 +159,7 @@ class Attempts:
             base_folder=base.folder,
             train_file=train_file,
             parameters=start.parameters,
-            plan=plan_training(self.recipe, task_type=start.offer.type, base_parameters=base.parameters),
+            plan=await asyncio.to_thread(self._plan, start.offer.type, base),
             seed=start.seed,
             deadline_unix=until,
             checkpoint_folder=folder / "checkpoint",
@@ -174,6 +177,14 @@ class Attempts:
             losses = {"ours": result.validation_loss, "base": result.base_validation_loss}
             log.warning("base_not_beaten", task=record.task_id, **losses)
         return result
+
+    def _plan(self, kind: str, base: BaseInfo) -> TrainingPlan:
+        """The recipe's plan as it fits; it was looked at before the task was taken."""
+        memory = self.memory.share(self.settings.concurrent_tasks)
+        shape = shape_in(base.folder, base.parameters)
+        fitted = fitted_plan(self.recipe, kind=kind, shape=shape, memory=memory)
+        log.info("planned", base=base.name, reasons=fitted.fit.reasons if fitted.fit else ())
+        return fitted.plan
 
     async def _trained(self, job: Job, task_id: str, *, until: float) -> JsonObject:
         """What the worker returns. One that dies is started again from its checkpoint, as long as that leads anywhere and time is left.

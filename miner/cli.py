@@ -64,6 +64,54 @@ def doctor(
 
 @app.command()
 @takes(FOLDER)
+def plan(
+    given: Given,
+    *,
+    task: Annotated[Path | None, typer.Option(help="A JSON file with the task: type, base, rows, hours.")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Task type; the first of all by default.")] = None,
+    base: Annotated[str | None, typer.Option(help="The base, as offers name it.")] = None,
+    parameters: Annotated[float | None, typer.Option(help="Weights of the base instead, such as 7e9.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Train rows; 10,000 by default.")] = None,
+    hours: Annotated[float | None, typer.Option(help="The task's hours; 2 by default.")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="On which GPU: h100, rtx4090 or GiB; by default what is here.", show_default=False),
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="How to train: a file of configs/recipes/ or your own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a task would be trained here or on some GPU: method, micro-batch, memory and time, and why. Nothing is trained.
+
+    The exit code is 1 when the task would be declined because it does not fit.
+    """
+    from gradients.bases.bases import BaseModels
+    from miner import plan_text
+    from miner.fitting import fitted_plan, shape_in
+    from miner.footprint import like_others
+    from miner.plan import read_recipe
+    from miner.settings import MinerSettings
+    from miner.wiring import allowed_memory
+
+    settings = given.load(MinerSettings, recipe=recipe)
+    asked = plan_text.read_task(task, type=kind, base=base, parameters=parameters, rows=rows, hours=hours)
+    memory = plan_text.memory_of(gpu) if gpu else allowed_memory(settings).share(settings.concurrent_tasks)
+    if asked.base is not None:
+        known = BaseModels.default(settings.caches, folders=settings.allow_local_paths).resolve(asked.base)
+        shape = shape_in(known.folder, known.parameters)
+    else:
+        shape = like_others(int(asked.parameters or 0))
+    fitted = fitted_plan(read_recipe(settings.recipe), kind=asked.type, shape=shape, memory=memory)
+    if as_json:
+        typer.echo(json.dumps(plan_text.as_json(asked, shape, fitted, memory)))
+    else:
+        for line in plan_text.as_text(asked, shape, fitted, memory, gpus=plan_text.gpus_in(gpu)):
+            typer.echo(line)
+    if not fitted.fits:
+        raise typer.Exit(1)
+
+
+@app.command()
+@takes(FOLDER)
 def results(
     given: Given,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,

@@ -27,9 +27,11 @@ from gradients.tasks.registry import missing_packages
 from miner.attempt import REPO
 from miner.bases import KnownBases
 from miner.choose import Situation, against_start, choose
+from miner.fitting import fitted_plan, shape_in
+from miner.footprint import Shape, like_others
 from miner.journal import Journal, Record, openings
-from miner.memory import Memory, bytes_to_train
-from miner.plan import Recipe, plan_training
+from miner.memory import Memory
+from miner.plan import Recipe
 from miner.settings import MinerSettings
 
 MOST_TOLD = 200  # characters of a problem
@@ -60,7 +62,7 @@ class Endpoints:
 
     async def offer(self, offer: Offer) -> OfferAnswer:
         """Whether this miner would train the task. A base is fetched only for a task that is taken if the base is what the offer says."""
-        announced = self._situation(offer, offer.base_digest, offer.base_parameters)
+        announced = self._situation(offer, offer.base_digest, like_others(offer.base_parameters))
         answer = choose(offer, announced, self.settings, recipe=self.recipe.name)
         if not answer.accepted:
             return answer
@@ -69,7 +71,9 @@ class Endpoints:
         except GradientsError as error:
             situation = replace(announced, base_digest=None, base_problem=_told(str(error)))
         else:
-            situation = self._situation(offer, base.digest, base.parameters)
+            situation = self._situation(
+                offer, base.digest, await asyncio.to_thread(shape_in, base.folder, base.parameters)
+            )
         return choose(offer, situation, self.settings, recipe=self.recipe.name)
 
     async def start(self, start: Start, caller: Caller) -> StartAnswer:
@@ -142,17 +146,18 @@ class Endpoints:
             raise PeerRefused(f"Task {task_id[:64]} was never accepted here", code="not_found")
         return record
 
-    def _situation(self, offer: Offer, base_digest: str, base_parameters: int) -> Situation:
+    def _situation(self, offer: Offer, base_digest: str, shape: Shape) -> Situation:
         running = sum(
             record.phase in ("training", "trained") and self.view.block <= record.start.deadline_block
             for record in self.journal.all()
         )
-        method = plan_training(self.recipe, task_type=offer.type, base_parameters=base_parameters).method
+        memory = self.memory.share(self.settings.concurrent_tasks)
+        fitted = fitted_plan(self.recipe, kind=offer.type, shape=shape, memory=memory)
         return Situation(
             running,
             base_digest,
-            needed_bytes=bytes_to_train(base_parameters, method=method, memory=self.memory),
-            memory_bytes=self.memory.bytes // self.settings.concurrent_tasks,
+            needed_bytes=fitted.needed_bytes,
+            memory_bytes=fitted.there_bytes,
             has_sandbox=is_installed(),
             missing_packages=missing_packages(offer.type),
         )

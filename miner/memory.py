@@ -1,4 +1,4 @@
-"""How much memory training takes and how much there is, so that a miner declines what would only crash. An estimate on the safe side.
+"""How much memory there is, and what training a pipeline of images takes of it; what language models take is in footprint.py.
 
 Covers: weights, gradients, AdamW's two moments, and a reserve for activations and the runtime. Does not cover: who else uses the device.
 """
@@ -30,6 +30,10 @@ class Memory:
 
     bytes: int
     is_gpu: bool = False
+
+    def share(self, tasks: int) -> Memory:
+        """What one of so many tasks may take."""
+        return Memory(self.bytes // tasks, is_gpu=self.is_gpu)
 
 
 def bytes_to_train(parameters: int, *, method: Literal["lora", "full"], memory: Memory) -> int:

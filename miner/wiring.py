@@ -46,6 +46,7 @@ def build(settings: MinerSettings) -> Daemon:
     )
     journal = Journal(settings.folder / "tasks")
     begun: asyncio.Queue[str] = asyncio.Queue()
+    memory = allowed_memory(settings)
     endpoints = Endpoints(
         journal=journal,
         gateway=gateway,
@@ -53,7 +54,7 @@ def build(settings: MinerSettings) -> Daemon:
         bases=KnownBases(bases),
         settings=settings,
         recipe=recipe,
-        memory=_memory(settings),
+        memory=memory,
         clock=clock,
         begin=begun.put_nowait,
     )
@@ -65,6 +66,7 @@ def build(settings: MinerSettings) -> Daemon:
         executor=ProcessExecutor(environment=device_environment()),
         bases=bases,
         recipe=recipe,
+        memory=memory,
         settings=settings,
         clock=clock,
         tell=endpoints.tell,
@@ -81,7 +83,7 @@ def build(settings: MinerSettings) -> Daemon:
     return Daemon(gateway, view, journal, attempts, app, outcomes, settings, begun)
 
 
-def _memory(settings: MinerSettings) -> Memory:
+def allowed_memory(settings: MinerSettings) -> Memory:
     """What the operator allows of what is there."""
     installed = installed_memory(device_environment().get("CUDA_VISIBLE_DEVICES"))
     if settings.memory_gib is None:

@@ -82,6 +82,12 @@ class ReadingSettings(Section):
     memory_mebibytes: int = Field(default=4096, ge=256, description="address space, of which Python takes 300 MiB")
     cpu_seconds: int = Field(default=1800, ge=10, description="processor time")
     open_files: int = Field(default=256, ge=64, description="open at the same time")
+    most_held_out: int | None = Field(
+        default=None,
+        ge=16,
+        le=10_000,
+        description="rows held out of a task at most, where its type can be raced; by default 400. With `racing` few entrants see them all",
+    )
     deadline_seconds: float = Field(
         default=7200.0,
         gt=0,

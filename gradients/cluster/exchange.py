@@ -39,6 +39,7 @@ class Run:
     folder: Path  # where what it brings lies: a folder for each place
     places: frozenset[str]
     token: str = field(default_factory=lambda: secrets.token_urlsafe(_TOKEN_BYTES))
+    begun: bool = False  # whether some node runs it
     stopping: bool = False
     arrived_bytes: int = 0
     heard: float = field(default_factory=time.monotonic)  # when a node last said that it is at it

@@ -172,21 +172,21 @@ class RayExecutor:
             return await self._until_ended(run, answers, report)
         except asyncio.CancelledError:
             run.stopping = True
-            with suppress(TimeoutError, Lost):
-                async with asyncio.timeout(_STOP_SECONDS):
+            with suppress(TimeoutError, Lost, OutsideError):
+                async with asyncio.timeout(_STOP_SECONDS if run.begun else 0.0):
                     await self._until_ended(run, answers, lambda _: None)
             raise
 
     async def _until_ended(
         self, run: Run, answers: asyncio.Queue[Mapping[str, Any]], report: ReportProgress
     ) -> Mapping[str, Any]:
-        begun, over = False, time.monotonic() + self._patience_seconds
+        over = time.monotonic() + self._patience_seconds
         while True:
             try:
                 async with asyncio.timeout(_TURN_SECONDS):
                     answer = await answers.get()
             except TimeoutError:
-                if not begun:
+                if not run.begun:
                     report(WAITING)
                 elif time.monotonic() - run.heard > _SILENCE_SECONDS:
                     raise Lost(f"its node was silent for {_SILENCE_SECONDS:g} s") from None
@@ -194,7 +194,7 @@ class RayExecutor:
             if "told" in answer:
                 report(answer["told"])
             elif "started" in answer:
-                begun, run.heard = True, time.monotonic()
+                run.begun, run.heard = True, time.monotonic()
             elif "waiting" in answer:
                 report(WAITING)
                 if time.monotonic() > over:

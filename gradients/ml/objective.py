@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 
-from gradients.ml.batching import pad, plan_batches
+from gradients.ml.batching import pad
 from gradients.ml.device import Device
 from gradients.ml.losses import batch_losses, measure_rows
+from gradients.ml.micro_batches import MicroBatches
 from gradients.ml.text import Example
 
 if TYPE_CHECKING:
@@ -46,32 +47,33 @@ class CompletionObjective:
         validation: Sequence[Example],
         weighting: Weighting,
         device: Device,
-        batch_tokens: int,
+        micro: MicroBatches,
     ) -> None:
         self.lengths = [len(example.tokens) for example in train]
         self._train = train
         self._validation = validation
         self._weighting = weighting
         self._device = device
-        self._batch_tokens = batch_tokens
+        self._micro = micro
 
     def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
-        total = 0.0
         counted = sum(self._train[row].counted for row in rows)
-        for positions in plan_batches([self.lengths[row] for row in rows], max_tokens=self._batch_tokens):
+
+        def one(positions: Sequence[int]) -> float:
             batch = pad([self._train[rows[i]] for i in positions], self._device)
             with self._device.precision():
                 losses = batch_losses(model, batch)
             by_row = self._weighting == "row"
             loss = (losses.sums / losses.tokens).sum() / len(rows) if by_row else losses.sums.sum() / counted
             loss.backward()
-            total += loss.item()
-        return total
+            return float(loss.item())
+
+        return self._micro.total(model, [self.lengths[row] for row in rows], one)
 
     def validate(self, model: PreTrainedModel) -> float | None:
         if not self._validation:
             return None
-        measured = measure_rows(model, self._validation, device=self._device, max_tokens=self._batch_tokens)
+        measured = measure_rows(model, self._validation, device=self._device, max_tokens=self._micro.tokens)
         return statistics.fmean(row.mean for row in measured)
 
 

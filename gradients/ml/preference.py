@@ -14,9 +14,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch.nn.functional import softplus
 
-from gradients.ml.batching import pad, plan_batches
+from gradients.ml.batching import pad
 from gradients.ml.device import Device, is_out_of_memory
 from gradients.ml.losses import batch_losses, measure_rows
+from gradients.ml.micro_batches import MicroBatches
 from gradients.ml.reading import answer_losses, read_prompts
 from gradients.ml.text import ChatFormat, Example, Exchange, answered
 
@@ -160,7 +161,7 @@ class PreferenceObjective:
         beta: float,
         sft_weight: float,
         device: Device,
-        batch_tokens: int,
+        micro: MicroBatches,
     ) -> None:
         """Args:
         reference: the reference's log-probabilities of pairs; called here and never again.
@@ -171,11 +172,10 @@ class PreferenceObjective:
         self._train, self._train_reference = train, reference(train)
         self._validation, self._validation_reference = validation, reference(validation)
         self._beta, self._sft_weight = beta, sft_weight
-        self._device, self._batch_tokens = device, batch_tokens
+        self._device, self._micro = device, micro
 
     def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
-        total = 0.0
-        for positions in plan_batches([self.lengths[row] for row in rows], max_tokens=self._batch_tokens):
+        def one(positions: Sequence[int]) -> float:
             some = [rows[position] for position in positions]
             pairs = [self._train[row] for row in some]
             batch = pad([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], self._device)
@@ -188,13 +188,14 @@ class PreferenceObjective:
             by_row = preference + self._sft_weight * chosen / losses.tokens[: len(some)]
             loss = by_row.sum() / len(rows)
             loss.backward()
-            total += loss.item()
-        return total
+            return float(loss.item())
+
+        return self._micro.total(model, [self.lengths[row] for row in rows], one)
 
     def validate(self, model: PreTrainedModel) -> float | None:
         if not self._validation:
             return None
-        measured = measure_pairs(model, self._validation, device=self._device, max_tokens=self._batch_tokens)
+        measured = measure_pairs(model, self._validation, device=self._device, max_tokens=self._micro.tokens)
         pairs = zip(measured, self._validation_reference, strict=True)
         losses = [rewards(logs, reference, beta=self._beta).loss for logs, reference in pairs]
         return math.fsum(losses) / len(losses)

@@ -44,6 +44,8 @@ class TrainingSettings:
     learning_rate: float
     batch_rows: int
     max_tokens: int
+    micro_batch_tokens: int | None
+    gradient_checkpointing: bool
     max_epochs: float
     schedule: Schedule
     warmup_fraction: float

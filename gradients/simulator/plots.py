@@ -38,8 +38,8 @@ def pay_by_day(report: Report) -> Image.Image:
     }
     best = max(range(len(groups)), key=lambda i: (groups[i] == "honest", report.market.miners[i].skill))
     curves["best honest one"] = mean[:, best]
-    chart = _Chart("share of pay by day", x=(0, len(mean)), y=(0, 1.05 * max(float(c.max()) for c in curves.values())))
-    for colour, (name, values) in zip(_colours(len(curves)), curves.items(), strict=True):
+    chart = Chart("share of pay by day", x=(0, len(mean)), y=(0, 1.05 * max(float(c.max()) for c in curves.values())))
+    for colour, (name, values) in zip(colours(len(curves)), curves.items(), strict=True):
         chart.curve([(day + 1, float(value)) for day, value in enumerate(values)], colour, f"{name} {values[-1]:.1%}")
     return chart.picture
 
@@ -49,17 +49,20 @@ def pay_by_skill(report: Report) -> Image.Image:
     days = len(report.weights[0])
     mean = np.mean(report.weights, axis=0)[min(WARM_UP_DAYS, days // 2) :].mean(axis=0)
     groups = list(dict.fromkeys(miner.group for miner in report.market.miners))
-    chart = _Chart("share of pay by skill", x=(0, 1.1), y=(0, 1.05 * float(mean.max())))
-    for colour, group in zip(_colours(len(groups)), groups, strict=True):
+    chart = Chart("share of pay by skill", x=(0, 1.1), y=(0, 1.05 * float(mean.max())))
+    for colour, group in zip(colours(len(groups)), groups, strict=True):
         dots = [(m.skill, float(mean[i])) for i, m in enumerate(report.market.miners) if m.group == group]
         chart.dots([dot for dot in dots if dot[0] <= 1.1], colour, group)
     return chart.picture
 
 
-class _Chart:
+class Chart:
     """Axes with five lines each, and a legend on the right."""
 
-    def __init__(self, title: str, *, x: tuple[float, float], y: tuple[float, float]) -> None:
+    def __init__(self, title: str, *, x: tuple[float, float], y: tuple[float, float], form: str = ".1%") -> None:
+        """Args:
+        form: of the numbers beside the upright axis.
+        """
         self.picture = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
         self._pen = ImageDraw.Draw(self.picture)
         self._x, self._y, self._named = x, y, 0
@@ -67,14 +70,16 @@ class _Chart:
         for k in range(6):
             across, up = x[0] + (x[1] - x[0]) * k / 5, y[0] + (y[1] - y[0]) * k / 5
             self._pen.line([self._at(x[0], up), self._at(x[1], up)], fill=FAINT)
-            self._pen.text((8, self._at(x[0], up)[1] - 6), f"{up:.1%}", fill=INK)
+            self._pen.text((8, self._at(x[0], up)[1] - 6), f"{up:{form}}", fill=INK)
             self._pen.text((self._at(across, y[0])[0] - 8, HEIGHT - MARGIN + 8), f"{across:.3g}", fill=INK)
 
     def curve(self, points: Curve, colour: Colour, name: str) -> None:
+        """A line through points, and its name."""
         self._pen.line([self._at(*point) for point in points], fill=colour, width=3)
         self._name(colour, name)
 
     def dots(self, points: Curve, colour: Colour, name: str) -> None:
+        """Points by themselves, and their name."""
         for across, up in (self._at(*point) for point in points):
             self._pen.ellipse([across - 4, up - 4, across + 4, up + 4], fill=colour)
         self._name(colour, name)
@@ -92,6 +97,7 @@ class _Chart:
         self._named += 1
 
 
-def _colours(count: int) -> list[Colour]:
+def colours(count: int) -> list[Colour]:
+    """So many that can be told from one another."""
     found = [colorsys.hsv_to_rgb(i / count, 0.75, 0.8) for i in range(count)]
     return [(int(255 * r), int(255 * g), int(255 * b)) for r, g, b in found]

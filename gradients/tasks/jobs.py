@@ -94,6 +94,14 @@ class TrainingPlan(WorkerMessage):
     learning_rate: float = Field(gt=0, le=1)
     batch_rows: int = Field(default=8, ge=1, description="rows per optimiser step")
     max_tokens: int = Field(default=512, ge=8, description="longer rows are cut")
+    micro_batch_tokens: int | None = Field(
+        default=None,
+        ge=8,
+        description="tokens of one forward and backward pass; None: as many as the device is taken to hold",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="compute each layer again in the backward pass instead of keeping what it computed"
+    )
     max_epochs: float = Field(default=3.0, gt=0, description="stop after this many passes even when time is left")
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_fraction: float = Field(default=0.03, ge=0, le=0.5)
@@ -235,6 +243,7 @@ class PrepareJob(ReadJob):
     folder: Path
     show_rows: int = Field(default=0, ge=0, description="synthetic rows that somebody is to be asked for")
     written: tuple[JsonValue, ...] = Field(default=(), description="synthetic rows as they came")
+    most_held_out: int | None = Field(default=None, description="rows held out at most, where the type can be raced")
 
 
 class PrepareResult(WorkerMessage):

@@ -101,10 +101,12 @@ def prepare_fetched(
     limits: DatasetLimits = DatasetLimits(),  # noqa: B008 (frozen)
     show_rows: int = 0,
     written: Sequence[JsonValue] = (),
+    most_held_out: int | None = None,
 ) -> PreparedData:
     """Read, clean, deduplicate and split what `fetch_sources` gave; needs no network.
 
     Args:
+        most_held_out: rows that are held out at most, of a type that can be measured block by block; None leaves it to the type.
         show_rows: how many synthetic held-out rows somebody is to be asked for; what to show them is in the result then.
         written: what came of it; what is fit of them is held out in addition.
 
@@ -113,9 +115,10 @@ def prepare_fetched(
     read = _reader(kind, request, limits, fetched)
     rows = read(cast(JsonValue, request.dataset))
     cleaned = _clean(kind, rows, request, salt=salt, read=read)
-    sides = split(
-        cleaned.rows, text=kind.text, group=kind.group, salt=salt, sizes=kind.split_sizes, left_out=cleaned.removed
-    )
+    sizes = kind.split_sizes
+    if most_held_out is not None and kind.by_blocks:
+        sizes = dataclasses.replace(sizes, most_held_out=most_held_out)
+    sides = split(cleaned.rows, text=kind.text, group=kind.group, salt=salt, sizes=sizes, left_out=cleaned.removed)
     parameters = kind.schema.model_validate(request.parameters)
     made = Synthetic((), {})
     if written:

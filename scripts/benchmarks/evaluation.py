@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -38,8 +38,10 @@ from gradients.ml.losses import measure_rows
 from gradients.ml.text import ChatFormat, Example, PromptRow
 from gradients.repo.store import ContentStore
 from gradients.sandbox.trial import worker_refusal
+from gradients.simulator.plots import Chart, colours
 from gradients.tasks.base import SHIPPED_DATA
 from gradients.testing.fake_chain import FakeChain
+from scripts.benchmarks.evaluation_types import beside
 from scripts.benchmarks.timing import Figure, Ratios, figure
 from validator.folders import Folders
 from validator.ledger import Ledger
@@ -49,7 +51,10 @@ from validator.settings import MeasureSettings
 from validator.stages.measure import MeasureStage
 
 RUNS = int(os.environ.get("BENCH_RUNS", "2"))
+BESIDE = os.environ.get("BENCH_BESIDE", "")  # a commit, whose code measures each type's demonstration too
+PLOT = os.environ.get("BENCH_PLOT", "")  # a PNG to write
 ENTRANTS = 16
+COUNTS = (1, 4, 64)  # beside these
 RANK = 16
 AGREED = 2e-5  # single precision over a vocabulary of 49,152 is no better
 SMOLLM2_ROWS, NANO_ROWS = 32, 294
@@ -81,9 +86,11 @@ def evaluation() -> Sequence[Figure | Ratios]:
         ratios["per_process_16"] = each["trainer"] * (ENTRANTS + 1) / seconds
         ratios["plain_16"] = min(run.seconds for run in loop) / seconds
         ratios["plain_one_thread_16"] = alone / seconds
+        ratios["plain_16_kept"] = min(run.seconds for run in loop) / min(run.again_seconds for run in ours)
         ratios["lm_eval_16"] = each["lm_eval"] * (ENTRANTS + 1) / seconds
         figures += [
             figure("nano-lm, 16 adapters: ours, job by job", "s", [run.seconds for run in ours]),
+            figure("nano-lm, 16 adapters: ours, on a base that is held", "s", [run.again_seconds for run in ours]),
             figure("nano-lm, 16 adapters: ours, peak memory", "MB", [run.peak_megabytes for run in ours]),
             figure("nano-lm: ours, first task to its first number", "s", [run.first_seconds for run in ours]),
             figure("nano-lm: ours, next task to its first number", "s", [run.next_seconds for run in ours]),
@@ -94,6 +101,7 @@ def evaluation() -> Sequence[Figure | Ratios]:
             figure("nano-lm: largest difference of a row, loop and ours", "nats", [apart]),
             figure("nano-lm: forward pass, share of matmul rate", "", [_share_of_matmul(nano)]),
         ]
+        figures += _by_count(nano, Path(place), {ENTRANTS: (seconds, min(run.seconds for run in loop))}, each)
         if (smollm2 := _smollm2(Path(place) / "smollm2")) is not None:
             asked = _question(Path(place) / "smol", smollm2, SMOLLM2_ROWS)
             large, theirs = _ours(asked, Path(place) / "smol-ours"), _best_loop(asked, Path(place) / "smol-plain")
@@ -105,6 +113,11 @@ def evaluation() -> Sequence[Figure | Ratios]:
                 figure("SmolLM2: largest difference of a row", "nats", [_difference(large.values, theirs.values)]),
                 figure("SmolLM2: forward pass, share of matmul rate", "", [_share_of_matmul(asked)]),
             ]
+    for name, (own, before) in beside(BESIDE).items():
+        figures.append(figure(f"{name}, demonstration: one more submission", "s", [own["entrant"]]))
+        if before:
+            figures.append(figure(f"{name}, demonstration: the same at {BESIDE}", "s", [before["entrant"]]))
+            ratios[f"{name}_before"] = before["entrant"] / own["entrant"]
     return [*figures, Ratios({name: round(ratio, 3) for name, ratio in ratios.items()})]
 
 
@@ -115,6 +128,7 @@ class Ours:
     seconds: float
     first_seconds: float
     next_seconds: float
+    again_seconds: float  # of the next task, whose base is held
     peak_megabytes: float
     values: Sequence[Sequence[float]]
 
@@ -129,19 +143,20 @@ class Loop:
 
 
 def _ours(question: Question, folder: Path) -> Ours:
-    """One task with all adapters in a validator that has just started, and then one with the base alone."""
+    """One task with all adapters in a validator that has just started, and then another one."""
     folder.mkdir()
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock())
     folders, store = Folders(folder), ContentStore(folder / "blobs")
     names = [f"miner-{number:02}" for number in range(len(question.adapters))]
-    claims = [_collected(ledger, "0" * 12, question, names), _collected(ledger, "1" * 12, question, [])]
+    claims = [_collected(ledger, "0" * 12, question, names), _collected(ledger, "1" * 12, question, names)]
     place = store.path("d" * 64)
     place.parent.mkdir(parents=True)
     place.write_bytes(question.rows.read_bytes())
-    for name, adapter in zip(names, question.adapters, strict=True):
-        target = folders.submission(claims[0].task.id, name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(adapter)
+    for claim in claims:
+        for name, adapter in zip(names, question.adapters, strict=True):
+            target = folders.submission(claim.task.id, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(adapter)
 
     async def main() -> Ours:
         sandboxed = worker_refusal() is None
@@ -156,7 +171,7 @@ def _ours(question: Question, folder: Path) -> Ours:
         stage = MeasureStage(
             ledger, chain.gateway("validator"), bases, store, executor, Devices(look), folders, MeasureSettings()
         )
-        firsts, started = [], time.perf_counter()
+        firsts, wholes = [], []
         with _Memory() as memory:
             for claim in claims:
                 begun = time.perf_counter()
@@ -165,17 +180,58 @@ def _ours(question: Question, folder: Path) -> Ours:
                     await asyncio.sleep(0.005)
                 firsts.append(time.perf_counter() - begun)
                 await running
-                if claim is claims[0]:
-                    seconds = time.perf_counter() - started
+                wholes.append(time.perf_counter() - begun)
         await executor.close()
         found = ledger.submissions.measurements(claims[0].task.id)
         values = [found[name].per_row for name in [BASE_ENTRANT, *names]]
-        return Ours(seconds, firsts[0], firsts[1], memory.peak_megabytes, values)
+        return Ours(wholes[0], firsts[0], firsts[1], wholes[1], memory.peak_megabytes, values)
 
     try:
         return asyncio.run(main())
     finally:
         ledger.engine.dispose()
+
+
+def _by_count(
+    question: Question, folder: Path, known: dict[int, tuple[float, float]], each: Mapping[str, float]
+) -> list[Figure]:
+    """Ours and the loop by the number of adapters; a picture of all ways where BENCH_PLOT says."""
+    found: list[Figure] = []
+    for count in COUNTS:
+        adapters = [question.adapters[number % len(question.adapters)] for number in range(count)]
+        some = Question(question.base, question.rows, question.encoded, adapters)
+        ours, loop = (
+            _ours(some, folder / f"ours-of-{count}").seconds,
+            _best_loop(some, folder / f"plain-of-{count}").seconds,
+        )
+        known[count] = ours, loop
+        found.append(figure(f"nano-lm, {count} adapters: ours", "s", [ours]))
+        found.append(figure(f"nano-lm, {count} adapters: a loop", "s", [loop]))
+    counts = sorted(known)
+    found.append(figure("nano-lm: ours, one more adapter", "s", [_slope(counts, [known[n][0] for n in counts])]))
+    if PLOT:
+        _draw(Path(PLOT), known, each)
+    return found
+
+
+def _slope(counts: Sequence[int], seconds: Sequence[float]) -> float:
+    """Seconds of one more adapter, between the largest two counts."""
+    return (seconds[-1] - seconds[-2]) / (counts[-1] - counts[-2])
+
+
+def _draw(file: Path, known: Mapping[int, tuple[float, float]], each: Mapping[str, float]) -> None:
+    counts = sorted(known)
+    most = max(max(known[count]) for count in counts)
+    curves: dict[str, list[tuple[float, float]]] = {
+        "ours": [(count, known[count][0]) for count in counts],
+        "a loop": [(count, known[count][1]) for count in counts],
+        "a process each": [(n, each["trainer"] * (n + 1)) for n in (0.0, most / each["trainer"] - 1)],
+        "lm-eval": [(n, each["lm_eval"] * (n + 1)) for n in (0.0, most / each["lm_eval"] - 1)],
+    }
+    chart = Chart("seconds by number of adapters, nano-lm", x=(0, counts[-1]), y=(0, most), form=".0f")
+    for colour, (name, points) in zip(colours(len(curves)), curves.items(), strict=True):
+        chart.curve(points, colour, name)
+    chart.picture.save(file)
 
 
 def _best_loop(question: Question, folder: Path) -> Loop:

@@ -124,12 +124,8 @@ def cluster() -> Iterator[RayCluster]:
         yield running
 
 
-def nobody(_: RayCluster) -> None:
-    """Kill nothing."""
-
-
 def a_node(cluster: RayCluster) -> None:
-    """Kill the second node, and start it again later."""
+    """Kill the second node; the first goes on alone."""
     cluster.kill(NODE)
 
 
@@ -153,7 +149,7 @@ def the_driver(_: RayCluster) -> None:
         os.kill(int(pid), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("killed", [nobody, a_node, the_head, the_driver])
+@pytest.mark.parametrize("killed", [a_node, the_head, the_driver])
 def test_each_task_is_scored_once_whoever_is_killed(
     tmp_path: Path,
     expected: dict[str, Sequence[float]],
@@ -161,10 +157,10 @@ def test_each_task_is_scored_once_whoever_is_killed(
     killed: Callable[[RayCluster], None],
 ) -> None:
     field = ClusterField(tmp_path)
-    begun = field.score(cluster, lambda _: killed(cluster), after=10)
+    begun = field.score(cluster, lambda _: killed(cluster), after=8)
     for number, task in enumerate(field.tasks):
         assert found(field.ledger, task).state is TaskState.SCORED
         assert field.rows(number) == expected
     entrants = len(TASKS) * len([BASE_ENTRANT, *MINERS])
-    assert (len(begun) == entrants) is (killed is nobody), "something was measured again, or nothing was killed"
+    assert len(begun) > entrants, "nothing was measured again: nothing was killed"
     field.ledger.engine.dispose()

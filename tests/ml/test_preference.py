@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from gradients.errors import DatasetInvalid
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import Device
+from gradients.ml.micro_batches import MicroBatches
 from gradients.ml.preference import (
     Pair,
     PairLogs,
@@ -79,7 +80,7 @@ def objective(
         beta=0.5,
         sft_weight=sft_weight,
         device=CPU,
-        batch_tokens=batch_tokens,
+        micro=MicroBatches(CPU, vocabulary=base.vocabulary, most=batch_tokens),
     )
 
 

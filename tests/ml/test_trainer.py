@@ -68,6 +68,19 @@ def test_a_lora_learns_and_genuine_peft_reads_it(
     assert sum(theirs) / len(theirs) == pytest.approx(ours, abs=1e-5)
 
 
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_layers_that_are_computed_again_and_small_parts_learn_the_same(
+    base: LoadedBase, held_out_file: Path, train_job: MakeJob, method: str
+) -> None:
+    losses = []
+    for sparing in ({}, {"gradient_checkpointing": True, "micro_batch_tokens": 64}):
+        job = train_job(seconds=60, method=method, max_epochs=1.0, **sparing)
+        run(job)
+        losses.append(loss(base, held_out_file, job.output_folder))
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)
+    assert losses[0] < loss(base, held_out_file, None)
+
+
 def test_a_full_fine_tune_learns_and_is_as_large_as_the_base(
     base: LoadedBase, base_folder: Path, held_out_file: Path, train_job: MakeJob
 ) -> None:

@@ -66,6 +66,7 @@ class PrepareStage:
             salt=claim.salt.hex(),
             folder=folder / "rows",
             show_rows=self.endpoint.rows if self.endpoint else 0,
+            most_held_out=self.reading.most_held_out,
         )
         result = await self._read(job, folder / "job")
         if self.endpoint and (written := await asyncio.to_thread(ask, self.endpoint, result.shown)):

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import ANY_LENGTH, ReadsText, load_base
+from gradients.ml.base_model import ANY_LENGTH, ReadsText
 from gradients.ml.device import choose_device
 from gradients.ml.dialogue import DialogueFormat, DialogueRow
+from gradients.ml.precision import load_to_measure
 from gradients.ml.text import Example, read_jsonl_of
 from gradients.tasks.chat.spec import ChatParameters
 from gradients.tasks.jobs import MeasureJob, Parameters
@@ -22,7 +23,7 @@ from gradients.tasks.workers.trial import try_rows
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
-    base = load_base(job.base_folder, choose_device())
+    base = load_to_measure(job.base_folder, choose_device())
     examples = read_examples(base, job.held_out_file, job.parameters)
     measured = completions_metric(base, examples, job)
     measure_entrants(job, measured, rows=rows_to_measure(job, len(examples)), report=report)

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid
-from gradients.ml.base_model import ANY_LENGTH, LoadedBase, ReadsText, load_base
+from gradients.ml.base_model import ANY_LENGTH, LoadedBase, ReadsText
 from gradients.ml.batching import measuring_tokens
 from gradients.ml.device import choose_device
+from gradients.ml.precision import load_to_measure
 from gradients.ml.preference import (
     Pair,
     PairLogs,
@@ -45,7 +46,7 @@ from gradients.tasks.workers.trial import Rows, refuse_most, try_rows
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
-    base = load_base(job.base_folder, choose_device())
+    base = load_to_measure(job.base_folder, choose_device())
     pairs = read_pairs(base, job.held_out_file, job.parameters)
     apart = reads_once(base.model, base.device)
 

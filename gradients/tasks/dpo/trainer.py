@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gradients.domain.json import JsonObject
 from gradients.ml.base_model import LoadedBase
-from gradients.ml.batching import batch_tokens
+from gradients.ml.micro_batches import MicroBatches
 from gradients.ml.objective import split_validation
 from gradients.ml.preference import PreferenceObjective
 from gradients.ml.training import TrainingSettings
@@ -46,7 +46,7 @@ def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
             beta=DpoParameters.model_validate(job.parameters).beta,
             sft_weight=options.sft_weight,
             device=base.device,
-            batch_tokens=batch_tokens(base.device, base.vocabulary),
+            micro=MicroBatches(base.device, vocabulary=base.vocabulary, most=settings.micro_batch_tokens),
         )
 
     return language_model(job, settings, objective)

@@ -12,10 +12,11 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import LoadedBase, ReadsText, load_base
+from gradients.ml.base_model import LoadedBase, ReadsText
 from gradients.ml.batching import batch_tokens
 from gradients.ml.device import choose_device
 from gradients.ml.policy import copied
+from gradients.ml.precision import load_to_measure
 from gradients.ml.reading import reads_once
 from gradients.ml.rollout_divergences import Diverged, roll_out_beside
 from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
@@ -36,7 +37,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
     asked = GrpoParameters.model_validate(job.parameters)
-    base = load_base(job.base_folder, choose_device())
+    base = load_to_measure(job.base_folder, choose_device())
     reference = copied(base.model)
     rows = read_jsonl_of(GrpoRow, job.held_out_file)
     prompts = prompt_tokens(base, rows, asked)

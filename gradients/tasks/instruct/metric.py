@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradients.domain.json import JsonObject
-from gradients.ml.base_model import ReadsText, load_base
+from gradients.ml.base_model import ReadsText
 from gradients.ml.device import choose_device
+from gradients.ml.precision import load_to_measure
 from gradients.ml.text import ChatFormat, Example, read_prompt_rows
 from gradients.tasks.instruct.spec import InstructParameters
 from gradients.tasks.jobs import MeasureJob, Parameters
@@ -22,7 +23,7 @@ from gradients.tasks.workers.trial import try_rows
 def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
-    base = load_base(job.base_folder, choose_device())
+    base = load_to_measure(job.base_folder, choose_device())
     examples = read_examples(base, job.held_out_file, row_tokens(base, job.parameters))
     measured = completions_metric(base, examples, job)
     measure_entrants(job, measured, rows=rows_to_measure(job, len(examples)), report=report)

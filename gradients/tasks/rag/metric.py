@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from gradients.domain.json import JsonObject
 from gradients.ml.answering import Answering, losses_and_answers
-from gradients.ml.base_model import ReadsText, load_base
+from gradients.ml.base_model import ReadsText
 from gradients.ml.device import choose_device
 from gradients.ml.losses import RowLoss
+from gradients.ml.precision import load_to_measure
 from gradients.ml.reading import reads_once
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, Example, PromptRow, read_jsonl_of
@@ -50,7 +51,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
     """Do a MeasureJob and return where it was measured."""
     job = MeasureJob.model_validate(arguments)
     parameters = RagParameters.model_validate(job.parameters)
-    base = load_base(job.base_folder, choose_device())
+    base = load_to_measure(job.base_folder, choose_device())
     rows = read_jsonl_of(RagRow, job.held_out_file)
     examples = encoded(base, rows, row_tokens(base, job.parameters))
     fingerprints = text_fingerprints(base, [example.tokens for example in examples], key=job.sketch_key)

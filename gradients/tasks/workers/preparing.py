@@ -35,6 +35,7 @@ def prepare(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
         folder=job.folder,
         show_rows=job.show_rows,
         written=job.written,
+        most_held_out=job.most_held_out,
     )
     write_tried(lambda: _lines(made.train_file, made.held_out_file), job.folder / TRIED_ROWS)
     result = PrepareResult(

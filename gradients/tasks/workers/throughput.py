@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid
 from gradients.ml.base_model import LoadedBase, load_base
-from gradients.ml.batching import batch_tokens, endless_batches
+from gradients.ml.batching import endless_batches
 from gradients.ml.device import choose_device
+from gradients.ml.micro_batches import MicroBatches
 from gradients.ml.objective import CompletionObjective
 from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
@@ -38,7 +39,7 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
         validation=[],
         weighting="token",
         device=base.device,
-        batch_tokens=batch_tokens(base.device, base.vocabulary),
+        micro=MicroBatches(base.device, vocabulary=base.vocabulary),
     )
     tokens, seconds, steps = _train(base, objective, job)
     return Throughput(

@@ -19,10 +19,10 @@ from torch import nn
 from gradients.domain.json import JsonObject, canonical
 from gradients.files.whole import whole_folder, write_text
 from gradients.ml.base_model import LoadedBase, load_base
-from gradients.ml.batching import batch_tokens
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.device import choose_device
 from gradients.ml.full_model import write_full_model
+from gradients.ml.micro_batches import MicroBatches, compute_layers_again
 from gradients.ml.objective import CompletionObjective, Objective, split_validation
 from gradients.ml.text import Example
 from gradients.ml.training import TrainingProgress, TrainingRun, TrainingSettings
@@ -84,6 +84,8 @@ def language_model(
     """The job's base with the plan's weights trainable. The objective is made from the untouched base."""
     base = load_base(job.base_folder, choose_device())
     made = objective(base)
+    if settings.gradient_checkpointing:
+        compute_layers_again(base.model)
     if settings.method == "full":
         base.model.requires_grad_(True)
         return Trainable(base.model, made, lambda folder: write_full_model(base, folder))
@@ -109,7 +111,7 @@ def completion_objective(
         validation=[examples[i] for i in validation],
         weighting=settings.row_weighting,
         device=base.device,
-        batch_tokens=batch_tokens(base.device, base.vocabulary),
+        micro=MicroBatches(base.device, vocabulary=base.vocabulary, most=settings.micro_batch_tokens),
     )
 
 

@@ -96,6 +96,17 @@ OPTIONS = {
     ("weights", "show"): ("--config", "--folder", "--json"),
     ("weights", "explain"): ("--config", "--folder", "--network", "--netuid", "--hotkey", "--burn", "--json"),
     ("miner", "run"): (*DAEMON, "--recipe"),
+    ("miner", "plan"): (
+        "--task",
+        "--type",
+        "--base",
+        "--parameters",
+        "--rows",
+        "--hours",
+        "--gpu",
+        "--recipe",
+        "--json",
+    ),
     ("miner", "results"): ("--config", "--folder", "--json"),
     ("task", "submit"): (
         "--type",

@@ -29,6 +29,7 @@ from gradients.repo.manifest import parse_manifest
 from gradients.tasks.jobs import CHECK_REPO, TrainJob
 from miner.attempt import Attempts
 from miner.journal import Journal, Record, openings
+from miner.memory import GIB, Memory
 from miner.plan import Recipe
 from miner.settings import MinerSettings
 from tests.unit.miner.fakes import (
@@ -90,6 +91,7 @@ class Machine:
                 executor=self.trainer,
                 bases=BaseModels(self.folder / "bases", self.folder / "cache"),
                 recipe=RECIPE,
+                memory=Memory(16 * GIB),
                 settings=MinerSettings(keep_seconds=10.0),
                 clock=self.clock,
                 tell=lambda task_id, progress: None,

@@ -24,6 +24,7 @@ from gradients.testing.axons import keypair_of, metagraph_of, serving_in_thread,
 from miner.attempt import Attempts
 from miner.daemon import Daemon
 from miner.journal import Journal, Record
+from miner.memory import GIB, Memory
 from miner.outcomes import Outcomes
 from miner.plan import Recipe
 from miner.settings import MinerSettings
@@ -49,6 +50,7 @@ def daemon(folder: Path, chain: FakeChain, trainer: FakeTrainer, **settings: obj
         executor=trainer,
         bases=BaseModels(folder / "bases", folder / "cache"),
         recipe=RECIPE,
+        memory=Memory(16 * GIB),
         settings=chosen,
         clock=clock,
         tell=lambda task_id, progress: None,

@@ -15,7 +15,13 @@ from gradients.domain.json import canonical
 from gradients.domain.task import TaskRequest
 from gradients.errors import DatasetInvalid, TaskInvalid
 from gradients.tasks.instruct.spec import INSTRUCT
-from gradients.tasks.preparation import PreparedData, held_out_commitment, prepare
+from gradients.tasks.preparation import (
+    PreparedData,
+    fetch_sources,
+    held_out_commitment,
+    prepare,
+    prepare_fetched,
+)
 from gradients.tasks.registry import validate_request
 from gradients.testing.loopback_site import Page, loopback_site, pages
 
@@ -180,3 +186,26 @@ def test_a_request_is_its_own_normal_form(request_of_rows: TaskRequest) -> None:
         }
     )
     assert again == request_of_rows
+
+
+@pytest.mark.parametrize(
+    ("most", "raced", "held_out"), [(None, True, 30), (20, True, 20), (1000, True, 30), (20, False, 30)]
+)
+def test_a_validator_may_say_how_many_rows_are_held_out_where_a_field_can_be_raced(
+    tmp_path: Path, most: int | None, raced: bool, held_out: int
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    lines = [json.dumps({"q": f"How is {word} spelt {word * 2}?", "a": word}) for word in map(_word, range(300))]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    columns = {"instruction": "q", "output": "a"}
+    request = validate_request(
+        {"type": "instruct", "base": "nano-lm", "dataset": str(file), "hours": 1, "parameters": {"columns": columns}}
+    )
+    kind = replace(INSTRUCT, by_blocks=raced)
+    fetched = fetch_sources(kind, request, tmp_path / "fetched")
+    made = prepare_fetched(kind, request, fetched, salt=SALT, folder=tmp_path / "made", most_held_out=most)
+    assert (made.train_rows + made.held_out_rows, made.held_out_rows) == (300, held_out)
+
+
+def _word(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()[:12]
