@@ -6,10 +6,10 @@ call their public address, and firewalls that ask where a caller comes from.
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import secrets
 import socket
-from collections.abc import Iterator
+import time
 
 import httpx
 
@@ -19,6 +19,7 @@ from gradients.domain.chain import AxonAddress
 from gradients.errors import GradientsError
 
 _CONNECT_SECONDS = 1.5
+_TAKEN_SECONDS = 0.5
 
 
 def port(name: str, host: str, number: int, *, flag: str, at_work: bool) -> Finding:
@@ -29,7 +30,7 @@ def port(name: str, host: str, number: int, *, flag: str, at_work: bool) -> Find
         at_work: whether a daemon runs in the folder that is looked at.
     """
     try:
-        with _listening(host, number):
+        with listener(host, number):
             return Finding(name, "ok", f"{host}:{number} is free")
     except OSError as error:
         if at_work and livez(from_here(host, number)) is not None:
@@ -67,32 +68,42 @@ def reached(axon: AxonSettings, address: AxonAddress, *, at_work: bool) -> Findi
         return Finding("address", "missing", f"{address.url()} does not answer", advice)
     word = secrets.token_bytes(16)
     try:
-        with _listening(axon.host, axon.port) as listener:
-            listener.settimeout(_CONNECT_SECONDS)
+        with listener(axon.host, axon.port) as ours:
+            ours.settimeout(_CONNECT_SECONDS)
             with socket.create_connection((address.ip, address.port), timeout=_CONNECT_SECONDS) as call:
                 call.sendall(word)
-                if _hears(listener, word):
+                if _hears(ours, word):
                     return Finding("address", "ok", f"{address.url()} leads here, tried from here")
             return Finding("address", "missing", f"another machine than this one answers at {address.url()}", advice)
     except OSError as error:
         return Finding("address", "missing", f"{address.url()} cannot be reached: {error.strerror or error}", advice)
 
 
-@contextlib.contextmanager
-def _listening(host: str, number: int) -> Iterator[socket.socket]:
-    """A socket that listens as a daemon's would."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, number))
-        listener.listen(8)
-        yield listener
+def listener(host: str, number: int) -> socket.socket:
+    """A socket that listens as a daemon's would.
+
+    Raises OSError, where a port is taken after a moment: a program that another look is just starting holds copies of our sockets.
+    """
+    give_up_at = time.monotonic() + _TAKEN_SECONDS
+    while True:
+        made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((host, number))
+            made.listen(8)
+        except OSError as error:
+            made.close()
+            if error.errno != errno.EADDRINUSE or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.02)
+        else:
+            return made
 
 
-def _hears(listener: socket.socket, word: bytes) -> bool:
+def _hears(ours: socket.socket, word: bytes) -> bool:
     """Whether the next caller says the word."""
     try:
-        connection, _ = listener.accept()
+        connection, _ = ours.accept()
         with connection:
             connection.settimeout(_CONNECT_SECONDS)
             return connection.recv(len(word), socket.MSG_WAITALL) == word

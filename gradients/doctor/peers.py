@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from gradients.axon.messages import Reach, ReachAnswer
 from gradients.axon.reach import PATH
 from gradients.chain.wallet import WalletKeys
 from gradients.config import AxonSettings
-from gradients.doctor.axon import from_here, livez
+from gradients.doctor.axon import from_here, listener, livez
 from gradients.doctor.findings import Finding
 from gradients.domain.chain import AxonAddress, Metagraph
 from gradients.errors import OutsideError, PeerMisbehaved
@@ -92,12 +91,12 @@ def _judged(address: AxonAddress, own: Finding, answers: Sequence[ReachAnswer]) 
 class _Answering(ThreadingTCPServer):
     """A server in the daemon's place that answers everything with one body, while it is entered. Raises OSError where it cannot."""
 
-    allow_reuse_address = True
     daemon_threads = True
 
     def __init__(self, axon: AxonSettings, body: bytes) -> None:
-        self.address_family = socket.AF_INET6 if ":" in axon.host else socket.AF_INET
-        super().__init__((axon.host, axon.port), _handler(body))
+        super().__init__((axon.host, axon.port), _handler(body), bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener(axon.host, axon.port)
 
     def __enter__(self) -> Self:
         Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -60,3 +61,12 @@ def test_a_taken_port_is_a_strangers_unless_our_daemon_answers_there() -> None:
             found = port("axon", HOST, number, flag="--axon-port", at_work=at_work)
             assert (found.level, "--axon-port" in found.advice) == ("missing", True)
     assert port("axon", HOST, number, flag="--axon-port", at_work=False).level == "ok"
+
+
+def test_a_port_that_is_given_up_a_moment_later_is_free() -> None:
+    other = socket.create_server((HOST, 0))
+    number = other.getsockname()[1]
+    giving_up = threading.Timer(0.1, other.close)
+    giving_up.start()
+    assert port("axon", HOST, number, flag="--axon-port", at_work=False).level == "ok"
+    giving_up.join()
