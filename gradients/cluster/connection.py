@@ -21,6 +21,7 @@ from gradients.log import get_logger
 GONE = "the connection to the cluster ended"
 _READY_SECONDS = 60.0
 _TAIL_BYTES = 2000
+_LAST_WORDS_SECONDS = 2.0
 _REST_SECONDS, _LONGEST_REST_SECONDS = 1.0, 15.0
 _MODULE = "gradients.cluster.driver"
 
@@ -29,6 +30,13 @@ log = get_logger("cluster")
 
 class Lost(Exception):
     """A run has ended without an answer: its node or the connection to the cluster is gone."""
+
+    def __init__(self, problem: str, *, begun: bool) -> None:
+        """Args:
+        begun: whether some node had begun the job.
+        """
+        super().__init__(problem)
+        self.begun = begun
 
 
 class Connection:
@@ -128,7 +136,9 @@ class Connection:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-            said = await draining
+            await asyncio.wait({draining}, timeout=_LAST_WORDS_SECONDS)  # others may hold the pipe open
+            said = draining.result() if draining.done() else b""
+            draining.cancel()
             log.warning("cluster_lost", address=self._address, problem=said.decode(errors="replace").strip()[-300:])
             for queue in self._answers.values():
                 queue.put_nowait({"lost": GONE})

@@ -39,6 +39,7 @@ from gradients.log import get_logger
 
 TRIES = 2  # of a job whose node was lost
 _ANSWER_SECONDS = 60.0
+_REST_SECONDS = 0.5  # before a lost job is given again
 _TURN_SECONDS = 2.0  # between looks at a job that has not begun
 _STOP_SECONDS = 20.0  # for a node to end a job and bring what there is of it
 _SILENCE_SECONDS = 90.0  # of a node at work, after which it counts as lost
@@ -122,14 +123,20 @@ class RayExecutor:
             return finished
         await asyncio.to_thread(prepare_folder, job)
         trees = await asyncio.to_thread(trees_of, job, self._digests.sha256)
-        reason = ""
-        for number in range(1, TRIES + 1):
+        lost, since = 0, time.monotonic()
+        while True:
             try:
                 return await self._try(job, trees, report, node)
-            except Lost as lost:
-                reason = str(lost)
-                log.warning("job_lost", function=job.function, attempt=number, problem=reason)
-        raise JobFailed(f"{job.function} was lost {TRIES} times: {reason}", code="job_killed")
+            except Lost as problem:
+                lost += problem.begun
+                log.warning("job_lost", function=job.function, begun=problem.begun, problem=str(problem))
+                if lost >= TRIES:
+                    raise JobFailed(f"{job.function} was lost {lost} times: {problem}", code="job_killed") from problem
+                if not problem.begun and time.monotonic() - since > self._patience_seconds:
+                    raise OutsideError(
+                        f"The cluster begins nothing: {problem}", code="cluster_unreachable"
+                    ) from problem
+            await asyncio.sleep(_REST_SECONDS)
 
     async def _try(self, job: Job, trees: Mapping[Path, Tree], report: ReportProgress, node: str | None) -> JsonObject:
         report(WAITING)
@@ -189,7 +196,7 @@ class RayExecutor:
                 if not run.begun:
                     report(WAITING)
                 elif time.monotonic() - run.heard > _SILENCE_SECONDS:
-                    raise Lost(f"its node was silent for {_SILENCE_SECONDS:g} s") from None
+                    raise Lost(f"its node was silent for {_SILENCE_SECONDS:g} s", begun=True) from None
                 continue
             if "told" in answer:
                 report(answer["told"])
@@ -200,7 +207,7 @@ class RayExecutor:
                 if time.monotonic() > over:
                     raise OutsideError(f"The cluster cannot run this: {answer['waiting']}", code="cluster_unfit")
             elif "lost" in answer:
-                raise Lost(answer["lost"])
+                raise Lost(answer["lost"], begun=run.begun)
             elif "ended" in answer:
                 ended: Mapping[str, Any] = answer["ended"]
                 return ended

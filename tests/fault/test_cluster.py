@@ -156,7 +156,13 @@ def the_driver(_: RayCluster) -> None:
         os.kill(int(pid), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("killed", [a_node, the_head, the_driver])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each of the parts, or the first few."""
+    if "killed" in metafunc.fixturenames:
+        parts = [the_head, a_node, the_driver]
+        metafunc.parametrize("killed", parts[: int(metafunc.config.getoption("--shots"))])
+
+
 def test_each_task_is_scored_once_whoever_is_killed(
     tmp_path: Path,
     expected: dict[str, Sequence[float]],
