@@ -13,14 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from miner.memory import NARROW_ABOVE
+
 Method = Literal["lora", "full"]
 HIDDEN_BYTES, FEED_FORWARD_BYTES = 25.5, 8.1  # kept a token and layer, for each number of the state
 CHECKPOINT_BYTES = 4  # for each number of the hidden state, of a layer that is computed again
 LOGIT_BYTES = 14  # a token and entry of the vocabulary: logits, their gradient, and what the loss keeps
 LORA_BYTES = 16  # a weight of the adapter: itself, its gradient and two moments in float32
-NARROW_ABOVE = (
-    0.1  # a GPU keeps weights in 2 bytes instead of 4 when there are more of them than this share of its bytes
-)
 _WIDE, _NARROW = 4, 2
 
 

@@ -96,16 +96,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         settings.allow_local_paths,
     )
     access = Access(private_addresses=network.is_local, s3=settings.s3.access())
-    devices = (
-        devices_of_nodes(settings.measure, cluster, folders.workers / "nodes")
-        if cluster
-        else devices_of(
-            settings.measure,
-            workers,
-            folders.workers / "devices",
-            visible=device_environment().get("CUDA_VISIBLE_DEVICES"),
-        )
-    )
+    devices = _devices(settings, workers, folders)
     stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access, workers, devices)
     engine = StepEngine(
         ledger,
@@ -146,6 +137,14 @@ def build(settings: ValidatorSettings) -> Daemon:
         confinement=confined,
         cluster=cluster,
     )
+
+
+def _devices(settings: ValidatorSettings, workers: Executor, folders: Folders) -> Devices:
+    """What is measured on: this machine's, or those of a cluster's nodes."""
+    if isinstance(workers, RayExecutor):
+        return devices_of_nodes(settings.measure, workers, folders.workers / "nodes")
+    visible = device_environment().get("CUDA_VISIBLE_DEVICES")
+    return devices_of(settings.measure, workers, folders.workers / "devices", visible=visible)
 
 
 def _local_workers(settings: ValidatorSettings, folders: Folders, confined: Confinement) -> Executor:

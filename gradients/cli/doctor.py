@@ -49,7 +49,7 @@ def doctor(given: Given, *, as_json: AsJson = False) -> None:
             software,
             machine.memory,
             machine.gpu,
-            lambda: machine.sandbox(stops=False),
+            lambda: machine.sandbox(needed=()),
             lambda: storage.folder(settings.folder, name="disk", flag="--folder"),
             identity,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import importlib.util
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +18,10 @@ from gradients.cli.doctor import show
 from gradients.cluster.connection import Connection
 from gradients.cluster.settings import NodeSettings
 from gradients.config import ray_environment
-from gradients.doctor.findings import Finding, at_least
-from gradients.doctor.machine import GIB, gpu
+from gradients.doctor.findings import Finding
+from gradients.doctor.machine import GIB, gpu, memory, sandbox
+from gradients.doctor.storage import folder
 from gradients.errors import GradientsError
-from gradients.sandbox.trial import program_refusal, worker_refusal
 from gradients.tasks.registry import TYPES, missing_packages, task_type
 
 LEAST_FREE_GIB, LEAST_MEMORY_GIB = 50, 16
@@ -79,26 +78,13 @@ def _software() -> Iterator[Finding]:
 
 
 def _machine(settings: NodeSettings) -> Iterator[Finding]:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    yield at_least(LEAST_MEMORY_GIB, total, name="memory", unit="GiB")
-    try:
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        (settings.folder / ".tried").touch()
-        (settings.folder / ".tried").unlink()
-    except OSError as error:
-        advice = "name a folder that this user may write to: GRADIENTS_WORKER_FOLDER"
-        yield Finding("disk", "missing", f"{settings.folder} cannot be written: {error.strerror}", advice)
-    else:
-        free = shutil.disk_usage(settings.folder).free / GIB
-        yield at_least(LEAST_FREE_GIB, free, name="disk", unit=f"GiB free at {settings.folder}")
-        if settings.kept_gibibytes > free:
-            found = f"up to {settings.kept_gibibytes:.0f} GiB of bases and repos are kept, more than is free"
-            yield Finding("kept", "note", found, "lower GRADIENTS_WORKER_KEPT_GIBIBYTES")
-    for what, refused in (("workers", worker_refusal()), ("programs", program_refusal())):
-        if refused is None:
-            yield Finding("sandbox", "ok", f"{what} run in it")
-        else:
-            yield Finding("sandbox", "missing", f"{what} cannot run in it: {refused.message}", refused.fix or "")
+    yield from memory(least_gib=LEAST_MEMORY_GIB)
+    yield from folder(settings.folder, name="disk", flag="GRADIENTS_WORKER_FOLDER", least_gib=LEAST_FREE_GIB)
+    there = next(place for place in (settings.folder, *settings.folder.parents) if place.exists())
+    if settings.kept_gibibytes > shutil.disk_usage(there).free / GIB:
+        found = f"up to {settings.kept_gibibytes:.0f} GiB of bases and repos are kept, more than is free"
+        yield Finding("kept", "note", found, "lower GRADIENTS_WORKER_KEPT_GIBIBYTES")
+    yield from sandbox(needed=("workers", "programs"))
 
 
 def _token() -> Iterator[Finding]:

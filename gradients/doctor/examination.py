@@ -54,7 +54,7 @@ def examine(daemon: Daemon, own: Sequence[Look], clock: Clock, *, libraries: Seq
             software,
             machine.memory,
             machine.gpu,
-            lambda: machine.sandbox(stops=daemon.sandboxed and daemon.is_public),
+            lambda: machine.sandbox(needed=("workers",) if daemon.sandboxed and daemon.is_public else ()),
             lambda: storage.own_folder(settings.folder),
             lambda: storage.folder(daemon.caches, name="caches", flag="caches in the settings (GRADIENTS_CACHES)"),
             lambda: identity(daemon, clock, silence),

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from gradients.config import device_environment, environment_without
 from gradients.doctor.findings import Finding, Level, at_least
@@ -32,23 +32,23 @@ print(json.dumps({"build": torch.version.cuda or torch.version.hip, "cards": car
 """
 
 
-def memory() -> Iterator[Finding]:
+def memory(*, least_gib: int = LEAST_MEMORY_GIB) -> Iterator[Finding]:
     """The machine's."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    yield at_least(LEAST_MEMORY_GIB, total, name="memory", unit="GiB")
+    yield at_least(least_gib, total, name="memory", unit="GiB")
 
 
-def sandbox(*, stops: bool) -> Iterator[Finding]:
+def sandbox(*, needed: Collection[str]) -> Iterator[Finding]:
     """Whether workers and strangers' programs can be confined.
 
     Args:
-        stops: whether work may not begin where workers cannot be.
+        needed: of "workers" and "programs", those without whose confinement work may not begin.
     """
     for what, refused in (("workers", worker_refusal()), ("programs", program_refusal())):
         if refused is None:
             yield Finding("sandbox", "ok", f"{what} run in it")
         else:
-            level: Level = "missing" if stops and what == "workers" else "note"
+            level: Level = "missing" if what in needed else "note"
             yield Finding("sandbox", level, f"{what} cannot run in it: {refused.message}", refused.fix or "")
 
 

@@ -18,7 +18,7 @@ LEAST_FREE_GIB = 20
 _TRIAL_BYTES = 65_536
 
 
-def folder(place: Path, *, name: str, flag: str) -> Iterator[Finding]:
+def folder(place: Path, *, name: str, flag: str, least_gib: int = LEAST_FREE_GIB) -> Iterator[Finding]:
     """What there is to say of a folder that is written to. Nothing is made but a small file, which goes at once.
 
     Args:
@@ -34,7 +34,7 @@ def folder(place: Path, *, name: str, flag: str) -> Iterator[Finding]:
             found = f"{free >> 20} MiB free at {there}; below {FREE_BYTES_KEPT >> 20} MiB no work is taken on"
             yield Finding(name, "missing", found, f"free some space, or {elsewhere}")
         else:
-            yield at_least(LEAST_FREE_GIB, free / GIB, name=name, unit=f"GiB free at {there}")
+            yield at_least(least_gib, free / GIB, name=name, unit=f"GiB free at {there}")
     elif is_full(error):
         yield Finding(name, "missing", f"no room at {there}: {error.strerror}", f"free some space, or {elsewhere}")
     else:

@@ -13,12 +13,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,6 +41,7 @@ from gradients.simulator.plots import Chart, colours
 from gradients.tasks.base import SHIPPED_DATA
 from gradients.testing.fake_chain import FakeChain
 from scripts.benchmarks.evaluation_types import beside
+from scripts.benchmarks.memory import PeakMemory
 from scripts.benchmarks.timing import Figure, Ratios, figure
 from validator.folders import Folders
 from validator.ledger import Ledger
@@ -172,7 +172,7 @@ def _ours(question: Question, folder: Path) -> Ours:
             ledger, chain.gateway("validator"), bases, store, executor, Devices(look), folders, MeasureSettings()
         )
         firsts, wholes = [], []
-        with _Memory() as memory:
+        with PeakMemory() as memory:
             for claim in claims:
                 begun = time.perf_counter()
                 running = asyncio.create_task(stage.run(claim))
@@ -312,42 +312,6 @@ def _share_of_matmul(question: Question) -> float:
 
     forward()
     return min(products() for _ in range(3)) / min(forward() for _ in range(3))
-
-
-class _Memory:
-    """The largest sum of the proportional set sizes of this process's workers, looked at five times a second."""
-
-    def __enter__(self) -> Self:
-        self.peak_megabytes, self._over = 0.0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.2):
-            self.peak_megabytes = max(
-                self.peak_megabytes, sum(map(_proportional_bytes, _descendants(os.getpid()))) / 1e6
-            )
-
-
-def _descendants(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [each for child in map(int, children) for each in (child, *_descendants(child))]
-
-
-def _proportional_bytes(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it has ended
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
 
 def _question(folder: Path, base: Path, rows: int) -> Question:
