@@ -18,6 +18,7 @@ from gradients.files.disk import is_full
 SUBCOMMANDS = {
     "localnet": ("gradients.cli.localnet:localnet", "Run the whole market on this machine."),
     "localchain": ("gradients.cli.localchain:app", "Run a loopback chain for the SDK and btcli; fund accounts on it."),
+    "init": ("gradients.cli.init:app", "Write the settings file of a validator or a miner."),
     "register": ("gradients.cli.register:register", "Register a hotkey on the subnet by burn."),
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
     "weights": ("validator.weights_cli:app", "Show every number that led to a validator's weights."),

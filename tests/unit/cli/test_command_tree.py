@@ -24,6 +24,7 @@ CONTROL_PLANE = (
     "gradients.cli.main",
     "gradients.cli.localnet",
     "gradients.cli.localchain",
+    "gradients.cli.init",
     "gradients.cli.register",
     "gradients.cli.task",
     "gradients.client.chat",
@@ -72,6 +73,8 @@ OPTIONS = {
     ),
     ("localchain",): ("--port", "--block-seconds", "--tempo", "--data", "--json", "fund"),
     ("localchain", "fund"): ("--network", "--json"),
+    ("init", "validator"): (*DAEMON, "--api-host", "--api-port", "--yes", "--json"),
+    ("init", "miner"): (*DAEMON, "--recipe", "--yes", "--json"),
     ("register",): (*SHARED, "--yes", "--json"),
     ("simulate",): (
         "--rules",
