@@ -6,7 +6,6 @@ changes it.
 
 from __future__ import annotations
 
-import importlib
 import json
 import shlex
 import socket
@@ -20,11 +19,11 @@ import typer
 
 from gradients.cli.doctor import AsJson
 from gradients.cli.flags import DAEMON, Given, settings_of, takes
+from gradients.cli.roles import settings_of_role
 from gradients.config import DaemonSettings
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import SetupError
 
-SETTINGS = {"validator": "validator.settings:ValidatorSettings", "miner": "miner.settings:MinerSettings"}
 HEAD = """\
 # Settings of a {command}, written by `gradients init {command}`. What is commented out has its default.
 # Later wins: defaults < this file < BT_* variables < GRADIENTS_* variables (GRADIENTS_CHAIN__NETUID) < flags.
@@ -147,8 +146,7 @@ QUESTIONS = (
 
 
 def _init(role: str, given: Given, questions: Sequence[Question], *, ask: bool, as_json: bool) -> None:
-    module, _, name = SETTINGS[role].partition(":")
-    kind: type[DaemonSettings] = getattr(importlib.import_module(module), name)
+    kind = settings_of_role(role)
     answers = _answers(kind, given, questions, ask=ask)
     chosen = kind.load(None, settings_of(**answers))
     for question in questions:
