@@ -23,7 +23,9 @@ def miner() -> None:
 @takes(DAEMON)
 def run(
     given: Given,
-    recipe: Annotated[Path | None, typer.Option(help="How to train: a file of configs/recipes/ or your own.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="How to train: a shipped recipe's name, such as lora-tuned, or a file.")
+    ] = None,
 ) -> None:
     """Run a miner until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
     from gradients.cli.daemon import run_daemon
@@ -46,7 +48,9 @@ def run(
 def doctor(
     given: Given,
     *,
-    recipe: Annotated[Path | None, typer.Option(help="How to train: a file of configs/recipes/ or your own.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="How to train: a shipped recipe's name, such as lora-tuned, or a file.")
+    ] = None,
     fix: Fix = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +81,9 @@ def plan(
         str | None,
         typer.Option(help="On which GPU: h100, rtx4090 or GiB; by default what is here.", show_default=False),
     ] = None,
-    recipe: Annotated[Path | None, typer.Option(help="How to train: a file of configs/recipes/ or your own.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="How to train: a shipped recipe's name, such as lora-tuned, or a file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how a task would be trained here or on some GPU: method, micro-batch, memory and time, and why. Nothing is trained.
