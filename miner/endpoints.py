@@ -19,6 +19,7 @@ from gradients.clock import Clock
 from gradients.domain.commitment import prove
 from gradients.domain.json import JsonObject
 from gradients.errors import GradientsError, PeerRefused
+from gradients.files.disk import FREE_BYTES_KEPT
 from gradients.log import get_logger
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.sandbox.bubblewrap import is_installed
@@ -34,6 +35,7 @@ from miner.memory import Memory
 from miner.plan import Recipe
 from miner.settings import MinerSettings
 
+NARROW_BYTES = 2  # of a weight, as it is stored at the least
 MOST_DECLINED = 1000  # offers whose answer is remembered, for the log
 MOST_TOLD = 200  # characters of a problem
 _PATH = re.compile(r"(?<![\w:/])(~|\.{1,2})?(/[^\s/:;,)'\"]+){2,}/?")  # not org/name, and no URL
@@ -172,6 +174,9 @@ class Endpoints:
             base_digest,
             needed_bytes=fitted.needed_bytes,
             memory_bytes=fitted.there_bytes,
+            needed_disk_bytes=FREE_BYTES_KEPT
+            + (NARROW_BYTES * shape.parameters if fitted.plan.method == "full" else 0),
+            free_disk_bytes=self.journal.free_bytes(),
             has_sandbox=is_installed(),
             missing_packages=missing_packages(offer.type),
         )
