@@ -75,7 +75,7 @@ def chat(
     from gradients.texts import harmless
 
     model = _brought(task_id, None, url=url, key=key)
-    talk = Conversation.with_model(model, max_new_tokens=max_new_tokens, temperature=temperature)
+    talk = Conversation.with_models({"winner": model}, max_new_tokens=max_new_tokens, temperature=temperature)
     with contextlib.suppress(typer.Abort):  # of a prompt: the user leaves
         while asked := prompt or str(typer.prompt("you", prompt_suffix="> ")):
             answers = talk.ask(asked)
@@ -85,6 +85,39 @@ def chat(
             typer.echo(json.dumps({"prompt": asked, **answers}) if as_json else side_by_side)
             if prompt:
                 return
+
+
+def compare(
+    task_id: TaskArgument,
+    prompt: Annotated[str, typer.Argument(help="What to ask all of them.")],
+    first: Annotated[int, typer.Option("--first", min=1, max=64, help="How many miners, the best ones.")] = 4,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 takes the likeliest word each time.")] = 0.0,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the base model and the task's miners the same thing, side by side."""
+    from gradients.client.chat import Conversation
+    from gradients.client.delivery import bring
+    from gradients.client.render import answer_table, console
+
+    models = shelf()
+    with market(url, key) as client:
+        task = client.task(task_id)
+        miners = [miner for miner in task.miners if miner.repo][:first]
+        if not miners:
+            raise SetupError(f"{task_id} has no models to compare", fix="`gradients task show` says how far it is")
+        for miner in miners:
+            if models.find(task_id, miner.hotkey) is None:
+                bring(client, task_id, models, miner=miner.hotkey)
+    asked = {miner.hotkey: models.get(task_id, miner.hotkey) for miner in miners}
+    talk = Conversation.with_models(asked, max_new_tokens=max_new_tokens, temperature=temperature)
+    answers = talk.ask(prompt)
+    if as_json:
+        typer.echo(json.dumps({"prompt": prompt, "answers": answers}))
+    else:
+        console().print(answer_table(task, answers))
 
 
 def export(
@@ -109,26 +142,59 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Make a model ready for the programs that serve models, with the files that start them."""
-    from gradients.client.exporting import QUANTISATIONS, export_gguf, export_merged
-
     if merged == gguf:
         raise SetupError("One form has to be chosen", fix="Give --merged or --gguf")
+    model = _brought(task_id, miner, url=url, key=key)
+    target = _exported(model, gguf=gguf, quantisation=quantisation, converter=converter, folder=folder)
+    typer.echo(json.dumps({"folder": str(target)}) if as_json else f"The model lies in {target}")
+
+
+def push(
+    task_id: TaskArgument,
+    place: Annotated[str, typer.Option("--to", help="hub:ORG/NAME or s3://BUCKET/PREFIX.")],
+    miner: Miner = None,
+    merged: Annotated[bool, typer.Option("--merged", help="Push the export that `--merged` makes.")] = False,
+    gguf: Annotated[bool, typer.Option("--gguf", help="Push the export that `--gguf` makes.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Let a new repo of a hub be seen by everybody.")] = False,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a model to a model hub of yours (token: HF_TOKEN) or to an S3 store (keys: AWS_…, as boto3 finds them)."""
+    from gradients.client.pushing import place_of
+    from gradients.client.pushing import push as upload
+
+    if merged and gguf:
+        raise SetupError("One form has to be chosen", fix="Give --merged or --gguf, or neither")
+    where = place_of(place, public=public)
+    model = _brought(task_id, miner, url=url, key=key)
+    folder = model.folder
+    if merged or gguf:
+        folder = _export_folder(model, gguf=gguf)
+        if not folder.is_dir():
+            _exported(model, gguf=gguf, quantisation="q8_0", converter=None, folder=None)
+    address = upload(model, folder, where)
+    typer.echo(json.dumps({"address": address}) if as_json else f"The model is at {address}")
+
+
+def _exported(
+    model: ShelvedModel, *, gguf: bool, quantisation: str, converter: str | None, folder: Path | None
+) -> Path:
+    from gradients.client.exporting import QUANTISATIONS, export_gguf, export_merged
+
     if quantisation not in QUANTISATIONS:
         raise SetupError(
             f"The converter does not write {quantisation[:32]}",
             fix=f"Give one of {', '.join(QUANTISATIONS)}; llama.cpp's llama-quantize makes smaller ones of f16",
         )
-    model = _brought(task_id, miner, url=url, key=key)
-    target = (
-        folder.expanduser().absolute()
-        if folder
-        else model.folder.with_name(f"{model.name}-{'gguf' if gguf else 'merged'}")
-    )
+    target = folder.expanduser().absolute() if folder else _export_folder(model, gguf=gguf)
     if gguf:
-        export_gguf(model, target, quantisation=quantisation, converter=converter)
-    else:
-        export_merged(model, target)
-    typer.echo(json.dumps({"folder": str(target)}) if as_json else f"The model lies in {target}")
+        return export_gguf(model, target, quantisation=quantisation, converter=converter)
+    return export_merged(model, target)
+
+
+def _export_folder(model: ShelvedModel, *, gguf: bool) -> Path:
+    return model.folder.with_name(f"{model.name}-{'gguf' if gguf else 'merged'}")
 
 
 def _brought(task_id: str, miner: str | None, *, url: str | None, key: str | None) -> ShelvedModel:

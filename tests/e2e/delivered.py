@@ -106,7 +106,7 @@ class Customer:
         """Where downloads go."""
         return self.home / "models"
 
-    def runs(self, *arguments: str, fails: bool = False, **variables: str) -> str:
+    def runs(self, *arguments: str, fails: bool = False, variables: Mapping[str, str] | None = None) -> str:
         """What `gradients ARGUMENTS` prints; what it complains of when it is to fail."""
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "AWS_"))},
@@ -115,7 +115,7 @@ class Customer:
             "GRADIENTS_API_KEY": "gr_key",
             "GRADIENTS_MODELS": str(self.models),
             "OMP_NUM_THREADS": "1",
-            **variables,
+            **(variables or {}),
         }
         run = subprocess.run(
             [sys.executable, "-m", "gradients.cli", *arguments],

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 from gguf import GGUFReader
+from moto.server import ThreadedMotoServer
 
 from gradients.bases.bases import BaseInfo
 from gradients.client.exporting import convert, converter_command
@@ -18,6 +23,8 @@ from gradients.errors import JobFailed
 from gradients.ml.base_model import load_base
 from gradients.ml.device import Device
 from gradients.ml.submission import applied
+from gradients.testing.hub_uploads import CREATED
+from gradients.testing.loopback_hub import commit_of, loopback_hub
 from tests.e2e.delivered import (
     BEST,
     SECOND,
@@ -162,3 +169,92 @@ def test_a_converter_that_does_not_know_the_tokenizer_says_so(tmp_path: Path) ->
     with pytest.raises(JobFailed, match="BPE pre-tokenizer was not recognized") as failed:
         convert(converter_command(), nano().folder, tmp_path / "nano.gguf", "f16")
     assert "--merged" in str(failed.value.fix)
+
+
+def test_an_adapter_is_pushed_to_a_hub_and_loads_from_there_with_its_base_at_its_revision(tmp_path: Path) -> None:
+    hub = tmp_path / "hub"
+    shutil.copytree(nano().folder, hub / "models" / "acme" / "base")
+    base = replace(nano(), name=f"acme/base@{commit_of(hub / 'models' / 'acme' / 'base')}")
+    repo = adapter(tmp_path / "repo", base)
+    with loopback_hub(hub, uploads=True) as url, customer_of({BEST: repo}, base, tmp_path / "home") as customer:
+        hubs = {"HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "hf_customers"}
+        folder = customer.downloads()
+        assert not (folder / "base").exists()
+        pushed = customer.runs("task", "push", customer.task_id, "--to", "hub:acme/tuned", "--json", variables=hubs)
+        assert json.loads(pushed) == {"address": f"{url}/acme/tuned"}
+        printed = a_stranger_runs(
+            "from peft import AutoPeftModelForCausalLM\n"
+            "from transformers import AutoTokenizer\n"
+            "model = AutoPeftModelForCausalLM.from_pretrained('acme/tuned')\n"
+            "print(model.peft_config['default'].base_model_name_or_path, len(AutoTokenizer.from_pretrained('acme/tuned')))",
+            tmp_path,
+            **{**hubs, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "cache")},
+        )
+        for token in ("", "wrong"):
+            said = customer.runs(
+                "task",
+                "push",
+                customer.task_id,
+                "--to",
+                "hub:acme/other",
+                fails=True,
+                variables={**hubs, "HF_TOKEN": token},
+            )
+            assert "Set HF_TOKEN to a token that may write there" in said
+    assert printed == "acme/base 2048\n"
+    asked = json.loads((hub / CREATED / "acme--tuned.json").read_text())
+    assert asked.get("private") is True or asked.get("visibility") == "private"
+    assert not (hub / "models" / "acme" / "tuned" / "task.json").exists()
+    assert (hub / "models" / "acme" / "tuned" / "adapter_model.safetensors").read_bytes() == (
+        folder / "adapter_model.safetensors"
+    ).read_bytes()
+
+
+def test_what_no_hub_has_is_pushed_whole_or_to_a_store_with_its_base(customer: Customer, tmp_path: Path) -> None:
+    refused = customer.runs("task", "push", customer.task_id, "--to", "hub:acme/tuned", fails=True)
+    assert "nobody could load an adapter of it from there. Push with --merged" in refused
+    assert "is not a place for models" in customer.runs(
+        "task", "push", customer.task_id, "--to", "acme/tuned", fails=True
+    )
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    store: Any = boto3.client(  # Any: boto3 makes its clients' classes at run time
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+    )
+    try:
+        store.create_bucket(Bucket="acme")
+        customer.runs(
+            *("task", "push", customer.task_id, "--to", "s3://acme/models/tuned"),
+            variables={"AWS_ENDPOINT_URL_S3": f"http://{host}:{port}", **keys},
+        )
+        for each in store.list_objects_v2(Bucket="acme")["Contents"]:
+            file = tmp_path / "fetched" / each["Key"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            store.download_file("acme", each["Key"], str(file))
+    finally:
+        store.close()
+        server.stop()
+    fetched = tmp_path / "fetched" / "models" / "tuned"
+    assert json.loads((fetched / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
+    assert a_stranger_runs(_card_code(fetched), fetched).strip()
+
+
+def test_base_and_miners_are_asked_side_by_side(customer: Customer) -> None:
+    asked = ("task", "compare", customer.task_id, "Give me a quote about work.", "--max-new-tokens", "8")
+    told = json.loads(customer.runs(*asked, "--json"))
+    assert list(told["answers"]) == ["base", BEST, SECOND]
+    assert len(set(told["answers"].values())) > 1
+    table = customer.runs(*asked, "--first", "1")
+    assert "base model" in table
+    assert "uid 1" in table
+    assert "uid 2" not in table
+    chat = json.loads(
+        customer.runs("task", "chat", customer.task_id, "--prompt", asked[3], "--max-new-tokens", "8", "--json")
+    )
+    assert (chat["base"], chat["winner"]) == (told["answers"]["base"], told["answers"][BEST])
