@@ -437,6 +437,7 @@ def test_the_mean_of_two_runs_is_handed_in_when_the_kept_rows_say_so(tmp_path: P
     model = nn.Linear(2, 1, bias=False)
     nn.init.constant_(model.weight, 2.0)
     outcome = run(TwoWays(rows=80), tmp_path, model=model, learning_rate=0.15, max_epochs=2, candidates=2)
+    assert outcome.validation_loss is not None
     [weight] = model.parameters()
     first, second = weight[0].tolist()
     assert outcome.averaged == 2
@@ -454,13 +455,16 @@ def test_a_search_that_was_killed_goes_on_with_the_runs_that_it_has_not_made(tmp
         return made
 
     whole, first, second = objective(), objective(), objective()
-    settings = {"learning_rate": 0.01, "max_epochs": 3, "candidates": 100}
-    outcome = run(whole, tmp_path / "whole", **settings)
+
+    def search(objective: Slope, folder: Path) -> Outcome:
+        return run(objective, folder, learning_rate=0.01, max_epochs=3, candidates=100)
+
+    outcome = search(whole, tmp_path / "whole")
     first.fail_at = 300
     with pytest.raises(InterruptedError):
-        run(first, tmp_path / "cut", **settings)
+        search(first, tmp_path / "cut")
     second.time = first.time
-    resumed = run(second, tmp_path / "cut", **settings)
+    resumed = search(second, tmp_path / "cut")
     assert len(first.weights) + len(second.weights) <= len(whole.weights) + 25  # checkpoints are 20 steps apart
     assert resumed.validation_loss == pytest.approx(outcome.validation_loss, abs=0.3)
     assert second.time < 1060
