@@ -39,6 +39,7 @@ class Overview:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._standings: tuple[tuple[object, ...], Sequence[Standing]] | None = None  # what they were made of, and they
 
     def states(self, *, customer: str | None = None) -> dict[TaskState, int]:
         """How many tasks are in each state, of one customer or of all; every state is named."""
@@ -91,5 +92,10 @@ class Overview:
             .group_by(PlacingRow.hotkey)
             .order_by(wins.desc(), PlacingRow.hotkey)
         )
+        written = select(func.max(PlacingRow.scored_at), func.count())  # rows are written once and never changed
         with Session(self._engine) as session:
-            return [Standing(Hotkey(hotkey), *numbers) for hotkey, *numbers in session.execute(query)]
+            made_of = (window_blocks, *session.execute(written).one())
+            if self._standings is None or self._standings[0] != made_of:
+                rows = session.execute(query)
+                self._standings = (made_of, [Standing(Hotkey(hotkey), *numbers) for hotkey, *numbers in rows])
+            return self._standings[1]
