@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
 from gradients.client.models import TaskDetails
+from gradients.domain.json import JsonObject
 from gradients.domain.task import Task, TaskState
 from gradients.tasks.registry import TYPES, all_types, task_type
 from gradients.web.curves import chart
@@ -124,8 +126,7 @@ def _facts(task: Task, seen: TaskDetails, *, owner: bool) -> list[Fact]:
     request, data, blocks = task.request, seen.data, seen.blocks
     facts = [Fact("base model", request.base), Fact("budget", f"{request.hours:g} hours for each miner")]
     if owner:
-        source = ", ".join(f"{key} {value}" for key, value in request.dataset.items() if value is not None)
-        facts.append(Fact("data set", source))
+        facts.append(Fact("data set", _source(request.dataset)))
         facts.append(
             Fact("private", "yes: rows and models stay here" if request.private else "no: on the public record")
         )
@@ -144,6 +145,13 @@ def _facts(task: Task, seen: TaskDetails, *, owner: bool) -> list[Fact]:
         )
     facts.append(Fact("metric", f"{seen.metric.name}, {seen.metric.unit}; {seen.better} is better"))
     return facts
+
+
+def _source(dataset: JsonObject) -> str:
+    """Where rows come from, as their customer named it: of a file its name, for the folder is of this machine."""
+    if isinstance(path := dataset.get("path"), str):
+        return Path(path).name
+    return ", ".join(f"{key}: {value}" for key, value in dataset.items() if value is not None)
 
 
 def _cursor(text: str) -> Cursor | None:

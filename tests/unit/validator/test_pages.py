@@ -204,7 +204,7 @@ def test_a_scored_task_shows_results_with_intervals_and_reasons_in_full(pages: S
 
 
 def test_what_a_private_tasks_failure_says_is_for_its_customer(pages: Served) -> None:
-    pages.ledger.tasks.create(TASK, request_for(), customer="acme", salt=b"s" * 32)
+    pages.ledger.tasks.create(TASK, request_for(dataset="/srv/uploads/rows.jsonl"), customer="acme", salt=b"s" * 32)
     lease = claimed(pages.ledger, TaskState.DRAFT).lease
     failure = Failure(Blame.CUSTOMER, "wrong_type", "Row 3 is 'my secret recipe', not text")
     pages.ledger.tasks.advance(lease, came_from=TaskState.DRAFT, to=TaskState.FAILED, failure=failure)
@@ -217,6 +217,7 @@ def test_what_a_private_tasks_failure_says_is_for_its_customer(pages: Served) ->
         told = owner.get(f"/tasks/{TASK}").text
     assert "my secret recipe" in told
     assert "rows.jsonl" in told
+    assert "/srv" not in told  # nobody is told a path of this machine
 
 
 def test_strangers_text_is_never_markup(pages: Served, clock: HandClock) -> None:
