@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import boto3
 import torch
+from moto.server import ThreadedMotoServer
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import AutoModelForCausalLM
 
@@ -222,3 +224,26 @@ def base_with_pieces(folder: Path) -> BaseInfo:
     template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
     (folder / "tokenizer_config.json").write_text(json.dumps({**told, "chat_template": template}))
     return BaseModels.default(folders=True).resolve(str(folder))
+
+
+STORE_KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@contextlib.contextmanager
+def s3_store() -> Iterator[tuple[Any, str]]:  # Any: boto3 makes its clients' classes at run time
+    """A client of an empty S3 store, and the store's address."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    store = boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+    )
+    try:
+        yield store, f"http://{host}:{port}"
+    finally:
+        store.close()
+        server.stop()
