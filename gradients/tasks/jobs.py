@@ -12,6 +12,8 @@ from gradients.errors import Blame
 
 Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
+MERGE = "gradients.tasks.workers.exporting:merge"
+PROMPT_LAYOUT = "gradients.tasks.workers.exporting:prompt_layout"
 CHECK_REPO = "gradients.tasks.workers.checking:check"
 KEEP = "gradients.tasks.workers.keeping:keep"
 HOLD = "gradients.tasks.workers.holding:hold"
@@ -104,6 +106,12 @@ class TrainingPlan(WorkerMessage):
         default=False, description="compute each layer again in the backward pass instead of keeping what it computed"
     )
     max_epochs: float = Field(default=3.0, gt=0, description="stop after this many passes even when time is left")
+    candidates: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="whole runs at most: while time is left, further ones search for better hyper-parameters on the kept rows",
+    )
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_fraction: float = Field(default=0.03, ge=0, le=0.5)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -149,9 +157,13 @@ class TrainResult(WorkerMessage):
     """What a trainer says at the end."""
 
     kind: Literal["adapter", "full"]
-    steps: int = Field(description="of the main run, without probes")
-    rows_seen: int = Field(description="by the main run, without probes")
-    learning_rate: float = Field(description="the one that won the probes")
+    steps: int = Field(description="of the best whole run, without probes")
+    rows_seen: int = Field(description="by the best whole run, without probes")
+    learning_rate: float = Field(description="of the best whole run")
+    batch_rows: int = Field(description="of the best whole run")
+    epochs: float = Field(description="passes over the rows that the best whole run made")
+    candidates: int = Field(description="whole runs that were made")
+    averaged: int = Field(description="of them, how many the weights handed in are the mean of")
     train_loss: float
     validation_loss: float | None = Field(description="of the weights handed in, on own rows kept from training")
     base_validation_loss: float | None = Field(default=None, description="of the untouched base on the same rows")
@@ -185,6 +197,26 @@ class RepoCheck(WorkerMessage):
     """What a repo that can be measured does."""
 
     changed: int = Field(description="weights of the base that it replaces")
+
+
+class ExportJob(WorkerMessage):
+    """Arguments of MERGE and PROMPT_LAYOUT."""
+
+    base_folder: Path = Field(description="of PROMPT_LAYOUT any folder with the model's tokenizer")
+    model_folder: Path = Field(description="a delivered adapter")
+    target: Path = Field(description="where the merged model goes")
+    family: Literal["language", "image"] = "language"
+
+
+class PromptLayout(WorkerMessage):
+    """What a model's chat template puts around the turns of one exchange, for programs that don't run chat templates."""
+
+    before_system: str
+    after_system: str = Field(description="up to the prompt")
+    before_prompt: str = Field(description="where there is no system message")
+    after_prompt: str = Field(description="up to where the answer begins")
+    after_answer: str
+    stop: str = Field(description="what ends an answer")
 
 
 class KeepJob(WorkerMessage):
