@@ -104,6 +104,13 @@ class AxonSettings(Section):
         return address
 
 
+class MonitoringSettings(Section):
+    """Where a daemon tells its operator's tools how it is: /livez, /readyz, /version and /metrics, for whoever can reach the port."""
+
+    host: str = Field(default="127.0.0.1", description="interface to listen on; keep it out of strangers' reach")
+    port: int = Field(default=8092, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+
+
 class LogSettings(Section):
     """How a daemon speaks."""
 

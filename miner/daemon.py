@@ -12,6 +12,9 @@ from gradients.axon.descriptors import raise_limit
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
+from gradients.conditions.daemon import watch_of
+from gradients.conditions.routes import monitoring, readiness
+from gradients.conditions.state import Conditions
 from gradients.errors import SetupError
 from gradients.log import get_logger
 from miner.attempt import Attempts
@@ -35,6 +38,7 @@ class Daemon:
     app: FastAPI
     outcomes: Outcomes
     settings: MinerSettings
+    conditions: Conditions
     begun: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -56,15 +60,28 @@ class Daemon:
         log.info("miner_stopped")
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        """The axon and every loop, until `stop`."""
-        axon = self.settings.axon
-        async with serving(self.app, axon.host, axon.port) as listening:
+        """The axon, the routes for the operator, and every loop, until `stop`."""
+        axon, monitored = self.settings.axon, self.settings.monitoring
+        async with (
+            serving(self.app, axon.host, axon.port) as listening,
+            monitoring(monitored, lambda: readiness(self.conditions)),
+        ):
             address = axon.published(listening)
             if await self.gateway.publish_axon(address):
                 log.info("axon_published", url=address.url())
+                await self.view.refresh()
+            watch = await watch_of(
+                "miner",
+                self.settings,
+                gateway=self.gateway,
+                view=self.view,
+                clock=self.attempts.clock,
+                conditions=self.conditions,
+                address=address,
+            )
             log.info("miner_ready", axon=address.url(), hotkey=self.gateway.hotkey, block=self.view.block)
             async with asyncio.TaskGroup() as group:
-                runs = (self.view.follow, self._attempt_all, self._sweep, self.outcomes.run)
+                runs = (self.view.follow, self._attempt_all, self._sweep, self.outcomes.run, watch.run)
                 loops = [group.create_task(run()) for run in runs]
                 await stop.wait()
                 for loop in loops:

@@ -53,6 +53,7 @@ class Endpoints:
     memory: Memory
     clock: Clock
     begin: Callable[[str], None]
+    obstacle: Callable[[], str] = str  # what stands against training at all at the moment; empty when nothing does
     progress: dict[str, TrainProgress] = field(default_factory=dict)
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # so that two starts don't take one place
 
@@ -62,6 +63,8 @@ class Endpoints:
 
     async def offer(self, offer: Offer) -> OfferAnswer:
         """Whether this miner would train the task. A base is fetched only for a task that is taken if the base is what the offer says."""
+        if obstacle := self.obstacle():
+            return OfferAnswer(accepted=False, reason=_told(obstacle))
         announced = self._situation(offer, offer.base_digest, like_others(offer.base_parameters))
         answer = choose(offer, announced, self.settings, recipe=self.recipe.name)
         if not answer.accepted:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from gradients.config import DaemonSettings, Place, shipped_configs
+from gradients.config import DaemonSettings, MonitoringSettings, Place, shipped_configs
 from gradients.tasks.registry import TYPES
 
 PUBLIC_STAKE_ALPHA = 1000.0  # finney's threshold for a permit: who sets no weights pays nobody, and has no work to give
@@ -16,6 +16,7 @@ class MinerSettings(DaemonSettings):
     """Everything a miner can be told."""
 
     folder: Place = Field(default=Path("~/.gradients/miner"), description="data, checkpoints and repos")
+    monitoring: MonitoringSettings = MonitoringSettings()
     recipe: Place = Field(
         default_factory=lambda: shipped_configs() / "recipes" / "lora-tuned.toml",
         description="how to train; see configs/recipes/",

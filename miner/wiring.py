@@ -15,6 +15,7 @@ from gradients.chain.sdk import SdkGateway
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import open_wallet
 from gradients.clock import SystemClock
+from gradients.conditions.state import Conditions
 from gradients.config import device_environment
 from gradients.execution.process import ProcessExecutor
 from miner.attempt import Attempts
@@ -26,6 +27,8 @@ from miner.memory import GIB, Memory, installed_memory
 from miner.outcomes import Outcomes
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
+
+TO_TRAIN = ("folder", "gpu")  # conditions without which a task that is taken would fail
 
 
 def build(settings: MinerSettings) -> Daemon:
@@ -47,6 +50,7 @@ def build(settings: MinerSettings) -> Daemon:
     journal = Journal(settings.folder / "tasks")
     begun: asyncio.Queue[str] = asyncio.Queue()
     memory = allowed_memory(settings)
+    conditions = Conditions()
     endpoints = Endpoints(
         journal=journal,
         gateway=gateway,
@@ -57,6 +61,7 @@ def build(settings: MinerSettings) -> Daemon:
         memory=memory,
         clock=clock,
         begin=begun.put_nowait,
+        obstacle=lambda: conditions.against(*TO_TRAIN),
     )
     attempts = Attempts(
         journal=journal,
@@ -80,7 +85,7 @@ def build(settings: MinerSettings) -> Daemon:
     add_routes(app, endpoints)
     add_reach_route(app, allow_private=network.is_local)
     outcomes = Outcomes(journal, view, attempts.client)
-    return Daemon(gateway, view, journal, attempts, app, outcomes, settings, begun)
+    return Daemon(gateway, view, journal, attempts, app, outcomes, settings, conditions, begun)
 
 
 def allowed_memory(settings: MinerSettings) -> Memory:

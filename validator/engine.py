@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Protocol
@@ -54,10 +54,13 @@ class StepEngine:
         owner: str,
         lease_seconds: float = LEASE_SECONDS,
         at_once: Mapping[TaskState, int] = MappingProxyType({}),
+        obstacles: Mapping[TaskState, Callable[[], str]] = MappingProxyType({}),
     ) -> None:
         """Args:
         at_once: how many tasks are worked on at a time, by the state that they are in; one where nothing is said.
+        obstacles: what stands against working on tasks of a state at all, at the moment; empty when nothing does.
         """
+        self._obstacles = obstacles
         self._ledger = ledger
         self._view = view
         self._stages = stages
@@ -98,13 +101,15 @@ class StepEngine:
     async def _turn(self, state: TaskState, stage: Stage) -> None:
         """One task, or a wait until there may be one."""
         self._wakes[state].clear()
-        claim = await asyncio.to_thread(
-            self._ledger.tasks.claim,
-            [state],
-            owner=self._owner,
-            block=self._view.block,
-            lease_seconds=self._lease_seconds,
-        )
+        claim = None
+        if state not in self._obstacles or not self._obstacles[state]():
+            claim = await asyncio.to_thread(
+                self._ledger.tasks.claim,
+                [state],
+                owner=self._owner,
+                block=self._view.block,
+                lease_seconds=self._lease_seconds,
+            )
         if claim:
             await self._work(stage, claim)
             self._wake_all()

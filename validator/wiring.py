@@ -20,6 +20,7 @@ from gradients.chain.view import ChainView
 from gradients.chain.wallet import WalletKeys, open_wallet
 from gradients.clock import SystemClock
 from gradients.cluster.executor import RayExecutor
+from gradients.conditions.state import Conditions
 from gradients.config import device_environment, ray_environment
 from gradients.datasets.access import Access
 from gradients.domain.task import TaskState
@@ -57,6 +58,9 @@ from validator.stages.offer import OfferStage
 from validator.stages.prepare import PrepareStage
 from validator.stages.score import ScoreStage
 
+# Conditions without which every miner, or the chain, refuses us.
+TO_OFFER = ("registered", "permit")
+TO_SET_WEIGHTS = ("registered", "permit", "stake")
 ESTIMATE_CPU_SECONDS = 300  # of the worker that reads a spec's data
 
 
@@ -98,12 +102,14 @@ def build(settings: ValidatorSettings) -> Daemon:
     access = Access(private_addresses=network.is_local, s3=settings.s3.access())
     devices = _devices(settings, workers, folders)
     stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access, workers, devices)
+    conditions = Conditions()
     engine = StepEngine(
         ledger,
         view,
         stages,
         owner=f"{gateway.hotkey[:16]}/{os.getpid()}",
         at_once={TaskState.COLLECTED: settings.measure.tasks_at_once},
+        obstacles={TaskState.OPEN: lambda: conditions.against(*TO_OFFER)},
     )
     progress = ProgressBoard(ledger, view, client)
     intake = Intake(ledger, bases, engine.wake, settings.seed)
@@ -113,7 +119,14 @@ def build(settings: ValidatorSettings) -> Daemon:
         view=view,
         client=client,
         engine=engine,
-        emission=Emission(ledger, gateway, view, clock, settings=settings.emission),
+        emission=Emission(
+            ledger,
+            gateway,
+            view,
+            clock,
+            settings=settings.emission,
+            obstacle=lambda: conditions.against(*TO_SET_WEIGHTS),
+        ),
         progress=progress,
         recorder=Recorder(ledger, gateway, keys.hotkey, folders, clock, _versions(settings)),
         pruner=Pruner(ledger, folders, store, uploads, clock, settings.keep),
@@ -122,18 +135,19 @@ def build(settings: ValidatorSettings) -> Daemon:
         api_app=api_app(
             Dependencies(
                 ledger=ledger,
-                board=Board(ledger, progress),
+                board=Board(ledger, progress, obstacle=lambda: conditions.against(*TO_OFFER)),
                 intake=intake,
                 uploads=uploads,
                 estimates=Estimates(bases, workers, access, settings.estimate, quick),
                 folders=folders,
                 store=store,
-                ready=lambda: view.block > 0,
+                conditions=conditions,
                 notes=(f"Workers run without a sandbox: {confined.why_not}",) if confined.why_not else (),
             )
         ),
-        axon=settings.axon,
-        api=settings.api,
+        settings=settings,
+        ledger=ledger,
+        conditions=conditions,
         confinement=confined,
         cluster=cluster,
     )

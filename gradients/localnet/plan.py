@@ -116,7 +116,7 @@ def write_settings(plan: Plan) -> None:
     _write(plan, plan.validator, own=own, sections=sections)
     for miner in plan.miners:
         recipe = str(shipped_configs() / "recipes" / f"{miner.recipe}.toml")
-        _write(plan, miner, own={"recipe": recipe}, sections={})
+        _write(plan, miner, own={"recipe": recipe}, sections={"monitoring": {"host": miner.host}})
 
 
 def free_ports(host: str, count: int) -> list[int]:
