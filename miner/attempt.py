@@ -43,6 +43,7 @@ from gradients.tasks.registry import task_type
 from miner.fitting import fitted_plan, shape_in
 from miner.journal import Journal, Record, openings
 from miner.memory import Memory
+from miner.metrics import FAILURES
 from miner.plan import Recipe, seconds_to_train
 from miner.settings import MinerSettings
 
@@ -106,6 +107,7 @@ class Attempts:
 
     def _fail(self, task_id: str, error: GradientsError, *, cause: GradientsError | None = None) -> None:
         """Write down why the task has ended; what it ended with does not hide the trouble that led there."""
+        FAILURES.labels((cause or error).blame).inc()
         log.warning("task_failed", task=task_id, code=error.code, problem=str(error), cause=cause and cause.code)
         reasons = [f"{each.code}: {each}" for each in (cause, error) if each is not None]
         try:

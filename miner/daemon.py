@@ -13,12 +13,14 @@ from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
 from gradients.conditions.daemon import watch_of
-from gradients.conditions.routes import monitoring, readiness
 from gradients.conditions.state import Conditions
 from gradients.errors import SetupError
 from gradients.log import get_logger
+from gradients.monitoring.figures import figures_look
+from gradients.monitoring.routes import monitoring, readiness
 from miner.attempt import Attempts
 from miner.journal import Journal
+from miner.metrics import count_tasks
 from miner.outcomes import Outcomes
 from miner.settings import MinerSettings
 
@@ -78,6 +80,15 @@ class Daemon:
                 clock=self.attempts.clock,
                 conditions=self.conditions,
                 address=address,
+                own=[
+                    figures_look(
+                        "miner",
+                        view=self.view,
+                        hotkey=self.gateway.hotkey,
+                        folder=self.settings.folder,
+                        own=lambda: count_tasks(self.journal),
+                    )
+                ],
             )
             log.info("miner_ready", axon=address.url(), hotkey=self.gateway.hotkey, block=self.view.block)
             async with asyncio.TaskGroup() as group:

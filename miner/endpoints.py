@@ -31,6 +31,7 @@ from miner.fitting import fitted_plan, shape_in
 from miner.footprint import Shape, like_others
 from miner.journal import Journal, Record, openings
 from miner.memory import Memory
+from miner.metrics import OFFERS
 from miner.plan import Recipe
 from miner.settings import MinerSettings
 
@@ -62,6 +63,13 @@ class Endpoints:
         self.progress[task_id] = TrainProgress.model_validate(progress)
 
     async def offer(self, offer: Offer) -> OfferAnswer:
+        """Whether this miner would train the task."""
+        answer = await self._answer(offer)
+        OFFERS.labels("accepted" if answer.accepted else "declined").inc()
+        log.info("offer_answered", task=offer.task_id, accepted=answer.accepted, reason=answer.reason)
+        return answer
+
+    async def _answer(self, offer: Offer) -> OfferAnswer:
         """Whether this miner would train the task. A base is fetched only for a task that is taken if the base is what the offer says."""
         if obstacle := self.obstacle():
             return OfferAnswer(accepted=False, reason=_told(obstacle))
@@ -86,7 +94,7 @@ class Endpoints:
             if known is not None:
                 same = (known.start, known.validator) == (start, caller.hotkey)
                 return StartAnswer(accepted=same, reason="begun already" + ("" if same else " with other terms"))
-            answer = await self.offer(start.offer)
+            answer = await self._answer(start.offer)
             reason = answer.reason
             if answer.accepted:
                 block_seconds = await self.gateway.block_seconds()

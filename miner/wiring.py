@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 from gradients.axon.auth import MetagraphPolicy, nonces_at
 from gradients.axon.client import AxonClient
@@ -18,6 +19,7 @@ from gradients.clock import SystemClock
 from gradients.conditions.state import Conditions
 from gradients.config import device_environment
 from gradients.execution.process import ProcessExecutor
+from gradients.monitoring.requests import CountedRequests
 from miner.attempt import Attempts
 from miner.bases import KnownBases
 from miner.daemon import Daemon
@@ -82,6 +84,7 @@ def build(settings: MinerSettings) -> Daemon:
     limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
     nonces = nonces_at(settings.axon.nonces_url)
     app = signed_app(keypair=keys.hotkey, policy=policy, nonces=nonces, limits=limits)
+    app.add_middleware(cast(Any, CountedRequests), server="axon")
     add_routes(app, endpoints)
     add_reach_route(app, allow_private=network.is_local)
     outcomes = Outcomes(journal, view, attempts.client)

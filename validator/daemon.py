@@ -24,9 +24,11 @@ from gradients.doctor.findings import Finding
 from gradients.domain.chain import AxonAddress
 from gradients.errors import OperatorError, SetupError
 from gradients.log import get_logger
+from gradients.monitoring.figures import figures_look
 from validator.confinement import Confinement
 from validator.emission import Emission
 from validator.engine import StepEngine
+from validator.figures import Figures
 from validator.ledger import Ledger
 from validator.loops import run_forever
 from validator.metrics import SANDBOXED
@@ -114,7 +116,16 @@ class Daemon:
             address=address,
             version_key=self.emission.version_key,
             has_gpu=self.cluster is None,
-            own=[Look("ledger", ledger, self.settings.chain.refresh_seconds)],
+            own=[
+                Look("ledger", ledger, self.settings.chain.refresh_seconds),
+                figures_look(
+                    "validator",
+                    view=self.view,
+                    hotkey=self.gateway.hotkey,
+                    folder=self.settings.folder,
+                    own=Figures(self.ledger, self.view, self.gateway.hotkey).take,
+                ),
+            ],
         )
 
     async def _work(self, stop: asyncio.Event, watch: Watch) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from gradients.log import get_logger
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.loops import run_forever
+from validator.metrics import STEP_FAILURES, STEP_SECONDS
 
 LEASE_SECONDS = 15.0
 POLL_SECONDS = 2.0  # only the safety net: stages wake one another, and new blocks wake them all
@@ -124,15 +126,20 @@ class StepEngine:
             await self._on_error(claim, OperatorError(f"The step was begun {MAX_ATTEMPTS} times and never ended"))
             return
         log.info("step_started", task=task.id, state=task.state, attempt=claim.attempts)
+        began, outcome = time.monotonic(), "failed"
         try:
             await self._run_leased(stage, claim)
+            outcome = "done"
         except LeaseLost as error:
+            outcome = "lease_lost"
             log.warning("lease_lost", task=task.id, problem=str(error))
         except GradientsError as error:
             await self._on_error(claim, error)
         except Exception as error:  # the daemon's outer loop: whatever it is, it is ours and must not stop other tasks
             log.exception("step_crashed", task=task.id, state=task.state)
             await self._on_error(claim, OperatorError(f"{type(error).__name__}: {error}"))
+        finally:
+            STEP_SECONDS.labels(task.state, outcome).observe(time.monotonic() - began)
 
     async def _on_error(self, claim: Claim, error: GradientsError) -> None:
         """A customer's fault ends the task; anything else is tried again with growing rests, and then ends it.
@@ -143,6 +150,7 @@ class StepEngine:
         patience = PATIENCE_SECONDS.get(claim.task.state, LONGEST_PATIENCE_SECONDS)
         over = claim.outage_seconds >= patience if outage else claim.attempts >= MAX_ATTEMPTS
         hopeless = over or error.blame is Blame.CUSTOMER
+        STEP_FAILURES.labels(claim.task.state, error.blame).inc()
         log.warning(
             "step_failed",
             task=claim.task.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from typing import Any, cast
 
 from fastapi import FastAPI
 
@@ -30,6 +31,7 @@ from gradients.execution.devices import Devices
 from gradients.execution.job import Executor
 from gradients.execution.process import ProcessExecutor
 from gradients.execution.warm import WarmExecutor
+from gradients.monitoring.requests import CountedRequests
 from gradients.record.versions import versions
 from gradients.repo.store import ContentStore
 from validator.api.app import api_app
@@ -228,6 +230,7 @@ def _axon_app(
     limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
     nonces = nonces_at(settings.axon.nonces_url)
     app = signed_app(keypair=keys.hotkey, policy=MetagraphPolicy(view.metagraph), nonces=nonces, limits=limits)
+    app.add_middleware(cast(Any, CountedRequests), server="axon")
     add_data_route(app, ledger=ledger, store=store)
     add_outcome_route(app, ledger=ledger)
     add_reach_route(app, allow_private=Network.parse(settings.chain.network).is_local)

@@ -44,7 +44,7 @@ class Conditions:
 
     def ready(self) -> bool:
         """Whether the work can be done: something has been looked at, and nothing that it needs is missing."""
-        return bool(self._found) and not self.against()
+        return bool(self.findings) and not self.against()
 
     def against(self, *names: str) -> str:
         """What stands against the work: of these conditions, or of all. Empty when nothing does."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from gradients import __version__
 from gradients.client.models import Readiness
-from gradients.conditions.routes import add_health_routes, readiness
 from gradients.domain.addresses import networks
 from gradients.errors import GradientsError
+from gradients.monitoring.requests import CountedRequests
+from gradients.monitoring.routes import add_health_routes, readiness
 from validator.api.bodies import TimedBodies
 from validator.api.callers import RequestsPerAddress
 from validator.api.dependencies import Dependencies
@@ -42,6 +45,7 @@ def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -
         header=settings.forwarded_header,
     )
     app.add_middleware(Crashes)
+    app.add_middleware(cast(Any, CountedRequests), server="api")
 
     def ready() -> Readiness:
         behind: Dependencies = app.state.dependencies

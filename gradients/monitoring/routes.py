@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
@@ -53,7 +54,7 @@ def add_health_routes(app: FastAPI, ready: Callable[[], Readiness]) -> None:
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": TEXT}}})
     async def metrics() -> Response:
         """Prometheus' text format."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await asyncio.to_thread(generate_latest), media_type=CONTENT_TYPE_LATEST)
 
 
 @contextlib.asynccontextmanager
