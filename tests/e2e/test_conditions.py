@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -58,10 +59,12 @@ class Running:
         assert (code, said["ready"]) == ((503, False) if names else (200, True)) or not said["conditions"]
         return names
 
+    def metrics(self) -> str:
+        return httpx.get(f"{self.url}/metrics", timeout=10, trust_env=False).text
+
     def figure(self, condition: str) -> str | None:
         start = f'gradients_condition_ok{{condition="{condition}"}} '
-        lines = httpx.get(f"{self.url}/metrics", timeout=10, trust_env=False).text.splitlines()
-        return next((line.removeprefix(start) for line in lines if line.startswith(start)), None)
+        return next((line.removeprefix(start) for line in self.metrics().splitlines() if line.startswith(start)), None)
 
     def said(self, event: str) -> list[Mapping[str, Any]]:
         lines = (self.folder / "log").read_text(encoding="utf-8").splitlines()
@@ -191,6 +194,20 @@ def test_an_axon_that_a_second_process_took_is_taken_back(market: Market, role: 
     taken, *_ = running.said("axon_taken_over")  # the SDK may have to try again: the other process has used its nonce
     assert (taken["level"], taken["stands"]) == ("warning", ELSEWHERE.url())
     assert "end the other process" in taken["remedy"]
+
+
+@pytest.mark.parametrize("role", ["validator", "miner"])
+def test_a_running_daemon_serves_the_figures_of_the_page(market: Market, role: str) -> None:
+    running: Running = getattr(market, role)
+    until(lambda: "gradients_disk_free_bytes 0.0" not in running.metrics(), "the first figures are taken")
+    served = set(re.findall(r"^# TYPE (gradients_\w+) ", running.metrics(), flags=re.MULTILINE))
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(gradients_\w+)` \|[^|]*\| (\w+) \|", page, flags=re.MULTILINE)
+    assert {name for name in served if not name.endswith("_created")} == {
+        name for name, whose in rows if whose in (role, "both")
+    }
+    assert f'gradients_info{{daemon="{role}"' in running.metrics()
+    assert 'gradients_condition_ok{condition="registered"} 1.0' in running.metrics()
 
 
 def test_stake_that_is_not_enough_is_told_and_got_over(market: Market) -> None:
