@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI
@@ -19,12 +18,12 @@ from gradients.clock import Clock, SystemClock
 from gradients.cluster.executor import RayExecutor
 from gradients.conditions.daemon import watch_of
 from gradients.conditions.state import Conditions
-from gradients.conditions.watch import Look, Watch
-from gradients.doctor.findings import Finding
+from gradients.conditions.watch import Watch
 from gradients.domain.chain import AxonAddress
-from gradients.errors import OperatorError, SetupError
+from gradients.errors import SetupError
 from gradients.log import get_logger
 from gradients.monitoring.figures import figures_look
+from validator.conditions import ledger_look
 from validator.confinement import Confinement
 from validator.emission import Emission
 from validator.engine import StepEngine
@@ -96,16 +95,6 @@ class Daemon:
 
     async def _watch(self, address: AxonAddress) -> Watch:
         """What has to stay as it is now."""
-
-        async def ledger() -> Sequence[Finding]:
-            try:
-                running = await asyncio.to_thread(self.ledger.tasks.running)
-            except OperatorError as error:
-                return [
-                    Finding("ledger", "missing", error.message, error.fix or "see whether its database still answers")
-                ]
-            return [Finding("ledger", "ok", f"answers; {running} tasks have not ended")]
-
         return await watch_of(
             "validator",
             self.settings,
@@ -117,7 +106,7 @@ class Daemon:
             version_key=self.emission.version_key,
             has_gpu=self.cluster is None,
             own=[
-                Look("ledger", ledger, self.settings.chain.refresh_seconds),
+                ledger_look(self.ledger, rest_seconds=self.settings.chain.refresh_seconds),
                 figures_look(
                     "validator",
                     view=self.view,

@@ -9,9 +9,7 @@ from enum import StrEnum
 from prometheus_client import Gauge
 
 from gradients.chain.view import ChainView
-from gradients.domain.submission import SubmissionState
 from gradients.domain.task import Hotkey, TaskState
-from gradients.errors import Blame
 from validator import metrics
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState
@@ -32,8 +30,6 @@ class Figures:
         _set(metrics.TASKS, counts.tasks, TaskState)
         _set(metrics.WAITED, counts.waited_seconds, running)
         _set(metrics.DUE, counts.due, running)
-        _set(metrics.SUBMISSIONS, counts.submissions, SubmissionState)
-        _set(metrics.FAILURES, counts.failures, Blame)
         _set(metrics.CALLS, counts.calls, OutboxState)
         metrics.LEASED.set(counts.leased)
         metrics.LAPSED.set(counts.lapsed)

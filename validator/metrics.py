@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from gradients.errors import Blame
+
 SANDBOXED = Gauge(
     "gradients_sandboxed", "1 when workers on strangers' bytes run in a sandbox, 0 when nothing holds them"
 )
@@ -17,8 +19,6 @@ LEASED = Gauge("gradients_leases", "tasks that somebody works on")
 LAPSED = Gauge(
     "gradients_leases_lapsed", "tasks whose worker went away in the middle and which nobody has taken up yet"
 )
-SUBMISSIONS = Gauge("gradients_submissions", "submissions in the ledger", ["state"])
-FAILURES = Gauge("gradients_submission_failures", "failed submissions in the ledger, by whose fault it was", ["blame"])
 CALLS = Gauge("gradients_weights_calls", "decided rows of weights in the ledger", ["state"])
 WEIGHTS_AGE = Gauge("gradients_weights_age_blocks", "blocks since the chain took our weights last")
 WEIGHTS_CUTOFF = Gauge("gradients_weights_cutoff_blocks", "blocks of silence after which the chain counts us no more")
@@ -29,4 +29,8 @@ STEP_SECONDS = Histogram(
     ["state", "outcome"],
     buckets=(0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 36_000.0),
 )
+FAILURES = Counter("gradients_submission_failures", "submissions that failed, by whose fault it was", ["blame"])
 STEP_FAILURES = Counter("gradients_step_failures", "steps that failed, by whose fault it was", ["state", "blame"])
+
+for _blame in Blame:  # 0 and not absent, so that the first one is a rise
+    FAILURES.labels(_blame)

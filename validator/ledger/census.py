@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
 from gradients.domain.task import TaskState
-from validator.ledger.rows import EventRow, OutboxRow, SubmissionRow, TaskRow
+from validator.ledger.rows import EventRow, OutboxRow, TaskRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,6 @@ class Counts:
     due: Mapping[str, int]  # by state: tasks that could be worked on now, and are not
     leased: int  # tasks that somebody works on
     lapsed: int  # tasks whose worker went away in the middle, and which nobody has taken up yet
-    submissions: Mapping[str, int]  # by state
-    failures: Mapping[str, int]  # failed submissions, by blame
     calls: Mapping[str, int]  # rows of weights, by state
 
 
@@ -40,30 +38,25 @@ class Census:
         """What there is now, in a few queries of one moment."""
         now, ended = self._clock.now(), [state for state in TaskState if state.ended]
         running, is_leased = TaskRow.state.not_in(ended), TaskRow.lease_owner.is_not(None)
-        since = (
-            select(EventRow.task_id, func.max(EventRow.at).label("at"))
-            .where(EventRow.name == "task_advanced")
-            .group_by(EventRow.task_id)
-            .subquery()
+        entered = (  # of the tasks that run alone: what has ended is most of the ledger
+            select(func.max(EventRow.at))
+            .where(EventRow.task_id == TaskRow.id, EventRow.name == "task_advanced")
+            .scalar_subquery()
         )
-        entered = func.coalesce(since.c.at, TaskRow.created_at)
-        blame: ColumnElement[str] = SubmissionRow.failure["blame"].as_string()
-        state, submission, call = (TaskRow.state.expression, SubmissionRow.state.expression, OutboxRow.state.expression)
+        state, call = TaskRow.state.expression, OutboxRow.state.expression
         with Session(self._engine) as session:
 
             def by(name: ColumnElement[str], *conditions: ColumnElement[bool]) -> dict[str, int]:
                 counted = session.execute(select(name, func.count()).where(*conditions).group_by(name))
                 return {row[0]: row[1] for row in counted}
 
-            oldest = (
-                select(TaskRow.state, func.min(entered))
-                .outerjoin(since, since.c.task_id == TaskRow.id)
-                .where(running)
-                .group_by(TaskRow.state)
-            )
+            oldest: dict[str, float] = {}
+            ages = select(TaskRow.state, func.coalesce(entered, TaskRow.created_at)).where(running)
+            for name, at in session.execute(ages):
+                oldest[name] = max(oldest.get(name, 0.0), now - at)
             return Counts(
                 tasks=by(state),
-                waited_seconds={state: now - at for state, at in session.execute(oldest)},
+                waited_seconds=oldest,
                 due=by(
                     state,
                     running,
@@ -73,7 +66,5 @@ class Census:
                 ),
                 leased=sum(by(state, running, is_leased, TaskRow.lease_expires_at > now).values()),
                 lapsed=sum(by(state, running, is_leased, TaskRow.lease_expires_at <= now).values()),
-                submissions=by(submission),
-                failures=by(blame, SubmissionRow.state == "failed"),
                 calls=by(call),
             )

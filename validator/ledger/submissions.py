@@ -18,6 +18,7 @@ from validator.ledger.encoding import ROWS_OF, encode, measurement_of, submissio
 from validator.ledger.events import record
 from validator.ledger.lease import Lease, fenced
 from validator.ledger.rows import EventRow, MeasurementRow, SubmissionRow
+from validator.metrics import FAILURES
 
 CHANGED = "submission_changed"
 NOTHING: JsonObject = MappingProxyType({})
@@ -97,6 +98,7 @@ class Submissions:
     def failed(self, lease: Lease, hotkey: str, failure: Failure) -> None:
         """The submission has ended without a measurement."""
         self._change(lease, hotkey, state=SubmissionState.FAILED, fields={"failure": encode(failure)})
+        FAILURES.labels(failure.blame).inc()
 
     def measured(self, lease: Lease, measurement: Measurement) -> None:
         """An entrant has a measurement. A second one by the same metric changes nothing."""

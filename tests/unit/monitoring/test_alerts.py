@@ -86,10 +86,10 @@ CASES = [
     ),
     Case(
         "MinersFailedByUs",
-        {f'gradients_submission_failures{{{AT}, blame="operator"}}': "0x50 1x10"},
+        {f'gradients_submission_failures_total{{{AT}, blame="operator"}}': "0x50 1x10"},
         {
-            f'gradients_submission_failures{{{AT}, blame="operator"}}': "4x60",
-            f'gradients_submission_failures{{{AT}, blame="miner"}}': "0+1x60",
+            f'gradients_submission_failures_total{{{AT}, blame="operator"}}': "4x60",
+            f'gradients_submission_failures_total{{{AT}, blame="miner"}}': "0+1x60",
         },
     ),
     Case(
