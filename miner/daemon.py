@@ -18,6 +18,7 @@ from gradients.errors import SetupError
 from gradients.log import get_logger
 from gradients.monitoring.figures import figures_look
 from gradients.monitoring.routes import monitoring, readiness
+from gradients.monitoring.tracing import tracing
 from miner.attempt import Attempts
 from miner.journal import Journal
 from miner.metrics import count_tasks
@@ -122,4 +123,5 @@ async def run_until_signalled(daemon: Daemon) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await daemon.run(stop)
+    with tracing("miner", daemon.settings.tracing):
+        await daemon.run(stop)

@@ -23,6 +23,7 @@ from gradients.domain.chain import AxonAddress
 from gradients.errors import SetupError
 from gradients.log import get_logger
 from gradients.monitoring.figures import figures_look
+from gradients.monitoring.tracing import tracing
 from validator.conditions import ledger_look
 from validator.confinement import Confinement
 from validator.emission import Emission
@@ -146,4 +147,5 @@ async def run_until_signalled(daemon: Daemon) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await daemon.run(stop)
+    with tracing("validator", daemon.settings.tracing):
+        await daemon.run(stop)

@@ -18,6 +18,7 @@ from gradients.domain.failure import Failure
 from gradients.domain.task import TaskState
 from gradients.errors import Blame, GradientsError, LeaseLost, OperatorError
 from gradients.log import get_logger
+from gradients.monitoring.tracing import span
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.loops import run_forever
@@ -128,7 +129,8 @@ class StepEngine:
         log.info("step_started", task=task.id, state=task.state, attempt=claim.attempts)
         began, outcome = time.monotonic(), "failed"
         try:
-            await self._run_leased(stage, claim)
+            with span("step", task=task.id, state=task.state.value, attempt=claim.attempts):
+                await self._run_leased(stage, claim)
             outcome = "done"
         except LeaseLost as error:
             outcome = "lease_lost"
