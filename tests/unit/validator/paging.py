@@ -13,12 +13,12 @@ import numpy as np
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from gradients.conditions.state import Conditions
-from gradients.doctor.findings import Finding
 from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
 from gradients.clock import Clock
+from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
+from gradients.doctor.findings import Finding
 from gradients.domain.evaluation import Measurement, Metric
 from gradients.domain.failure import Failure
 from gradients.domain.submission import BASE_ENTRANT
