@@ -89,7 +89,7 @@ def task_table(tasks: Sequence[TaskSummary]) -> Table:
     for column in ("task", "state", "base", "hours", "held-out rows", "note"):
         table.add_column(column)
     for task in tasks:
-        note = f"{task.failure.code}: {task.failure.message}" if task.failure else ""
+        note = f"{task.failure.code}: {task.failure.message}" if task.failure else task.note
         table.add_row(*map(words, (task.id, task.state, task.base, str(task.hours), str(task.rows or ""), note)))
     return table
 
