@@ -102,7 +102,7 @@ class Given:
         return kind.load(self.config, settings_of(**self.flags, **own))
 
 
-def takes(shared: Flags) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+def takes(shared: Flags, *, config: Any = _CONFIG) -> Callable[[Callable[..., Result]], Callable[..., Result]]:  # noqa: ANN401 (as in Flags)
     """Gives a command --config and the `shared` flags beside its own; what they say is its first argument, a Given."""
 
     def decorate(command: Callable[..., Result]) -> Callable[..., Result]:
@@ -112,7 +112,7 @@ def takes(shared: Flags) -> Callable[[Callable[..., Result]], Callable[..., Resu
             return command(given, **values)
 
         keyword = inspect.Parameter.KEYWORD_ONLY
-        flags = {"config": _CONFIG, **shared}
+        flags = {"config": config, **shared}
         _, *own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [
             *(inspect.Parameter(name, keyword, default=None, annotation=flag) for name, flag in flags.items()),

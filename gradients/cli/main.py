@@ -18,7 +18,10 @@ from gradients.files.disk import is_full
 SUBCOMMANDS = {
     "localnet": ("gradients.cli.localnet:localnet", "Run the whole market on this machine."),
     "localchain": ("gradients.cli.localchain:app", "Run a loopback chain for the SDK and btcli; fund accounts on it."),
+    "init": ("gradients.cli.init:app", "Write the settings file of a validator or a miner."),
     "register": ("gradients.cli.register:register", "Register a hotkey on the subnet by burn."),
+    "backup": ("gradients.cli.backup:backup", "Copy what a validator or a miner keeps; it may be at work."),
+    "restore": ("gradients.cli.backup:restore", "Make a daemon's folder and ledger again from a backup."),
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
     "weights": ("validator.weights_cli:app", "Show every number that led to a validator's weights."),
     "miner": ("miner.cli:app", "Run the reference miner, and see what its tasks have brought."),

@@ -146,6 +146,21 @@ def test_a_machine_without_a_fault_passes(machine: Machine, role: str) -> None:
     assert both | own | {"axon", "address"} <= looked_at
 
 
+@needs_bubblewrap
+@pytest.mark.parametrize("role", ["validator", "miner"])
+def test_a_machine_that_init_has_set_up_passes(machine: Machine, role: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    python, *flags = machine.command(role)
+    flags[flags.index("doctor")] = role
+    flags[flags.index(role)] = "init"
+    subprocess.run([python, *flags, f"--config={file}"], check=True, capture_output=True, timeout=60)
+    doctor = [python, "-m", "gradients.cli", role, "doctor", "--config", str(file), "--json"]
+    run = subprocess.run(doctor, capture_output=True, text=True, check=False, timeout=60)
+    found = {each["name"]: each["level"] for each in json.loads(run.stdout)}
+    assert (run.returncode, [name for name, level in found.items() if level == "missing"]) == (0, [])
+    assert found["registered"] == "ok"
+
+
 def no_wallet(machine: Machine) -> None:
     shutil.rmtree(machine.wallets)
 
