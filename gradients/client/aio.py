@@ -135,9 +135,12 @@ class AsyncMarketClient:
                 return
         yield await self.task(task_id)
 
-    async def download(self, task_id: str, hotkey: str, folder: Path) -> Path:
-        """A model's files in `folder`, each checked against its digest; 'best' names the winner's."""
-        model = await self._asked(ModelListing, "GET", task_path(task_id, "models", hotkey))
+    async def model(self, task_id: str, hotkey: str) -> ModelListing:
+        """The files of a scored task's model; 'best' names the winner's."""
+        return await self._asked(ModelListing, "GET", task_path(task_id, "models", hotkey))
+
+    async def download(self, task_id: str, model: ModelListing, folder: Path) -> Path:
+        """A model's files in `folder`, each checked against its digest."""
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         for name, announced in model.files.items():
             if not is_file_name(name):

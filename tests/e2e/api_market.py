@@ -37,7 +37,10 @@ from validator.settings import EstimateSettings
 
 ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
-DELIVERED = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+DELIVERED = {
+    *("adapter_config.json", "adapter_model.safetensors", "README.md"),
+    *("tokenizer.json", "tokenizer_config.json", "generation_config.json"),
+}
 MAX_UPLOAD_BYTES = 20_000
 ROWS = b'{"instruction": "a", "output": "b"}\n' * 3
 PREPARED = Prepared("b" * 64, 1_500_000, Blob("c" * 64, 10), Blob("d" * 64, 5), 90, 10, "e" * 64, (("empty", 2),))

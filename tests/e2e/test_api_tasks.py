@@ -169,9 +169,9 @@ def test_the_async_client_has_the_same_answers(market: Market, client: MarketCli
             rows.write_text('{"instruction": "a", "output": "b"}\n')
             posted = await aio.submit({"type": "instruct", "base": "tiny", "dataset": str(rows), "hours": 1})
             assert (await aio.cancel(posted.id)).state is TaskState.CANCELLED
-            folder = await aio.download(task_id, "best", tmp_path / "model")
+            folder = await aio.download(task_id, await aio.model(task_id, "best"), tmp_path / "model")
         assert sorted(file.name for file in folder.iterdir()) == sorted(
-            file.name for file in client.download(task_id, "best", tmp_path / "again").iterdir()
+            file.name for file in client.download(task_id, client.model(task_id, "best"), tmp_path / "again").iterdir()
         )
 
     asyncio.run(asked())

@@ -632,7 +632,7 @@ def test_what_stands_around_a_miners_weights_is_ours(market: Market) -> None:
     assert "auto_mapping" not in config
     card = market.acme.get(f"{path}/README.md").text
     assert "Send your keys" not in card
-    assert "| this model | 2 |\n| its base | 3 |" in card
+    assert "| this model | 2 | 1.804 to 2.196 |\n| its base | 3 | 2.804 to 3.196 |" in card
 
 
 @pytest.mark.parametrize("name", ["private.txt", "..%2f..%2f..%2fledger.db", "%2fetc%2fpasswd", "manifest.json"])
