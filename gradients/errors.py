@@ -24,6 +24,8 @@
     │   ├── TooManyStreams          more tasks followed than a customer may: validator/api/streams.py
     │   ├── TooManyTasks            more tasks running than a customer may: validator/ledger/tasks.py
     │   ├── TaskBegun               too late to cancel a task: validator/ledger/tasks.py
+    │   ├── FormRefused             a form of another site or session: validator/pages/sessions.py
+    │   ├── TrialRefused            a model that cannot be tried here or now: validator/pages/trying.py
     │   ├── NotFound                no such task of this customer: validator/api/dependencies.py
     │   └── ApiRefused              the validator's API said no (carries its code): gradients/client/answers.py
     └── OutsideError            the network, the chain or a hub; worth another try

@@ -15,7 +15,7 @@ from validator.api import key_routes, routes, task_routes
 from validator.api.bodies import TimedBodies
 from validator.api.callers import RequestsPerAddress
 from validator.api.dependencies import AppDependencies, Dependencies
-from validator.api.documented import ABOUT, PREFIX, TAGS, operation_id
+from validator.api.documented import ABOUT, TAGS, operation_id
 from validator.api.record import router as record_router
 from validator.api.refusals import Crashes, on_error, on_invalid, on_refused
 from validator.settings import ApiSettings
@@ -48,7 +48,7 @@ def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -
     app.add_exception_handler(HTTPException, on_refused)
     app.add_middleware(
         TimedBodies,
-        streamed=f"{PREFIX}{routes.UPLOAD_PATH}",
+        streamed=routes.UPLOAD_PATH,
         seconds=settings.body_seconds,
         bytes_per_second=settings.upload_bytes_per_second,
     )
