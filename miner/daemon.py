@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI
@@ -12,10 +14,16 @@ from gradients.axon.descriptors import raise_limit
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
+from gradients.conditions.daemon import watch_of
+from gradients.conditions.state import Conditions
 from gradients.errors import SetupError
 from gradients.log import get_logger
+from gradients.monitoring.figures import figures_look
+from gradients.monitoring.routes import monitoring, readiness
+from gradients.monitoring.tracing import tracing
 from miner.attempt import Attempts
 from miner.journal import Journal
+from miner.metrics import count_tasks
 from miner.outcomes import Outcomes
 from miner.settings import MinerSettings
 
@@ -35,7 +43,9 @@ class Daemon:
     app: FastAPI
     outcomes: Outcomes
     settings: MinerSettings
+    conditions: Conditions
     begun: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    page: FastAPI | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve and train until `stop` is set. Raises SetupError when the hotkey is not registered or the port is taken."""
@@ -56,19 +66,55 @@ class Daemon:
         log.info("miner_stopped")
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        """The axon and every loop, until `stop`."""
-        axon = self.settings.axon
-        async with serving(self.app, axon.host, axon.port) as listening:
+        """The axon, the routes for the operator, and every loop, until `stop`."""
+        axon, monitored = self.settings.axon, self.settings.monitoring
+        async with (
+            serving(self.app, axon.host, axon.port) as listening,
+            monitoring(monitored, lambda: readiness(self.conditions)),
+            self._page(),
+        ):
             address = axon.published(listening)
             if await self.gateway.publish_axon(address):
                 log.info("axon_published", url=address.url())
+                await self.view.refresh()
+            watch = await watch_of(
+                "miner",
+                self.settings,
+                gateway=self.gateway,
+                view=self.view,
+                clock=self.attempts.clock,
+                conditions=self.conditions,
+                address=address,
+                own=[
+                    figures_look(
+                        "miner",
+                        view=self.view,
+                        hotkey=self.gateway.hotkey,
+                        folder=self.settings.folder,
+                        own=lambda: count_tasks(self.journal),
+                    )
+                ],
+            )
             log.info("miner_ready", axon=address.url(), hotkey=self.gateway.hotkey, block=self.view.block)
             async with asyncio.TaskGroup() as group:
-                runs = (self.view.follow, self._attempt_all, self._sweep, self.outcomes.run)
+                runs = (self.view.follow, self._attempt_all, self._sweep, self.outcomes.run, watch.run)
                 loops = [group.create_task(run()) for run in runs]
                 await stop.wait()
                 for loop in loops:
                     loop.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _page(self) -> AsyncIterator[None]:
+        """The miner's own page for the body; a port that is taken costs a warning and nothing else."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self.page is not None:
+                where = self.settings.page
+                try:
+                    address = await stack.enter_async_context(serving(self.page, where.host, where.port))
+                    log.info("page_served", url=address.url("/"))
+                except SetupError as error:
+                    log.warning("page_not_served", problem=str(error))
+            yield
 
     async def _sweep(self) -> None:
         """Free the disk of tasks that nobody can ask about any more."""
@@ -94,4 +140,5 @@ async def run_until_signalled(daemon: Daemon) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await daemon.run(stop)
+    with tracing("miner", daemon.settings.tracing):
+        await daemon.run(stop)

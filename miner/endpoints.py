@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,7 @@ from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.sandbox.bubblewrap import is_installed
 from gradients.tasks.jobs import TrainProgress
 from gradients.tasks.registry import missing_packages
+from gradients.web.curves import Curve
 from miner.attempt import REPO
 from miner.bases import KnownBases
 from miner.choose import Situation, against_start, choose
@@ -32,6 +34,7 @@ from miner.fitting import fitted_plan, shape_in
 from miner.footprint import Shape, like_others
 from miner.journal import Journal, Record, openings
 from miner.memory import Memory
+from miner.metrics import OFFERS
 from miner.plan import Recipe
 from miner.settings import MinerSettings
 
@@ -56,17 +59,22 @@ class Endpoints:
     memory: Memory
     clock: Clock
     begin: Callable[[str], None]
+    obstacle: Callable[[], str] = str  # what stands against training at all at the moment; empty when nothing does
     progress: dict[str, TrainProgress] = field(default_factory=dict)
+    curves: defaultdict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
     declined: dict[str, str] = field(default_factory=dict)  # task -> why, of the last offers that were not taken
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # so that two starts don't take one place
 
     def tell(self, task_id: str, progress: JsonObject) -> None:
         """Remember how far a training is."""
-        self.progress[task_id] = TrainProgress.model_validate(progress)
+        said = TrainProgress.model_validate(progress)
+        self.progress[task_id] = said
+        self.curves[task_id].add(said.step, said.loss)
 
     async def offer(self, offer: Offer) -> OfferAnswer:
         """Whether this miner would train the task. The operator hears of a no once: validators ask again and again."""
         answer = await self._answered(offer)
+        OFFERS.labels("accepted" if answer.accepted else "declined").inc()
         if answer.accepted:
             self.declined.pop(offer.task_id, None)
         elif self.declined.get(offer.task_id) != answer.reason:
@@ -78,6 +86,8 @@ class Endpoints:
 
     async def _answered(self, offer: Offer) -> OfferAnswer:
         """Yes or no. A base is fetched only for a task that is taken if the base is what the offer says."""
+        if obstacle := self.obstacle():
+            return OfferAnswer(accepted=False, reason=_told(obstacle))
         announced = self._situation(offer, offer.base_digest, like_others(offer.base_parameters))
         answer = choose(offer, announced, self.settings, recipe=self.recipe.name)
         if not answer.accepted:
@@ -99,7 +109,7 @@ class Endpoints:
             if known is not None:
                 same = (known.start, known.validator) == (start, caller.hotkey)
                 return StartAnswer(accepted=same, reason="begun already" + ("" if same else " with other terms"))
-            answer = await self.offer(start.offer)
+            answer = await self._answered(start.offer)
             reason = answer.reason
             if answer.accepted:
                 block_seconds = await self.gateway.block_seconds()

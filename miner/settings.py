@@ -7,10 +7,20 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from gradients.config import DaemonSettings, Place, shipped_configs
+from gradients.config import DaemonSettings, MonitoringSettings, Place, Section, shipped_configs
 from gradients.tasks.registry import TYPES
 
 PUBLIC_STAKE_ALPHA = 1000.0  # finney's threshold for a permit: who sets no weights pays nobody, and has no work to give
+
+
+class PageSettings(Section):
+    """Where the miner's own page is; it asks nobody who he is."""
+
+    serve: bool = Field(default=True, description="whether there is a page")
+    host: str = Field(
+        default="127.0.0.1", description="interface of the page; everybody who reaches it may read what is trained"
+    )
+    port: int = Field(default=8093, ge=0, le=65535, description="port of the page; 0 takes a free one")
 
 
 def _recipe_file(given: object) -> object:
@@ -24,6 +34,7 @@ class MinerSettings(DaemonSettings):
     """Everything a miner can be told."""
 
     folder: Place = Field(default=Path("~/.gradients/miner"), description="data, checkpoints and repos")
+    monitoring: MonitoringSettings = MonitoringSettings()
     recipe: Annotated[Place, BeforeValidator(_recipe_file)] = Field(
         default_factory=lambda: shipped_configs() / "recipes" / "lora-tuned.toml",
         description="how to train: the name of a shipped recipe (see configs/recipes/), or a file of your own",
@@ -53,6 +64,7 @@ class MinerSettings(DaemonSettings):
     caches: Place | None = Field(
         default=None, description="converted and downloaded bases; by default the user's cache"
     )
+    page: PageSettings = PageSettings()
 
     @field_validator("task_types")
     @classmethod

@@ -36,6 +36,13 @@ def flood() -> Sequence[Figure]:
     return flood.slow_bodies()
 
 
+def pages() -> Iterable[Figure]:
+    """How long pages take over many tasks. Imported here, since a whole API takes seconds that no other benchmark has to wait."""
+    from scripts.benchmarks import pages
+
+    return pages.pages()
+
+
 def race() -> Iterable[Figure]:
     """What racing saves and what it costs. Imported here, since its fields' types are declared by all of gradients."""
     from scripts.benchmarks import racing
@@ -70,6 +77,7 @@ BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
     "ranks": ranks,
     "copies": copies,
     "flood": flood,
+    "pages": pages,
     "evaluation": evaluation,
     "racing": race,
     "racing-rows": racing_rows,

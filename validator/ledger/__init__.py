@@ -8,9 +8,11 @@ from typing import Self
 from sqlalchemy import Engine
 
 from gradients.clock import Clock
+from validator.ledger.census import Census
 from validator.ledger.customers import Customers
 from validator.ledger.events import Events
 from validator.ledger.outbox import Outbox
+from validator.ledger.overview import Overview
 from validator.ledger.placings import Placings
 from validator.ledger.records import Records
 from validator.ledger.slots import Slots
@@ -34,6 +36,8 @@ class Ledger:
     slots: Slots
     records: Records
     uploads: UploadClaims
+    census: Census
+    overview: Overview
 
     @classmethod
     def open(cls, url: str, clock: Clock) -> Self:
@@ -46,8 +50,10 @@ class Ledger:
             placings=Placings(engine),
             outbox=Outbox(engine, clock),
             customers=Customers(engine, clock),
-            events=Events(engine),
+            events=Events(engine, clock),
             slots=Slots(engine),
             records=Records(engine),
             uploads=UploadClaims(engine, clock),
+            census=Census(engine, clock),
+            overview=Overview(engine),
         )
