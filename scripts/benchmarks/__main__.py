@@ -56,6 +56,13 @@ def evaluation() -> Iterable[Figure | Ratios]:
     return evaluation.evaluation()
 
 
+def budgets() -> Iterable[Figure]:
+    """What becomes of the hours, on a modelled clock. Imported here for torch."""
+    from scripts.benchmarks import budgets
+
+    return budgets.budgets()
+
+
 def deadlines() -> Iterable[Figure]:
     """Random budgets and kills. Imported here, since a miner's parts take seconds that no other benchmark has to wait."""
     from scripts.benchmarks import deadlines
@@ -79,6 +86,7 @@ BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
     "evaluation": evaluation,
     "racing": race,
     "racing-rows": racing_rows,
+    "budgets": budgets,
     "deadlines": deadlines,
 }
 
