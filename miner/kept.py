@@ -9,14 +9,14 @@ from miner.settings import MinerSettings
 
 def kept(settings: MinerSettings) -> Kept:
     """Records of what was promised, before the rows, checkpoints and repos that they name."""
-    tasks = settings.folder / "tasks"
+    folder = settings.folder
     return Kept(
         role="miner",
-        folder=settings.folder,
+        folder=folder,
         records=(f"tasks/*/{RECORD}", "*.toml"),
         scratch=(),
         database=None,
-        was_here=tasks.is_dir() and not (settings.folder / "api.key").exists(),
+        was_here=((folder / "tasks").is_dir() or (folder / ".lock").is_file()) and not (folder / "api.key").exists(),
         refuse_unknown=lambda _revision: None,
         check=lambda folder: Journal(folder / "tasks"),
     )

@@ -107,7 +107,7 @@ def _public_address(settings: DaemonSettings) -> str | None:
     if settings.axon.host not in EVERY_INTERFACE:
         return settings.axon.host
     if _network(settings):
-        return "127.0.0.1"
+        return "127.0.0.2"  # of this machine too, and one that the chain takes
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
         try:
             route.connect(("192.0.2.1", 9))  # asks for a route and sends nothing
@@ -271,7 +271,10 @@ def _warnings(chosen: DaemonSettings, shadowed: Sequence[str]) -> list[str]:
     said = [f"A variable of the environment wins over {name} in the file" for name in shadowed]
     hotkey = wallet.path / wallet.name / "hotkeys" / wallet.hotkey
     if not wallet.name.startswith(DEVELOPMENT) and not hotkey.exists():
-        make = shlex.join(("btcli", "wallet", "create", "-w", wallet.name, "-H", wallet.hotkey))
+        verb = (
+            "new-hotkey" if (wallet.path / wallet.name / "coldkey").exists() else "create"
+        )  # which would replace the coldkey
+        make = shlex.join(("btcli", "wallet", verb, "-w", wallet.name, "-H", wallet.hotkey))
         said.append(
             f"There is no hotkey at {hotkey} yet: `{make}` makes one, or copy hotkey and coldkeypub.txt from where they are"
         )

@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "register": ("gradients.cli.register:register", "Register a hotkey on the subnet by burn."),
     "backup": ("gradients.cli.backup:backup", "Copy what a validator or a miner keeps; it may be at work."),
     "restore": ("gradients.cli.backup:restore", "Make a daemon's folder and ledger again from a backup."),
+    "subnet": ("gradients.cli.subnet:app", "Check a subnet's hyperparameters, for its owner."),
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
     "weights": ("validator.weights_cli:app", "Show every number that led to a validator's weights."),
     "miner": ("miner.cli:app", "Run the reference miner, and see what its tasks have brought."),

@@ -31,6 +31,8 @@ CONTROL_PLANE = (
     "miner.kept",
     "gradients.cli.init",
     "gradients.cli.register",
+    "gradients.cli.subnet",
+    "gradients.doctor.hyperparameters",
     "gradients.cli.task",
     "gradients.client.chat",
     "gradients.cli.doctor",
@@ -82,6 +84,7 @@ OPTIONS = {
     ("init", "miner"): (*DAEMON, "--recipe", "--yes", "--json"),
     ("backup",): ("--config", "--folder", "--role", "--records-only", "--json"),
     ("restore",): ("--config", "--folder", "--check", "--json"),
+    ("subnet", "check"): ("--config", "--network", "--netuid", "--json"),
     ("register",): (*SHARED, "--yes", "--json"),
     ("simulate",): (
         "--rules",
