@@ -137,7 +137,7 @@ OPTIONS = {
     ("task", "list"): ("--api-url", "--api-key", "--json"),
     ("task", "show"): ("--api-url", "--api-key", "--json"),
     ("task", "watch"): ("--api-url", "--api-key", "--json"),
-    ("task", "download"): ("--to", "--miner", "--json"),
+    ("task", "download"): ("--to", "--miner", "--with-base", "--without-base", "--json"),
     ("task", "sheet"): ("--to", "--json"),
     ("task", "chat"): ("--prompt", "--max-new-tokens", "--temperature", "--json"),
     ("audit",): (
