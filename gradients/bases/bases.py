@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from gradients.bases.hub import EXIT_NO_ROOM, EXIT_REFUSED
 from gradients.config import environment_without, hub_environment
@@ -38,6 +38,19 @@ PIPELINE_INDEX = "model_index.json"
 _NOT_LOADED = re.compile(r"safety_checker/.*|.*\.(fp16|bf16|non_ema)[.-].*")
 
 Family = Literal["language", "image"]
+
+
+class HubName(NamedTuple):
+    """A base on a hub."""
+
+    repo: str  # "org/name"
+    revision: str | None  # None: whatever its main branch holds
+
+
+def hub_name(name: str) -> HubName | None:
+    """What a hub knows the base as; None for a base that ships with the project, and for a folder."""
+    match = _HUB_ID.fullmatch(name)
+    return HubName(match["repo"], match["revision"]) if match else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,11 @@ from typing import Any
 
 from gradients.files.disk import is_full
 
-PATTERNS = ["*.safetensors", "*.json", "*.jinja", "*tokenizer.model", "*spiece.model", "*merges.txt", "*vocab.txt"]
+# The card is looked at for its licence only.
+PATTERNS = [
+    *("*.safetensors", "*.json", "*.jinja", "*tokenizer.model", "*spiece.model", "*merges.txt", "*vocab.txt"),
+    "README.md",
+]
 EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_NO_ROOM = 3, 4, 5
 ANSWER_SECONDS = 10.0  # of the hub, when it is only asked
 # Bytes of *.safetensors for a weight: four bits each at the least; at the most float32 and three copies in other precisions or layouts.

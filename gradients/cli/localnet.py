@@ -12,13 +12,15 @@ from typing import Annotated
 
 import typer
 
+from gradients.client.api import MarketClient
+from gradients.client.delivery import bring
 from gradients.client.shelf import Shelf
 from gradients.config import CustomerSettings
 from gradients.errors import GradientsError, SetupError, TaskInvalid
 from gradients.files.locks import only_one
 from gradients.localnet.market import Market
 from gradients.localnet.plan import Options, Plan, plan_market
-from gradients.localnet.report import contact_sheet, model_folder, report
+from gradients.localnet.report import contact_sheet, report
 from gradients.localnet.screen import LiveScreen, PlainScreen
 from gradients.localnet.snapshot import Snapshot
 from gradients.localnet.supervisor import Supervisor
@@ -108,13 +110,15 @@ async def _run(plan: Plan, *, stay: bool, as_json: bool) -> None:
 
 def _finish(plan: Plan, snapshot: Snapshot, *, as_json: bool) -> None:
     """The last words: results, where the best models lie, how to talk to them."""
-    shelf = Shelf(CustomerSettings().models.expanduser())
+    shelf = Shelf(CustomerSettings().models)
+    key = plan.validator.folder / "api.key"
     if not as_json:
         typer.echo()
     for task in snapshot.tasks:
-        if task.best is None or (folder := model_folder(task, task.best, plan)) is None:
+        if task.best is None or task.best.repo is None:
             continue
-        model = shelf.copy(task, Path(folder))
+        with MarketClient(plan.api_url, key.read_text(encoding="utf-8").strip()) as client:
+            model = bring(client, task.id, shelf)
         if not as_json:
             typer.echo(f"The best model of {task.id} lies in {model}")
             typer.echo(f"Talk to it: gradients task chat {task.id}")

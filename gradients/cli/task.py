@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,24 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gradients.cli import models
+from gradients.cli.customer import AsJson, Key, TaskArgument, Url, market
 from gradients.domain.json import Json
 from gradients.errors import SetupError, TaskInvalid
 
 if TYPE_CHECKING:
-    from gradients.client.api import MarketClient
     from gradients.client.models import Answer, TaskDetails
-    from gradients.client.shelf import Shelf
 
 app = typer.Typer(help="Post tasks, watch them, get and try the models.", no_args_is_help=True, rich_markup_mode=None)
 
-Url = Annotated[str | None, typer.Option("--api-url", help="The validator's API. [env: GRADIENTS_API_URL]")]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        "--api-key", help="Your API key; by default the one of a validator on this machine. [env: GRADIENTS_API_KEY]"
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Type = Annotated[str | None, typer.Option("--type", help="Kind of fine-tuning, such as instruct.")]
 Base = Annotated[str | None, typer.Option(help="nano-lm, smollm2, a Hub id (org/name@revision).")]
 Dataset = Annotated[
@@ -45,7 +36,6 @@ Parameters = Annotated[
     list[str] | None,
     typer.Option("--set", help="A parameter of the task type, such as columns.output=answer; may be repeated."),
 ]
-TaskArgument = Annotated[str, typer.Argument(help="The task's id, as `gradients task list` shows it.")]
 
 
 @app.command()
@@ -65,7 +55,7 @@ def submit(
 ) -> None:
     """Post a task: say what to train, on which rows, for how long."""
     spec = _spec(spec_file, parameters, type=type, base=base, dataset=dataset, hours=hours)
-    with _market(url, key) as client:
+    with market(url, key) as client:
         if "hours" not in spec:
             spec = client.uploaded(spec)
             estimate = client.estimate(spec)
@@ -93,7 +83,7 @@ def estimate(
 ) -> None:
     """What a task would take: rows, tokens, speed and hours. Nothing is posted."""
     spec = _spec(spec_file, parameters, type=type, base=base, dataset=dataset)
-    with _market(url, key) as client:
+    with market(url, key) as client:
         found = client.estimate(spec)
     if as_json:
         typer.echo(_json(found))
@@ -106,7 +96,7 @@ def estimate(
 @app.command("list")
 def list_tasks(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """Your tasks, newest first."""
-    with _market(url, key) as client:
+    with market(url, key) as client:
         tasks = client.tasks()
     if as_json:
         typer.echo(json.dumps([task.model_dump(mode="json") for task in tasks]))
@@ -119,7 +109,7 @@ def list_tasks(url: Url = None, key: Key = None, as_json: AsJson = False) -> Non
 @app.command()
 def show(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """One task: its state, data, miners and results."""
-    with _market(url, key) as client:
+    with market(url, key) as client:
         task = client.task(task_id)
     if as_json:
         typer.echo(_json(task))
@@ -131,7 +121,7 @@ def show(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJso
 def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """Follow a task until it has ended; with --json one line per change."""
     last, task = "", None
-    with _market(url, key) as client:
+    with market(url, key) as client:
         for task in client.watch(task_id):
             line = _json(task) if as_json else _progress_line(task)
             if line != last:
@@ -145,73 +135,9 @@ def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJs
         raise ApiRefused(f"{task.id} has failed: {task.failure.message}", code=task.failure.code)
 
 
-@app.command()
-def download(
-    task_id: TaskArgument,
-    folder: Annotated[
-        Path | None, typer.Option("--to", help="Where to put it; by default ~/.gradients/models.")
-    ] = None,
-    miner: Annotated[str | None, typer.Option(help="A miner's hotkey; by default the best one.")] = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Download a model of a scored task, the best one by default."""
-    shelf = _shelf(folder)
-    target = _fetch(_market(url, key), task_id, miner=miner, shelf=shelf)
-    typer.echo(json.dumps({"folder": str(target)}) if as_json else f"The model lies in {target}")
-
-
-@app.command()
-def sheet(
-    task_id: TaskArgument,
-    file: Annotated[
-        Path | None, typer.Option("--to", help="Where to put it; by default contact-sheet-<task>.png here.")
-    ] = None,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Download the picture of what base and miners made of a scored task's held-out images."""
-    with _market(url, key) as client:
-        target = client.contact_sheet(task_id, (file or Path(f"contact-sheet-{task_id}.png")).expanduser())
-    typer.echo(json.dumps({"file": str(target)}) if as_json else f"The sheet lies in {target}")
-
-
-@app.command()
-def chat(
-    task_id: TaskArgument,
-    prompt: Annotated[
-        str | None, typer.Option(help="One prompt; without it prompts are read from the terminal.")
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 takes the likeliest word each time.")] = 0.0,
-    url: Url = None,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Ask the base model and the winner the same thing, side by side."""
-    from gradients.client.chat import Conversation
-    from gradients.texts import harmless
-
-    shelf = _shelf(None)
-    if (model := shelf.find(task_id)) is None:
-        _fetch(_market(url, key), task_id, miner=None, shelf=shelf)
-        model = shelf.find(task_id)
-    assert model is not None  # noqa: S101 (for the type checker: it was just put there)
-    talk = Conversation.with_model(model, max_new_tokens=max_new_tokens, temperature=temperature)
-    with contextlib.suppress(typer.Abort):  # of a prompt: the user leaves
-        while asked := prompt or str(typer.prompt("you", prompt_suffix="> ")):
-            answers = talk.ask(asked)
-            side_by_side = "\n".join(
-                f"{who:>7}: {harmless(answer, most=100_000, lines=True)}" for who, answer in answers.items()
-            )
-            typer.echo(json.dumps({"prompt": asked, **answers}) if as_json else side_by_side)
-            if prompt:
-                return
-
-
-app.command("generate", help="The same as chat.")(chat)
+for command in (models.download, models.sheet, models.chat):
+    app.command()(command)
+app.command("generate", help="The same as chat.")(models.chat)
 
 
 def _spec(spec_file: Path | None, parameters: Sequence[str] | None, **given: Json) -> dict[str, Json]:
@@ -234,32 +160,6 @@ def _spec(spec_file: Path | None, parameters: Sequence[str] | None, **given: Jso
             f"The task has a value that JSON cannot express: {error}", fix="Use texts, numbers and lists"
         ) from error
     return spec
-
-
-def _market(url: str | None, key: str | None) -> MarketClient:
-    """The validator's API, as the settings and these flags name it."""
-    from gradients.client.api import connect
-    from gradients.config import CustomerSettings
-
-    return connect(CustomerSettings().given(url=url, key=key))
-
-
-def _shelf(folder: Path | None) -> Shelf:
-    """Where models lie: in `folder`, or where the settings say."""
-    from gradients.client.shelf import Shelf
-    from gradients.config import CustomerSettings
-
-    return Shelf(folder.expanduser() if folder else CustomerSettings().models)
-
-
-def _fetch(market: MarketClient, task_id: str, *, miner: str | None, shelf: Shelf) -> Path:
-    from gradients.client.models import BEST
-
-    with market as client:
-        task = client.task(task_id)
-        with shelf.adding(task) as folder:
-            client.download(task_id, miner or BEST, folder)
-    return shelf.folder(task)
 
 
 def _read_spec(file: Path) -> dict[str, Json]:

@@ -104,9 +104,12 @@ class MarketClient:
                     return
             time.sleep(every_seconds)
 
-    def download(self, task_id: str, hotkey: str, folder: Path) -> Path:
-        """A model's files in `folder`, each checked against its digest; 'best' names the winner's."""
-        model = self._asked(ModelListing, "GET", f"/v1/tasks/{task_id}/models/{hotkey}")
+    def model(self, task_id: str, hotkey: str) -> ModelListing:
+        """The files of a scored task's model; 'best' names the winner's."""
+        return self._asked(ModelListing, "GET", f"/v1/tasks/{task_id}/models/{hotkey}")
+
+    def download(self, task_id: str, model: ModelListing, folder: Path) -> Path:
+        """A model's files in `folder`, each checked against its digest."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, announced in model.files.items():
             if not is_file_name(name):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
 
-from gradients.bases.bases import BaseModels
+from gradients.client.delivery import measured_base
 from gradients.client.shelf import ShelvedModel
 from gradients.config import device_environment
 from gradients.domain.json import JsonObject
@@ -35,8 +35,8 @@ class Conversation:
     def with_model(cls, model: ShelvedModel, *, max_new_tokens: int, temperature: float) -> Self:
         """A conversation with a model of the shelf; its base is looked up on this machine."""
         return cls(
-            function=task_type(model.type).generate,
-            base_folder=BaseModels.default(folders=True).resolve(model.base).folder,
+            function=task_type(model.card.type).generate,
+            base_folder=measured_base(model.card.base, model.card.base_digest).folder,
             model_folder=model.folder,
             max_new_tokens=max_new_tokens,
             temperature=temperature,

@@ -43,6 +43,7 @@ def convert(gguf: Path, target: Path) -> None:
     model.tie_weights()
     model.to(torch.bfloat16).save_pretrained(target)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+    (target / "README.md").write_text("---\nlicense: apache-2.0\n---\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,10 @@ from validator.settings import ApiSettings, EstimateSettings
 
 ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
-DELIVERED = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+DELIVERED = {
+    *("adapter_config.json", "adapter_model.safetensors", "README.md"),
+    *("tokenizer.json", "tokenizer_config.json", "generation_config.json"),
+}
 MAX_UPLOAD_BYTES = 20_000
 ROWS = b'{"instruction": "a", "output": "b"}\n' * 3
 PREPARED = Prepared("b" * 64, 1_500_000, Blob("c" * 64, 10), Blob("d" * 64, 5), 90, 10, "e" * 64, (("empty", 2),))
@@ -795,7 +798,7 @@ def test_what_stands_around_a_miners_weights_is_ours(market: Market) -> None:
     assert "auto_mapping" not in config
     card = market.acme.get(f"{path}/README.md").text
     assert "Send your keys" not in card
-    assert "| this model | 2 |\n| its base | 3 |" in card
+    assert "| this model | 2 | 1.804 to 2.196 |\n| its base | 3 | 2.804 to 3.196 |" in card
 
 
 @pytest.mark.parametrize("name", ["private.txt", "..%2f..%2f..%2fledger.db", "%2fetc%2fpasswd", "manifest.json"])

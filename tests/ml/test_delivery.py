@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -14,13 +15,26 @@ from peft import AutoPeftModelForCausalLM, LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from gradients.bases.bases import BaseInfo
+from gradients.bases.licence import licence_of
 from gradients.client.repo_check import check_folder
+from gradients.domain.evaluation import Metric
 from gradients.errors import SubmissionRejected
 from gradients.execution.inline import InlineExecutor
-from gradients.repo.delivery import Merit, miners_own, written_anew
+from gradients.repo.card import Merit, Result
+from gradients.repo.delivery import delivery
 from gradients.repo.manifest import TrainingSummary, describe_folder
 
-MERIT = Merit("instruct-1", "instruct", "5Miner", "cross-entropy", "nats/token", 2.5, 3.0)
+MERIT = Merit(
+    task_id="instruct-1",
+    task_type="instruct",
+    hotkey="5Miner",
+    metric=Metric("cross-entropy", "nats/token", 1, "lower"),
+    hours=1.5,
+    train_rows=2_000,
+    held_out_rows=100,
+    ours=Result(2.5, 0.1),
+    base=Result(3.0, 0.2),
+)
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TOKENS = torch.arange(3, 40).unsqueeze(0)
 
@@ -55,10 +69,13 @@ def _delivered(repo: Path, base: BaseInfo, folder: Path) -> Path:
         repo, task_id="t", hotkey="h", base_digest="b" * 64, kind=kind, training=TrainingSummary()
     )
     folder.mkdir()
-    for name, content in written_anew(repo, manifest, base, MERIT).items():
+    given = delivery(repo, manifest, base, MERIT)
+    for name, content in given.written.items():
         (folder / name).write_bytes(content)
-    for name in miners_own(manifest):
+    for name in given.weights:
         (folder / name).write_bytes((repo / name).read_bytes())
+    for name, file in given.of_base.items():
+        (folder / name).write_bytes(file.read_bytes())
     assert not any(b"evil" in file.read_bytes() for file in folder.iterdir() if file.suffix in (".json", ".md"))
     return folder
 
@@ -95,8 +112,42 @@ def test_a_delivered_full_model_in_parts_loads_by_itself(base: BaseInfo, tmp_pat
 
 def test_a_card_says_what_was_measured(adapter: Path, base: BaseInfo, tmp_path: Path) -> None:
     card = (_delivered(adapter, base, tmp_path / "delivered") / "README.md").read_text()
-    assert "| this model | 2.5 |\n| its base | 3 |" in card
-    assert "held-out cross-entropy, nats/token" in card
+    assert "| this model | 2.5 | 2.304 to 2.696 |\n| its base | 3 | 2.608 to 3.392 |" in card
+    assert "held-out cross-entropy, nats/token, lower is better" in card
+    assert "2,000 to train on, 100 held out" in card
+    assert "1.5 hours" in card
+
+
+def test_a_hubs_base_is_named_with_its_revision_and_its_licence(adapter: Path, base: BaseInfo, tmp_path: Path) -> None:
+    on_hub = tmp_path / "base"
+    shutil.copytree(base.folder, on_hub)
+    (on_hub / "README.md").write_text("---\nlanguage: en\nlicense: llama3.2\n---\nlicense: mit\n")
+    hub = BaseInfo("org/name@abc123", on_hub, "b" * 64, 66_288)
+    folder = _delivered(adapter, hub, tmp_path / "delivered")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("org/name", "abc123")
+    assert config["task_type"] == "CAUSAL_LM"
+    card = (folder / "README.md").read_text()
+    assert card.startswith(
+        "---\nbase_model: org/name\nbase_model_relation: adapter\nlibrary_name: peft\nlicense: llama3.2\n"
+    )
+    assert "`org/name` at revision `abc123`" in card
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "",
+        "license: mit\n",
+        "---\nlicense: mit",
+        "---\nlicense: [x](evil)\n---\n",
+        "---\nlicense:\n- mit\n---\n",
+        "---\nlicense: a\n---\n",
+    ],
+)
+def test_a_licence_is_one_plain_name_in_the_cards_front_matter(card: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(card)
+    assert licence_of(tmp_path) is None
 
 
 Spoil = Callable[[Path], object]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import fastapi
 from fastapi import APIRouter, Query, Request, Response
@@ -24,9 +23,12 @@ from gradients.client.models import (
     TaskSummary,
     Upload,
 )
+from gradients.domain.evaluation import Measurement
 from gradients.domain.submission import BASE_ENTRANT
 from gradients.domain.task import Task, TaskState
-from gradients.repo.delivery import Merit, miners_own, written_anew
+from gradients.files.digest import file_sha256
+from gradients.repo.card import Merit, Result
+from gradients.repo.delivery import Delivery, delivery
 from gradients.repo.manifest import parse_manifest
 from gradients.tasks.registry import TaskSpec, task_type
 from validator.api.dependencies import AppDependencies, Customer, Dependencies, KeyFirst, NotFound, OwnTask
@@ -93,7 +95,8 @@ async def show_task(task: OwnTask, dependencies: AppDependencies) -> TaskDetails
 @router.get("/tasks/{task_id}/models/{hotkey}", responses=NOT_FOUND)
 async def list_model(task: OwnTask, hotkey: HotkeyInPath, dependencies: AppDependencies) -> ModelListing:
     """The files of a miner's model, once the task is scored; 'best' names the winner's."""
-    return (await asyncio.to_thread(_delivery, dependencies, task, hotkey)).listing
+    owner, model = await asyncio.to_thread(_delivery, dependencies, task, hotkey)
+    return await asyncio.to_thread(_listing, owner, model)
 
 
 @router.get(
@@ -107,13 +110,16 @@ async def model_file(
     name: Annotated[str, fastapi.Path(description="a file's name, as the model's listing has it")],
     dependencies: AppDependencies,
 ) -> Response:
-    """One file of a miner's model: its weights as they were measured, or what we have written around them."""
-    model = await asyncio.to_thread(_delivery, dependencies, task, hotkey)
-    if name not in model.listing.files:
-        raise NotFound(f"The model has no file {name}")
+    """One file of a miner's model: its weights as they were measured, or what stands around them, which is ours and the base's."""
+    owner, model = await asyncio.to_thread(_delivery, dependencies, task, hotkey)
     if name in model.written:
         return Response(model.written[name], media_type="application/octet-stream")
-    file = dependencies.folders.submission(task.id, model.listing.hotkey) / name
+    if name in model.weights:
+        file = dependencies.folders.submission(task.id, owner) / name
+    elif name in model.of_base:
+        file = model.of_base[name]
+    else:
+        raise NotFound(f"The model has no file {name}")
     return FileResponse(file, media_type="application/octet-stream")
 
 
@@ -147,14 +153,7 @@ async def upload(
     return Upload(dataset=dataset, customer=customer)
 
 
-class _Delivery(NamedTuple):
-    """A model as its customer gets it."""
-
-    listing: ModelListing
-    written: Mapping[str, bytes]  # the files that are not the miner's
-
-
-def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> _Delivery:
+def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> tuple[str, Delivery]:
     """Whose model is meant, and its files. Raises NotFound before the task is scored, and when there is no such model."""
     if task.state is not TaskState.SCORED:
         raise NotFound(f"Task {task.id} is {task.state}; models can be had once it is scored")
@@ -165,22 +164,30 @@ def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> _Delivery:
     folder = dependencies.folders.submission(task.id, owner)
     if not folder.is_dir():
         raise NotFound(f"The model of {hotkey} is no longer kept: task {task.id} ended too long ago")
-    manifest, metric = parse_manifest(text), task_type(task.request.type).metric
     measured = dependencies.ledger.submissions.measurements(task.id)
-    ours, base = measured.get(owner), measured.get(BASE_ENTRANT)
     merit = Merit(
         task_id=task.id,
         task_type=task.request.type,
         hotkey=owner,
-        metric=metric.name,
-        unit=metric.unit,
-        value=ours.value if ours else None,
-        base_value=base.value if base else None,
+        metric=task_type(task.request.type).metric,
+        hours=task.request.hours,
+        train_rows=task.data.train_rows,
+        held_out_rows=task.data.held_out_rows,
+        ours=_result(measured.get(owner)),
+        base=_result(measured.get(BASE_ENTRANT)),
     )
-    written = written_anew(folder, manifest, dependencies.estimates.bases.resolve(task.request.base), merit)
-    own = {name: manifest.files[name] for name in miners_own(manifest)}
-    files = {name: ModelFile(sha256=file.sha256, size_bytes=file.size_bytes) for name, file in own.items()} | {
-        name: ModelFile(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
-        for name, content in written.items()
-    }
-    return _Delivery(ModelListing(hotkey=owner, files=files), written)
+    base = dependencies.estimates.bases.resolve(task.request.base)
+    return owner, delivery(folder, parse_manifest(text), base, merit)
+
+
+def _result(measured: Measurement | None) -> Result | None:
+    return Result(measured.value, measured.stderr) if measured else None
+
+
+def _listing(owner: str, model: Delivery) -> ModelListing:
+    files = {name: ModelFile(sha256=file.sha256, size_bytes=file.size_bytes) for name, file in model.weights.items()}
+    for name, content in model.written.items():
+        files[name] = ModelFile(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+    for name, path in model.of_base.items():
+        files[name] = ModelFile(sha256=file_sha256(path), size_bytes=path.stat().st_size)
+    return ModelListing(hotkey=owner, files=files)

@@ -80,8 +80,8 @@ def test_a_file_is_in_its_place_when_it_is_what_was_announced_and_only_then(tmp_
     (tmp_path / "model.bin").write_bytes(b"older")
     damaged, sound = (pages(_model({"model.bin": b"weights"}, sent)) for sent in (b"weight!", b"weights"))
     with client_of(damaged) as client, pytest.raises(PeerUnreachable, match="arrived damaged"):
-        client.download("instruct-000000000001", "best", tmp_path)
+        client.download("instruct-000000000001", client.model("instruct-000000000001", "best"), tmp_path)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("model.bin", b"older")]
     with client_of(sound) as client:
-        client.download("instruct-000000000001", "best", tmp_path)
+        client.download("instruct-000000000001", client.model("instruct-000000000001", "best"), tmp_path)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("model.bin", b"weights")]

@@ -6,28 +6,51 @@ from pathlib import Path
 
 import pytest
 
-from gradients.client.shelf import CARD_FILE, Shelf, ShelvedModel
+from gradients.client.shelf import CARD_FILE, Card, Shelf, ShelvedModel
+from gradients.errors import SetupError
 from tests.unit.client import answers
 
-TASK = answers.task(answers.miner())
+TASK = answers.task(answers.miner(), answers.miner(hotkey="5Second", rank=2))
 
 
 def test_a_model_that_was_brought_is_found_with_what_is_needed_to_run_it(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path / "models")
-    with shelf.adding(TASK) as folder:
+    with shelf.adding(TASK, "5Winner") as folder:
         (folder / "adapter.safetensors").write_bytes(b"w")
-    assert shelf.find(TASK.id) == ShelvedModel(TASK.id, type="instruct", base="nano-lm", folder=shelf.folder(TASK))
-    assert (shelf.folder(TASK) / "adapter.safetensors").read_bytes() == b"w"
+    card = Card(task_id=TASK.id, type="instruct", base="nano-lm", hotkey="5Winner", best=True)
+    assert shelf.find(TASK.id) == ShelvedModel(card, shelf.folder(TASK.id, "5Winner"))
+    assert (shelf.folder(TASK.id, "5Winner") / "adapter.safetensors").read_bytes() == b"w"
+
+
+def test_each_miners_model_has_a_place_of_its_own_and_the_best_is_the_winners_whatever_came_last(
+    tmp_path: Path,
+) -> None:
+    shelf = Shelf(tmp_path)
+    for hotkey in ("5Winner", "5Second"):
+        with shelf.adding(TASK, hotkey):
+            pass
+    assert {file.name for file in tmp_path.iterdir()} == {f"{TASK.id}-5Winner", f"{TASK.id}-5Second"}
+    assert shelf.get(TASK.id).card.hotkey == "5Winner"
+    assert shelf.get(TASK.id, "5Second").card.best is False
+
+
+def test_anothers_model_is_not_taken_for_the_best_one(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    with shelf.adding(TASK, "5Second"):
+        pass
+    assert shelf.find(TASK.id) is None
+    with pytest.raises(SetupError, match="does not hold the best model"):
+        shelf.get(TASK.id)
 
 
 def test_a_failure_keeps_the_model_that_was_there_and_leaves_nothing_else(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
-    with shelf.adding(TASK) as folder:
+    with shelf.adding(TASK, "5Winner") as folder:
         (folder / "first").write_bytes(b"w")
-    with pytest.raises(FileNotFoundError), shelf.adding(TASK) as folder:
+    with pytest.raises(FileNotFoundError), shelf.adding(TASK, "5Winner") as folder:
         (folder / "second").rename(folder / "third")
-    assert [file.name for file in tmp_path.iterdir()] == [TASK.id]
-    assert {file.name for file in shelf.folder(TASK).iterdir()} == {"first", CARD_FILE}
+    assert [file.name for file in tmp_path.iterdir()] == [f"{TASK.id}-5Winner"]
+    assert {file.name for file in shelf.folder(TASK.id, "5Winner").iterdir()} == {"first", CARD_FILE}
 
 
 @pytest.mark.parametrize("card", [None, b"{", b"{}", b"[]"])

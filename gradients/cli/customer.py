@@ -1,0 +1,38 @@
+"""What all customers' commands share: the flags that name a validator, its client, and the shelf of models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gradients.client.api import MarketClient
+    from gradients.client.shelf import Shelf
+
+Url = Annotated[str | None, typer.Option("--api-url", help="The validator's API. [env: GRADIENTS_API_URL]")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key", help="Your API key; by default the one of a validator on this machine. [env: GRADIENTS_API_KEY]"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+TaskArgument = Annotated[str, typer.Argument(help="The task's id, as `gradients task list` shows it.")]
+
+
+def market(url: str | None, key: str | None) -> MarketClient:
+    """The validator's API, as the settings and these flags name it."""
+    from gradients.client.api import connect
+    from gradients.config import CustomerSettings
+
+    return connect(CustomerSettings().given(url=url, key=key))
+
+
+def shelf(folder: Path | None = None) -> Shelf:
+    """Where models lie: in `folder`, or where the settings say."""
+    from gradients.client.shelf import Shelf
+    from gradients.config import CustomerSettings
+
+    return Shelf(folder.expanduser().absolute() if folder else CustomerSettings().models)
