@@ -29,7 +29,7 @@ from gradients.testing.sandboxes import reason_to_skip
 
 ROOT = Path(__file__).parents[2]
 REASON = reason_to_skip()
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=REASON or "there")]
 
 
@@ -65,7 +65,7 @@ class Operator:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         assert run.returncode == 0, f"{line}\n{run.stdout}{run.stderr}"
         return run.stdout
@@ -99,7 +99,7 @@ def operator(home: Path, variables: Mapping[str, str]) -> Iterator[Operator]:
     finally:
         for process in person.running.values():
             process.send_signal(signal.SIGTERM)
-        codes = {role: process.wait(timeout=60) for role, process in person.running.items()}
+        codes = {role: process.wait(timeout=120) for role, process in person.running.items()}
         assert set(codes.values()) <= {0}, codes
 
 
