@@ -20,7 +20,7 @@ import typer
 from gradients.cli.doctor import AsJson
 from gradients.cli.flags import DAEMON, Given, settings_of, takes
 from gradients.cli.roles import settings_of_role
-from gradients.config import DaemonSettings
+from gradients.config import DaemonSettings, shipped_configs
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import SetupError
 
@@ -220,8 +220,15 @@ def _as_loaded(answers: Mapping[str, Json | Path], chosen: DaemonSettings) -> Js
     for name in answers:
         value = _value(chosen, name)[0]
         if name in ("chain__network", "chain__netuid") or str(value) != str(_absolute(_value(defaults, name)[0])):
-            kept[name] = value
+            kept[name] = _by_name(value)
     return settings_of(**kept)
+
+
+def _by_name(value: Json | Path) -> Json | Path:
+    """A shipped recipe by its name: where it lies changes with the next installation."""
+    if isinstance(value, Path) and value.parent == shipped_configs() / "recipes":
+        return value.stem
+    return value
 
 
 def _absolute(value: Json | Path) -> Json | Path:
@@ -251,7 +258,7 @@ def _write(file: Path, kind: type[DaemonSettings], role: str, given: JsonObject)
         for name, value in given.items():
             inner = value if isinstance(value, Mapping) else {"": value}
             for field, said in inner.items():
-                if str(_value(loaded, f"{name}__{field}" if field else name)[0]) != str(said):
+                if str(_by_name(_value(loaded, f"{name}__{field}" if field else name)[0])) != str(said):
                     shadowed.append(f"{name}.{field}".rstrip("."))
 
     write_file(file, write)

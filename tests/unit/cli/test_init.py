@@ -130,7 +130,9 @@ def test_a_person_is_asked_again_until_an_answer_can_be_meant(tmp_path: Path) ->
 
 
 def test_a_network_of_this_machine_needs_no_answers(tmp_path: Path) -> None:
-    assert init(tmp_path, "miner", "-n", "ws://127.0.0.1:9944", "--yes").returncode == 0
+    run = init(tmp_path, "miner", "-n", "ws://127.0.0.1:9944", "--recipe", "full-tuned", "--yes")
+    assert (run.returncode, "wins over" in run.stderr) == (0, False)
+    assert '\nrecipe = "full-tuned"\n' in (tmp_path / ".gradients" / "miner" / "settings.toml").read_text()
     read = MinerSettings.load(tmp_path / ".gradients" / "miner" / "settings.toml", {})
     assert (read.chain.netuid, read.axon.external_ip) == (1, "127.0.0.2")
 
