@@ -19,6 +19,8 @@
     │   ├── ModelUnknown            the base model cannot be found
     │   ├── ProgramStopped          a customer's program broke a limit: gradients/sandbox/limits.py
     │   ├── KeyRefused              the API key opens nothing: validator/api/dependencies.py
+    │   ├── FormRefused             a form of another site or session: validator/pages/sessions.py
+    │   ├── TrialRefused            a model that cannot be tried here or now: validator/pages/trying.py
     │   ├── NotFound                no such task of this customer: validator/api/dependencies.py
     │   └── ApiRefused              the validator's API said no (carries its code): gradients/client/api.py
     └── OutsideError            the network, the chain or a hub; worth another try

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from fastapi import FastAPI
@@ -36,6 +38,7 @@ class Daemon:
     outcomes: Outcomes
     settings: MinerSettings
     begun: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    page: FastAPI | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve and train until `stop` is set. Raises SetupError when the hotkey is not registered or the port is taken."""
@@ -58,7 +61,7 @@ class Daemon:
     async def _serve(self, stop: asyncio.Event) -> None:
         """The axon and every loop, until `stop`."""
         axon = self.settings.axon
-        async with serving(self.app, axon.host, axon.port) as listening:
+        async with serving(self.app, axon.host, axon.port) as listening, self._page():
             address = axon.published(listening)
             if await self.gateway.publish_axon(address):
                 log.info("axon_published", url=address.url())
@@ -69,6 +72,19 @@ class Daemon:
                 await stop.wait()
                 for loop in loops:
                     loop.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _page(self) -> AsyncIterator[None]:
+        """The miner's own page for the body; a port that is taken costs a warning and nothing else."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self.page is not None:
+                where = self.settings.page
+                try:
+                    address = await stack.enter_async_context(serving(self.page, where.host, where.port))
+                    log.info("page_served", url=address.url("/"))
+                except SetupError as error:
+                    log.warning("page_not_served", problem=str(error))
+            yield
 
     async def _sweep(self) -> None:
         """Free the disk of tasks that nobody can ask about any more."""

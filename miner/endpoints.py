@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,7 @@ from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.sandbox.bubblewrap import is_installed
 from gradients.tasks.jobs import TrainProgress
 from gradients.tasks.registry import missing_packages
+from gradients.web.curves import Curve
 from miner.attempt import REPO
 from miner.bases import KnownBases
 from miner.choose import Situation, against_start, choose
@@ -57,12 +59,15 @@ class Endpoints:
     clock: Clock
     begin: Callable[[str], None]
     progress: dict[str, TrainProgress] = field(default_factory=dict)
+    curves: defaultdict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
     declined: dict[str, str] = field(default_factory=dict)  # task -> why, of the last offers that were not taken
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # so that two starts don't take one place
 
     def tell(self, task_id: str, progress: JsonObject) -> None:
         """Remember how far a training is."""
-        self.progress[task_id] = TrainProgress.model_validate(progress)
+        said = TrainProgress.model_validate(progress)
+        self.progress[task_id] = said
+        self.curves[task_id].add(said.step, said.loss)
 
     async def offer(self, offer: Offer) -> OfferAnswer:
         """Whether this miner would train the task. The operator hears of a no once: validators ask again and again."""

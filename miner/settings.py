@@ -7,10 +7,20 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from gradients.config import DaemonSettings, Place, shipped_configs
+from gradients.config import DaemonSettings, Place, Section, shipped_configs
 from gradients.tasks.registry import TYPES
 
 PUBLIC_STAKE_ALPHA = 1000.0  # finney's threshold for a permit: who sets no weights pays nobody, and has no work to give
+
+
+class PageSettings(Section):
+    """Where the miner's own page is; it asks nobody who he is."""
+
+    serve: bool = Field(default=True, description="whether there is a page")
+    host: str = Field(
+        default="127.0.0.1", description="interface of the page; everybody who reaches it may read what is trained"
+    )
+    port: int = Field(default=8093, ge=0, le=65535, description="port of the page; 0 takes a free one")
 
 
 def _recipe_file(given: object) -> object:
@@ -53,6 +63,7 @@ class MinerSettings(DaemonSettings):
     caches: Place | None = Field(
         default=None, description="converted and downloaded bases; by default the user's cache"
     )
+    page: PageSettings = PageSettings()
 
     @field_validator("task_types")
     @classmethod

@@ -24,6 +24,8 @@ from miner.endpoints import Endpoints, add_routes
 from miner.journal import Journal
 from miner.memory import GIB, Memory, installed_memory
 from miner.outcomes import Outcomes
+from miner.page.app import page_app
+from miner.page.figures import Behind
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
 
@@ -80,7 +82,9 @@ def build(settings: MinerSettings) -> Daemon:
     add_routes(app, endpoints)
     add_reach_route(app, allow_private=network.is_local)
     outcomes = Outcomes(journal, view, attempts.client)
-    return Daemon(gateway, view, journal, attempts, app, outcomes, settings, begun)
+    behind = Behind(journal, view, gateway.hotkey, recipe.name, endpoints.status, endpoints.curves)
+    page = page_app(behind, host=settings.page.host) if settings.page.serve else None
+    return Daemon(gateway, view, journal, attempts, app, outcomes, settings, begun, page)
 
 
 def allowed_memory(settings: MinerSettings) -> Memory:

@@ -1,8 +1,14 @@
-"""How far the miners are, by their own word: asked now and then, kept in memory, shown to people. Nothing depends on it."""
+"""How far the miners are, by their own word: asked now and then, kept in memory, shown to people. Nothing depends on it.
+
+Of a training that has ended its curve goes into the ledger, in one event; what was said before a restart of the validator is not in it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 from gradients.axon.client import AxonClient, Peer
 from gradients.axon.messages import AttemptStatus
@@ -10,11 +16,13 @@ from gradients.chain.view import ChainView
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import TaskState
 from gradients.errors import GradientsError
+from gradients.web.curves import Curve, Point
 from validator.ledger import Ledger
 from validator.loops import run_forever
 
 ASK_EVERY_SECONDS = 2.0
 ANSWER_SECONDS = 2.0
+TRAINING_TOLD = "training_told"  # the event that keeps a curve
 
 
 class ProgressBoard:
@@ -28,10 +36,22 @@ class ProgressBoard:
         self._client = client
         self._every_seconds = every_seconds
         self._last: dict[tuple[str, str], AttemptStatus] = {}
+        self._curves: defaultdict[tuple[str, str], Curve] = defaultdict(Curve)
 
     def of(self, task_id: str, hotkey: str) -> AttemptStatus | None:
         """What the miner said last, or None."""
         return self._last.get((task_id, hotkey))
+
+    def curves(self, task_id: str) -> Mapping[str, Sequence[Point]]:
+        """Hotkey -> its training losses by step, as far as they have been told. Blocking."""
+        told: defaultdict[str, list[Point]] = defaultdict(list)
+        for event in self._ledger.events.of_task(task_id, name=TRAINING_TOLD):
+            points = cast(list[Point], event.fields["points"])
+            told[cast(str, event.fields["hotkey"])] += [(step, loss) for step, loss in points]
+        for (task, hotkey), curve in list(self._curves.items()):
+            if task == task_id and curve.points:
+                told[hotkey] += curve.points
+        return told
 
     async def run(self) -> None:
         """Ask for ever."""
@@ -45,8 +65,16 @@ class ProgressBoard:
         running = [s for s in await asyncio.to_thread(assigned) if s.state is SubmissionState.STARTED]
         known = {(s.task_id, s.hotkey) for s in running}
         self._last = {key: status for key, status in self._last.items() if key in known}
+        for key in [key for key in self._curves if key not in known]:
+            await asyncio.to_thread(self._keep, *key)
+            del self._curves[key]
         await asyncio.gather(*(self._ask(submission) for submission in running))
         await asyncio.sleep(self._every_seconds)
+
+    def _keep(self, task_id: str, hotkey: str) -> None:
+        points = [list(point) for point in self._curves[task_id, hotkey].points]
+        if len(points) > 1:
+            self._ledger.events.add(TRAINING_TOLD, task_id=task_id, fields={"hotkey": hotkey, "points": points})
 
     async def _ask(self, submission: Submission) -> None:
         try:
@@ -58,4 +86,6 @@ class ProgressBoard:
                 status = await self._client.get(peer, f"/v1/tasks/{submission.task_id}", answer=AttemptStatus)
         except (GradientsError, TimeoutError):
             return  # silence is shown as the last word
-        self._last[submission.task_id, submission.hotkey] = status
+        key = (submission.task_id, submission.hotkey)
+        self._last[key] = status
+        self._curves[key].add(status.step, status.loss)

@@ -281,6 +281,18 @@ class ApiSettings(Section):
         )
 
 
+class PagesSettings(Section):
+    """What people see in a browser, at the API's address."""
+
+    serve: bool = Field(default=True, description="whether there are pages beside the API")
+    most_tried_parameters: int = Field(
+        default=2_000_000_000,
+        ge=0,
+        description="largest base whose models customers may try on a page, on the CPU; 0: none",
+    )
+    try_seconds: float = Field(default=120.0, gt=0, description="time for one model's answer")
+
+
 class KeepSettings(Section):
     """How long things are kept. What an unfinished task needs is never dropped."""
 
@@ -331,6 +343,7 @@ class ValidatorSettings(DaemonSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     emission: EmissionSettings = EmissionSettings()
     api: ApiSettings = ApiSettings()
+    pages: PagesSettings = PagesSettings()
     keep: KeepSettings = KeepSettings()
 
     def resolved_ledger_url(self) -> str:

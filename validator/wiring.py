@@ -46,6 +46,9 @@ from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
+from validator.pages.app import add_pages, site
+from validator.pages.dependencies import Pages
+from validator.pages.sessions import Sessions
 from validator.progress import ProgressBoard
 from validator.pruning import Pruner
 from validator.recording import Recorder
@@ -119,7 +122,8 @@ def build(settings: ValidatorSettings) -> Daemon:
         pruner=Pruner(ledger, folders, store, uploads, clock, settings.keep),
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),
         axon_app=_axon_app(settings, keys, view, ledger, store),
-        api_app=api_app(
+        api_app=_customers_app(
+            settings,
             Dependencies(
                 ledger=ledger,
                 board=Board(ledger, progress),
@@ -130,7 +134,10 @@ def build(settings: ValidatorSettings) -> Daemon:
                 store=store,
                 ready=lambda: view.block > 0,
                 notes=(f"Workers run without a sandbox: {confined.why_not}",) if confined.why_not else (),
-            )
+            ),
+            view,
+            progress,
+            workers,
         ),
         axon=settings.axon,
         api=settings.api,
@@ -205,6 +212,18 @@ def _versions(settings: ValidatorSettings) -> dict[str, str]:
     gpu = torch_may_use_gpu(device_environment().get("CUDA_VISIBLE_DEVICES"))
     here = "gpu" if gpu else "cpu"
     return versions(accelerator="cluster" if settings.executor == "ray" else here, threads=settings.measure.threads)
+
+
+def _customers_app(
+    settings: ValidatorSettings, api: Dependencies, view: ChainView, progress: ProgressBoard, workers: Executor
+) -> FastAPI:
+    """The API that customers use, and its pages."""
+    app = api_app(api, settings.api)
+    if settings.pages.serve:
+        sessions = Sessions(SystemClock())
+        pages = Pages(site(), api, sessions, view, progress, workers, settings.pages)
+        add_pages(app, pages)
+    return app
 
 
 def _axon_app(

@@ -43,6 +43,12 @@ class Participant:
     port: int
     folder: Path
     recipe: str = ""
+    page_port: int = 0  # of a miner's own page
+
+    @property
+    def page_url(self) -> str:
+        """Where a miner's own page is."""
+        return f"http://{self.host}:{self.page_port}/"
 
     @property
     def settings_file(self) -> Path:
@@ -90,13 +96,15 @@ def plan_market(options: Options) -> Plan:
     miners = []
     for index in range(options.miners):
         name, host = f"miner-{index + 1}", f"127.0.0.{FIRST_MINER_OCTET + index}"
+        port, page_port = free_ports(host, 2)
         miners.append(
             Participant(
                 name=name,
                 coldkey=f"//Miner{index + 1}",
                 hotkey=f"//Miner{index + 1}//hot",
                 host=host,
-                port=free_ports(host, 1)[0],
+                port=port,
+                page_port=page_port,
                 folder=options.folder / name,
                 recipe=DEMO_RECIPES[index % len(DEMO_RECIPES)],
             )
@@ -116,7 +124,7 @@ def write_settings(plan: Plan) -> None:
     _write(plan, plan.validator, own=own, sections=sections)
     for miner in plan.miners:
         recipe = str(shipped_configs() / "recipes" / f"{miner.recipe}.toml")
-        _write(plan, miner, own={"recipe": recipe}, sections={})
+        _write(plan, miner, own={"recipe": recipe}, sections={"page": {"host": miner.host, "port": miner.page_port}})
 
 
 def free_ports(host: str, count: int) -> list[int]:

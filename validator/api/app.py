@@ -33,7 +33,7 @@ def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -
     app.add_exception_handler(HTTPException, on_refused)
     app.add_middleware(
         TimedBodies,
-        streamed=f"{router.prefix}{UPLOAD_PATH}",
+        streamed=UPLOAD_PATH,
         seconds=settings.body_seconds,
         bytes_per_second=settings.upload_bytes_per_second,
     )

@@ -15,8 +15,8 @@ MOST_BYTES = 1_000_000
 class TimedBodies:
     """Refuses bodies of more than `MOST_BYTES` with 413, and those that take longer than `seconds` with 408.
 
-    One path streams its body and has a limit of bytes of its own; there time grows by a second for each `bytes_per_second` that came. Only
-    time that is spent on waiting for the caller counts.
+    Paths that end with `streamed` take a stream and have a limit of bytes of their own; there time grows by a second for each
+    `bytes_per_second` that came. Only time that is spent on waiting for the caller counts.
     """
 
     app: ASGIApp
@@ -27,7 +27,7 @@ class TimedBodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application with its bodies counted."""
         taken, waited, more = 0, 0.0, True
-        streams = scope.get("path") == self.streamed
+        streams = scope.get("path", "").endswith(self.streamed)
 
         async def counted() -> Message:
             nonlocal taken, waited, more

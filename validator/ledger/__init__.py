@@ -11,6 +11,7 @@ from gradients.clock import Clock
 from validator.ledger.customers import Customers
 from validator.ledger.events import Events
 from validator.ledger.outbox import Outbox
+from validator.ledger.overview import Overview
 from validator.ledger.placings import Placings
 from validator.ledger.records import Records
 from validator.ledger.slots import Slots
@@ -34,6 +35,7 @@ class Ledger:
     slots: Slots
     records: Records
     uploads: UploadClaims
+    overview: Overview
 
     @classmethod
     def open(cls, url: str, clock: Clock) -> Self:
@@ -46,8 +48,9 @@ class Ledger:
             placings=Placings(engine),
             outbox=Outbox(engine, clock),
             customers=Customers(engine, clock),
-            events=Events(engine),
+            events=Events(engine, clock),
             slots=Slots(engine),
             records=Records(engine),
             uploads=UploadClaims(engine, clock),
+            overview=Overview(engine),
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
@@ -15,6 +16,15 @@ from validator.ledger.rows import ApiKeyRow
 
 PREFIX = "gr_"
 LOCAL_CUSTOMER = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """What is known of a key without having it."""
+
+    sha256: str
+    created_at: float
+    revoked_at: float | None
 
 
 class Customers:
@@ -36,6 +46,12 @@ class Customers:
         with Session(self._engine) as session:
             row = session.get(ApiKeyRow, _digest(key))
             return row.customer if row and row.revoked_at is None else None
+
+    def keys_of(self, customer: str) -> list[KnownKey]:
+        """A customer's keys, the newest first."""
+        query = select(ApiKeyRow).where(ApiKeyRow.customer == customer).order_by(ApiKeyRow.created_at.desc())
+        with Session(self._engine) as session:
+            return [KnownKey(row.sha256, row.created_at, row.revoked_at) for row in session.scalars(query)]
 
     def revoke(self, key: str) -> str | None:
         """Make a key useless; the customer that it belonged to, or None for a key that opens nothing anyway."""

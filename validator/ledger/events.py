@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from gradients.clock import Clock
 from gradients.domain.json import JsonObject
 from validator.ledger.rows import EventRow
 
@@ -31,13 +32,22 @@ def record(
 
 
 class Events:
-    """Reading the record."""
+    """The record, and what happens to no row of another table."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
+        self._clock = clock
 
-    def of_task(self, task_id: str) -> Sequence[Event]:
-        """A task's events, oldest first."""
+    def add(self, name: str, *, task_id: str, fields: JsonObject) -> None:
+        """Write down something that changes nothing else, such as what people have said of a task."""
+        with Session(self._engine) as session, session.begin():
+            record(session, at=self._clock.now(), name=name, task_id=task_id, fields=fields)
+
+    def of_task(self, task_id: str, *, name: str | None = None) -> Sequence[Event]:
+        """A task's events, oldest first; all, or those of one name."""
+        query = select(EventRow).where(EventRow.task_id == task_id).order_by(EventRow.id)
+        if name is not None:
+            query = query.where(EventRow.name == name)
         with Session(self._engine) as session:
-            rows = session.scalars(select(EventRow).where(EventRow.task_id == task_id).order_by(EventRow.id))
+            rows = session.scalars(query)
             return [Event(row.id, row.at, row.task_id, row.name, row.fields) for row in rows]

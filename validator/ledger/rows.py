@@ -46,7 +46,12 @@ class TaskRow(LedgerTable):
     """A task, and the lease of whoever works on it."""
 
     __tablename__ = "tasks"
-    __table_args__ = (Index(None, "state", "due_at_block"),)
+    __table_args__ = (
+        Index(None, "state", "due_at_block"),
+        Index(None, "created_at"),  # lists are newest first: of all tasks, of a state, of a customer
+        Index(None, "state", "created_at"),
+        Index(None, "customer", "created_at"),
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     state: Mapped[str] = mapped_column(String(16))
@@ -137,6 +142,7 @@ class OutboxRow(LedgerTable):
     """A chain call that was decided on; `key` makes it happen once."""
 
     __tablename__ = "outbox"
+    __table_args__ = (Index(None, "decided_at_block"),)
 
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     state: Mapped[str] = mapped_column(String(16))

@@ -37,3 +37,32 @@ def test_the_last_word_of_those_that_train_is_kept_until_the_task_moves_on(ledge
             await asyncio.gather(asking, return_exceptions=True)
 
     asyncio.run(scenario())
+
+
+def test_losses_that_were_told_stay_when_the_training_has_ended_and_after_a_restart(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    talker = StandIn("talker")
+    assigned(ledger, [talker.hotkey])
+
+    async def scenario() -> None:
+        subnet = Subnet(clock)
+        await subnet.start(talker)
+        progress = ProgressBoard(ledger, subnet.view, subnet.client(), every_seconds=0.01)
+        async with subnet.serving(talker):
+            asking = asyncio.create_task(progress.run())
+            for step, loss in told:
+                said = {"task_id": TASK, "phase": "training", "recipe": "lora", "fraction": 0.5}
+                talker.status = AttemptStatus.model_validate({**said, "step": step, "loss": loss})
+                await until(lambda step=step: progress.curves(TASK).get(talker.hotkey, [(0, 0)])[-1][0] == step)  # type: ignore[misc]
+            assert progress.curves(TASK) == {talker.hotkey: told}
+            lease = claimed(ledger, TaskState.ASSIGNED).lease
+            ledger.tasks.advance(lease, came_from=TaskState.ASSIGNED, to=TaskState.COLLECTED)
+            await until(lambda: bool(ledger.events.of_task(TASK, name="training_told")))
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        restarted = ProgressBoard(ledger, subnet.view, subnet.client())
+        assert restarted.curves(TASK) == {talker.hotkey: told}
+
+    told = [(3, 2.5), (7, 2.25), (9, 2.0)]
+    asyncio.run(scenario())

@@ -1,0 +1,138 @@
+"""Numbers as pages show them: intervals on a common scale, rates with what chance leaves open, and what may be seen of a task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gradients.client.models import MinerResult, TaskDetails
+from gradients.domain.task import Hotkey
+from validator.ledger.overview import Standing
+
+SIGMAS = 1.96  # of an interval that holds the true value in 95 of 100 cases
+LEAST_WIDTH = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Where an interval is drawn, 0 to 100, and what it says in words."""
+
+    low: float
+    middle: float
+    high: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The results of one task on one scale."""
+
+    base: float | None  # where the base's value is drawn
+    of: Mapping[str, Interval]  # hotkey -> its result
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One miner of the leaderboard."""
+
+    hotkey: Hotkey
+    uid: int | None  # on the subnet now
+    share: float  # of the newest weights
+    results: Standing
+    win_rate: Interval
+    reliability: Interval
+
+
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """A 95 % interval of a rate (E. B. Wilson, 1927); it is honest for few trials and for rates of 0 and 1.
+
+    Returns (0, 1) without any trial.
+    """
+    if of == 0:
+        return 0.0, 1.0
+    rate, square = hits / of, SIGMAS**2
+    middle = (rate + square / (2 * of)) / (1 + square / of)
+    half = SIGMAS * math.sqrt(rate * (1 - rate) / of + square / (4 * of * of)) / (1 + square / of)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def rate(hits: int, of: int) -> Interval:
+    """A share of trials with its interval."""
+    low, high = wilson(hits, of)
+    share = hits / of if of else 0.0
+    words = f"{share:.1%}, between {low:.1%} and {high:.1%} ({hits} of {of})" if of else "no trial yet"
+    return Interval(100 * low, 100 * share, 100 * high, words)
+
+
+def comparison(task: TaskDetails) -> Comparison:
+    """All measured results of a scored task, and the base's, from the lowest end of an interval to the highest."""
+    measured = {miner.hotkey: miner for miner in task.miners if miner.loss is not None}
+    spans = {hotkey: _span(miner.loss, miner.stderr) for hotkey, miner in measured.items()}
+    if not spans or task.base_loss is None:
+        return Comparison(None, {})
+    lowest = min(task.base_loss, *(low for low, _, _ in spans.values()))
+    width = max(max(task.base_loss, *(high for _, _, high in spans.values())) - lowest, LEAST_WIDTH)
+
+    def place(value: float) -> float:
+        return 2 + 96 * (value - lowest) / width
+
+    drawn = {
+        hotkey: Interval(place(low), place(middle), place(high), f"{middle:.4f}, between {low:.4f} and {high:.4f}")
+        for hotkey, (low, middle, high) in spans.items()
+    }
+    return Comparison(place(task.base_loss), drawn)
+
+
+def leaderboard(standings: Sequence[Standing], shares: Mapping[Hotkey, float], uids: Mapping[str, int]) -> list[Ranked]:
+    """Everybody who has results or is paid, the largest share first.
+
+    A miner is reliable in a task unless it has no model there by its own fault.
+    """
+    known = {standing.hotkey: standing for standing in standings}
+    everybody = [*known, *(hotkey for hotkey in shares if hotkey not in known)]
+    rows = [
+        Ranked(
+            hotkey,
+            uids.get(hotkey),
+            shares.get(hotkey, 0.0),
+            results := known.get(hotkey, Standing(hotkey, 0, 0, 0, 0, 0.0)),
+            win_rate=rate(results.wins, results.entered),
+            reliability=rate(results.measured, results.measured + results.at_fault),
+        )
+        for hotkey in everybody
+    ]
+    return sorted(rows, key=lambda row: (-row.share, -row.results.wins, row.hotkey))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the miners of a running task are together, by their own word."""
+
+    miners: int
+    heard: int
+    fraction: float  # the mean of those that were heard
+
+
+def progress_of(miners: Sequence[MinerResult]) -> Progress:
+    """All of a task's miners in three numbers, which name nobody."""
+    told = [miner.progress.fraction for miner in miners if miner.progress]
+    return Progress(len(miners), len(told), sum(told) / len(told) if told else 0.0)
+
+
+def for_everybody(task: TaskDetails, *, private: bool) -> TaskDetails:
+    """What people may see of a task that is not theirs.
+
+    Who trains in it is told when it has ended: until then rivals could disturb each other. What a failure says may quote a private task's
+    data, so only its code is told.
+    """
+    failure = task.failure
+    if failure is not None and private:
+        failure = failure.model_copy(update={"message": "The customer is told the reason"})
+    miners = tuple(miner.model_copy(update={"progress": None}) for miner in task.miners) if task.state.ended else ()
+    return task.model_copy(update={"failure": failure, "miners": miners})
+
+
+def _span(value: float | None, stderr: float | None) -> tuple[float, float, float]:
+    middle, error = value or 0.0, stderr or 0.0
+    return middle - SIGMAS * error, middle, middle + SIGMAS * error

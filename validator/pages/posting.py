@@ -1,0 +1,133 @@
+"""Posting a task by form: the fields of its type, an estimate beside them, and rows from a hub, a URL or an upload."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TypeVar, cast
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from pydantic import ValidationError
+
+from gradients.client.models import EstimateSpec
+from gradients.domain.json import Json
+from gradients.errors import CustomerError, TaskInvalid
+from gradients.tasks.base import TaskType
+from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, TaskSpec, all_types, task_type
+from validator.api import routes as api
+from validator.api.refusals import STATUS_OF_BLAME
+from validator.api.routes import UPLOAD_PATH
+from validator.pages.dependencies import AnyVisitor, Form, OwnForm, Pages, PagesBehind, SignedIn, Visitor, first, show
+from validator.pages.fields import fields_of, parameters_from
+
+Spec = TypeVar("Spec", bound=TaskSpec)
+
+router = APIRouter(include_in_schema=False, prefix="/new")
+
+
+@router.get("")
+def form(pages: PagesBehind, visitor: AnyVisitor, _: SignedIn, type: str = "") -> HTMLResponse:  # noqa: A002 (in the URL)
+    """An empty form of a type; of the first one unless it is named."""
+    return _form(pages, visitor, task_type(type if type in TYPES else _usual()), {})
+
+
+@router.post("")
+async def post(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn, form: OwnForm) -> Response:
+    """Post the task and go to its page; a form that cannot be used is shown again with what is wrong."""
+    kind = _type_of(form)
+    try:
+        task = await api.post_task(_spec(form, kind, TaskSpec), pages.api, customer)
+    except CustomerError as error:
+        status = STATUS_OF_BLAME[error.blame]
+        return await asyncio.to_thread(_form, pages, visitor, kind, form, problem=error, status=status)
+    return RedirectResponse(f"/tasks/{task.id}", status_code=303)
+
+
+@router.post("/estimate")
+async def estimate(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn, form: OwnForm) -> HTMLResponse:
+    """What the task would take, as a part of the page; the budget that was filled in plays no part."""
+    try:
+        spec = _spec({**form, "hours": [str(LONGEST_REQUEST_HOURS)]}, _type_of(form), EstimateSpec)
+        found = await api.estimate(spec, pages.api, customer)
+    except CustomerError as error:
+        return show(pages, visitor, "estimate.html", found=None, problem=error)
+    return show(pages, visitor, "estimate.html", found=found, problem=None)
+
+
+@router.post(UPLOAD_PATH)
+async def upload(request: Request, pages: PagesBehind, customer: SignedIn, name: str) -> JSONResponse:
+    """A file for the form; the answer names it as a data set. It comes as a stream, so its token is a header."""
+    pages.sessions.check_form(request, request.headers.get("x-csrf-token", ""))
+    dataset = await pages.api.uploads.receive(Path(name).name, request.stream(), customer=customer)
+    return JSONResponse({"dataset": dataset}, status_code=201)
+
+
+def _usual() -> str:
+    """The type that is asked for most, by what the types declare."""
+    return max(all_types(), key=lambda kind: kind.schedule_share).name
+
+
+def _type_of(form: Form) -> TaskType:
+    return task_type(first(form, "type"))
+
+
+def _spec(form: Form, kind: TaskType, model: type[Spec]) -> Spec:
+    """The spec of a form. Raises TaskInvalid."""
+    hours, source = first(form, "hours").strip(), first(form, "dataset").strip()
+    spec: dict[str, Json] = {
+        "type": kind.name,
+        "base": first(form, "base").strip(),
+        "dataset": _source(source),
+        "hours": hours,
+        "private": "private" in form,
+        "parameters": parameters_from(form, fields_of(kind)),
+    }
+    try:
+        return model.model_validate(spec)
+    except ValidationError as error:
+        told = error.errors()[0]
+        raise TaskInvalid(
+            f"{'.'.join(map(str, told['loc'])) or 'task'}: {told['msg']}", fix="Mend the field and send again"
+        ) from error
+
+
+def _source(text: str) -> Json:
+    """A name of a data set, or a JSON object that says more of it."""
+    if not text.startswith("{"):
+        return text
+    try:
+        return cast(Json, json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise TaskInvalid(
+            f"dataset is not JSON: {error}", fix="Name an upload, a hub id or a URL, or mend it"
+        ) from error
+
+
+def _form(
+    pages: Pages,
+    visitor: Visitor,
+    kind: TaskType,
+    filled: Form,
+    *,
+    problem: CustomerError | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    groups: dict[str, list[object]] = {}
+    for field in fields_of(kind):
+        groups.setdefault(field.group, []).append(field)
+    return show(
+        pages,
+        visitor,
+        "new.html",
+        status=status,
+        kind=kind,
+        types=all_types(),
+        bases=pages.api.estimates.bases.names(),
+        groups=groups,
+        filled={name: values[0] for name, values in filled.items() if values},
+        sent=bool(filled),
+        problem=problem,
+        most_hours=LONGEST_REQUEST_HOURS,
+    )
