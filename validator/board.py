@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +38,9 @@ class Board:
 
     ledger: Ledger
     progress: LastWords
+    obstacle: Callable[[], str] = (
+        str  # what stands against offering tasks to miners at the moment; empty when nothing does
+    )
 
     def task(self, task: Task) -> TaskDetails:
         """Everything about one task that its customer may see."""
@@ -85,6 +89,7 @@ class Board:
     def summary(self, task: Task) -> TaskSummary:
         """One task in a list."""
         metric, failure = task_type(task.request.type).metric, task.failure
+        obstacle = self.obstacle() if task.state is TaskState.OPEN and task.window is None else ""
         return TaskSummary(
             id=task.id,
             type=task.request.type,
@@ -95,6 +100,7 @@ class Board:
             metric=MetricName(name=metric.name, unit=metric.unit),
             better=metric.better,
             rows=task.prepared.held_out_rows if task.prepared else None,
+            note=f"Waits, and goes on by itself: it cannot be offered to miners now ({obstacle})" if obstacle else "",
             failure=TaskFailure(blame=failure.blame, code=failure.code, message=failure.message) if failure else None,
         )
 

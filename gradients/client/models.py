@@ -5,6 +5,8 @@ An answer may hold more than these fields: a validator that is newer than its cu
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from gradients.domain.evaluation import Better
@@ -58,6 +60,7 @@ class TaskSummary(Answer):
     better: Better = Field(description="whether a lower or a higher number is better")
     rows: int | None = Field(description="number of held-out rows; null until the data is prepared")
     failure: TaskFailure | None = Field(description="why it has failed; null unless it has")
+    note: str = Field(default="", description="what its customer should know while it waits; empty when it does not")
 
 
 class TaskData(Answer):
@@ -199,13 +202,23 @@ class Health(Answer):
     version: str = Field(description="version of the validator's code")
 
 
-class Readiness(Answer):
-    """Whether the validator can do its work now."""
+class Condition(Answer):
+    """One thing that a daemon needs for its work."""
 
-    ready: bool = Field(description="false while the chain has not been read")
+    name: str = Field(description="what was looked at, such as 'permit', 'chain' or 'folder'")
+    level: Literal["ok", "note", "missing"] = Field(description="'missing': the work cannot be done like this")
+    found: str = Field(description="what was found, for people")
+    advice: str = Field(description="what its operator can do; empty where nothing needs to be done")
+
+
+class Readiness(Answer):
+    """Whether a daemon can do its work now."""
+
+    ready: bool = Field(description="false before anything was looked at, and while a condition is 'missing'")
     notes: tuple[str, ...] = Field(
         default=(), description="what its operator should know, such as that workers run without a sandbox"
     )
+    conditions: tuple[Condition, ...] = Field(default=(), description="what the work needs, each as it was last found")
 
 
 class Refusal(Answer):

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gradients.client.models import Estimate, TaskDetails, TaskSummary
+from gradients.client.models import Estimate, MinerResult, TaskDetails, TaskSummary
 from gradients.texts import harmless
 
 NUMBERS = ("result", "gain", "chance", "prize", "weight", "incentive")
@@ -29,7 +29,7 @@ def result_table(
 ) -> Table:
     """Base, and every miner's held-out result, gain, chance of being the best model and prize; weight and incentive when they are given.
 
-    Whoever has no place has its reason below the table.
+    Whoever has no place has its reason below the table, or how far it is.
     """
     table = Table(
         title=words(f"{task.id}  ({task.metric.name}, {task.metric.unit}, {task.better} is better)"),
@@ -56,10 +56,18 @@ def result_table(
             style="bold green" if miner.rank == 1 else "",
         )
     reasons = [
-        harmless(f"uid {miner.uid}: {miner.reason}") for miner in task.miners if miner.rank is None and miner.reason
+        harmless(f"uid {miner.uid}: {said}") for miner in task.miners if miner.rank is None and (said := _news(miner))
     ]
     table.caption, table.caption_justify = Text("\n".join(reasons)) if reasons else None, "left"
     return table
+
+
+def _news(miner: MinerResult) -> str:
+    """Why a miner has no place; while its task runs, how far it is, and what troubles it by its own word."""
+    progress = miner.progress
+    if miner.reason or progress is None:
+        return miner.reason
+    return f"{progress.phase} {progress.fraction:.0%}" + (f", {progress.problem}" if progress.problem else "")
 
 
 def answer_table(task: TaskDetails, answers: Mapping[str, str]) -> Table:
@@ -81,7 +89,7 @@ def task_table(tasks: Sequence[TaskSummary]) -> Table:
     for column in ("task", "state", "base", "hours", "held-out rows", "note"):
         table.add_column(column)
     for task in tasks:
-        note = f"{task.failure.code}: {task.failure.message}" if task.failure else ""
+        note = f"{task.failure.code}: {task.failure.message}" if task.failure else task.note
         table.add_row(*map(words, (task.id, task.state, task.base, str(task.hours), str(task.rows or ""), note)))
     return table
 

@@ -29,7 +29,9 @@ from gradients.axon.serve import serving
 from gradients.axon.server import requires_caller, signed_app
 from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
+from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
+from gradients.doctor.findings import Finding
 from gradients.execution.process import ProcessExecutor
 from gradients.log import configure_logging
 from gradients.repo.store import ContentStore
@@ -192,6 +194,8 @@ def api_in(folder: Path, ledger_url: str | None = None) -> tuple[FastAPI, str, S
         Folders(folder),
         BaseModels.default(),
     )
+    conditions = Conditions()
+    conditions.update("ledger", [Finding("ledger", "ok", "answers")])
     behind = Dependencies(
         ledger=ledger,
         board=Board(ledger, _NobodyTrains()),
@@ -200,7 +204,7 @@ def api_in(folder: Path, ledger_url: str | None = None) -> tuple[FastAPI, str, S
         estimates=Estimates(bases, ProcessExecutor(), Access(), EstimateSettings()),
         folders=folders,
         store=ContentStore(folders.blobs),
-        ready=lambda: True,
+        conditions=conditions,
     )
     return api_app(behind), ledger.customers.issue("acme"), ApiSettings().limits()
 

@@ -33,9 +33,11 @@ from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
 from gradients.client.api import MarketClient
 from gradients.clock import SystemClock
+from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
 from gradients.datasets.reading import read_rows
 from gradients.datasets.sources import parse_source
+from gradients.doctor.findings import Finding
 from gradients.domain.evaluation import Measurement, Placing
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
@@ -89,7 +91,7 @@ class Market:
     ledger: Ledger
     folders: Folders
     posted: list[str]
-    ready: bool = True
+    conditions: Conditions
 
     def __post_init__(self) -> None:
         self.clients = ExitStack()
@@ -190,7 +192,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory, bases: BaseModels) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock())
-    app = api_app(_dependencies(ledger, folder, bases, [], lambda: True))
+    app = api_app(_dependencies(ledger, folder, bases, [], Conditions()))
     with serving_in_thread(app) as address:
         yield Served(app, address.url())
     ledger.engine.dispose()
@@ -199,15 +201,15 @@ def served(tmp_path_factory: pytest.TempPathFactory, bases: BaseModels) -> Itera
 @pytest.fixture
 def market(tmp_path: Path, bases: BaseModels, served: Served) -> Iterator[Market]:
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", SystemClock())
-    market = Market(served.url, ledger, Folders(tmp_path), [])
-    served.app.state.dependencies = _dependencies(ledger, tmp_path, bases, market.posted, lambda: market.ready)
+    market = Market(served.url, ledger, Folders(tmp_path), [], Conditions())
+    served.app.state.dependencies = _dependencies(ledger, tmp_path, bases, market.posted, market.conditions)
     yield market
     market.clients.close()
     ledger.engine.dispose()
 
 
 def _dependencies(
-    ledger: Ledger, folder: Path, bases: BaseModels, posted: list[str], ready: Callable[[], bool]
+    ledger: Ledger, folder: Path, bases: BaseModels, posted: list[str], conditions: Conditions
 ) -> Dependencies:
     return Dependencies(
         ledger=ledger,
@@ -217,7 +219,7 @@ def _dependencies(
         estimates=Estimates(bases, InlineExecutor(), Access(), EstimateSettings()),
         folders=Folders(folder),
         store=ContentStore(Folders(folder).blobs),
-        ready=ready,
+        conditions=conditions,
     )
 
 
@@ -260,10 +262,14 @@ def test_a_revoked_key_opens_nothing(market: Market) -> None:
 def test_health_is_for_everybody_and_readiness_is_the_daemons(market: Market) -> None:
     with market.client(None) as stranger:
         assert stranger.get("/livez").json()["alive"] is True
+        assert stranger.get("/readyz").status_code == 503  # nothing has been looked at yet
+        market.conditions.update("subnet", [Finding("permit", "ok", "there")])
         assert stranger.get("/readyz").status_code == 200
         assert "python_info" in stranger.get("/metrics").text
-        market.ready = False
+        market.conditions.update("subnet", [Finding("permit", "missing", "none", "stake more on it")])
         assert (stranger.get("/readyz").status_code, stranger.get("/livez").status_code) == (503, 200)
+        [condition] = stranger.get("/readyz").json()["conditions"]
+        assert condition == {"name": "permit", "level": "missing", "found": "none", "advice": "stake more on it"}
 
 
 def test_an_upload_is_named_by_what_it_holds_and_can_be_used(market: Market) -> None:
@@ -579,7 +585,7 @@ def test_a_customers_body_has_to_come_in_time(
     tmp_path: Path, bases: BaseModels, path: str, drip: bytes, market: Market
 ) -> None:
     quick = ApiSettings(body_seconds=0.4, upload_bytes_per_second=100)
-    app = api_app(_dependencies(market.ledger, tmp_path, bases, [], lambda: True), quick)
+    app = api_app(_dependencies(market.ledger, tmp_path, bases, [], Conditions()), quick)
     key = market.ledger.customers.issue("acme")
     with serving_in_thread(app) as address, socket.create_connection((address.ip, address.port), timeout=30) as slow:
         start = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 1000\r\n"
@@ -595,7 +601,7 @@ def test_an_upload_that_comes_as_fast_as_it_must_may_take_longer_than_other_bodi
     tmp_path: Path, bases: BaseModels, market: Market
 ) -> None:
     quick = ApiSettings(body_seconds=0.3, upload_bytes_per_second=100)
-    app = api_app(_dependencies(market.ledger, tmp_path, bases, [], lambda: True), quick)
+    app = api_app(_dependencies(market.ledger, tmp_path, bases, [], Conditions()), quick)
     key = {"Authorization": f"Bearer {market.ledger.customers.issue('acme')}"}
 
     def slowly() -> Iterator[bytes]:

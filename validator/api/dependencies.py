@@ -11,6 +11,7 @@ from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from gradients.conditions.state import Conditions
 from gradients.domain.task import Task
 from gradients.errors import CustomerError
 from gradients.repo.store import ContentStore
@@ -45,7 +46,7 @@ class Dependencies:
     estimates: Estimates
     folders: Folders
     store: ContentStore
-    ready: Callable[[], bool]  # whether the daemon can do its work now
+    conditions: Conditions  # what the daemon needs for its work, as it was last found
     notes: tuple[str, ...] = ()  # what its operator should know while it is ready
 
 
