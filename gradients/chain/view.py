@@ -18,7 +18,7 @@ log = get_logger("chain_view")
 
 
 class ChainView:
-    """The newest block, pushed by heads, and the metagraph, refreshed when it is older than `refresh_seconds`."""
+    """The newest block, pushed by heads, and the metagraph, read again when it is older than `refresh_seconds` or its epoch is over."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class ChainView:
         """Keep the picture fresh until cancelled."""
         async for number in self._gateway.heads():
             await self._advance(number)
-            if self._age() > self._refresh_seconds:
+            if self._age() > self._refresh_seconds or self._epoch_has_ended(number):
                 try:
                     await self.refresh()
                 except OutsideError as error:
@@ -79,6 +79,11 @@ class ChainView:
             self._metagraph = await self._gateway.metagraph()
             self._read_at = self._clock.now()
             return self._metagraph
+
+    def _epoch_has_ended(self, block: int) -> bool:
+        """Whether an epoch has come due since the metagraph was read: weights are decided once per epoch, and an epoch may be short."""
+        known = self._metagraph
+        return known is not None and known.block < known.next_epoch_block <= block
 
     async def _advance(self, block: int) -> None:
         async with self._moved:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote
 
 import anyio
 from fastapi import Depends, FastAPI, Request
@@ -111,7 +110,7 @@ def exchange_app(exchange: Exchange) -> FastAPI:
 
     @app.put("/v1/left/{place}/{path:path}", status_code=204)
     async def bring(place: str, path: str, request: Request, run: Run = asks) -> None:
-        await _take(run, place, unquote(path), request, lambda: exchange.find(request.headers.get("authorization")))
+        await _take(run, place, path, request, lambda: exchange.find(request.headers.get("authorization")))
 
     return app
 

@@ -54,6 +54,11 @@ class Metagraph:
     max_weight_limit: float = 1.0  # the largest part of a row's sum that one uid may have; n / 65535 on chain
     activity_cutoff_blocks: int = 5000  # a validator that sets no weights for longer counts for nothing
 
+    @property
+    def next_epoch_block(self) -> int:
+        """When the next epoch is due: from then on this picture is of an epoch that is over."""
+        return self.last_epoch_block + self.tempo_blocks
+
     def by_hotkey(self, hotkey: str) -> Neuron | None:
         """The neuron of `hotkey`, or None when it is not registered."""
         return next((neuron for neuron in self.neurons if neuron.hotkey == hotkey), None)

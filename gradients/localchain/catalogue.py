@@ -10,18 +10,20 @@ from typing import Any
 from gradients.localchain.accounts import EXISTENTIAL_DEPOSIT_RAO
 from gradients.localchain.calls import (
     balances,
+    coldkeys,
     commitments,
     hyperparameters,
     registration,
     serving,
     shield,
+    stake_moves,
     staking,
     system,
     weights,
 )
 from gradients.localchain.keys import SS58_PREFIX
 from gradients.localchain.metadata.assemble import Outline, SignedExtension, assemble, outer_event
-from gradients.localchain.pallets import apis, errors, events, storage, subtensor
+from gradients.localchain.pallets import absent, apis, errors, events, storage, subtensor
 from gradients.localchain.pallets.declare import Call, Constant, Pallet, Storage, call
 from gradients.localchain.pallets.substrate_types import ADDRESS, ERA, METADATA_MODE, PHASE, SIGNATURE
 from gradients.localchain.scale.choices import OptionOf
@@ -52,11 +54,21 @@ SUBTENSOR_CALLS = (
     call(7, registration.burned_register),
     call(40, serving.serve_axon_tls),
     call(59, registration.register_network),
+    call(68, coldkeys.set_identity),
+    call(83, staking.unstake_all),
+    call(84, staking.unstake_all_alpha),
+    call(85, stake_moves.move_stake),
+    call(86, stake_moves.transfer_stake),
+    call(87, stake_moves.swap_stake),
     call(88, staking.add_stake_limit),
+    call(89, staking.remove_stake_limit),
+    call(90, stake_moves.swap_stake_limit),
+    call(91, coldkeys.try_associate_hotkey),
     call(92, registration.start_call),
     call(113, weights.commit_timelocked_weights),
     call(118, weights.commit_timelocked_mechanism_weights),
     call(119, weights.set_mechanism_weights),
+    call(149, stake_moves.move_stake_limit),
 )
 BALANCES_CALLS = (
     call(0, balances.transfer_allow_death),
@@ -85,7 +97,7 @@ def pallets(block_seconds: float) -> tuple[Pallet, ...]:
         Pallet(
             subtensor.PALLET,
             7,
-            subtensor.ITEMS,
+            (*subtensor.ITEMS, *absent.ITEMS),
             SUBTENSOR_CALLS,
             tuple(events.SUBTENSOR.values()),
             tuple(errors.SUBTENSOR.values()),

@@ -40,9 +40,11 @@ class FakeChain:
         max_weight_limit: float = 1.0,
         activity_cutoff_blocks: int = 5000,
         kept_blocks: int = 300,
+        is_started: bool = True,
     ) -> None:
         self.block_seconds = block_seconds
         self.kept_blocks = kept_blocks  # of so many the state is known; hashes are known of all
+        self.is_started = is_started  # epochs run in a subnet that is
         self.outage: OutsideError | None = None  # what every call raises while the chain is "down"
         self.lost_answers = 0  # so many of the next transactions are included without their sender hearing of it
         self.crowded = 0  # so many of the next transactions stand in the newest block, behind the ones that are there
@@ -147,7 +149,7 @@ class FakeChain:
     def _step(self) -> None:
         block = self._graph.block + 1
         self._extrinsics = 1
-        epoch_is_over = block - self._graph.last_epoch_block >= self._graph.tempo_blocks
+        epoch_is_over = self.is_started and block >= self._graph.next_epoch_block
         last = block if epoch_is_over else self._graph.last_epoch_block
         self._graph = replace(self._graph, block=block, last_epoch_block=last)
 

@@ -160,3 +160,81 @@ async def test_a_new_wallet_registers_sets_weights_and_pays_a_miner(btcli: Btcli
     assert metagraph["incentives"][miner] == 65535  # all of it, in sixteen bits
     assert metagraph["emission"][miner] > 0
     assert metagraph["dividends"][metagraph["hotkeys"].index(hotkey)] == 65535
+
+
+OWNER_HOTKEY = "5HbW7VdqbckN4rag2r6BHFgF6sZEMsdDjdBa1fhoPCvgb9Hu"  # of //Owner//hotkey, on every local chain
+EVERYDAY = """
+wallet inspect
+wallet set-identity --name mine --yes
+wallet get-identity
+wallet transfer --dest {alice} --amount 2 --yes
+subnets show 1
+subnets hyperparameters 1
+subnets price --netuid 1
+subnets metagraph 1
+subnets burn-cost 1
+sudo get-take
+axon set --netuid 1 --ip 127.0.0.2 --port 8091 --yes
+stake add --netuid 1 --amount 6 --yes
+stake show --netuid 1
+stake auto
+stake child get --netuid 1
+stake move --origin-hotkey {hotkey} --dest-hotkey {other} --origin-netuid 1 --dest-netuid 0 --amount 2 --yes
+stake swap --hotkey {hotkey} --origin-netuid 1 --dest-netuid 0 --amount 2 --yes
+stake transfer --hotkey {hotkey} --dest {alice} --netuid 1 --amount 2 --yes
+stake unstake-all-alpha --yes
+stake unstake-all --yes
+wallet balance
+"""
+
+
+@pytest.fixture
+async def staked(btcli: Btcli, chain: ChainProcess) -> Btcli:
+    """A registered wallet with 80 TAO, and 20 alpha of stake."""
+    btcli("wallet", "create", "--no-password")
+    keys = open_wallet("cold", "hot", btcli.wallets, with_coldkey=True)
+    coldkey, hotkey = keys.coldkeypub.ss58_address, Hotkey(keys.hotkey.ss58_address)
+    gateway = SdkGateway(chain.url, 1, keys)
+    try:
+        async with operating(chain.url) as operator:
+            await operator.fund(coldkey, 80 * TAO + TAO // 10)  # a tenth for registering
+            await gateway.register()
+            await operator.stake(coldkey=coldkey, hotkey=hotkey, netuid=1, rao=20 * TAO)
+    finally:
+        await gateway.close()
+    return btcli
+
+
+def _positions(btcli: Btcli) -> dict[tuple[object, object], object]:
+    listed = btcli("stake", "list")
+    assert isinstance(listed, list)
+    return {(row["hotkey"], row["netuid"]): row["stake_amount"] for row in listed if isinstance(row, dict)}
+
+
+async def test_stake_is_listed_moved_and_taken_back(staked: Btcli) -> None:
+    own = open_wallet("cold", "hot", staked.wallets).hotkey.ss58_address
+    places = ("--origin-netuid", "1", "--dest-netuid", "1", "--origin-hotkey", own, "--dest-hotkey", OWNER_HOTKEY)
+    staked("stake", "move", *places, "--amount", "5", "--yes")
+    staked("stake", "remove", "--netuid", "1", "--amount", "3", "--yes")
+    assert _positions(staked) == {(own, 1): 12.0, (OWNER_HOTKEY, 1): 5.0}
+    overview = staked("wallet", "overview")
+    assert isinstance(overview, list)
+    assert isinstance(overview[0], dict)
+    assert overview[0]["free_tao"] == pytest.approx(83.0)  # 80, and 3 that came back
+
+
+@pytest.mark.slow
+async def test_every_everyday_command_answers(staked: Btcli) -> None:
+    """Of btcli 11, in one go because some change what later ones show; a command that hangs ends the test."""
+    own = open_wallet("cold", "hot", staked.wallets).hotkey.ss58_address
+    for line in EVERYDAY.format(alice=ALICE, hotkey=own, other=OWNER_HOTKEY).strip().splitlines():
+        staked(*line.split())
+    identity = staked("wallet", "get-identity")
+    assert isinstance(identity, dict)
+    assert identity["name"] == "mine"
+    assert _positions(staked) == {(OWNER_HOTKEY, 0): 2.0}  # what was moved to another hotkey
+    balance = staked("wallet", "balance")
+    assert isinstance(balance, dict)
+    assert balance["free_tao"] == pytest.approx(
+        94.0
+    )  # of 100: 2 were given away, 2 as stake, and 2 lie on another hotkey

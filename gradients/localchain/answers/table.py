@@ -36,6 +36,8 @@ ANSWERS: dict[ApiMethod, Callable[..., Any]] = {  # Any: answers differ
     apis.GET_STAKES: stakes.of_coldkeys,
     apis.GET_POSITION: stakes.position,
     apis.GET_AVAILABILITY: stakes.availability,
+    apis.GET_COLDKEY_LOCK: lambda _, __, ___: None,  # nothing is ever locked here
+    apis.GET_DELEGATED: lambda _, __: [],  # nor has a hotkey declared itself a delegate
     apis.GET_PRICE: lambda _, __: PRICE_RAO,
     apis.GET_PRICES: lambda state: [SubnetPrice(netuid, PRICE_RAO) for netuid in subnets.existing(state)],
     apis.QUOTE_BUY: _quote,

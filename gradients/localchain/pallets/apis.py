@@ -13,6 +13,7 @@ from gradients.localchain.pallets.subtensor_types import (
     U64F64,
     AxonInfo,
     ChainIdentity,
+    LockState,
     PrometheusInfo,
     SubnetIdentity,
 )
@@ -156,6 +157,21 @@ class StakeInfo:
     is_registered: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelegateInfo:
+    """A hotkey that has declared itself open to nominators, and who they are."""
+
+    PATH: ClassVar[str] = "pallet_subtensor::rpc_info::delegate_info::DelegateInfo"
+    delegate_ss58: Account
+    take: CompactU16
+    nominators: list[tuple[Account, list[tuple[CompactU16, CompactU64]]]]
+    owner_ss58: Account
+    registrations: list[CompactU16]
+    validator_permits: list[CompactU16]
+    return_per_1000: CompactU64
+    total_daily_return: CompactU64
+
+
 @dataclass(frozen=True, slots=True)
 class StakeAvailability:
     """How much of a coldkey's stake in a subnet can be taken out; nothing is ever locked here."""
@@ -250,6 +266,13 @@ GET_AVAILABILITY = api_method(
     annotated(list, AVAILABILITY_BY_COLDKEY),
     coldkey_accounts=list[Account],
     netuids=list[U16] | None,
+)
+GET_COLDKEY_LOCK = api_method(STAKE_INFO, "get_coldkey_lock", LockState | None, coldkey=Account, netuid=U16)
+GET_DELEGATED = api_method(
+    "DelegateInfoRuntimeApi",
+    "get_delegated",
+    list[tuple[DelegateInfo, tuple[CompactU16, CompactU64]]],
+    delegatee_account=Account,
 )
 GET_PRICE = api_method(SWAP, "current_alpha_price", U64, netuid=U16)
 GET_PRICES = api_method(SWAP, "current_alpha_price_all", list[SubnetPrice])

@@ -26,9 +26,19 @@ SUBTENSOR = events(
         0: ("NetworkAdded", (U16, U16)),  # netuid, mechanism
         2: ("StakeAdded", (Account, Account, U64, U64, U16, U64)),  # coldkey, hotkey, tao, alpha, netuid, fee
         3: ("StakeRemoved", (Account, Account, U64, U64, U16, U64)),
+        4: (
+            "StakeMoved",
+            (Account, Account, U16, Account, U16, U64),
+        ),  # coldkey, from hotkey, netuid, to hotkey, netuid, tao
         5: ("WeightsSet", (U16, U16)),  # netuid, uid
         6: ("NeuronRegistered", (U16, U16, Account)),  # netuid, uid, hotkey
         28: ("AxonServed", (U16, Account)),  # netuid, hotkey
+        77: ("ChainIdentitySet", (Account,)),  # coldkey
+        91: (
+            "StakeTransferred",
+            (Account, Account, Account, U16, U16, U64),
+        ),  # from coldkey, to coldkey, hotkey, netuids
+        92: ("StakeSwapped", (Account, Account, U16, U16, U64)),  # coldkey, hotkey, netuids, tao
         107: ("TimelockedWeightsCommitted", (Account, U16, Hash, U64)),  # hotkey, netuid, digest, round
         108: ("TimelockedWeightsRevealed", (U16, Account)),  # netuid, hotkey
     },

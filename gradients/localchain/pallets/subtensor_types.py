@@ -115,6 +115,16 @@ class I32F32:
     bits: I64 = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LockState:
+    """Alpha that a coldkey has locked; never set here."""
+
+    PATH: ClassVar[str] = "pallet_subtensor::staking::lock::LockState"
+    locked_mass: U64
+    conviction: Annotated[U64F64, scale(U64F64)]
+    last_update: U64
+
+
 U64F64_ONE = U64F64(1 << 64)
 FixedPoint = Annotated[U64F64, scale(U64F64)]
 SignedFixedPoint = Annotated[I64F64, scale(I64F64)]

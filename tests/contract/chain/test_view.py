@@ -58,6 +58,32 @@ async def test_the_metagraph_is_read_again_when_it_is_older_than_it_should_be(
     assert (view.metagraph() != before) == is_read_again
 
 
+async def test_no_epoch_passes_without_a_metagraph_of_its_own() -> None:
+    """Epochs of 20 s are shorter than the 30 s that a metagraph may be old by default."""
+    chain, clock = FakeChain(tempo_blocks=20, block_seconds=1.0), HandClock()
+    view = ChainView(chain.gateway("watcher"), clock)
+    await view.start()
+    following, seen = asyncio.create_task(view.follow()), set[int]()
+    for _ in range(100):
+        await asyncio.sleep(0)
+        clock.time += 1
+        await chain.advance(1)
+        await view.wait_for_block(chain.graph.block)
+        await asyncio.sleep(0)
+        seen.add(view.metagraph().last_epoch_block)
+    following.cancel()
+    assert seen == {0, 20, 40, 60, 80, 100}
+
+
+async def test_a_metagraph_is_not_read_with_every_block_where_epochs_do_not_come() -> None:
+    """Of a subnet that has not been started, say."""
+    chain, clock = FakeChain(tempo_blocks=20, is_started=False), HandClock()
+    view = await started(chain, clock)
+    for _ in range(60):
+        await _follow_one_block(view, chain)
+    assert view.metagraph().block == 20
+
+
 async def test_a_metagraph_that_cannot_be_read_is_kept_until_it_is_too_old() -> None:
     chain, clock = FakeChain(), HandClock()
     view = await started(chain, clock)

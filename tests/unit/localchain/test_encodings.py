@@ -124,6 +124,11 @@ SERVE = {
     "placeholder1": 0,
     "placeholder2": 0,
 }
+REMOVED = {"hotkey": ALICE, "netuid": 1, "amount_unstaked": 1}
+PLACES = {"origin_netuid": 1, "destination_netuid": 2, "alpha_amount": 2**64 - 1}
+MOVED = {"origin_hotkey": ALICE, "destination_hotkey": bytes(32), **PLACES}
+SWAPPED = {"hotkey": ALICE, **PLACES}
+LIMIT = {"limit_price": 10**9, "allow_partial": False}
 COMPOSED: dict[str, dict[str, Any]] = {
     "burned_register": {"netuid": 1, "hotkey": ALICE},
     "serve_axon": SERVE,
@@ -138,7 +143,16 @@ COMPOSED: dict[str, dict[str, Any]] = {
         "commit_reveal_version": 4,
     },
     "add_stake": {"hotkey": ALICE, "netuid": 1, "amount_staked": 10**12},
-    "remove_stake": {"hotkey": ALICE, "netuid": 1, "amount_unstaked": 1},
+    "remove_stake": REMOVED,
+    "remove_stake_limit": {**REMOVED, "limit_price": 10**9, "allow_partial": False},
+    "move_stake": MOVED,
+    "move_stake_limit": {**MOVED, **LIMIT},
+    "swap_stake": SWAPPED,
+    "swap_stake_limit": {**SWAPPED, **LIMIT},
+    "transfer_stake": {"destination_coldkey": ALICE, **SWAPPED},
+    "unstake_all": {"hotkey": ALICE},
+    "unstake_all_alpha": {"hotkey": ALICE},
+    "try_associate_hotkey": {"hotkey": ALICE},
     "register_network": {"hotkey": ALICE},
     "start_call": {"netuid": 2},
 }
