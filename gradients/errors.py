@@ -21,8 +21,9 @@
     │   ├── KeyRefused              the API key opens nothing: validator/api/dependencies.py
     │   ├── FormRefused             a form of another site or session: validator/pages/sessions.py
     │   ├── TrialRefused            a model that cannot be tried here or now: validator/pages/trying.py
+    │   ├── TaskBegun               too late to cancel a task: validator/ledger/tasks.py
     │   ├── NotFound                no such task of this customer: validator/api/dependencies.py
-    │   └── ApiRefused              the validator's API said no (carries its code): gradients/client/api.py
+    │   └── ApiRefused              the validator's API said no (carries its code): gradients/client/answers.py
     └── OutsideError            the network, the chain or a hub; worth another try
         ├── ChainUnreachable        no answer from the chain
         ├── ChainRefused            the chain answered no (carries the chain's error name)

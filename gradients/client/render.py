@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gradients.client.models import Estimate, TaskDetails, TaskSummary
+from gradients.client.models import Estimate, MinerResult, TaskDetails, TaskSummary
 from gradients.texts import harmless
 
 NUMBERS = ("result", "gain", "chance", "prize", "weight", "incentive")
@@ -49,7 +50,7 @@ def result_table(
             f"uid {miner.uid}",
             words(miner.recipe),
             number(miner.loss),
-            f"{miner.gain:+.1%}" if miner.gain is not None else "",
+            _gain(miner),
             percent(miner.chance),
             number(miner.prize, digits=2),
             *map(percent, shares),
@@ -62,13 +63,31 @@ def result_table(
     return table
 
 
+def _gain(miner: MinerResult) -> str:
+    """The gain over the base with its 95 % interval, as far as they are known."""
+    if miner.gain is None:
+        return ""
+    if miner.gain_low is None or miner.gain_high is None:
+        return f"{miner.gain:+.1%}"
+    return f"{miner.gain:+.1%} ({miner.gain_low:+.1%} to {miner.gain_high:+.1%})"
+
+
+def times_text(task: TaskDetails) -> str:
+    """When a task that runs is due, in local time; nothing for any other."""
+    blocks = task.blocks
+    if task.state.ended or blocks is None or blocks.deadline_at is None:
+        return ""
+    due = datetime.fromtimestamp(blocks.deadline_at).astimezone()
+    return f"Miners train until about {due:%d %b %Y %H:%M %Z} (block {blocks.deadline:,})"
+
+
 def task_table(tasks: Sequence[TaskSummary]) -> Table:
     """One line per task."""
     table = Table()
     for column in ("task", "state", "base", "hours", "held-out rows", "note"):
         table.add_column(column)
     for task in tasks:
-        note = f"{task.failure.code}: {task.failure.message}" if task.failure else ""
+        note = f"{task.failure.code}: {task.failure.message}" if task.failure else task.note
         table.add_row(*map(words, (task.id, task.state, task.base, str(task.hours), str(task.rows or ""), note)))
     return table
 

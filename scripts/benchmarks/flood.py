@@ -201,6 +201,7 @@ def api_in(folder: Path, ledger_url: str | None = None) -> tuple[FastAPI, str, S
         folders=folders,
         store=ContentStore(folders.blobs),
         ready=lambda: True,
+        stream_seconds=0.5,
     )
     return api_app(behind), ledger.customers.issue("acme"), ApiSettings().limits()
 

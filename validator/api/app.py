@@ -14,9 +14,11 @@ from gradients.errors import GradientsError
 from validator.api.bodies import TimedBodies
 from validator.api.callers import RequestsPerAddress
 from validator.api.dependencies import AppDependencies, Dependencies
+from validator.api.documented import ABOUT, TAGS, operation_id
 from validator.api.record import router as record_router
 from validator.api.refusals import Crashes, on_error, on_invalid, on_refused
 from validator.api.routes import UPLOAD_PATH, router
+from validator.api.task_routes import router as task_router
 from validator.settings import ApiSettings
 
 TEXT = {"schema": {"type": "string"}}
@@ -24,10 +26,18 @@ TEXT = {"schema": {"type": "string"}}
 
 def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -> FastAPI:  # noqa: B008 (frozen)
     """The application."""
-    app = FastAPI(title="Gradients", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Gradients",
+        version=__version__,
+        description=ABOUT,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.dependencies = dependencies
-    app.include_router(router)
-    app.include_router(record_router)
+    for routes in (task_router, router, record_router):
+        app.include_router(routes)
     app.add_exception_handler(GradientsError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_refused)
@@ -45,19 +55,19 @@ def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -
     )
     app.add_middleware(Crashes)
 
-    @app.get("/livez")
-    async def livez() -> Health:
+    @app.get("/livez", tags=["health"])
+    async def live() -> Health:
         """Whether the process answers."""
         return Health(alive=True, version=__version__)
 
-    @app.get("/readyz", responses={503: {"model": Readiness, "description": "It cannot"}})
-    async def readyz(response: Response, dependencies: AppDependencies) -> Readiness:
+    @app.get("/readyz", tags=["health"], responses={503: {"model": Readiness, "description": "It cannot"}})
+    async def ready(response: Response, dependencies: AppDependencies) -> Readiness:
         """Whether the validator can do its work now; 503 when it cannot."""
-        ready = dependencies.ready()
-        response.status_code = 200 if ready else 503
-        return Readiness(ready=ready, notes=dependencies.notes)
+        can = dependencies.ready()
+        response.status_code = 200 if can else 503
+        return Readiness(ready=can, notes=dependencies.notes)
 
-    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": TEXT}}})
+    @app.get("/metrics", tags=["health"], response_class=Response, responses={200: {"content": {"text/plain": TEXT}}})
     async def metrics() -> Response:
         """Prometheus' text format."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -46,6 +46,7 @@ class Dependencies:
     folders: Folders
     store: ContentStore
     ready: Callable[[], bool]  # whether the daemon can do its work now
+    stream_seconds: float = 600.0  # proxies and restarts end streams anyway, so every caller knows how to come back
     notes: tuple[str, ...] = ()  # what its operator should know while it is ready
 
 

@@ -22,9 +22,15 @@ from gradients.log import get_logger
 from gradients.texts import harmless
 from validator.api.dependencies import KeyRefused, NotFound
 from validator.api.uploads import UploadTooLarge
+from validator.ledger.tasks import TaskBegun
 
 STATUS_OF_BLAME = {Blame.CUSTOMER: 422, Blame.OUTSIDE: 503, Blame.OPERATOR: 500, Blame.MINER: 502}
-STATUS_OF_ERROR: Mapping[type[GradientsError], int] = {NotFound: 404, KeyRefused: 401, UploadTooLarge: 413}
+STATUS_OF_ERROR: Mapping[type[GradientsError], int] = {
+    KeyRefused: 401,
+    NotFound: 404,
+    TaskBegun: 409,
+    UploadTooLarge: 413,
+}
 MOST_PROBLEMS = 3  # of one request that are named
 
 log = get_logger("api")

@@ -11,12 +11,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
-from gradients.client.models import EstimateSpec
+from gradients.client.models import EstimateSpec, PostedSpec
 from gradients.domain.json import Json
 from gradients.errors import CustomerError, TaskInvalid
 from gradients.tasks.base import TaskType
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, TaskSpec, all_types, task_type
-from validator.api import routes as api
+from validator.api import task_routes as api
 from validator.api.refusals import STATUS_OF_BLAME
 from validator.api.routes import UPLOAD_PATH
 from validator.pages.dependencies import AnyVisitor, Form, OwnForm, Pages, PagesBehind, SignedIn, Visitor, first, show
@@ -38,7 +38,7 @@ async def post(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn, form
     """Post the task and go to its page; a form that cannot be used is shown again with what is wrong."""
     kind = _type_of(form)
     try:
-        task = await api.post_task(_spec(form, kind, TaskSpec), pages.api, customer)
+        task = await api.post_task(_spec(form, kind, PostedSpec), pages.api, customer)
     except CustomerError as error:
         status = STATUS_OF_BLAME[error.blame]
         return await asyncio.to_thread(_form, pages, visitor, kind, form, problem=error, status=status)
@@ -50,7 +50,7 @@ async def estimate(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn, 
     """What the task would take, as a part of the page; the budget that was filled in plays no part."""
     try:
         spec = _spec({**form, "hours": [str(LONGEST_REQUEST_HOURS)]}, _type_of(form), EstimateSpec)
-        found = await api.estimate(spec, pages.api, customer)
+        found = await api.estimate_task(spec, pages.api, customer)
     except CustomerError as error:
         return show(pages, visitor, "estimate.html", found=None, problem=error)
     return show(pages, visitor, "estimate.html", found=found, problem=None)

@@ -135,7 +135,10 @@ def test_a_revoked_key_ends_its_sessions(pages: Served) -> None:
         ({"sec-fetch-site": "cross-site"}, None),
     ],
 )
-@pytest.mark.parametrize("path", ["/sign-out", "/new", "/new/estimate", f"/tasks/{TASK}/try", f"/tasks/{TASK}/votes"])
+@pytest.mark.parametrize(
+    "path",
+    ["/sign-out", "/new", "/new/estimate", f"/tasks/{TASK}/try", f"/tasks/{TASK}/votes", f"/tasks/{TASK}/cancel"],
+)
 def test_a_form_of_another_site_or_session_does_nothing(
     pages: Served, path: str, headers: dict[str, str], token: str | None
 ) -> None:
@@ -198,6 +201,7 @@ def test_a_scored_task_shows_results_with_intervals_and_reasons_in_full(pages: S
         text = stranger.get(f"/tasks/{TASK}").text
     assert "2.0000" in text
     assert "± 0.0196" in text  # 1.96 standard errors of 0.01
+    assert re.search(r"\+33\.3%, between \+33\.\d% and \+33\.\d%", text)  # (3 - 2) / 3, from differences row by row
     assert "100.0%" in text
     assert f"missing_file: {reason.strip()}" in text
     assert "hx-trigger" not in text  # nothing more will happen
@@ -283,7 +287,34 @@ def test_the_list_goes_on_from_page_to_page_without_a_gap(pages: Served) -> None
         assert visitor.get("/tasks?state=scored").text.count("instruct-") == 0
         assert visitor.get("/tasks?type=dpo").text.count("/tasks/instruct-") == 0
         assert visitor.get("/tasks?before=nonsense/x&state=nonsense&type=%25").status_code == 200
-    assert seen == sorted(ids, reverse=True)
+    assert seen == sorted(ids)  # of one moment by id
+
+
+def test_a_search_stays_from_page_to_page_and_finds_what_holds_it(pages: Served) -> None:
+    for number in range(60):
+        base = f"org/50%_{'odd' if number % 2 else 'even'}"
+        pages.ledger.tasks.create(
+            TaskId(f"instruct-{number:012x}"), request_for(base=base), customer="acme", salt=b"s" * 32
+        )
+    with pages.visitor() as visitor:
+        assert "Older ones" not in visitor.get("/tasks", params={"search": "50%_ODD"}).text
+        text = visitor.get("/tasks", params={"search": "50%_"}).text
+        more = re.search(r'href="([^"]+)">Older ones', text)
+        assert more is not None
+        assert len(re.findall(r'href="/tasks/(instruct-[0-9a-f]{12})"', visitor.get(html.unescape(more[1])).text)) == 10
+        assert "There is no such task" in visitor.get("/tasks", params={"search": "' OR 1=1 --"}).text
+
+
+def test_a_customer_takes_a_task_back_while_it_can(pages: Served) -> None:
+    pages.ledger.tasks.create(TASK, request_for(), customer="acme", salt=b"s" * 32)
+    with pages.customer() as owner, pages.customer("rival") as rival:
+        stolen = {"csrf": token_in(rival.get("/account").text)}
+        assert rival.post(f"/tasks/{TASK}/cancel", data=stolen).status_code == 404
+        form = {"csrf": token_in(owner.get("/account").text)}
+        assert "Take the task back" in owner.get(f"/tasks/{TASK}").text
+        assert owner.post(f"/tasks/{TASK}/cancel", data=form).status_code == 303
+        assert "Take the task back" not in owner.get(f"/tasks/{TASK}").text
+    assert found(pages.ledger).state is TaskState.CANCELLED
 
 
 def test_only_mine_are_the_signed_in_customers(pages: Served) -> None:
