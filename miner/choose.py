@@ -21,6 +21,8 @@ class Situation:
     base_problem: str = ""  # why it is not
     needed_bytes: int = 0  # memory that training this base takes
     memory_bytes: int = 0  # memory that one task may take
+    needed_disk_bytes: int = 0  # that the result takes at the very least
+    free_disk_bytes: int = 0
     has_sandbox: bool = True
     missing_packages: tuple[str, ...] = ()  # that tasks of the type need
 
@@ -75,4 +77,7 @@ def _against(offer: Offer, situation: Situation, settings: MinerSettings) -> str
     if situation.needed_bytes > situation.memory_bytes:
         needed, there = situation.needed_bytes / GIB, situation.memory_bytes / GIB
         return f"training {offer.base} takes about {needed:.1f} GiB of memory, and a task may take {there:.1f} here"
+    if situation.needed_disk_bytes > situation.free_disk_bytes:
+        needed, there = situation.needed_disk_bytes / GIB, situation.free_disk_bytes / GIB
+        return f"a model of {offer.base} takes {needed:.1f} GiB of disk at the least, and {there:.1f} are free here"
     return ""

@@ -11,6 +11,10 @@ import typer
 from gradients.cli.doctor import AsJson, Fix, examined
 from gradients.cli.flags import DAEMON, FOLDER, Given, takes
 
+EXIT_UNPAID = 3
+Recipe = Annotated[
+    Path | None, typer.Option(help="How to train: a shipped recipe's name, such as lora-tuned, or a file.")
+]
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -23,7 +27,7 @@ def miner() -> None:
 @takes(DAEMON)
 def run(
     given: Given,
-    recipe: Annotated[Path | None, typer.Option(help="How to train: a file of configs/recipes/ or your own.")] = None,
+    recipe: Recipe = None,
 ) -> None:
     """Run a miner until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
     from gradients.cli.daemon import run_daemon
@@ -46,7 +50,7 @@ def run(
 def doctor(
     given: Given,
     *,
-    recipe: Annotated[Path | None, typer.Option(help="How to train: a file of configs/recipes/ or your own.")] = None,
+    recipe: Recipe = None,
     fix: Fix = False,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +81,7 @@ def plan(
         str | None,
         typer.Option(help="On which GPU: h100, rtx4090 or GiB; by default what is here.", show_default=False),
     ] = None,
-    recipe: Annotated[Path | None, typer.Option(help="How to train: a file of configs/recipes/ or your own.")] = None,
+    recipe: Recipe = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how a task would be trained here or on some GPU: method, micro-batch, memory and time, and why. Nothing is trained.
@@ -108,6 +112,60 @@ def plan(
             typer.echo(line)
     if not fitted.fits:
         raise typer.Exit(1)
+
+
+@app.command()
+@takes(FOLDER)
+def check(
+    given: Given,
+    *,
+    model: Annotated[Path, typer.Argument(help="The folder with the model's files, as it would be handed in.")],
+    task: Annotated[Path, typer.Option(help="The task's record.json, or JSON with type, base and parameters.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Rows to measure on; by default train.jsonl beside the task's file.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="A model that was committed earlier, to look for a copy; repeatable.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=2, help="Rows to measure on at most.")] = 48,
+    recipe: Recipe = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a validator would make of a model: refused by which rule, or its result beside the base's, and whether it would count.
+
+    Files, header, config and tensors are screened, and base and model measured, by the validator's own code. Of the task's train rows only
+    those count that the recipe keeps from training. The exit code is 1 when the model would be refused, 3 when it would not be paid.
+    """
+    from gradients.bases.bases import BaseModels
+    from gradients.config import device_environment
+    from gradients.execution.process import ProcessExecutor
+    from miner import check_text
+    from miner.check import checked
+    from miner.checked_task import CheckedTask
+    from miner.plan import plan_training, read_recipe
+    from miner.settings import MinerSettings
+
+    settings, asked = given.load(MinerSettings, recipe=recipe), CheckedTask.read(task)
+    base = BaseModels.default(settings.caches, folders=True).resolve(asked.base)
+    plan = plan_training(read_recipe(settings.recipe), task_type=asked.type, base_parameters=base.parameters)
+    report = checked(
+        model.absolute(),
+        asked,
+        base,
+        ProcessExecutor(environment=device_environment()),
+        data=(data or task.parent / "train.jsonl").absolute(),
+        against=[each.absolute() for each in against or ()],
+        kept_share=plan.validation_fraction,
+        rows=rows,
+        threads=settings.threads,
+    )
+    if as_json:
+        typer.echo(json.dumps(check_text.as_json(report)))
+    else:
+        for line in check_text.as_text(report):
+            typer.echo(line)
+    if not report.counts:
+        raise typer.Exit(EXIT_UNPAID)
 
 
 @app.command()

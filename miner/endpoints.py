@@ -20,6 +20,7 @@ from gradients.clock import Clock
 from gradients.domain.commitment import prove
 from gradients.domain.json import JsonObject
 from gradients.errors import GradientsError, PeerRefused
+from gradients.files.disk import FREE_BYTES_KEPT
 from gradients.log import get_logger
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.sandbox.bubblewrap import is_installed
@@ -36,6 +37,8 @@ from miner.memory import Memory
 from miner.plan import Recipe
 from miner.settings import MinerSettings
 
+NARROW_BYTES = 2  # of a weight, as it is stored at the least
+MOST_DECLINED = 1000  # offers whose answer is remembered, for the log
 MOST_TOLD = 200  # characters of a problem
 _PATH = re.compile(r"(?<![\w:/])(~|\.{1,2})?(/[^\s/:;,)'\"]+){2,}/?")  # not org/name, and no URL
 
@@ -57,6 +60,7 @@ class Endpoints:
     begin: Callable[[str], None]
     progress: dict[str, TrainProgress] = field(default_factory=dict)
     curves: defaultdict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
+    declined: dict[str, str] = field(default_factory=dict)  # task -> why, of the last offers that were not taken
     starting: asyncio.Lock = field(default_factory=asyncio.Lock)  # so that two starts don't take one place
 
     def tell(self, task_id: str, progress: JsonObject) -> None:
@@ -66,7 +70,19 @@ class Endpoints:
         self.curves[task_id].add(said.step, said.loss)
 
     async def offer(self, offer: Offer) -> OfferAnswer:
-        """Whether this miner would train the task. A base is fetched only for a task that is taken if the base is what the offer says."""
+        """Whether this miner would train the task. The operator hears of a no once: validators ask again and again."""
+        answer = await self._answered(offer)
+        if answer.accepted:
+            self.declined.pop(offer.task_id, None)
+        elif self.declined.get(offer.task_id) != answer.reason:
+            self.declined[offer.task_id] = answer.reason
+            if len(self.declined) > MOST_DECLINED:
+                del self.declined[next(iter(self.declined))]
+            log.info("offer_declined", task=offer.task_id, base=offer.base, hours=offer.hours, reason=answer.reason)
+        return answer
+
+    async def _answered(self, offer: Offer) -> OfferAnswer:
+        """Yes or no. A base is fetched only for a task that is taken if the base is what the offer says."""
         announced = self._situation(offer, offer.base_digest, like_others(offer.base_parameters))
         answer = choose(offer, announced, self.settings, recipe=self.recipe.name)
         if not answer.accepted:
@@ -163,6 +179,9 @@ class Endpoints:
             base_digest,
             needed_bytes=fitted.needed_bytes,
             memory_bytes=fitted.there_bytes,
+            needed_disk_bytes=FREE_BYTES_KEPT
+            + (NARROW_BYTES * shape.parameters if fitted.plan.method == "full" else 0),
+            free_disk_bytes=self.journal.free_bytes(),
             has_sandbox=is_installed(),
             missing_packages=missing_packages(offer.type),
         )

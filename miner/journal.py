@@ -76,6 +76,11 @@ class Journal:
             raise KeyError(task_id)
         return self._folder / task_id
 
+    def free_bytes(self) -> int:
+        """What is free on the disk where tasks lie, or will lie."""
+        there = next(folder for folder in (self._folder, *self._folder.parents) if folder.is_dir())
+        return shutil.disk_usage(there).free
+
     def find(self, task_id: str) -> Record | None:
         """The task's record, or None when it was never accepted."""
         return self._records.get(task_id)

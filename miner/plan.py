@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gradients.config import shipped_configs
 from gradients.errors import SetupError
 from gradients.tasks.jobs import TrainingPlan
 from gradients.tasks.registry import TYPES
@@ -69,7 +70,9 @@ def read_recipe(file: Path) -> Recipe:
         for task_type in TYPES:
             plan_training(recipe, task_type=task_type, base_parameters=1)
     except OSError as error:
-        raise SetupError(f"The recipe {file} cannot be read: {error.strerror}", fix="See configs/recipes/") from error
+        shipped = ", ".join(sorted(each.stem for each in (shipped_configs() / "recipes").glob("*.toml")))
+        fix = f"Name a shipped one ({shipped}), or a file that is there; see configs/recipes/"
+        raise SetupError(f"The recipe {file} cannot be read: {error.strerror}", fix=fix) from error
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         raise SetupError(f"The recipe {file} is not usable: {error}", fix="See configs/recipes/README.md") from error
     return recipe

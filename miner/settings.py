@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from gradients.config import DaemonSettings, Place, Section, shipped_configs
 from gradients.tasks.registry import TYPES
@@ -22,13 +23,20 @@ class PageSettings(Section):
     port: int = Field(default=8093, ge=0, le=65535, description="port of the page; 0 takes a free one")
 
 
+def _recipe_file(given: object) -> object:
+    """The shipped recipe of a bare name, such as lora-tuned; anything else is a path."""
+    named = str(given)
+    is_name = isinstance(given, str | Path) and Path(named).name == named and not Path(named).suffix
+    return shipped_configs() / "recipes" / f"{named}.toml" if is_name else given
+
+
 class MinerSettings(DaemonSettings):
     """Everything a miner can be told."""
 
     folder: Place = Field(default=Path("~/.gradients/miner"), description="data, checkpoints and repos")
-    recipe: Place = Field(
+    recipe: Annotated[Place, BeforeValidator(_recipe_file)] = Field(
         default_factory=lambda: shipped_configs() / "recipes" / "lora-tuned.toml",
-        description="how to train; see configs/recipes/",
+        description="how to train: the name of a shipped recipe (see configs/recipes/), or a file of your own",
     )
     task_types: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="kinds of tasks to accept; by default every kind there is"

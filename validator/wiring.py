@@ -32,7 +32,8 @@ from gradients.execution.warm import WarmExecutor
 from gradients.record.versions import versions
 from gradients.repo.store import ContentStore
 from validator.api.app import api_app
-from validator.api.dependencies import Dependencies
+from validator.api.dependencies import Dependencies, Quotas
+from validator.api.rates import rates_at
 from validator.api.uploads import Uploads
 from validator.axon_app import add_data_route, add_outcome_route
 from validator.board import Board
@@ -133,6 +134,8 @@ def build(settings: ValidatorSettings) -> Daemon:
                 folders=folders,
                 store=store,
                 ready=lambda: view.block > 0,
+                rates=rates_at(settings.api.limits_url, settings.api.requests_per_minute),
+                quotas=Quotas(settings.api.max_running_tasks_per_customer, settings.api.max_streams_per_customer),
                 notes=(f"Workers run without a sandbox: {confined.why_not}",) if confined.why_not else (),
             ),
             view,

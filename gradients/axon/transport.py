@@ -30,6 +30,7 @@ from gradients.axon.auth import (
 )
 from gradients.axon.limits import RateLimiter, ServerLimits
 from gradients.axon.messages import Refusal
+from gradients.axon.refusals import RefusalLog
 from gradients.errors import Blame, GradientsError, PeerRefused
 
 ANSWER_METHOD = "RESPONSE"  # not an HTTP method, so a signed answer is never a valid request
@@ -89,6 +90,7 @@ class SignedTransport:
     open_paths: frozenset[str]
     callers: RateLimiter = field(init=False)
     addresses: RateLimiter = field(init=False)
+    refusals: RefusalLog = field(default_factory=RefusalLog)
 
     def __post_init__(self) -> None:
         self.callers = RateLimiter(self.limits.requests_per_minute)
@@ -103,6 +105,7 @@ class SignedTransport:
         try:
             body = await self._admitted_body(scope, request, receive)
         except GradientsError as error:
+            self.refusals.tell(error, request.headers, now=time.monotonic())
             await answer.refuse(error)
             return
         await self.app(scope, _replay(body, receive), answer.send)

@@ -81,9 +81,12 @@ class ChainView:
             return self._metagraph
 
     def _epoch_has_ended(self, block: int) -> bool:
-        """Whether an epoch has come due since the metagraph was read: weights are decided once per epoch, and an epoch may be short."""
+        """Whether an epoch has come due since the metagraph was read: weights are decided once per epoch, and an epoch may be short.
+
+        It is asked for two blocks, because chains count an epoch as `tempo` blocks or as one more.
+        """
         known = self._metagraph
-        return known is not None and known.block < known.next_epoch_block <= block
+        return known is not None and known.block <= known.next_epoch_block <= block and block > known.block
 
     async def _advance(self, block: int) -> None:
         async with self._moved:

@@ -135,6 +135,20 @@ def cancel(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJ
 
 
 @app.command()
+def account(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Whose API key this is, what it may be used for, and how much of each limit is used."""
+    with market(url, key) as client:
+        found = client.account()
+    if as_json:
+        typer.echo(_json(found))
+        return
+    tasks, held = found.running_tasks, found.upload_bytes
+    typer.echo(f"{found.customer}, key {found.key.id} {found.key.name} ({', '.join(found.key.scopes)})")
+    typer.echo(f"{tasks.used} of {tasks.most} running tasks, {held.used:,} of {held.most:,} bytes of uploads")
+    typer.echo(f"{found.requests_per_minute} requests a minute")
+
+
+@app.command()
 def show(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """One task: its state, data, miners and results."""
     with market(url, key) as client:

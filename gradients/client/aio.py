@@ -14,6 +14,7 @@ import httpx
 from httpx_sse import EventSource, SSEError
 from pydantic import BaseModel
 
+from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
 from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
 from gradients.client.api import EVERYTHING, is_local, key_of
 from gradients.client.folders import as_file
@@ -28,16 +29,19 @@ from gradients.client.models import (
     Upload,
 )
 from gradients.client.requests import (
+    ACCOUNT,
     CHUNK_BYTES,
     DATASETS,
     ESTIMATE_TIMEOUT,
     ESTIMATES,
+    KEYS,
     MOST_SILENT_SECONDS,
     REST_SECONDS,
     TASKS,
     TIMEOUT,
     Wanted,
     heard,
+    key_path,
     task_path,
 )
 from gradients.config import CustomerSettings
@@ -158,6 +162,22 @@ class AsyncMarketClient:
                 if digest.hexdigest() != announced.sha256:
                     raise PeerUnreachable(f"{name} arrived damaged", fix="Try again")
         return folder
+
+    async def account(self) -> Account:
+        """Whose key this is, and how much of each limit is used."""
+        return await self._asked(Account, "GET", ACCOUNT)
+
+    async def keys(self) -> tuple[ApiKey, ...]:
+        """The customer's keys, newest first; wants a key with the scope admin."""
+        return (await self._asked(KeyList, "GET", KEYS)).keys
+
+    async def make_key(self, wanted: NewKey) -> MadeKey:
+        """A new key of the same customer, shown this once; wants a key with the scope admin."""
+        return await self._asked(MadeKey, "POST", KEYS, json=wanted.model_dump(mode="json"))
+
+    async def revoke_key(self, key_id: str) -> ApiKey:
+        """A key, made useless; wants a key with the scope admin."""
+        return await self._asked(ApiKey, "DELETE", key_path(key_id))
 
     @contextlib.asynccontextmanager
     async def _stream(self, task_id: str, after: int) -> AsyncIterator[EventSource]:

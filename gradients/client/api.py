@@ -13,6 +13,7 @@ import httpx
 from httpx_sse import EventSource, SSEError
 from pydantic import BaseModel
 
+from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
 from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
 from gradients.client.folders import as_file
 from gradients.client.models import (
@@ -28,16 +29,19 @@ from gradients.client.models import (
     Upload,
 )
 from gradients.client.requests import (
+    ACCOUNT,
     CHUNK_BYTES,
     DATASETS,
     ESTIMATE_TIMEOUT,
     ESTIMATES,
+    KEYS,
     MOST_SILENT_SECONDS,
     REST_SECONDS,
     TASKS,
     TIMEOUT,
     Wanted,
     heard,
+    key_path,
     task_path,
 )
 from gradients.config import CustomerSettings
@@ -176,6 +180,22 @@ class MarketClient:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(target, response.content)
         return target
+
+    def account(self) -> Account:
+        """Whose key this is, and how much of each limit is used."""
+        return self._asked(Account, "GET", ACCOUNT)
+
+    def keys(self) -> tuple[ApiKey, ...]:
+        """The customer's keys, newest first; wants a key with the scope admin."""
+        return self._asked(KeyList, "GET", KEYS).keys
+
+    def make_key(self, wanted: NewKey) -> MadeKey:
+        """A new key of the same customer, shown this once; wants a key with the scope admin."""
+        return self._asked(MadeKey, "POST", KEYS, json=wanted.model_dump(mode="json"))
+
+    def revoke_key(self, key_id: str) -> ApiKey:
+        """A key, made useless; wants a key with the scope admin."""
+        return self._asked(ApiKey, "DELETE", key_path(key_id))
 
     @contextlib.contextmanager
     def _stream(self, task_id: str, after: int) -> Iterator[EventSource]:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from gradients.domain.evaluation import Better
 from gradients.domain.json import JsonObject
@@ -33,15 +31,15 @@ def examples() -> dict[str, JsonObject]:
     return read
 
 
+def _with_example(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    if model.__name__ in examples():
+        schema["examples"] = [examples()[model.__name__]]
+
+
 class Shown(BaseModel):
     """A model whose example, where there is one, stands in the API's document."""
 
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        made = handler.resolve_ref_schema(handler(schema))
-        if cls.__name__ in examples():
-            made["examples"] = [examples()[cls.__name__]]
-        return made
+    model_config = ConfigDict(json_schema_extra=_with_example)
 
 
 class Answer(Shown):

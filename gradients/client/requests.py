@@ -17,6 +17,7 @@ MOST_SILENT_SECONDS = 120.0  # of a validator whose task is followed
 REST_SECONDS = 1.0  # before it is asked again
 CHUNK_BYTES = 1 << 20
 TASKS, ESTIMATES, DATASETS = "/v1/tasks", "/v1/estimates", "/v1/datasets"
+ACCOUNT, KEYS = "/v1/account", "/v1/keys"
 
 Query = dict[str, str | int | float | Sequence[str]]
 
@@ -48,6 +49,11 @@ class Wanted:
 def task_path(task_id: str, *parts: str) -> str:
     """The path of a task, or of something of it; a part cannot leave its place."""
     return "/".join([TASKS, *(quote(part, safe="") for part in (task_id, *parts))])
+
+
+def key_path(key_id: str) -> str:
+    """The path of an API key."""
+    return f"{KEYS}/{quote(key_id, safe='')}"
 
 
 def heard(last_id: int) -> dict[str, str]:

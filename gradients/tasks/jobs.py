@@ -13,6 +13,7 @@ from gradients.errors import Blame
 Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
 CHECK_REPO = "gradients.tasks.workers.checking:check"
+KEEP = "gradients.tasks.workers.keeping:keep"
 HOLD = "gradients.tasks.workers.holding:hold"
 FIND_DEVICES = "gradients.tasks.workers.devices:find"
 PREPARE = "gradients.tasks.workers.preparing:prepare"
@@ -184,6 +185,23 @@ class RepoCheck(WorkerMessage):
     """What a repo that can be measured does."""
 
     changed: int = Field(description="weights of the base that it replaces")
+
+
+class KeepJob(WorkerMessage):
+    """Arguments of KEEP: leave the train rows that a trainer keeps from training in `kept_file`."""
+
+    train_file: Path = Field(description="train rows, JSON lines")
+    kept_file: Path
+    fraction: float = Field(ge=0, le=0.5, description="the plan's validation_fraction")
+    seed: int = Field(description="the TrainJob's")
+    most: int = Field(ge=1, description="rows to leave at most; a trainer may keep more, which begin with these")
+
+
+class Kept(WorkerMessage):
+    """What KEEP returns."""
+
+    rows: int = Field(description="that are kept; none of a file with too few")
+    of: int = Field(description="in the file")
 
 
 class TrialJob(WorkerMessage):

@@ -30,13 +30,15 @@ from gradients.axon.server import requires_caller, signed_app
 from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
 from gradients.datasets.access import Access
+from gradients.domain.customer import Scope
 from gradients.execution.process import ProcessExecutor
 from gradients.log import configure_logging
 from gradients.repo.store import ContentStore
 from gradients.testing.axons import keypair_of, metagraph_of, neuron_of, warm_nonces
 from scripts.benchmarks.timing import Figure
 from validator.api.app import api_app
-from validator.api.dependencies import Dependencies
+from validator.api.dependencies import Dependencies, Quotas
+from validator.api.rates import OwnRates
 from validator.api.uploads import Uploads
 from validator.board import Board
 from validator.estimates import Estimates
@@ -201,9 +203,11 @@ def api_in(folder: Path, ledger_url: str | None = None) -> tuple[FastAPI, str, S
         folders=folders,
         store=ContentStore(folders.blobs),
         ready=lambda: True,
+        rates=OwnRates(10_000_000),
+        quotas=Quotas(running_tasks=1_000_000),
         stream_seconds=0.5,
     )
-    return api_app(behind), ledger.customers.issue("acme"), ApiSettings().limits()
+    return api_app(behind), ledger.customers.issue("acme", scopes=tuple(Scope)), ApiSettings().limits()
 
 
 if __name__ == "__main__":

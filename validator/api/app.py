@@ -11,16 +11,21 @@ from gradients import __version__
 from gradients.client.models import Health, Readiness
 from gradients.domain.addresses import networks
 from gradients.errors import GradientsError
+from validator.api import key_routes, routes, task_routes
 from validator.api.bodies import TimedBodies
 from validator.api.callers import RequestsPerAddress
 from validator.api.dependencies import AppDependencies, Dependencies
 from validator.api.documented import ABOUT, TAGS, operation_id
 from validator.api.record import router as record_router
 from validator.api.refusals import Crashes, on_error, on_invalid, on_refused
-from validator.api.routes import UPLOAD_PATH, router
-from validator.api.task_routes import router as task_router
 from validator.settings import ApiSettings
 
+ROUTERS = (
+    *(task_routes.submitting, task_routes.reading),
+    *(routes.submitting, routes.reading),
+    *(key_routes.reading, key_routes.managing),
+    record_router,
+)
 TEXT = {"schema": {"type": "string"}}
 
 
@@ -36,14 +41,14 @@ def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -
         redoc_url=None,
     )
     app.state.dependencies = dependencies
-    for routes in (task_router, router, record_router):
-        app.include_router(routes)
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_exception_handler(GradientsError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_refused)
     app.add_middleware(
         TimedBodies,
-        streamed=UPLOAD_PATH,
+        streamed=routes.UPLOAD_PATH,
         seconds=settings.body_seconds,
         bytes_per_second=settings.upload_bytes_per_second,
     )

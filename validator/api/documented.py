@@ -14,12 +14,19 @@ Responses = dict[int | str, dict[str, Any]]  # as FastAPI declares it
 REFUSALS: Responses = {
     400: {"model": Refusal, "description": "The request is not one that can be read"},
     401: {"model": Refusal, "description": "The API key is missing or opens nothing"},
+    403: {"model": Refusal, "description": "The API key may not be used for this"},
     404: {"model": Refusal, "description": "There is no such path, or it is not this customer's"},
     405: {"model": Refusal, "description": "The path is for another method"},
     408: {"model": Refusal, "description": "The body did not come in time"},
     413: {"model": Refusal, "description": "The body is larger than what is taken"},
     422: {"model": Refusal, "description": "The request cannot be met as it was made"},
-    429: {"model": Refusal, "description": "The address has too many requests under way"},
+    429: {
+        "model": Refusal,
+        "description": "Too many requests, tasks or streams; where waiting helps, Retry-After says how long",
+        "headers": {
+            "Retry-After": {"description": "seconds after which to ask again", "schema": {"type": "string"}},
+        },
+    },
     500: {"model": Refusal, "description": "A failure of the validator's own"},
     503: {"model": Refusal, "description": "A hub or the chain does not answer; worth another try"},
 }
@@ -28,6 +35,7 @@ TAGS = [
     {"name": "tasks", "description": "Ask what a task would take, post it, follow it, take it back."},
     {"name": "data", "description": "Upload rows to train on."},
     {"name": "models", "description": "Get what miners trained, once the task is scored."},
+    {"name": "account", "description": "Your keys and limits."},
     {"name": "record", "description": "The public record of scores and weights; for anybody, without a key."},
     {"name": "health", "description": "For the operator and its monitoring; without a key."},
 ]

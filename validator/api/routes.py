@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from gradients.client.models import BEST, ModelFile, ModelListing, Upload
+from gradients.domain.customer import Scope
 from gradients.domain.evaluation import Measurement
 from gradients.domain.submission import BASE_ENTRANT
 from gradients.domain.task import Task, TaskState
@@ -20,24 +21,25 @@ from gradients.repo.card import Merit, Result
 from gradients.repo.delivery import Delivery, delivery
 from gradients.repo.manifest import parse_manifest
 from gradients.tasks.registry import task_type
-from validator.api.dependencies import AppDependencies, Customer, Dependencies, KeyFirst, NotFound, OwnTask
+from validator.api.dependencies import AppDependencies, Customer, Dependencies, NotFound, OwnTask, keyed
 from validator.api.documented import NOT_FOUND, PREFIX, REFUSALS
 
 UPLOAD_PATH = "/datasets"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-router = APIRouter(prefix=PREFIX, route_class=KeyFirst, responses=REFUSALS)
+reading = APIRouter(prefix=PREFIX, route_class=keyed(Scope.READ), responses=REFUSALS)
+submitting = APIRouter(prefix=PREFIX, route_class=keyed(Scope.SUBMIT), responses=REFUSALS)
 
 HotkeyInPath = Annotated[str, fastapi.Path(description=f"a miner's hotkey, or '{BEST}' for the winner's")]
 
 
-@router.get("/tasks/{task_id}/models/{hotkey}", responses=NOT_FOUND, tags=["models"])
+@reading.get("/tasks/{task_id}/models/{hotkey}", responses=NOT_FOUND, tags=["models"])
 async def list_model(task: OwnTask, hotkey: HotkeyInPath, dependencies: AppDependencies) -> ModelListing:
     """The files of a miner's model, once the task is scored; 'best' names the winner's."""
     owner, model = await asyncio.to_thread(_delivery, dependencies, task, hotkey)
     return await asyncio.to_thread(_listing, owner, model)
 
 
-@router.get(
+@reading.get(
     "/tasks/{task_id}/models/{hotkey}/{name}",
     tags=["models"],
     response_class=Response,
@@ -62,7 +64,7 @@ async def download_file(
     return FileResponse(file, media_type="application/octet-stream")
 
 
-@router.get(
+@reading.get(
     "/tasks/{task_id}/contact-sheet",
     tags=["models"],
     response_class=FileResponse,
@@ -77,7 +79,7 @@ async def download_contact_sheet(task: OwnTask, dependencies: AppDependencies) -
     return FileResponse(sheet, media_type="image/png")
 
 
-@router.post(
+@submitting.post(
     UPLOAD_PATH,
     tags=["data"],
     status_code=201,

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from gradients.client.models import TaskEvent, TaskProgress, examples
 from gradients.domain.json import Json
 from gradients.domain.task import TaskState
+from gradients.errors import CustomerError
 from validator.board import Board
 from validator.ledger import Ledger
 from validator.ledger.events import Event
@@ -42,6 +43,12 @@ EVENT_STREAM = {  # its schema is that of one event
 NO_MORE = 204  # tells a browser's EventSource not to come again
 LOOK_SECONDS = 1.0
 SILENT_SECONDS = 15.0  # then a comment keeps proxies from hanging up
+
+
+class TooManyStreams(CustomerError):
+    """A customer follows as many tasks as it may at once."""
+
+    default_code = "too_many_streams"
 
 
 async def stream(ledger: Ledger, board: Board, task_id: str, *, after: int, seconds: float) -> AsyncIterator[str]:

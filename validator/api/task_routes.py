@@ -6,42 +6,46 @@ import asyncio
 import base64
 import json
 import math
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from gradients.client.models import Estimate, EstimateSpec, PostedSpec, Refusal, TaskDetails, TaskList, TaskSummary
+from gradients.domain.customer import Scope
 from gradients.domain.task import TaskState
 from gradients.errors import TaskInvalid
-from validator.api.dependencies import AppDependencies, Customer, KeyFirst, OwnTask
+from validator.api.dependencies import AppDependencies, Customer, OwnTask, keyed
 from validator.api.documented import NOT_FOUND, PREFIX, REFUSALS, Responses
-from validator.api.streams import EVENT_STREAM, NO_MORE, stream
+from validator.api.streams import EVENT_STREAM, NO_MORE, TooManyStreams, stream
 from validator.ledger.listing import Place, TaskFilter
 
 MOST_LISTED = 1000
 LATEST = 1e12  # seconds; the year 33658
 BEGUN: Responses = {409: {"model": Refusal, "description": "Miners work on the task already, or it has ended"}}
 
-router = APIRouter(prefix=PREFIX, route_class=KeyFirst, responses=REFUSALS, tags=["tasks"])
+reading = APIRouter(prefix=PREFIX, route_class=keyed(Scope.READ), responses=REFUSALS, tags=["tasks"])
+submitting = APIRouter(prefix=PREFIX, route_class=keyed(Scope.SUBMIT), responses=REFUSALS, tags=["tasks"])
 
 
-@router.post("/tasks", status_code=201)
+@submitting.post("/tasks", status_code=201)
 async def post_task(spec: PostedSpec, dependencies: AppDependencies, customer: Customer) -> TaskSummary:
     """Post a task."""
     resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
-    task = await asyncio.to_thread(dependencies.intake.submit, resolved, customer=customer)
+    fits = dependencies.ledger.tasks.at_most(dependencies.quotas.running_tasks, customer)
+    task = await asyncio.to_thread(dependencies.intake.submit, resolved, customer=customer, also=lambda _: fits)
     return await asyncio.to_thread(dependencies.board.summary, task)
 
 
-@router.post("/estimates")
+@submitting.post("/estimates")
 async def estimate_task(spec: EstimateSpec, dependencies: AppDependencies, customer: Customer) -> Estimate:
     """What a spec will take; nothing is posted."""
     resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
     return await dependencies.estimates.of(resolved)
 
 
-@router.get("/tasks")
+@reading.get("/tasks")
 async def list_tasks(
     dependencies: AppDependencies,
     customer: Customer,
@@ -71,13 +75,13 @@ async def list_tasks(
     return await asyncio.to_thread(listed)
 
 
-@router.get("/tasks/{task_id}", responses=NOT_FOUND)
+@reading.get("/tasks/{task_id}", responses=NOT_FOUND)
 async def show_task(task: OwnTask, dependencies: AppDependencies) -> TaskDetails:
     """One task with everything that may be seen of it now."""
     return await asyncio.to_thread(dependencies.board.task, task)
 
 
-@router.post("/tasks/{task_id}/cancel", responses={**NOT_FOUND, **BEGUN})
+@submitting.post("/tasks/{task_id}/cancel", responses={**NOT_FOUND, **BEGUN})
 async def cancel_task(task: OwnTask, dependencies: AppDependencies) -> TaskSummary:
     """Take a task back, as long as no miner has been drawn for it ('draft' and 'open'); again, it stays so.
 
@@ -87,7 +91,7 @@ async def cancel_task(task: OwnTask, dependencies: AppDependencies) -> TaskSumma
     return await asyncio.to_thread(dependencies.board.summary, cancelled)
 
 
-@router.get(
+@reading.get(
     "/tasks/{task_id}/events",
     response_class=Response,
     responses={**NOT_FOUND, 200: {"content": EVENT_STREAM}, 204: {"description": "Nothing more will happen"}},
@@ -95,6 +99,7 @@ async def cancel_task(task: OwnTask, dependencies: AppDependencies) -> TaskSumma
 async def follow_task(
     task: OwnTask,
     dependencies: AppDependencies,
+    customer: Customer,
     last_event_id: Annotated[
         int, Header(ge=0, lt=2**63, description="the last event that was heard; what came after it is sent")
     ] = 0,
@@ -106,10 +111,21 @@ async def follow_task(
     """
     if task.state.ended and not await asyncio.to_thread(dependencies.ledger.events.after, task.id, last_event_id):
         return Response(status_code=NO_MORE)
+    open_ones, most = dependencies.streams, dependencies.quotas.streams
+    if open_ones.counted[customer] >= most:
+        raise TooManyStreams(
+            f"{most} of your streams are open, as many as may be", fix="Close one, or follow fewer tasks"
+        )
     events = stream(
         dependencies.ledger, dependencies.board, task.id, after=last_event_id, seconds=dependencies.stream_seconds
     )
-    return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    async def counted() -> AsyncIterator[str]:
+        with open_ones.one_more(customer):
+            async for text in events:
+                yield text
+
+    return StreamingResponse(counted(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 def _cursor(place: Place) -> str:

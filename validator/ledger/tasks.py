@@ -29,6 +29,12 @@ class TaskBegun(CustomerError):
     default_code = "task_begun"
 
 
+class TooManyTasks(CustomerError):
+    """A customer has as many tasks running as it may."""
+
+    default_code = "too_many_tasks"
+
+
 class Tasks:
     """All tasks of one validator."""
 
@@ -100,11 +106,22 @@ class Tasks:
         with Session(self._engine) as session:
             return session.scalar(select(func.count()).select_from(TaskRow)) or 0
 
-    def running(self) -> int:
-        """How many tasks have not ended."""
-        ended = [state for state in TaskState if state.ended]
+    def running(self, *, customer: str | None = None) -> int:
+        """How many tasks have not ended; of one customer or of all."""
         with Session(self._engine) as session:
-            return session.scalar(select(func.count()).select_from(TaskRow).where(TaskRow.state.not_in(ended))) or 0
+            return _running(session, customer)
+
+    def at_most(self, most: int, customer: str) -> Also:
+        """Refuses, in the transaction that creates a customer's task, one that is more than so many at once. Raises TooManyTasks."""
+
+        def check(session: Session) -> None:
+            if _running(session, customer) > most:
+                raise TooManyTasks(
+                    f"{most} of your tasks are running, which is as many as may at once",
+                    fix="Wait until one has ended, or cancel one that has not begun",
+                )
+
+        return check
 
     def unended(self) -> Sequence[Task]:
         """Tasks that have not ended."""
@@ -243,3 +260,10 @@ class Tasks:
                 row.looked_at_block = looked_at_block
             if problem:
                 record(session, at=now, name="task_postponed", task_id=lease.task_id, fields={"problem": problem})
+
+
+def _running(session: Session, customer: str | None) -> int:
+    counted = select(func.count()).select_from(TaskRow).where(TaskRow.state.not_in([s for s in TaskState if s.ended]))
+    if customer is not None:
+        counted = counted.where(TaskRow.customer == customer)
+    return session.scalar(counted) or 0

@@ -17,9 +17,9 @@ from gradients.errors import CustomerError, TaskInvalid
 from gradients.tasks.base import TaskType
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, TaskSpec, all_types, task_type
 from validator.api import task_routes as api
-from validator.api.refusals import STATUS_OF_BLAME
+from validator.api.refusals import STATUS_OF_BLAME, STATUS_OF_ERROR
 from validator.api.routes import UPLOAD_PATH
-from validator.pages.dependencies import AnyVisitor, Form, OwnForm, Pages, PagesBehind, SignedIn, Visitor, first, show
+from validator.pages.dependencies import AnyVisitor, Form, OwnForm, Pages, PagesBehind, Submitter, Visitor, first, show
 from validator.pages.fields import fields_of, parameters_from
 
 Spec = TypeVar("Spec", bound=TaskSpec)
@@ -28,25 +28,25 @@ router = APIRouter(include_in_schema=False, prefix="/new")
 
 
 @router.get("")
-def form(pages: PagesBehind, visitor: AnyVisitor, _: SignedIn, type: str = "") -> HTMLResponse:  # noqa: A002 (in the URL)
+def form(pages: PagesBehind, visitor: AnyVisitor, _: Submitter, type: str = "") -> HTMLResponse:  # noqa: A002 (in the URL)
     """An empty form of a type; of the first one unless it is named."""
     return _form(pages, visitor, task_type(type if type in TYPES else _usual()), {})
 
 
 @router.post("")
-async def post(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn, form: OwnForm) -> Response:
+async def post(pages: PagesBehind, visitor: AnyVisitor, customer: Submitter, form: OwnForm) -> Response:
     """Post the task and go to its page; a form that cannot be used is shown again with what is wrong."""
     kind = _type_of(form)
     try:
         task = await api.post_task(_spec(form, kind, PostedSpec), pages.api, customer)
     except CustomerError as error:
-        status = STATUS_OF_BLAME[error.blame]
+        status = STATUS_OF_ERROR.get(type(error), STATUS_OF_BLAME[error.blame])
         return await asyncio.to_thread(_form, pages, visitor, kind, form, problem=error, status=status)
     return RedirectResponse(f"/tasks/{task.id}", status_code=303)
 
 
 @router.post("/estimate")
-async def estimate(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn, form: OwnForm) -> HTMLResponse:
+async def estimate(pages: PagesBehind, visitor: AnyVisitor, customer: Submitter, form: OwnForm) -> HTMLResponse:
     """What the task would take, as a part of the page; the budget that was filled in plays no part."""
     try:
         spec = _spec({**form, "hours": [str(LONGEST_REQUEST_HOURS)]}, _type_of(form), EstimateSpec)
@@ -57,7 +57,7 @@ async def estimate(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn, 
 
 
 @router.post(UPLOAD_PATH)
-async def upload(request: Request, pages: PagesBehind, customer: SignedIn, name: str) -> JSONResponse:
+async def upload(request: Request, pages: PagesBehind, customer: Submitter, name: str) -> JSONResponse:
     """A file for the form; the answer names it as a data set. It comes as a stream, so its token is a header."""
     pages.sessions.check_form(request, request.headers.get("x-csrf-token", ""))
     dataset = await pages.api.uploads.receive(Path(name).name, request.stream(), customer=customer)

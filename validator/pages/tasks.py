@@ -20,7 +20,17 @@ from validator.api import routes as api
 from validator.api import task_routes
 from validator.ledger.listing import Place, TaskFilter
 from validator.ledger.tasks import CANCELLABLE
-from validator.pages.dependencies import AnyVisitor, OwnForm, OwnTask, Pages, PagesBehind, TaskInPath, Visitor, show
+from validator.pages.dependencies import (
+    AnyVisitor,
+    OwnForm,
+    OwnTask,
+    Pages,
+    PagesBehind,
+    Submitter,
+    TaskInPath,
+    Visitor,
+    show,
+)
 from validator.pages.figures import comparison, for_everybody, progress_of
 from validator.pages.trying import can_try, votes_of
 
@@ -68,7 +78,7 @@ def one(task: TaskInPath, pages: PagesBehind, visitor: AnyVisitor) -> HTMLRespon
 
 
 @router.post("/{task_id}/cancel")
-async def cancel(task: OwnTask, pages: PagesBehind, _: OwnForm) -> RedirectResponse:
+async def cancel(task: OwnTask, pages: PagesBehind, _: Submitter, form: OwnForm) -> RedirectResponse:
     """Take a task back."""
     await task_routes.cancel_task(task, pages.api)
     return RedirectResponse(f"/tasks/{task.id}", status_code=303)
@@ -120,7 +130,7 @@ def task_values(pages: Pages, visitor: Visitor, task: Task) -> dict[str, object]
         "progress": progress_of(whole.miners),
         "blocks_left": max(whole.blocks.deadline - pages.view.block, 0) if whole.blocks else None,
         "comparison": comparison(seen),
-        "can_cancel": owner and task.state in CANCELLABLE,
+        "can_cancel": owner and visitor.may("submit") and task.state in CANCELLABLE,
         "curves": chart({names.get(hotkey, short(hotkey)): points for hotkey, points in told.items()}),
         "facts": _facts(task, seen, owner=owner),
         "sheet": owner and task.state is TaskState.SCORED and sheet.is_file() and not sheet.is_symlink(),

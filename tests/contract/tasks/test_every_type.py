@@ -20,7 +20,17 @@ from gradients.domain.task import TaskRequest
 from gradients.errors import DatasetInvalid
 from gradients.execution.functions import resolve
 from gradients.tasks.base import TaskType
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters, TrainingPlan, TrainJob
+from gradients.tasks.jobs import (
+    KEEP,
+    Entrant,
+    EntrantResult,
+    KeepJob,
+    Kept,
+    MeasureJob,
+    Parameters,
+    TrainingPlan,
+    TrainJob,
+)
 from gradients.tasks.preparation import PreparedData, prepare
 from gradients.tasks.registry import TYPES, task_type, validate_request
 from gradients.testing.task_samples import SourceRow, TaskSample, sample_of
@@ -168,6 +178,22 @@ def test_training_improves_the_metric(prepared: Prepared, tmp_path: Path) -> Non
     measured = prepared.measure({"base": None, "ours": prepared.trained}, results=tmp_path)
     base, ours = _value(measured["base"]), _value(measured["ours"])
     assert ours < base if prepared.kind.metric.better == "lower" else ours > base
+
+
+def test_rows_that_are_kept_from_training_can_be_measured_as_held_out_ones_are(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.jsonl"
+    job = KeepJob(train_file=prepared.data.train_file, kept_file=kept, fraction=0.4, seed=SEED, most=4)
+    told = Kept.model_validate(resolve(KEEP)(job.model_dump(mode="json"), _ignore))
+    if not told.rows:  # of fewer than 20 rows none is kept
+        assert told.of < 20
+        return
+    lines = kept.read_bytes().splitlines()
+    assert told.rows == len(lines) == 4
+    assert set(lines) <= set(prepared.data.train_file.read_bytes().splitlines())
+    measured = prepared.measure({"base": None}, results=tmp_path / "results", held_out_file=kept)
+    assert len(measured["base"].per_row) == 4
 
 
 def test_neither_order_nor_company_nor_a_failure_changes_a_score(prepared: Prepared, tmp_path: Path) -> None:

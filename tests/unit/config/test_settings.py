@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from gradients.cli.flags import settings_of
-from gradients.config import BT_VARIABLES, CustomerSettings
+from gradients.config import BT_VARIABLES, CustomerSettings, shipped_configs
 from gradients.errors import SetupError
 from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
+from miner.plan import read_recipe
 from miner.settings import MinerSettings
 from validator.settings import ValidatorSettings
 
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[3]
 SHOW = """
 import json, sys
 from pathlib import Path
+from miner.plan import read_recipe
 from miner.settings import MinerSettings
 file, flags = sys.argv[1], json.loads(sys.argv[2])
 print(MinerSettings.load(Path(file) if file else None, flags).model_dump_json())
@@ -144,6 +146,25 @@ def test_a_relative_path_from_any_source_is_absolute_once_it_is_read(tmp_path: P
     ):
         read = [settings["folder"], settings["recipe"], settings["caches"], settings["wallet"]["path"]]
         assert read == [str(tmp_path / name) for name in ("run/m1", "mine.toml", "kept", "keys")]
+
+
+@pytest.mark.parametrize("given", ["lora-tuned", "full-tuned"])
+def test_a_recipe_by_name_is_the_shipped_one_wherever_the_command_starts(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    by_flag = MinerSettings.load(None, {"recipe": given})
+    by_file = MinerSettings.load(write(tmp_path, f'recipe = "{given}"\n'), {})
+    assert by_flag.recipe == by_file.recipe == shipped_configs() / "recipes" / f"{given}.toml"
+    assert read_recipe(by_flag.recipe).name == given
+    named_as_file = MinerSettings.load(None, {"recipe": f"sub/{given}"})
+    assert named_as_file.recipe == tmp_path / "sub" / given
+
+
+def test_a_recipe_that_nobody_ships_is_refused_with_the_names_of_those_that_are() -> None:
+    with pytest.raises(SetupError, match=r"nobodys\.toml cannot be read") as caught:
+        read_recipe(MinerSettings.load(None, {"recipe": "nobodys"}).recipe)
+    assert "lora-tuned" in (caught.value.fix or "")
 
 
 def test_a_home_folder_is_written_out(tmp_path: Path) -> None:

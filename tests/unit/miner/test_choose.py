@@ -51,8 +51,13 @@ def test_a_task_that_fits_is_taken_with_the_recipes_name() -> None:
             replace(FREE, needed_bytes=9 * GIB),
             "training tiny takes about 9.0 GiB of memory, and a task may take 8.0 here",
         ),
+        (
+            {},
+            replace(FREE, needed_disk_bytes=3 * GIB, free_disk_bytes=GIB),
+            "a model of tiny takes 3.0 GiB of disk at the least, and 1.0 are free here",
+        ),
     ],
-    ids=["type", "sandbox", "packages", "hours", "too many", "base unknown", "other base", "memory"],
+    ids=["type", "sandbox", "packages", "hours", "too many", "base unknown", "other base", "memory", "disk"],
 )
 def test_a_task_that_does_not_fit_is_declined_with_the_reason(
     changes: dict[str, object], situation: Situation, reason: str

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from gradients.axon.auth import MetagraphPolicy, Nonces
 from gradients.axon.client import AxonClient, Peer
@@ -407,5 +408,19 @@ def test_a_task_that_was_never_accepted_is_not_found(tmp_path: Path, path: str) 
         with pytest.raises(PeerRefused) as caught:
             await s.validator.get(s.peer, f"/v1/tasks/{TASK}{path}", answer=AttemptStatus)
         assert caught.value.code == "not_found"
+
+    play(tmp_path, scene)
+
+
+def test_an_offer_that_is_declined_again_and_again_is_logged_once(tmp_path: Path) -> None:
+    async def scene(s: Setting) -> None:
+        asked = offer(base_digest=s.base_digest, hours=100.0)
+        with capture_logs() as logs:
+            for message in (asked, asked, asked.model_copy(update={"task_id": OTHER_TASK})):
+                answer = await s.validator.post(s.peer, "/v1/offers", message, answer=OfferAnswer)
+        assert "are more than" in answer.reason
+        declined = [log for log in logs if log["event"] == "offer_declined"]
+        assert [(log["task"], log["log_level"]) for log in declined] == [(TASK, "info"), (OTHER_TASK, "info")]
+        assert declined[0]["reason"] == answer.reason
 
     play(tmp_path, scene)

@@ -12,6 +12,7 @@ import pytest
 
 from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
+from gradients.domain.customer import Scope
 from gradients.domain.failure import Failure
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import Blob, Hotkey, TaskId, TaskState
@@ -24,6 +25,7 @@ from gradients.testing.clock import HandClock
 from gradients.testing.tiny_models import write_tiny_llama
 from tests.unit.validator.market import PREPARED, TASK, assigned, claimed, found, request_for
 from tests.unit.validator.paging import Served, measured, scored, served, token_in
+from validator.api.rates import OwnRates
 from validator.ledger import Ledger
 from validator.pages.sessions import COOKIE, HOURS
 
@@ -315,6 +317,49 @@ def test_a_customer_takes_a_task_back_while_it_can(pages: Served) -> None:
         assert owner.post(f"/tasks/{TASK}/cancel", data=form).status_code == 303
         assert "Take the task back" not in owner.get(f"/tasks/{TASK}").text
     assert found(pages.ledger).state is TaskState.CANCELLED
+
+
+def test_a_key_that_may_only_read_posts_and_cancels_nothing(pages: Served) -> None:
+    pages.ledger.tasks.create(TASK, request_for(), customer="acme", salt=b"s" * 32)
+    with pages.visitor(pages.ledger.customers.issue("acme", scopes=[Scope.READ])) as reader:
+        form = {"csrf": token_in(reader.get("/account").text)}
+        assert "Take the task back" not in reader.get(f"/tasks/{TASK}").text
+        for path in ("/new", "/new/estimate", f"/tasks/{TASK}/cancel", "/account/keys"):
+            assert reader.post(path, data=form).status_code == 403, path
+        assert reader.get("/new").status_code == 403
+        assert reader.post("/new/datasets?name=a.jsonl", headers={"x-csrf-token": form["csrf"]}).status_code == 403
+    assert pages.ledger.tasks.count() == 1
+
+
+def test_a_key_with_the_scope_makes_keys_that_are_shown_once_and_revokes_them(pages: Served) -> None:
+    with pages.visitor(pages.ledger.customers.issue("acme", scopes=tuple(Scope))) as admin:
+        form = {"csrf": token_in(admin.get("/account").text), "name": EVIL, "days": "3", "scope": ["read"]}
+        made = admin.post("/account/keys", data=form)
+        key = re.search(r"<code>(gr_[\w-]+)</code>", made.text)
+        assert key is not None
+        assert "<img" not in made.text
+        assert key[1] not in admin.get("/account").text
+        known = pages.ledger.customers.find(key[1])
+        assert known is not None
+        assert (known.customer, known.scopes) == ("acme", (Scope.READ,))
+        assert admin.post("/account/keys", data={**form, "scope": []}).status_code == 422
+        assert admin.post(f"/account/keys/{known.id}/revoke", data=form).status_code == 303
+        assert pages.ledger.customers.find(key[1]) is None
+        other = pages.ledger.customers.issue("rival")
+        theirs = pages.ledger.customers.keys_of("rival")[0].id
+        assert admin.post(f"/account/keys/{theirs}/revoke", data=form).status_code == 404
+        assert pages.ledger.customers.of_key(other) == "rival"
+
+
+def test_a_customer_that_asks_too_often_hears_when_to_come_again(
+    tmp_path: Path, ledger: Ledger, clock: HandClock, bases: BaseModels
+) -> None:
+    pages = served(tmp_path, ledger, clock, executor=InlineExecutor(), bases=bases, rates=OwnRates(3))
+    with pages.customer() as customer:
+        answers = [customer.get("/account") for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert answers[-1].headers["retry-after"] == "20"
+        assert customer.get("/").status_code == 200  # what everybody may see is counted by address
 
 
 def test_only_mine_are_the_signed_in_customers(pages: Served) -> None:
