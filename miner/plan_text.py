@@ -37,6 +37,7 @@ _SHOWN = (
     "micro_batch_tokens",
     "gradient_checkpointing",
     "max_epochs",
+    "candidates",
 )
 
 

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from gradients.files.whole import write_file
+from gradients.ml.search import Candidate, Curve, Trial
 from gradients.ml.tensor_files import write_tensors
 
-_WEIGHT, _BEST, _OPTIMISER = "weight/", "best/", "optimiser/"
+_WEIGHT, _BEST, _OWN, _OPTIMISER = "weight/", "best/", "own/", "optimiser/"
 _FILE = "checkpoint.safetensors"
 Tensors = Mapping[str, torch.Tensor]
 
@@ -29,13 +30,17 @@ class Position(BaseModel):
     probe_rows: int | None = (
         None  # that the first of them was trained on; the others get no more, to be compared with it
     )
-    learning_rate: float | None = None  # the one of the main run; None while probing goes on
-    # Of the probe that goes on, or of the main run:
+    trials: tuple[Trial, ...] = ()  # runs that are over
+    best_loss: float | None = None  # of what would be handed in now
+    averaged: int = 0  # how many runs' weights that is the mean of
+    candidate: Candidate | None = None  # what the run that goes on does; None while probing goes on
+    # Of the probe that goes on, or of the run:
     steps: int = 0
     rows_seen: int = 0
     seconds: float = 0.0  # that its steps took
     train_loss: float | None = None  # smoothed
-    best_loss: float | None = None  # of validation
+    own_loss: float | None = None  # the best of its validations
+    curve: Curve = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class Snapshot:
 
     position: Position
     weights: Tensors  # trainable ones by name
-    best: Tensors = field(default_factory=dict)  # those of the best validation so far; empty when there was none
+    best: Tensors = field(default_factory=dict)  # what would be handed in by the runs that are over; empty without any
+    own: Tensors = field(default_factory=dict)  # those of the best validation of the run that goes on
     optimiser: Tensors = field(default_factory=dict)  # by "<parameter number>/<key>"
 
 
@@ -61,6 +67,7 @@ class CheckpointFile:
         tensors = {
             **{_WEIGHT + name: tensor for name, tensor in snapshot.weights.items()},
             **{_BEST + name: tensor for name, tensor in snapshot.best.items()},
+            **{_OWN + name: tensor for name, tensor in snapshot.own.items()},
             **{_OPTIMISER + name: tensor for name, tensor in snapshot.optimiser.items()},
         }
         header = {"digest": self.digest, "position": snapshot.position.model_dump_json()}
@@ -77,8 +84,10 @@ class CheckpointFile:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (FileNotFoundError, SafetensorError, ValidationError, KeyError):
             return None
-        weights, best, optimiser = (
-            {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-            for prefix in (_WEIGHT, _BEST, _OPTIMISER)
+        return Snapshot(
+            position,
+            *(
+                {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+                for prefix in (_WEIGHT, _BEST, _OWN, _OPTIMISER)
+            ),
         )
-        return Snapshot(position, weights, best, optimiser)

@@ -2,30 +2,31 @@
 
 One clock drives all of it: how much is done of what will really be run, by time or by rows, whichever ends the run first. Learning rates
 are tried for a small share of that, the rate falls to zero along it, and validations are placed on it; so a run that its epochs end early
-has its pieces in the same places as one that the deadline ends. A machine that slows down half-way makes fewer steps, not a late
-submission. Killed at any moment, in a probe or in the main run, a later call goes on from the last checkpoint.
+has its pieces in the same places as one that the deadline ends. When time is left then, further runs are made with other hyper-parameters
+(search.py), and the best of all is handed in, or the mean of several. A machine that slows down half-way makes fewer steps, not a late
+submission. Killed at any moment, a later call goes on from the last checkpoint.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gradients.errors import JobFailed
-from gradients.ml.batching import endless_batches
-from gradients.ml.checkpoint import CheckpointFile, Position, Snapshot, Tensors
+from gradients.ml.checkpoint import CheckpointFile, Tensors
+from gradients.ml.course import Course
 from gradients.ml.objective import Objective, Weighting
 from gradients.ml.schedule import Every, Leg, Schedule, TimeBox, rate_factor
+from gradients.ml.search import Candidate, Trial, champion_of, is_lost, propose
 from gradients.ml.trainee import Trainee
 
 if TYPE_CHECKING:
     from torch import nn
 
 Phase = Literal["loading", "probing", "training", "saving"]
-_SMOOTHING = 0.9  # of the train loss that people see
 _PROBE_WARMUP = 0.1
 _PROBING_SHARE = 0.08  # of the time, for all probes with their validations: what they take, the main run lacks
 _PROBES_END = 0.25  # share of the time after which no further learning rate is tried, whatever held the run up
@@ -34,6 +35,7 @@ _VALIDATION_SHARE = 0.08  # of the time
 _MOST_VALIDATIONS = 12
 _CHECKPOINT_SHARE = 0.03  # of the time
 _MIN_CHECKPOINT_SECONDS = 2.0
+_WORTH_AVERAGING = 0.15  # of what the best gained: a run that is worse by more is not averaged with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class TrainingSettings:
     micro_batch_tokens: int | None
     gradient_checkpointing: bool
     max_epochs: float
+    candidates: int
     schedule: Schedule
     warmup_fraction: float
     weight_decay: float
@@ -71,11 +74,15 @@ class TrainingProgress(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run came to. Steps and rows are the main run's."""
+    """What it came to. Steps, rows and hyper-parameters are those of the best whole run."""
 
     steps: int
     rows_seen: int
     learning_rate: float
+    batch_rows: int
+    epochs: float  # passes that it really made
+    candidates: int  # whole runs that were made
+    averaged: int  # of them, how many the weights handed in are the mean of
     train_loss: float  # of the last rows, smoothed
     validation_loss: float | None  # of the weights that are handed in
     base_validation_loss: float | None  # of the untouched base, on the same rows
@@ -83,7 +90,7 @@ class Outcome(NamedTuple):
 
 
 class TrainingRun:
-    """One run. `run` leaves the best weights in the model."""
+    """One job's training. `run` leaves the best weights in the model."""
 
     def __init__(
         self,
@@ -109,59 +116,55 @@ class TrainingRun:
             lora_plus_ratio=settings.lora_plus_ratio,
             average_decay=average_decay,
         )
-        self._objective = objective
         self._settings = settings
-        self._seed = seed
         self._checkpoints = checkpoints
         self._report = report
         self._now = now
+        self._rows = len(objective.lengths)
         self._box = TimeBox(started=now(), deadline=deadline)
-        self._max_rows = math.ceil(settings.max_epochs * len(objective.lengths))
-        self._position = Position(started=now())
-        self._batches = self._batches_from_here()
-        self._best: Tensors = {}
-        self._validated_steps = 0
-        self._step_seconds = 0.0
-        self._reports = self._saves = Every(_REPORT_SECONDS, now)
+        self._course = Course(
+            self._trainee, objective, batch_rows=settings.batch_rows, seed=seed, checkpoints=checkpoints, now=now
+        )
+        self._untouched: Tensors = {}
+        self._reports = Every(_REPORT_SECONDS, now)
+        self._told = 0.0
 
     def run(self) -> Outcome:
-        """Train until time or epochs are used up. Raises JobFailed when not a single step was possible."""
-        untouched = self._snapshot() if self._settings.probe_learning_rates else None
+        """Train until time is used up, or what is worth running. Raises JobFailed when not a single step was possible."""
+        plan, course = self._settings, self._course
+        if plan.probe_learning_rates or plan.candidates > 1:
+            self._untouched = self._trainee.weights()
         self._begin()
-        if self._position.learning_rate is None:
-            rate = self._probed_rate(untouched) if untouched else self._settings.learning_rate
-            self._advance(learning_rate=rate)
-        self._train(self._position.learning_rate or self._settings.learning_rate)
-        self._validate()
-        self._trainee.load_weights(self._best)
-        position, base_loss, best_loss = self._position, self._position.base_loss, self._position.best_loss
-        if position.learning_rate is None or position.train_loss is None:
-            raise JobFailed("No step had finite gradients", code="diverged", fix="Use a smaller learning rate")
-        return Outcome(
-            steps=position.steps,
-            rows_seen=position.rows_seen,
-            learning_rate=position.learning_rate,
-            train_loss=position.train_loss,
-            validation_loss=best_loss if best_loss is not None and math.isfinite(best_loss) else None,
-            base_validation_loss=base_loss if base_loss is not None and math.isfinite(base_loss) else None,
-            beats_base=None if base_loss is None or best_loss is None else best_loss < base_loss,
-        )
+        candidate = course.position.candidate
+        if candidate is None:
+            rate = self._probed_rate() if plan.probe_learning_rates else plan.learning_rate
+            candidate = Candidate(learning_rate=rate, batch_rows=plan.batch_rows, epochs=plan.max_epochs)
+            course.begin(candidate)
+        while True:
+            self._train(candidate)
+            self._choose(candidate)
+            following = self._next()
+            if following is None:
+                return self._outcome()
+            candidate = following
+            course.begin_again(course.best if candidate.goes_on else self._untouched, candidate)
 
     def _begin(self) -> None:
         """Go on from the checkpoint or measure the base, and learn how long validating and saving take."""
+        course = self._course
         found = self._checkpoints.load()
         if found is not None:
-            self._restore(found)
+            course.restore(found)
         started = self._now()
-        loss = self._validation_loss()
+        loss = course.validation_loss()
         validated = self._now()
         if found is None:
-            self._advance(base_loss=loss)
-        self._save()
+            course.advance(base_loss=loss)
+        course.save()
         saving_seconds = self._now() - validated
-        self._box = TimeBox(self._position.started, self._box.deadline, validated - started, saving_seconds)
-        self._saves = Every(max(saving_seconds / _CHECKPOINT_SHARE, _MIN_CHECKPOINT_SECONDS), self._now)
-        has_steps = self._position.learning_rate is not None and self._position.steps > 0
+        self._box = TimeBox(course.position.started, self._box.deadline, validated - started, saving_seconds)
+        course.saves = Every(max(saving_seconds / _CHECKPOINT_SHARE, _MIN_CHECKPOINT_SECONDS), self._now)
+        has_steps = course.position.candidate is not None and (course.position.steps > 0 or bool(course.best))
         if not has_steps and self._now() >= self._box.training_ends:
             raise JobFailed(
                 f"Only {self._box.deadline - self._now():.1f} s are left, too few for a single step",
@@ -169,150 +172,185 @@ class TrainingRun:
                 fix="Decline tasks with so short a budget, or use a smaller base model",
             )
 
+    def _outcome(self) -> Outcome:
+        """What it came to; the best weights are in the model."""
+        position = self._course.position
+        self._trainee.load_weights(self._course.best)
+        chosen = champion_of(position.trials)
+        if chosen.train_loss is None:
+            raise JobFailed("No step had finite gradients", code="diverged", fix="Use a smaller learning rate")
+        base_loss, best_loss = position.base_loss, position.best_loss
+        return Outcome(
+            steps=chosen.steps,
+            rows_seen=chosen.rows,
+            learning_rate=chosen.candidate.learning_rate,
+            batch_rows=chosen.candidate.batch_rows,
+            epochs=chosen.rows / self._rows,
+            candidates=len(position.trials),
+            averaged=position.averaged,
+            train_loss=chosen.train_loss,
+            validation_loss=best_loss if best_loss is not None and math.isfinite(best_loss) else None,
+            base_validation_loss=base_loss if base_loss is not None and math.isfinite(base_loss) else None,
+            beats_base=None if base_loss is None or best_loss is None else best_loss < base_loss,
+        )
+
     # Which learning rate
 
-    def _probed_rate(self, untouched: Snapshot) -> float:
+    def _probed_rate(self) -> float:
         """The best of the plan's learning rates, each tried for a while from the untouched weights, to which the run then returns."""
-        plan = self._settings
+        plan, course = self._settings, self._course
         for rate in plan.probe_learning_rates:
-            if rate in dict(self._position.probed) or self._box.fraction(self._now()) > _PROBES_END:
+            if rate in dict(course.position.probed) or self._box.fraction(self._now()) > _PROBES_END:
                 continue
             self._probe(rate)
-            loss = self._validation_loss() if self._position.base_loss is not None else self._position.train_loss
+            loss = course.validation_loss() if course.position.base_loss is not None else course.position.train_loss
             loss = math.inf if loss is None or not math.isfinite(loss) else loss
-            rows = self._position.probe_rows or self._position.rows_seen
-            self._advance(probed=(*self._position.probed, (rate, loss)), probe_rows=rows)
-            self._return_to(untouched)
-            self._save()
-        self._return_to(untouched)  # from a probe that was cut short and had no time to go on
-        if len(self._position.probed) < min(2, len(plan.probe_learning_rates)):
+            rows = course.position.probe_rows or course.position.rows_seen
+            course.advance(probed=(*course.position.probed, (rate, loss)), probe_rows=rows)
+            course.begin_again(self._untouched)
+            course.save()
+        course.begin_again(self._untouched)  # from a probe that was cut short and had no time to go on
+        if len(course.position.probed) < min(2, len(plan.probe_learning_rates)):
             return plan.learning_rate  # nothing was compared
-        return min(self._position.probed, key=lambda pair: (pair[1], pair[0]))[0]
-
-    def _return_to(self, untouched: Snapshot) -> None:
-        """Back to the start, knowing what was learnt on the way."""
-        here = self._position
-        kept = here.model_dump(include={"started", "base_loss", "probed", "probe_rows"})
-        self._restore(replace(untouched, position=Position(**kept)))
+        return min(course.position.probed, key=lambda pair: (pair[1], pair[0]))[0]
 
     def _probe(self, rate: float) -> None:
         """Train at `rate` for its share of the run, from where the position stands."""
-        plan, box = self._settings, self._box
+        plan, box, course = self._settings, self._box, self._course
         time_share = min(plan.probe_fraction, _PROBING_SHARE / len(plan.probe_learning_rates))
-        whole_batches = max(math.floor(plan.probe_fraction * self._max_rows / plan.batch_rows), 1)
+        whole_batches = max(math.floor(plan.probe_fraction * plan.max_epochs * self._rows / plan.batch_rows), 1)
         leg = Leg(
             time_share * box.training_seconds - box.validation_seconds,
-            self._position.probe_rows or whole_batches * plan.batch_rows,
+            course.position.probe_rows or whole_batches * plan.batch_rows,
         )
-        while self._has_room(leg):
-            factor = rate_factor(self._done(leg, ahead=0.5), schedule="constant", warmup_fraction=_PROBE_WARMUP)
-            self._step(rate * factor)
-            done = (len(self._position.probed) + self._done(leg)) / len(plan.probe_learning_rates)
+        while course.has_room(leg):
+            factor = rate_factor(course.done(leg, ahead=0.5), schedule="constant", warmup_fraction=_PROBE_WARMUP)
+            course.step(rate * factor)
+            done = (len(course.position.probed) + course.done(leg)) / len(plan.probe_learning_rates)
             self._tell("probing", _PROBING_SHARE * done)
 
-    # The main run
+    # Whole runs
 
-    def _train(self, rate: float) -> None:
-        """The main run. Validations divide it into equal parts; the last one ends it, behind this.
+    def _train(self, candidate: Candidate) -> None:
+        """One run of the candidate. Validations divide it into equal parts, the last one ends it."""
+        plan, course = self._settings, self._course
+        parts, validated = self._parts(candidate), 0
+        last = course.position.curve[-1][0] if course.position.curve else 0.0
+        while course.has_room(leg := self._leg(candidate)):
+            factor = rate_factor(
+                course.done(leg, ahead=0.5), schedule=plan.schedule, warmup_fraction=plan.warmup_fraction
+            )
+            course.step(candidate.learning_rate * factor)
+            done = course.done(self._leg(candidate))
+            self._tell_of_run(done)
+            if math.floor(done * parts) > math.floor(last * parts):
+                course.validate(done)
+                validated, last = course.position.steps, course.done(self._leg(candidate))
+                if self._is_lost():
+                    return
+        if validated < course.position.steps:
+            course.validate(1.0)
 
-        They cost at most 8 % of the time until the deadline. When epochs end the run sooner, the rest of that time is there anyway, and a
-        choice among several is worth more than an early end.
+    def _parts(self, candidate: Candidate) -> int:
+        """How many validations a run gets.
+
+        They cost at most 8 % of the time until the deadline, or of a further run's own. When epochs end the only run sooner, the rest of
+        that time is there anyway, and a choice among several is worth more than an early end.
         """
-        plan, parts = self._settings, 0
-        if self._position.base_loss is not None:
-            affordable = _VALIDATION_SHARE * (self._box.training_ends - self._now())
-            parts = int(min(max(affordable / max(self._box.validation_seconds, 1e-9), 1), _MOST_VALIDATIONS))
-        part = math.floor(self._done(self._main_leg()) * parts)
-        probed_share = _PROBING_SHARE if plan.probe_learning_rates else 0.0
-        while self._has_room(leg := self._main_leg()):
-            progress = self._done(leg, ahead=0.5)
-            self._step(rate * rate_factor(progress, schedule=plan.schedule, warmup_fraction=plan.warmup_fraction))
-            done = self._done(self._main_leg())
-            self._tell("training", probed_share + (1.0 - probed_share) * done)
-            if math.floor(done * parts) > part:
-                self._validate()
-                part = math.floor(self._done(self._main_leg()) * parts)
+        position = self._course.position
+        if position.base_loss is None:
+            return 0
+        seconds = self._seconds_left()
+        if position.trials:
+            seconds = min(seconds, candidate.epochs * self._rows * self._row_seconds())
+        affordable = _VALIDATION_SHARE * seconds / max(self._box.validation_seconds, 1e-9)
+        return int(min(max(affordable, 4 if position.trials else 1), _MOST_VALIDATIONS))
 
-    def _main_leg(self) -> Leg:
+    def _leg(self, candidate: Candidate) -> Leg:
         """All epochs, or what was trained so far with all the time that is left: a pause takes from what is to come."""
-        return Leg(self._position.seconds + self._box.training_ends - self._now(), self._max_rows)
+        return Leg(self._course.position.seconds + self._seconds_left(), math.ceil(candidate.epochs * self._rows))
 
-    def _validate(self) -> None:
-        """Keep the weights if they are the best so far; without validation rows the latest ones are."""
-        if self._best and self._validated_steps == self._position.steps:
-            return
-        self._validated_steps = self._position.steps
-        with self._trainee.averaged():
-            loss, best = self._validation_loss(), self._position.best_loss
-            if not self._best or loss is None or best is None or loss < best:
-                self._best = self._trainee.weights()
-                self._advance(best_loss=loss)
+    def _seconds_left(self) -> float:
+        """For training. After a further run there must be time to look at the mean, too."""
+        looking = 1.5 * self._box.validation_seconds if self._course.position.trials else 0.0
+        return self._box.training_ends - looking - self._now()
 
-    # What both are made of
+    def _is_lost(self) -> bool:
+        """Whether the time is better spent on another run."""
+        position = self._course.position
+        if self._settings.candidates == 1 or position.base_loss is None:
+            return False
+        champion = champion_of(position.trials) if position.trials else None
+        return is_lost(position.curve, base_loss=position.base_loss, champion=champion)
 
-    def _has_room(self, leg: Leg) -> bool:
-        """Whether another step fits in; the first one is always made."""
-        in_time = self._position.seconds + self._step_seconds <= leg.seconds
-        return self._position.steps == 0 or (in_time and self._position.rows_seen < leg.rows)
-
-    def _done(self, leg: Leg, *, ahead: float = 0.0) -> float:
-        """How much of the leg is done so many steps from now."""
-        return leg.done(
-            seconds=self._position.seconds + ahead * self._step_seconds,
-            rows=self._position.rows_seen + ahead * self._settings.batch_rows,
+    def _choose(self, candidate: Candidate) -> None:
+        """Hand in this run's best weights, those of the runs before, or the mean of both, whichever the kept rows say."""
+        course, position = self._course, self._course.position
+        loss, best = position.own_loss, position.best_loss
+        chosen, helped, averaged = loss, True, 1
+        if course.best and loss is not None and best is not None:
+            mean_loss, mean = self._mean(loss, best)
+            chosen = min(best, loss, mean_loss)
+            helped = chosen < best
+            if chosen == best:
+                averaged = position.averaged
+            elif chosen == mean_loss and mean_loss < loss:
+                course.own, averaged = mean, position.averaged + 1
+        if helped:
+            course.best = course.own
+        course.own = {}
+        trial = Trial(
+            candidate=candidate,
+            loss=math.inf if loss is None else loss,
+            curve=position.curve,
+            steps=position.steps,
+            rows=position.rows_seen,
+            seconds=position.seconds,
+            train_loss=position.train_loss,
+            helped=helped,
         )
+        course.advance(trials=(*position.trials, trial), best_loss=chosen, averaged=averaged)
 
-    def _step(self, rate: float) -> None:
-        """One step, and a checkpoint when it is time for one."""
-        started, position = self._now(), self._position
-        batch = next(self._batches)
-        loss, smooth = self._objective.backward(self._trainee.model, batch), position.train_loss
-        if self._trainee.step(rate):
-            smooth = loss if smooth is None else _SMOOTHING * smooth + (1 - _SMOOTHING) * loss
-        seconds = self._now() - started
-        self._step_seconds = max(0.9 * self._step_seconds, seconds)
-        self._advance(
-            steps=position.steps + 1,
-            rows_seen=position.rows_seen + len(batch),
-            seconds=position.seconds + seconds,
-            train_loss=smooth,
-        )
-        if self._saves.due():
-            self._save()
+    def _mean(self, loss: float, best: float) -> tuple[float, Tensors]:
+        """The mean of the runs' weights and its loss; infinite when it is hopeless, or there is no time to look.
 
-    def _validation_loss(self) -> float | None:
-        """The objective's loss on the kept rows, infinite where it is not a number; None when no rows are kept."""
-        self._trainee.model.eval()
-        loss = self._objective.validate(self._trainee.model)
-        self._trainee.model.train()
-        return math.inf if loss is not None and not math.isfinite(loss) else loss
+        Runs from one base mostly lie in one valley, whose middle is lower than its sides (model soups, arXiv 2203.05482).
+        """
+        course, position = self._course, self._course.position
+        near = best + _WORTH_AVERAGING * max((position.base_loss or best) - best, 0.0)
+        in_time = self._now() <= self._box.training_ends
+        if not (math.isfinite(loss) and loss <= near and in_time):
+            return math.inf, {}
+        count = position.averaged
+        mean = {name: weight.lerp(course.own[name], 1 / (count + 1)) for name, weight in course.best.items()}
+        self._trainee.load_weights(mean)
+        found = course.validation_loss()
+        return math.inf if found is None else found, mean
 
-    # Where the run stands
+    def _next(self) -> Candidate | None:
+        """What to run in the time that is left, if it is worth it."""
+        position = self._course.position
+        if position.base_loss is None or len(position.trials) >= self._settings.candidates:
+            return None
+        room = self._seconds_left() / (self._row_seconds() * self._rows * (1 + _VALIDATION_SHARE))
+        return propose(position.trials, base_loss=position.base_loss, room=room)
 
-    def _snapshot(self) -> Snapshot:
-        return Snapshot(self._position, self._trainee.weights(), self._best, self._trainee.moments())
+    def _row_seconds(self) -> float:
+        trials = self._course.position.trials
+        return max(sum(trial.seconds for trial in trials) / sum(trial.rows for trial in trials), 1e-12)
 
-    def _save(self) -> None:
-        self._checkpoints.save(self._snapshot())
+    # What people see
 
-    def _restore(self, snapshot: Snapshot) -> None:
-        self._position = snapshot.position
-        self._best = snapshot.best
-        self._trainee.load_weights(snapshot.weights)
-        self._trainee.load_moments(snapshot.optimiser)
-        self._batches = self._batches_from_here()
-
-    def _batches_from_here(self) -> Iterator[list[int]]:
-        return endless_batches(
-            self._objective.lengths,
-            batch_rows=self._settings.batch_rows,
-            seed=self._seed,
-            rows_seen=self._position.rows_seen,
-        )
-
-    def _advance(self, **changes: object) -> None:
-        self._position = self._position.model_copy(update=changes)
+    def _tell_of_run(self, done: float) -> None:
+        """The only run's progress, or how much of the time is used up when more runs follow."""
+        probed = _PROBING_SHARE if self._settings.probe_learning_rates else 0.0
+        if self._settings.candidates == 1:
+            self._tell("training", probed + (1.0 - probed) * done)
+        else:
+            self._tell("training", max(self._told, self._box.fraction(self._now())))
 
     def _tell(self, phase: Phase, fraction: float) -> None:
         if self._reports.due():
-            self._report(TrainingProgress(phase, fraction, self._position.steps, self._position.train_loss))
+            self._told = fraction
+            position = self._course.position
+            self._report(TrainingProgress(phase, fraction, position.steps, position.train_loss))

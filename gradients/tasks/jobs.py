@@ -104,6 +104,12 @@ class TrainingPlan(WorkerMessage):
         default=False, description="compute each layer again in the backward pass instead of keeping what it computed"
     )
     max_epochs: float = Field(default=3.0, gt=0, description="stop after this many passes even when time is left")
+    candidates: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="whole runs at most: while time is left, further ones search for better hyper-parameters on the kept rows",
+    )
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_fraction: float = Field(default=0.03, ge=0, le=0.5)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -149,9 +155,13 @@ class TrainResult(WorkerMessage):
     """What a trainer says at the end."""
 
     kind: Literal["adapter", "full"]
-    steps: int = Field(description="of the main run, without probes")
-    rows_seen: int = Field(description="by the main run, without probes")
-    learning_rate: float = Field(description="the one that won the probes")
+    steps: int = Field(description="of the best whole run, without probes")
+    rows_seen: int = Field(description="by the best whole run, without probes")
+    learning_rate: float = Field(description="of the best whole run")
+    batch_rows: int = Field(description="of the best whole run")
+    epochs: float = Field(description="passes over the rows that the best whole run made")
+    candidates: int = Field(description="whole runs that were made")
+    averaged: int = Field(description="of them, how many the weights handed in are the mean of")
     train_loss: float
     validation_loss: float | None = Field(description="of the weights handed in, on own rows kept from training")
     base_validation_loss: float | None = Field(default=None, description="of the untouched base on the same rows")

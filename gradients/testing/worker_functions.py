@@ -91,7 +91,8 @@ def train_and_die_once(arguments: JsonObject, report: ReportProgress) -> JsonObj
     (output / "adapter_model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (output / "adapter_config.json").write_text("{}")
     losses: JsonObject = {"train_loss": 1.0, "validation_loss": 0.9, "base_validation_loss": 1.5, "beats_base": True}
-    return {"kind": "adapter", "steps": 10 - done, "rows_seen": 80, "learning_rate": 1e-3, "seconds": 1.0, **losses}
+    run = {"steps": 10 - done, "rows_seen": 80, "learning_rate": 1e-3, "batch_rows": 8, "epochs": 1.0}
+    return {"kind": "adapter", **run, "candidates": 1, "averaged": 1, "seconds": 1.0, **losses}
 
 
 def sleep(arguments: JsonObject, report: ReportProgress) -> JsonObject:

@@ -7,13 +7,34 @@ import pytest
 import torch
 
 from gradients.ml.checkpoint import CheckpointFile, Position, Snapshot
+from gradients.ml.search import Candidate, Trial
+
+CANDIDATE = Candidate(learning_rate=1e-3, batch_rows=8, epochs=3.0)
+TRIAL = Trial(
+    candidate=CANDIDATE,
+    loss=math.inf,
+    curve=((0.5, 2.0), (1.0, math.inf)),
+    steps=9,
+    rows=72,
+    seconds=4.5,
+    train_loss=None,
+    helped=True,
+)
 
 
 def snapshot() -> Snapshot:
     return Snapshot(
-        Position(started=1.5, steps=7, rows_seen=56, learning_rate=1e-3, probed=((1e-3, 2.0), (1e-1, math.inf))),
+        Position(
+            started=1.5,
+            steps=7,
+            rows_seen=56,
+            candidate=CANDIDATE,
+            probed=((1e-3, 2.0), (1e-1, math.inf)),
+            trials=(TRIAL,),
+        ),
         weights={"a.b": torch.arange(3.0)},
         best={"a.b": torch.ones(3)},
+        own={"a.b": torch.zeros(3)},
         optimiser={"0/step": torch.tensor(7.0), "0/exp_avg": torch.zeros(3)},
     )
 
@@ -24,7 +45,8 @@ def test_what_is_saved_comes_back_the_same(tmp_path: Path) -> None:
     loaded = file.load()
     assert loaded is not None
     assert loaded.position == snapshot().position
-    for ours, theirs in ((loaded.weights, snapshot().weights), (loaded.best, snapshot().best)):
+    for which in ("weights", "best", "own"):
+        ours, theirs = getattr(loaded, which), getattr(snapshot(), which)
         assert {name: tensor.tolist() for name, tensor in ours.items()} == {n: t.tolist() for n, t in theirs.items()}
     assert sorted(loaded.optimiser) == ["0/exp_avg", "0/step"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoint.safetensors"]

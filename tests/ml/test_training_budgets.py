@@ -77,6 +77,7 @@ class Case(NamedTuple):
     objective: Modelled
     model: nn.Module
     useful_rows: float
+    seconds: float  # of the whole budget
     seconds_left: float
 
 
@@ -118,7 +119,7 @@ def run(
     # 2 % to spare, a last validation and a last saving are nobody's to train in
     trainable = 0.98 * 3600 * hours.hours - 1.5 * objective.validation_seconds - 3 * checkpoints.seconds
     useful = min(trainable / objective.seconds_per_row, settings.max_epochs * len(objective.lengths))
-    return Case(outcome, objective, model, useful, deadline - clock.time)
+    return Case(outcome, objective, model, useful, 3600 * hours.hours, deadline - clock.time)
 
 
 @pytest.mark.parametrize("gpus", [None, 1], ids=["the rule's GPUs", "one GPU"])
@@ -165,3 +166,16 @@ def test_a_model_that_only_gets_worse_than_the_base_says_so(tmp_path: Path) -> N
     assert case.outcome.beats_base is False
     assert case.outcome.base_validation_loss == base_loss
     assert case.outcome.validation_loss == min(losses) > base_loss
+
+
+@pytest.mark.parametrize("rows", [2_000, 10_000])
+@pytest.mark.parametrize("base", BASES)
+def test_hardly_any_of_the_hours_is_unused_while_further_runs_bring_something(
+    tmp_path: Path, base: str, rows: int
+) -> None:
+    def slow_to_learn(objective: Modelled) -> None:
+        objective.loss_of = lambda weight: abs(weight + 1e4)  # every further epoch and every higher rate gets nearer
+
+    case = run(tmp_path, parameters=BASES[base], rows=rows, gpus=1, candidates=1000, change=slow_to_learn)
+    assert 0 < case.seconds_left < 0.05 * case.seconds
+    assert case.outcome.beats_base is True

@@ -11,6 +11,7 @@ from torch import nn
 
 from gradients.errors import JobFailed
 from gradients.ml.checkpoint import CheckpointFile
+from gradients.ml.search import PATIENCE
 from gradients.ml.training import Outcome, TrainingProgress, TrainingRun, TrainingSettings
 from gradients.tasks.jobs import TrainingPlan
 
@@ -368,3 +369,102 @@ def test_rates_are_compared_after_the_same_rows_even_when_the_first_steps_are_sl
     run(objective, tmp_path, probe_learning_rates=(0.01, 0.02, 0.03), seconds=300.0)
     _, second, third, main = objective.starts()
     assert second == third - second == main - third
+
+
+# Further runs, while time is left
+
+
+def test_time_that_epochs_leave_is_used_to_search_and_the_best_run_is_handed_in(tmp_path: Path) -> None:
+    alone, searched, model = Slope(rows=80), Slope(rows=80), make_model()
+    alone.loss_of = searched.loss_of = lambda weight: abs(weight - 1.0)  # 30 steps at a mean rate of 0.005 get to 4.85
+    once = run(alone, tmp_path / "alone", learning_rate=0.01, max_epochs=3)
+    many = run(searched, tmp_path / "searched", model=model, learning_rate=0.01, max_epochs=3, candidates=100)
+    assert (once.candidates, alone.time < 1010) == (1, True)
+    assert many.candidates > 3
+    assert 1060 - 0.05 * 60 <= searched.time < 1060
+    assert once.validation_loss is not None
+    assert many.validation_loss is not None
+    assert many.validation_loss < 3.2 < 3.8 < once.validation_loss
+    assert abs(weight_of(model) - 1.0) == pytest.approx(many.validation_loss)
+    assert many.learning_rate > 0.01 or many.epochs > 3.0
+
+
+def test_a_search_that_brings_nothing_ends_before_its_time(tmp_path: Path) -> None:
+    objective = Slope(rows=80)
+    objective.loss_of = lambda weight: 2.0 if weight == 5.0 else 1.0  # any step at all is as good as any other
+    outcome = run(objective, tmp_path, max_epochs=3, candidates=100, seconds=9e5)
+    assert outcome.candidates == 1 + PATIENCE
+    assert outcome.validation_loss == 1.0
+
+
+def test_no_more_runs_are_made_than_the_plan_allows(tmp_path: Path) -> None:
+    objective = Slope(rows=80)
+    assert run(objective, tmp_path, learning_rate=1e-4, max_epochs=1, candidates=3).candidates == 3
+
+
+def test_without_validation_rows_there_is_nothing_to_search_by(tmp_path: Path) -> None:
+    assert run(Unvalidated(rows=80), tmp_path, max_epochs=1, candidates=100).candidates == 1
+
+
+def test_a_run_that_gets_worse_and_worse_is_given_up_for_the_next(tmp_path: Path) -> None:
+    objective = Slope(rows=800)
+    objective.loss_of = lambda weight: abs(weight - 3.0)  # passed in the first quarter of 300 steps
+    outcome = run(objective, tmp_path, max_epochs=3, candidates=2, seconds=3000.0, learning_rate=0.05)
+    assert outcome.candidates == 2
+    assert len(objective.seen) < 2400 + 1200
+
+
+class TwoWays(Slope):
+    """Two weights at 2, of which runs move now the one and now the other; the loss is the sum of their squares."""
+
+    def backward(self, model: nn.Module, rows: Sequence[int]) -> float:
+        [weight] = model.parameters()
+        if weight.tolist() == [[2.0, 2.0]]:
+            self.starts_seen += 1
+        weight[0, self.starts_seen % 2].backward()
+        self.time += self.step_seconds
+        return 1.0
+
+    def validate(self, model: nn.Module) -> float | None:
+        self.time += self.validation_seconds
+        [weight] = model.parameters()
+        return float(weight.square().sum().item())
+
+    starts_seen = 0
+
+
+def test_the_mean_of_two_runs_is_handed_in_when_the_kept_rows_say_so(tmp_path: Path) -> None:
+    model = nn.Linear(2, 1, bias=False)
+    nn.init.constant_(model.weight, 2.0)
+    outcome = run(TwoWays(rows=80), tmp_path, model=model, learning_rate=0.15, max_epochs=2, candidates=2)
+    assert outcome.validation_loss is not None
+    [weight] = model.parameters()
+    first, second = weight[0].tolist()
+    assert outcome.averaged == 2
+    assert 0 < first < 2.0
+    assert 0 < second < 2.0
+    # a run alone leaves one of the weights at 2: 4 or more
+    assert outcome.validation_loss == pytest.approx(first**2 + second**2)
+    assert outcome.validation_loss < 3
+
+
+def test_a_search_that_was_killed_goes_on_with_the_runs_that_it_has_not_made(tmp_path: Path) -> None:
+    def objective() -> Slope:
+        made = Slope(rows=80)
+        made.loss_of = lambda weight: abs(weight - 1.0)
+        return made
+
+    whole, first, second = objective(), objective(), objective()
+
+    def search(objective: Slope, folder: Path) -> Outcome:
+        return run(objective, folder, learning_rate=0.01, max_epochs=3, candidates=100)
+
+    outcome = search(whole, tmp_path / "whole")
+    first.fail_at = 300
+    with pytest.raises(InterruptedError):
+        search(first, tmp_path / "cut")
+    second.time = first.time
+    resumed = search(second, tmp_path / "cut")
+    assert len(first.weights) + len(second.weights) <= len(whole.weights) + 25  # checkpoints are 20 steps apart
+    assert resumed.validation_loss == pytest.approx(outcome.validation_loss, abs=0.3)
+    assert second.time < 1060

@@ -1,0 +1,143 @@
+"""Where a run stands, and how it moves: one step, one validation, one checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from gradients.ml.batching import endless_batches
+from gradients.ml.checkpoint import CheckpointFile, Position, Snapshot, Tensors
+from gradients.ml.objective import Objective
+from gradients.ml.schedule import Every, Leg
+from gradients.ml.search import Candidate
+from gradients.ml.trainee import Trainee
+
+_SMOOTHING = 0.9  # of the train loss that people see
+
+
+class Course:
+    """A model under way from its base's weights: `position`, the weights in the model, and those that were best."""
+
+    def __init__(
+        self,
+        trainee: Trainee,
+        objective: Objective,
+        *,
+        batch_rows: int,
+        seed: int,
+        checkpoints: CheckpointFile,
+        now: Callable[[], float],
+    ) -> None:
+        """Args:
+        batch_rows: of probes.
+        """
+        self.position = Position(started=now())
+        self.best: Tensors = {}  # what would be handed in by the runs that are over
+        self.own: Tensors = {}  # of the best validation of the run that goes on
+        self.step_seconds = 0.0
+        self.saves = Every(math.inf, now)
+        self._trainee = trainee
+        self._objective = objective
+        self._probe_batch_rows = batch_rows
+        self._seed = seed
+        self._checkpoints = checkpoints
+        self._now = now
+        self._batches = self._batches_from_here()
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a step."""
+        candidate = self.position.candidate
+        return candidate.batch_rows if candidate else self._probe_batch_rows
+
+    def has_room(self, leg: Leg) -> bool:
+        """Whether another step fits in; the first one is always made."""
+        in_time = self.position.seconds + self.step_seconds <= leg.seconds
+        return self.position.steps == 0 or (in_time and self.position.rows_seen < leg.rows)
+
+    def done(self, leg: Leg, *, ahead: float = 0.0) -> float:
+        """How much of the leg is done so many steps from now."""
+        return leg.done(
+            seconds=self.position.seconds + ahead * self.step_seconds,
+            rows=self.position.rows_seen + ahead * self.batch_rows,
+        )
+
+    def step(self, rate: float) -> None:
+        """One step, and a checkpoint when it is time for one."""
+        started, position = self._now(), self.position
+        batch = next(self._batches)
+        loss, smooth = self._objective.backward(self._trainee.model, batch), position.train_loss
+        if self._trainee.step(rate):
+            smooth = loss if smooth is None else _SMOOTHING * smooth + (1 - _SMOOTHING) * loss
+        seconds = self._now() - started
+        self.step_seconds = max(0.9 * self.step_seconds, seconds)
+        self.advance(
+            steps=position.steps + 1,
+            rows_seen=position.rows_seen + len(batch),
+            seconds=position.seconds + seconds,
+            train_loss=smooth,
+        )
+        if self.saves.due():
+            self.save()
+
+    def validation_loss(self) -> float | None:
+        """The objective's loss on the kept rows, infinite where it is not a number; None when no rows are kept."""
+        self._trainee.model.eval()
+        loss = self._objective.validate(self._trainee.model)
+        self._trainee.model.train()
+        return math.inf if loss is not None and not math.isfinite(loss) else loss
+
+    def validate(self, done: float) -> None:
+        """Keep the weights if they are the run's best so far; without validation rows the latest ones are.
+
+        Args:
+            done: share of the run that lies behind, 0..1.
+        """
+        with self._trainee.averaged():
+            loss, best = self.validation_loss(), self.position.own_loss
+            if not self.own or loss is None or best is None or loss < best:
+                self.own = self._trainee.weights()
+                self.advance(own_loss=loss)
+        if loss is not None:
+            self.advance(curve=(*self.position.curve, (done, loss)))
+
+    def advance(self, **changes: object) -> None:
+        """Change the position."""
+        self.position = self.position.model_copy(update=changes)
+
+    def begin(self, candidate: Candidate) -> None:
+        """Begin the first run with the weights as they are."""
+        self.advance(candidate=candidate)
+        self._batches = self._batches_from_here()
+
+    def begin_again(self, weights: Tensors, candidate: Candidate | None = None) -> None:
+        """Begin a run, or a probe without a candidate, with these weights and with what was learnt on the way."""
+        kept = self.position.model_dump(
+            include={"started", "base_loss", "probed", "probe_rows", "trials", "best_loss", "averaged"}
+        )
+        position = Position.model_validate({**kept, "candidate": candidate})
+        self.restore(Snapshot(position, weights, self.best))
+
+    def snapshot(self) -> Snapshot:
+        """All that a later process needs to go on from here."""
+        return Snapshot(self.position, self._trainee.weights(), self.best, self.own, self._trainee.moments())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from there."""
+        self.position, self.best, self.own = snapshot.position, snapshot.best, snapshot.own
+        self._trainee.load_weights(snapshot.weights)
+        self._trainee.load_moments(snapshot.optimiser)
+        self._batches = self._batches_from_here()
+
+    def save(self) -> None:
+        """Leave a checkpoint."""
+        self._checkpoints.save(self.snapshot())
+
+    def _batches_from_here(self) -> Iterator[list[int]]:
+        candidate = self.position.candidate
+        return endless_batches(
+            self._objective.lengths,
+            batch_rows=self.batch_rows,
+            seed=self._seed + (candidate.order if candidate else 0),
+            rows_seen=self.position.rows_seen,
+        )
