@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from gradients.log import configure_logging
@@ -84,13 +85,21 @@ BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
 
 
 ON_DEMAND = ("racing-rows",)  # trains for half an hour
+WITH_OPTIONS = "recipes"  # by itself, with options of its own
 
 
 def main() -> None:
     """Run the benchmarks that were named, or all."""
+    if sys.argv[1:2] == [WITH_OPTIONS]:
+        from scripts.benchmarks.recipes import command
+
+        command.main(sys.argv[2:])
+        return
     configure_logging(style="text", level="warning")
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}")
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}; or {WITH_OPTIONS}, which see"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in BENCHMARKS]:

@@ -1,0 +1,165 @@
+"""The arms: who trains, by what settings, for how many tokens. A unit of budget is what three passes over the train rows take."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from gradients.config import shipped_configs
+from gradients.tasks.jobs import TrainingPlan
+from miner.fitting import fitted_plan, shape_in
+from miner.memory import installed_memory
+from miner.plan import Recipe, plan_training, read_recipe
+from miner.settings import MinerSettings
+
+PASSES = 3  # of AutoTrain, of TRL and of most others by default
+LONGER = 4  # times the budget, of the arms that show what more of it brings
+RECIPES = ("autotrain-default", "lora-tuned", "lora-plus", "full-tuned")
+COMPETITORS = 4  # of a market, and draws of its control
+
+
+class Where(NamedTuple):
+    """What a plan may depend on."""
+
+    kind: str  # of task
+    base: Path
+    parameters: int  # of the base
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """Shape of an adapter."""
+
+    rank: int
+    alpha: int
+    dropout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trl:
+    """Settings of TRL's trainers, for answers and for preferences."""
+
+    learning_rate: float
+    preference_rate: float
+    lora: Lora | None
+    epochs: float = PASSES
+    batch_rows: int = 8
+    accumulated: int = 1
+    schedule: str = "linear"
+    warmup: float = 0.0
+    packed_tokens: int | None = None  # of a block; all tokens count then, as raw text has no prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """A training job as a miner's attempt makes one."""
+
+    plan: Callable[[Where], TrainingPlan]
+    budget: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Who trains."""
+
+    name: str
+    title: str
+    how: Trl | Ours | None  # None hands in the base
+    short: bool = False  # whether the short benchmark has it
+
+    @property
+    def budget(self) -> float:
+        """In units."""
+        if isinstance(self.how, Trl):
+            return self.how.epochs / PASSES
+        return self.how.budget if self.how else 0.0
+
+
+AUTOTRAIN = Trl(3e-5, 3e-5, Lora(16, 32, 0.05), batch_rows=2, accumulated=4, warmup=0.1, packed_tokens=512)
+COMMUNITY = Trl(2e-4, 5e-6, Lora(16, 32, 0.0))
+
+
+def recipe(name: str) -> Recipe:
+    """One that ships."""
+    return read_recipe(shipped_configs() / "recipes" / f"{name}.toml")
+
+
+def by_recipe(name: str, where: Where) -> TrainingPlan:
+    """The recipe as it is, without a look at the machine."""
+    return plan_training(recipe(name), task_type=where.kind, base_parameters=where.parameters)
+
+
+def by_planner(where: Where) -> TrainingPlan:
+    """What the reference miner hands its trainer when its operator has touched no setting (miner/attempt.py)."""
+    chosen = MinerSettings.model_fields["recipe"].get_default(call_default_factory=True)
+    fitted = fitted_plan(
+        read_recipe(chosen),
+        kind=where.kind,
+        shape=shape_in(where.base, where.parameters),
+        memory=installed_memory(),
+    )
+    return fitted.plan
+
+
+def at_random(number: int, where: Where) -> TrainingPlan:
+    """A draw from around the shipped recipes: ten times their rates either way, other batches, passes and ranks."""
+    draw = random.Random(f"{number} {where.kind} {where.seed}")
+    plan = by_recipe(draw.choice(("lora-tuned", "full-tuned")), where)
+    return plan.model_copy(
+        update={
+            "recipe": f"random-{number}",
+            "learning_rate": min(plan.learning_rate * 10 ** draw.uniform(-1, 1), 1.0),
+            "probe_learning_rates": (),
+            "batch_rows": draw.choice((4, 8, 16, 32)),
+            "max_epochs": draw.uniform(1, PASSES),
+            "lora_rank": draw.choice((8, 16, 32, 64)),
+            "warmup_fraction": draw.uniform(0, 0.1),
+        }
+    )
+
+
+def _arms() -> list[Arm]:
+    titles = {name: recipe(name).title for name in RECIPES}
+    recipes = [Arm(name, f"recipe: {titles[name]}", Ours(partial(by_recipe, name)), short=True) for name in RECIPES]
+    shared = [
+        Arm(f"{name}/{COMPETITORS}", f"{name} with a quarter", Ours(partial(by_recipe, name), 1 / COMPETITORS))
+        for name in RECIPES
+    ]
+    draws = [
+        Arm(f"random-{number}", "a random plan", Ours(partial(at_random, number)))
+        for number in range(1, COMPETITORS + 1)
+    ]
+    long = f"x{LONGER}"
+    return [
+        Arm("base", "the untouched base", None, short=True),
+        Arm("autotrain", "AutoTrain's settings in TRL: LoRA r16, 3e-5, packed, all tokens", AUTOTRAIN, short=True),
+        Arm("trl", "TRL's defaults: full, 2e-5", Trl(2e-5, 1e-6, None)),
+        Arm("community", "LoRA r16, 2e-4, answers only (Unsloth, Axolotl) in TRL", COMMUNITY, short=True),
+        Arm("together", "Together's default: LoRA r64, 1e-5, one pass", Trl(1e-5, 1e-5, Lora(64, 128, 0.0), epochs=1)),
+        *recipes,
+        Arm("planner", "the reference miner as it plans", Ours(by_planner), short=True),
+        Arm(f"autotrain-{long}", f"autotrain, {LONGER} times the passes", _longer(AUTOTRAIN)),
+        Arm(f"community-{long}", f"community, {LONGER} times the passes", _longer(COMMUNITY), short=True),
+        Arm(f"planner-{long}", f"planner, {LONGER} times the budget", Ours(by_planner, LONGER), short=True),
+        *draws,
+        *shared,
+    ]
+
+
+def _longer(settings: Trl) -> Trl:
+    return replace(settings, epochs=LONGER * settings.epochs)
+
+
+ARMS: dict[str, Arm] = {arm.name: arm for arm in _arms()}
+
+# Who is best by the selection rows hands in; its test rows are reported.
+MARKETS: dict[str, tuple[str, ...]] = {
+    f"market of {COMPETITORS}": RECIPES,
+    f"market of {COMPETITORS}, equal total": tuple(f"{name}/{COMPETITORS}" for name in RECIPES),
+    f"best of {COMPETITORS} random": tuple(f"random-{number}" for number in range(1, COMPETITORS + 1)),
+}
