@@ -53,6 +53,7 @@ from validator.pages.sessions import Sessions
 from validator.progress import ProgressBoard
 from validator.pruning import Pruner
 from validator.recording import Recorder
+from validator.rewards import RewardTrials
 from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
 from validator.stages.collect import CollectStage
@@ -131,6 +132,7 @@ def build(settings: ValidatorSettings) -> Daemon:
                 intake=intake,
                 uploads=uploads,
                 estimates=Estimates(bases, workers, access, settings.estimate, quick),
+                rewards=RewardTrials(workers, quick),
                 folders=folders,
                 store=store,
                 ready=lambda: view.block > 0,

@@ -39,11 +39,14 @@ from gradients.client.requests import (
     REST_SECONDS,
     TASKS,
     TIMEOUT,
+    TRIAL_TIMEOUT,
+    TRY_REWARDS,
     Wanted,
     heard,
     key_path,
     task_path,
 )
+from gradients.client.rewards import RewardTrial, RewardVerdict
 from gradients.config import CustomerSettings
 from gradients.domain.json import Json
 from gradients.errors import OutsideError, PeerUnreachable, SetupError
@@ -180,6 +183,12 @@ class MarketClient:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(target, response.content)
         return target
+
+    def try_rewards(self, trial: RewardTrial) -> RewardVerdict:
+        """What rewards say of some rows and answers; nothing is posted."""
+        return self._asked(
+            RewardVerdict, "POST", TRY_REWARDS, json=trial.model_dump(mode="json"), timeout=TRIAL_TIMEOUT
+        )
 
     def account(self) -> Account:
         """Whose key this is, and how much of each limit is used."""

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from gradients.domain.evaluation import Better
 from gradients.domain.json import JsonObject
@@ -225,6 +225,44 @@ class RowsHours(Answer):
     source: str = Field(description="who says so")
 
 
+class LengthBar(Answer):
+    """Rows of about one length."""
+
+    up_to: int = Field(description="the longest length of the bar; the bar before it ends at half of it")
+    rows: int = Field(description="how many rows are in it")
+
+
+class LengthReport(Answer):
+    """How long rows are, in one unit."""
+
+    rows: int = Field(description="rows that were looked at")
+    shortest: int = Field(description="length of the shortest row")
+    median: int = Field(description="length of the row in the middle")
+    most_of_95_percent: int = Field(description="95 of 100 rows are at most as long")
+    longest: int = Field(description="length of the longest row")
+    histogram: tuple[LengthBar, ...] = Field(description="by powers of two, shortest first")
+
+
+class DataReport(Answer):
+    """What preparation will make of a data set."""
+
+    rows: int = Field(description="rows that were read")
+    removed: dict[str, int] = Field(description="how many rows, or turns of conversations, will be left out, by reason")
+    train_rows: int | None = Field(
+        description="rows that miners will get, about: which are held out is drawn when the task is prepared; "
+        "null for a data set too large to look for near-duplicates before that"
+    )
+    held_out_rows: int | None = Field(description="rows that will be held out; null with `train_rows`")
+    characters: LengthReport = Field(description="characters of all texts of a row")
+    tokens: LengthReport | None = Field(
+        description="tokens of a row before it is cut, of the rows that were tried (all of a small set; of a large one the longest "
+        "and others from one end to the other); null where nothing is tried"
+    )
+    samples: tuple[JsonValue, ...] = Field(
+        description="some rows as they will be trained on, with long texts cut: what the mapping of columns made of them"
+    )
+
+
 class Estimate(Answer):
     """What a task would take."""
 
@@ -238,6 +276,7 @@ class Estimate(Answer):
     measured: MeasuredSpeed | None = Field(description="what was measured; null where the hours come from a rule alone")
     hours: float = Field(description="training budget that each miner should get")
     hours_by_rows: RowsHours = Field(description="for comparison")
+    data: DataReport | None = Field(default=None, description="what will become of the rows")
     tried_rows: int = Field(default=0, description="rows that were tried with the base")
     cut_rows: int = Field(default=0, description="how many of these lose tokens to max_tokens or to the base's context")
 

@@ -13,10 +13,12 @@ from gradients.domain.task import TaskState
 
 TIMEOUT = httpx.Timeout(10.0, read=60.0)
 ESTIMATE_TIMEOUT = httpx.Timeout(10.0, read=3600.0)
+TRIAL_TIMEOUT = httpx.Timeout(10.0, read=300.0)
 MOST_SILENT_SECONDS = 120.0  # of a validator whose task is followed
 REST_SECONDS = 1.0  # before it is asked again
 CHUNK_BYTES = 1 << 20
 TASKS, ESTIMATES, DATASETS = "/v1/tasks", "/v1/estimates", "/v1/datasets"
+TRY_REWARDS = "/v1/rewards/try"
 ACCOUNT, KEYS = "/v1/account", "/v1/keys"
 
 Query = dict[str, str | int | float | Sequence[str]]

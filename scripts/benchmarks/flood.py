@@ -45,6 +45,7 @@ from validator.estimates import Estimates
 from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
+from validator.rewards import RewardTrials
 from validator.settings import ApiSettings, EstimateSettings
 
 DESCRIPTORS = 1024
@@ -200,6 +201,7 @@ def api_in(folder: Path, ledger_url: str | None = None) -> tuple[FastAPI, str, S
         intake=Intake(ledger, bases, lambda: None),
         uploads=Uploads(folders.uploads, ledger.uploads, 1_000_000, 1_000_000),
         estimates=Estimates(bases, ProcessExecutor(), Access(), EstimateSettings()),
+        rewards=RewardTrials(ProcessExecutor()),
         folders=folders,
         store=ContentStore(folders.blobs),
         ready=lambda: True,

@@ -20,6 +20,7 @@ from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionStat
 from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskState, Window
 from gradients.errors import Blame
 from gradients.execution.inline import InlineExecutor
+from gradients.execution.process import ProcessExecutor
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.repo.store import ContentStore
 from gradients.tasks.instruct.spec import INSTRUCT
@@ -33,6 +34,7 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim, Lease
 from validator.ledger.placings import add_placings
 from validator.ledger.submissions import add_submissions
+from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings
 
 ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
@@ -163,6 +165,7 @@ def dependencies_of(
         intake=Intake(ledger, bases, lambda: posted.append("task")),
         uploads=Uploads(Folders(folder).uploads, ledger.uploads, MAX_UPLOAD_BYTES, 3 * MAX_UPLOAD_BYTES),
         estimates=Estimates(bases, InlineExecutor(), Access(), EstimateSettings()),
+        rewards=RewardTrials(ProcessExecutor()),
         folders=Folders(folder),
         store=ContentStore(Folders(folder).blobs),
         ready=ready,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from gradients.client import account, models
+from gradients.client import account, models, rewards
 from gradients.client.aio import AsyncMarketClient
 from gradients.client.answers import ApiRefused
 from gradients.client.api import MarketClient
@@ -200,7 +200,9 @@ def test_a_task_that_nobody_won_says_so_where_it_is_listed(market: Market, clien
 def test_every_example_is_what_its_model_takes(market: Market) -> None:
     """And every body of the API but files has one."""
     for name, example in examples().items():
-        model: type[BaseModel] = getattr(models, name, None) or getattr(account, name)
+        model: type[BaseModel] = next(
+            found for module in (models, account, rewards) if (found := getattr(module, name, None))
+        )
         read = model.model_validate(example)
         assert set(example) <= set(model.model_fields)
         assert json.loads(read.model_dump_json(exclude_unset=True)) == example

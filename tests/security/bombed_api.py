@@ -12,6 +12,7 @@ from gradients.axon.serve import serving
 from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
 from gradients.datasets.access import Access
+from gradients.execution.inline import InlineExecutor
 from gradients.execution.process import ProcessExecutor
 from gradients.repo.store import ContentStore
 from gradients.sandbox.trial import worker_refusal
@@ -24,6 +25,7 @@ from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.progress import ProgressBoard
+from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings
 
 MOST_BYTES = 2 * 1024**3
@@ -44,6 +46,7 @@ async def serve(root: Path) -> None:
             intake=Intake(ledger, bases, lambda: None),
             uploads=Uploads(folders.uploads, ledger.uploads, MOST_BYTES, 4 * MOST_BYTES),
             estimates=Estimates(bases, workers, Access(), EstimateSettings()),
+            rewards=RewardTrials(InlineExecutor()),
             folders=folders,
             store=ContentStore(folders.blobs),
             ready=lambda: True,

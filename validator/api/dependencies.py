@@ -25,6 +25,7 @@ from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import KnownKey
+from validator.rewards import RewardTrials
 
 
 class NotFound(CustomerError):
@@ -80,6 +81,7 @@ class Dependencies:
     intake: Intake
     uploads: Uploads
     estimates: Estimates
+    rewards: RewardTrials
     folders: Folders
     store: ContentStore
     ready: Callable[[], bool]  # whether the daemon can do its work now

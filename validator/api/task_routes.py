@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from gradients.client.models import Estimate, EstimateSpec, PostedSpec, Refusal, TaskDetails, TaskList, TaskSummary
+from gradients.client.rewards import RewardTrial, RewardVerdict
 from gradients.domain.customer import Scope
 from gradients.domain.task import TaskState
 from gradients.errors import TaskInvalid
@@ -43,6 +44,12 @@ async def estimate_task(spec: EstimateSpec, dependencies: AppDependencies, custo
     """What a spec will take; nothing is posted."""
     resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
     return await dependencies.estimates.of(resolved)
+
+
+@submitting.post("/rewards/try")
+async def try_rewards(asked: RewardTrial, dependencies: AppDependencies) -> RewardVerdict:
+    """What rewards say of some rows and answers, in the sandbox in which they would judge a task; nothing is posted."""
+    return await dependencies.rewards.of(asked)
 
 
 @reading.get("/tasks")
