@@ -154,6 +154,9 @@ def test_a_customer_goes_from_rows_to_a_model_without_a_terminal(
     page.locator("[name='parameters.columns.instruction']").fill("question")
     page.locator("[name='parameters.columns.output']").fill("answer")
     page.get_by_role("button", name="Estimate").click()
+    expect(page.locator("#estimate")).to_contain_text(
+        "What is ", timeout=1000 * SECONDS
+    )  # a row as it will be trained on
     page.get_by_role("button", name="Take these hours").click(timeout=1000 * SECONDS)
     expect(page.get_by_label("Hours for each miner")).not_to_be_empty()
     page.get_by_role("button", name="Post the task").click()
