@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 from dataclasses import replace
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
 from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
 from gradients.domain.customer import Scope
 from gradients.domain.failure import Failure
+from gradients.domain.json import Json
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import Blob, Hotkey, TaskId, TaskState
 from gradients.errors import Blame
@@ -28,6 +31,8 @@ from tests.unit.validator.paging import Served, measured, scored, served, token_
 from validator.api.rates import OwnRates
 from validator.ledger import Ledger
 from validator.pages.sessions import COOKIE, HOURS
+from validator.settings import ValidatorSettings
+from validator.wiring import build
 
 ALICE, BOB = (Hotkey(keypair_of(name).ss58_address) for name in ("alice", "bob"))
 PUBLIC = ("/", "/leaderboard", "/tasks", "/tasks?state=assigned&type=instruct", f"/tasks/{TASK}", "/sign-in")
@@ -62,6 +67,24 @@ def test_every_page_is_a_whole_page_that_allows_scripts_of_this_site_only(pages:
             loaded = re.findall(r'(?:src|rel="stylesheet" href)="([^"]+)"', answer.text)
             assert len(loaded) == 5
             assert all(customer.get(html.unescape(each)).status_code == 200 for each in loaded)
+
+
+def test_a_validator_serves_pages_beside_its_api_unless_its_operator_says_otherwise(tmp_path: Path) -> None:
+    def first_page(**more: Json) -> tuple[int, str]:
+        flags: dict[str, Json] = {
+            "folder": str(tmp_path),
+            "sandbox": "off",
+            "chain": {"network": "ws://127.0.0.1:1"},
+            "wallet": {"name": "//Alice", "hotkey": "//Alice"},
+            **more,
+        }
+        daemon = build(ValidatorSettings.load(None, flags))
+        answer = TestClient(daemon.api_app).get("/", headers={"accept": "text/html"})
+        asyncio.run(daemon.client.close())
+        return answer.status_code, answer.headers["content-type"]
+
+    assert first_page() == (200, "text/html; charset=utf-8")  # the chain was never read
+    assert first_page(pages={"serve": False}) == (404, "application/json")
 
 
 def test_every_control_has_a_name_and_every_page_one_heading(pages: Served, clock: HandClock) -> None:
