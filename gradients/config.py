@@ -197,6 +197,11 @@ def hub_environment() -> dict[str, str]:
     return environment
 
 
+def upload_environment() -> dict[str, str]:
+    """The environment of a process that uploads to the hub that its user names: with the user's hub token, and no key of ours."""
+    return {**environment_without("GRADIENTS_", "BT_", "AWS_"), "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
 def environment_without(*prefixes: str) -> dict[str, str]:
     """The environment to hand to a child process, less every variable that starts with one of `prefixes`."""
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

@@ -177,7 +177,7 @@ def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJs
         raise ApiRefused(f"{task.id} has failed: {task.failure.message}", code=task.failure.code)
 
 
-for command in (models.download, models.sheet, models.chat):
+for command in (models.download, models.sheet, models.chat, models.compare, models.export, models.push):
     app.command()(command)
 app.command("generate", help="The same as chat.")(models.chat)
 

@@ -1,4 +1,4 @@
-"""Talking to a task's base model and its winner side by side, in a worker process on this machine."""
+"""Talking to a task's base model and fine-tunes of it side by side, in a worker process on this machine."""
 
 from __future__ import annotations
 
@@ -17,43 +17,51 @@ from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
 from gradients.tasks.registry import task_type
 
-ANSWER_SECONDS = 600.0
+BASE = "base"
+ANSWER_SECONDS = 600.0  # of each model
 THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Base and winner of one task, ready to answer."""
+    """Base and fine-tunes of one task, ready to answer."""
 
     function: str
     base_folder: Path
-    model_folder: Path
+    models: Mapping[str, Path]  # folders by name
     max_new_tokens: int
     temperature: float
 
     @classmethod
-    def with_model(cls, model: ShelvedModel, *, max_new_tokens: int, temperature: float) -> Self:
-        """A conversation with a model of the shelf; its base is looked up on this machine."""
+    def with_models(cls, models: Mapping[str, ShelvedModel], *, max_new_tokens: int, temperature: float) -> Self:
+        """A conversation with models of one task, by the names that they are to have; their base is looked up on this machine."""
+        card = next(iter(models.values())).card
         return cls(
-            function=task_type(model.card.type).generate,
-            base_folder=measured_base(model.card.base, model.card.base_digest).folder,
-            model_folder=model.folder,
+            function=task_type(card.type).generate,
+            base_folder=measured_base(card.base, card.base_digest).folder,
+            models={name: model.folder for name, model in models.items()},
             max_new_tokens=max_new_tokens,
             temperature=temperature,
         )
 
     def ask(self, prompt: str) -> Mapping[str, str]:
-        """The answers of "base" and "winner" to one prompt."""
+        """The answers of "base" and of each model to one prompt."""
         arguments: JsonObject = {
             "base_folder": str(self.base_folder),
-            "submission_folder": str(self.model_folder),
+            "submissions": {name: str(folder) for name, folder in self.models.items()},
             "prompts": [prompt],
             "max_new_tokens": self.max_new_tokens,
             "temperature": self.temperature,
             "seed": 0,
         }
         with tempfile.TemporaryDirectory(prefix="gradients-ask-") as folder:
-            job = Job(self.function, arguments, Path(folder), deadline_seconds=ANSWER_SECONDS, threads=THREADS)
+            job = Job(
+                self.function,
+                arguments,
+                Path(folder),
+                deadline_seconds=ANSWER_SECONDS * (1 + len(self.models)),
+                threads=THREADS,
+            )
             result = asyncio.run(ProcessExecutor(environment=device_environment()).run(job, report=lambda _: None))
         [answer] = cast(list[Mapping[str, str]], result["answers"])
-        return {"base": answer["base"], "winner": answer["submission"]}
+        return {who: answer[who] for who in (BASE, *self.models)}

@@ -74,10 +74,11 @@ def _beside(task: TaskDetails) -> BaseInfo:
 
 def copy_base(base: BaseInfo, target: Path) -> None:
     """A base's folder under another name. Weights are shared with the original where the file system can, since nobody edits them."""
-    shutil.copytree(base.folder, target, copy_function=_shared)
+    shutil.copytree(base.folder, target, copy_function=share)
 
 
-def _shared(source: str, target: str) -> None:
+def share(source: str, target: str) -> None:
+    """A file under another name too; of what is not weights, and on another file system, a copy."""
     if source.endswith(".safetensors"):
         try:
             os.link(source, target)

@@ -84,6 +84,19 @@ def times_text(task: TaskDetails) -> str:
     return f"Miners train until about {due:%d %b %Y %H:%M %Z} (block {blocks.deadline:,})"
 
 
+def answer_table(task: TaskDetails, answers: Mapping[str, str]) -> Table:
+    """What each model answered, the base first, and how it did on the held-out rows."""
+    table = Table(show_lines=True)
+    for column in ("", "result", "answer"):
+        table.add_column(column)
+    by_hotkey = {miner.hotkey: miner for miner in task.miners}
+    for who, answer in answers.items():
+        miner = by_hotkey.get(who)
+        name, loss = (f"uid {miner.uid}", miner.loss) if miner else ("base model", task.base_loss)
+        table.add_row(name, number(loss), Text(harmless(answer, most=100_000, lines=True)))
+    return table
+
+
 def task_table(tasks: Sequence[TaskSummary]) -> Table:
     """One line per task."""
     table = Table()

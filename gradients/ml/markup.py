@@ -54,7 +54,7 @@ class Markup:
             ) from error
         self._frames: dict[Shape, Frames] = {}
         # A template writes its first token itself. Where there is none, the tokenizer knows what texts begin with.
-        self.begin = "" if self._own else _first_token(tokenizer)
+        self.begin = "" if self._own else first_token(tokenizer)
 
     def frames(self, shapes: Iterable[Shape]) -> Mapping[Shape, Frames]:
         """What stands around the turns of dialogues. Raises TaskInvalid when the base's template cannot write them."""
@@ -195,7 +195,7 @@ def _forget(model: dict[str, object], spellings: Collection[str]) -> None:
         model["vocab"] = [[word, -1e6 if word in spellings else score] for word, score in words]
 
 
-def _first_token(tokenizer: PreTrainedTokenizerBase) -> str:
+def first_token(tokenizer: PreTrainedTokenizerBase) -> str:
     """The token that the tokenizer itself begins a text with, as text; nothing where it begins with the text."""
     begin = tokenizer.bos_token_id
     with_special: list[int] = tokenizer("-")["input_ids"]

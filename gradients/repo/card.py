@@ -6,16 +6,19 @@ what the customer's data says, none of which is in the card.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from gradients.bases.bases import BaseInfo, hub_name
+from gradients.bases.bases import BaseInfo, Family, hub_name
 from gradients.bases.licence import licence_of
 from gradients.domain.evaluation import Metric
 from gradients.repo.manifest import Manifest
 
 STANDARD_ERRORS_95 = 1.96  # half of a 95 % interval of a mean, in its standard errors
+_CODE = re.compile(r"```python\n.*?\n```", re.DOTALL)
+_DRAW = 'image = pipeline("a lighthouse").images[0]'
 BASE_FOLDER = "base"  # beside the model, where its base can be had from no hub
 
 
@@ -81,8 +84,24 @@ written by the validator.
 """
 
 
+def merged_card(card: str, folder: Path, family: Family) -> str:
+    """The card of a delivered adapter as that of the whole model which was made of it, in `folder`."""
+    whole = whole_model_lines(family, with_template=has_chat_template(folder))
+    told = _CODE.sub(lambda _: f"```python\n{whole}\n```", card, count=1)
+    for old, new in (
+        ("base_model_relation: adapter\n", "base_model_relation: finetune\n"),
+        ("library_name: peft\n", "library_name: transformers\n"),
+        (", lora]\n", "]\n"),
+        ("The weights are the miner's, as they were measured.", "The weights are the miner's, merged with the base's."),
+    ):
+        told = told.replace(old, new, 1)
+    return told
+
+
 def loading(manifest: Manifest, base: BaseInfo) -> str:
     """The lines that load the model with everybody's tools, from the folder that they are run in."""
+    if manifest.kind == "full":
+        return whole_model_lines(base.family, with_template=has_chat_template(base.folder))
     on_hub = hub_name(base.name)
     if base.family == "image":
         revision = f', revision="{on_hub.revision}"' if on_hub and on_hub.revision else ""
@@ -92,27 +111,34 @@ from diffusers import DiffusionPipeline
 base = "{on_hub.repo if on_hub else BASE_FOLDER}"
 pipeline = DiffusionPipeline.from_pretrained(base{revision}, torch_dtype=torch.float32)
 pipeline.load_lora_weights(".", weight_name="pytorch_lora_weights.safetensors")
-image = pipeline("a lighthouse").images[0]"""
-    if manifest.kind == "full":
-        imports, load = (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
-            'AutoModelForCausalLM.from_pretrained(".", dtype="auto")',
-        )
-    elif on_hub:
-        imports, load = (
-            "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer",
-            'AutoPeftModelForCausalLM.from_pretrained(".", dtype="auto")',
-        )
+{_DRAW}"""
+    if on_hub:
+        imports = "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer"
+        load = 'AutoPeftModelForCausalLM.from_pretrained(".", dtype="auto")'
     else:
-        imports, load = (
-            "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer",
-            f'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{BASE_FOLDER}", dtype="auto"), ".")',
-        )
+        imports = "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM, AutoTokenizer"
+        load = f'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{BASE_FOLDER}", dtype="auto"), ".")'
+    return _asking(imports, load, with_template=has_chat_template(base.folder))
+
+
+def whole_model_lines(family: Family, *, with_template: bool) -> str:
+    """As `loading`, of a model that needs no base."""
+    if family == "image":
+        return f"""import torch
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained(".", torch_dtype=torch.float32)
+{_DRAW}"""
+    imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
+    return _asking(imports, 'AutoModelForCausalLM.from_pretrained(".", dtype="auto")', with_template=with_template)
+
+
+def _asking(imports: str, load: str, *, with_template: bool) -> str:
     # Without a template a prompt is a line, and its answer begins on the next one.
     asked = (
         'tokenizer.apply_chat_template(\n    [{"role": "user", "content": "Hello"}], '
         'add_generation_prompt=True, return_tensors="pt", return_dict=True\n)'
-        if has_chat_template(base.folder)
+        if with_template
         else 'tokenizer("Hello\\n", return_tensors="pt")'
     )
     return f"""{imports}

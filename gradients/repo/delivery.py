@@ -26,7 +26,7 @@ ADAPTER_CONFIG, FULL_CONFIG, INDEX, CARD = (
     "README.md",
 )
 # What of a language model stands beside its weights and decides how text goes in and comes out.
-_TEXT_FILES = (
+TEXT_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt"),
     *("chat_template.jinja", "chat_template.json", "generation_config.json"),
@@ -56,7 +56,7 @@ def delivery(folder: Path, manifest: Manifest, base: BaseInfo, merit: Merit) -> 
     return Delivery(
         weights={name: manifest.files[name] for name in _weights(manifest)},
         written=written,
-        of_base={name: base.folder / name for name in _TEXT_FILES if (base.folder / name).is_file()},
+        of_base={name: base.folder / name for name in TEXT_FILES if (base.folder / name).is_file()},
     )
 
 

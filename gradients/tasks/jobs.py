@@ -15,6 +15,8 @@ from gradients.errors import Blame
 
 Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
+MERGE = "gradients.tasks.workers.exporting:merge"
+PROMPT_LAYOUT = "gradients.tasks.workers.exporting:prompt_layout"
 CHECK_REPO = "gradients.tasks.workers.checking:check"
 KEEP = "gradients.tasks.workers.keeping:keep"
 HOLD = "gradients.tasks.workers.holding:hold"
@@ -198,6 +200,26 @@ class RepoCheck(WorkerMessage):
     """What a repo that can be measured does."""
 
     changed: int = Field(description="weights of the base that it replaces")
+
+
+class ExportJob(WorkerMessage):
+    """Arguments of MERGE and PROMPT_LAYOUT."""
+
+    base_folder: Path = Field(description="of PROMPT_LAYOUT any folder with the model's tokenizer")
+    model_folder: Path = Field(description="a delivered adapter")
+    target: Path = Field(description="where the merged model goes")
+    family: Literal["language", "image"] = "language"
+
+
+class PromptLayout(WorkerMessage):
+    """What a model's chat template puts around the turns of one exchange, for programs that don't run chat templates."""
+
+    before_system: str
+    after_system: str = Field(description="up to the prompt")
+    before_prompt: str = Field(description="where there is no system message")
+    after_prompt: str = Field(description="up to where the answer begins")
+    after_answer: str
+    stop: str = Field(description="what ends an answer")
 
 
 class KeepJob(WorkerMessage):

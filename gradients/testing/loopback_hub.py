@@ -1,6 +1,7 @@
-"""A hub on loopback that `huggingface_hub` and `datasets` talk to unchanged: data sets and models out of folders, read-only.
+"""A hub on loopback that `huggingface_hub` and `datasets` talk to unchanged: data sets and models out of folders; uploads, where they
+are taken, in hub_uploads.py.
 
-Covers: info, listing, revisions, files by byte range, the error codes that clients tell apart. Does not cover: accounts, uploads, git, xet.
+Covers: info, listing, revisions, files by byte range, the error codes that clients tell apart. Does not cover: accounts, git, xet.
 Point a process at it with HF_ENDPOINT.
 """
 
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from gradients.testing.hub_uploads import Uploaded, take
+
 REVISION = "main"
 _API = re.compile(
     r"/api/(?P<kind>datasets|models)/(?P<repo>[^/]+/[^/]+)(/(?P<what>[a-z-]+)(/(?P<revision>[^/]+)(/(?P<path>.*))?)?)?"
@@ -32,13 +35,16 @@ class _Answer(NamedTuple):
 
 
 @contextlib.contextmanager
-def loopback_hub(root: Path, *, host: str = "127.0.0.1", keys: list[str | None] | None = None) -> Iterator[str]:
+def loopback_hub(
+    root: Path, *, host: str = "127.0.0.1", keys: list[str | None] | None = None, uploads: bool = False
+) -> Iterator[str]:
     """Serve <root>/datasets/<org>/<name>/… and <root>/models/<org>/<name>/… for the body; the value for HF_ENDPOINT.
 
     Args:
         keys: gets what each request has for Authorization, in the order of their coming.
+        uploads: whether models can be uploaded, by anybody with a token of the hub's form.
     """
-    server = ThreadingHTTPServer((host, 0), _handler(root, keys if keys is not None else []))
+    server = ThreadingHTTPServer((host, 0), _handler(root, keys if keys is not None else [], uploads=uploads))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
@@ -55,7 +61,7 @@ def commit_of(repo: Path) -> str:
     return hashlib.sha1(json.dumps(listing).encode()).hexdigest()  # noqa: S324 (as git names commits)
 
 
-def _handler(root: Path, keys: list[str | None]) -> type[BaseHTTPRequestHandler]:
+def _handler(root: Path, keys: list[str | None], *, uploads: bool) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -68,14 +74,27 @@ def _handler(root: Path, keys: list[str | None]) -> type[BaseHTTPRequestHandler]
         def do_POST(self) -> None:
             self._answer(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
 
+        def do_PUT(self) -> None:
+            self._answer(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (as the base class calls it)
             """Say nothing."""
 
         def _answer(self, body: bytes) -> None:
             keys.append(self.headers.get("Authorization"))
             asked = urlsplit(self.path)
+            if uploads and (taken := self._taken(asked.path, body)) is not None:
+                self._send(_Answer(taken.status, {"Content-Type": "application/json"}, json.dumps(taken.body).encode()))
+                return
             sizes, byte_range = "blobs=true" in asked.query.lower(), self.headers.get("Range")
             answer = _respond(root, unquote(asked.path), body=body, byte_range=byte_range, sizes=sizes)
+            self._send(answer)
+
+        def _taken(self, path: str, body: bytes) -> Uploaded | None:
+            url, token = f"http://{self.headers['Host']}", self.headers.get("Authorization")
+            return take(root, self.command, unquote(path), body, authorization=token, url=url)
+
+        def _send(self, answer: _Answer) -> None:
             self.send_response(answer.status)
             for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
                 self.send_header(name, value)

@@ -11,9 +11,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import boto3
 import torch
+from moto.server import ThreadedMotoServer
+from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import AutoModelForCausalLM
 
 from gradients.bases.bases import SHIPPED, BaseInfo, BaseModels
@@ -27,6 +30,7 @@ from gradients.repo.card import Merit, Result
 from gradients.repo.delivery import Delivery, delivery
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.testing.loopback_site import Page, loopback_site, pages
+from gradients.testing.tiny_models import Shape, write_tiny_llama
 from tests.unit.client import answers
 
 BEST, SECOND = "5Winner", "5Second"
@@ -104,7 +108,7 @@ class Customer:
         """Where downloads go."""
         return self.home / "models"
 
-    def runs(self, *arguments: str, fails: bool = False, **variables: str) -> str:
+    def runs(self, *arguments: str, fails: bool = False, variables: Mapping[str, str] | None = None) -> str:
         """What `gradients ARGUMENTS` prints; what it complains of when it is to fail."""
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "AWS_"))},
@@ -113,7 +117,7 @@ class Customer:
             "GRADIENTS_API_KEY": "gr_key",
             "GRADIENTS_MODELS": str(self.models),
             "OMP_NUM_THREADS": "1",
-            **variables,
+            **(variables or {}),
         }
         run = subprocess.run(
             [sys.executable, "-m", "gradients.cli", *arguments],
@@ -201,3 +205,45 @@ def a_stranger_runs(code: str, folder: Path, **variables: str) -> str:
     )
     assert run.returncode == 0, run.stderr[-3000:]
     return run.stdout
+
+
+def base_with_pieces(folder: Path) -> BaseInfo:
+    """A tiny Llama whose tokenizer is of the kind that Llama 2 and Mistral have, which llama.cpp's converter knows by its form."""
+    write_tiny_llama(folder, shape=Shape(vocabulary=400))
+    pieces = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    pieces.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    pieces.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    pieces.train_from_iterator(["a lighthouse stands where ships find shelter from the weather " * 4], trainer)
+    pieces.add_tokens([f"<filler{number}>" for number in range(400 - pieces.get_vocab_size())])
+    pieces.save(str(folder / "tokenizer.json"))
+    told = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({**told, "chat_template": template}))
+    return BaseModels.default(folders=True).resolve(str(folder))
+
+
+STORE_KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@contextlib.contextmanager
+def s3_store() -> Iterator[tuple[Any, str]]:  # Any: boto3 makes its clients' classes at run time
+    """A client of an empty S3 store, and the store's address."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    store = boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+    )
+    try:
+        yield store, f"http://{host}:{port}"
+    finally:
+        store.close()
+        server.stop()

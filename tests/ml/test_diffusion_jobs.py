@@ -115,12 +115,12 @@ def test_base_and_submission_are_measured_and_shown_on_a_sheet(jobs: Jobs, tmp_p
 
 
 def test_both_are_drawn_from_the_same_noise_for_people(jobs: Jobs) -> None:
-    job = GenerateJob(base_folder=jobs.base, submission_folder=jobs.trained, prompts=("a red circle",))
+    job = GenerateJob(base_folder=jobs.base, submissions={"trained": jobs.trained}, prompts=("a red circle",))
     answers = cast(
         Sequence[Mapping[str, str]], resolve(DIFFUSION.generate)(job.model_dump(mode="json"), _ignore)["answers"]
     )
     assert [answer["prompt"] for answer in answers] == ["a red circle"]
-    base, submission = (Path(answers[0][who]).read_bytes() for who in ("base", "submission"))
+    base, submission = (Path(answers[0][who]).read_bytes() for who in ("base", "trained"))
     assert base != submission
     assert base.startswith(b"\x89PNG")
     assert submission.startswith(b"\x89PNG")

@@ -30,18 +30,18 @@ def arguments(base_folder: Path, **changes: object) -> JsonObject:
 
 def test_base_and_submission_answer_side_by_side(base_folder: Path, submission: Path) -> None:
     told: list[JsonObject] = []
-    result = generate(arguments(base_folder, submission_folder=str(submission)), told.append)
+    result = generate(arguments(base_folder, submissions={"mine": str(submission)}), told.append)
     answers = result["answers"]
     assert isinstance(answers, list)
     assert [answer["prompt"] for answer in answers] == ["What is an anvil?", "And a ferry?"]
-    assert all(answer["base"] != answer["submission"] for answer in answers)
-    assert [progress["entrant"] for progress in told] == ["base", "base", "submission", "submission"]
+    assert all(answer["base"] != answer["mine"] for answer in answers)
+    assert [progress["entrant"] for progress in told] == ["base", "base", "mine", "mine"]
 
 
 def test_the_base_alone_answers_without_a_submission(base_folder: Path) -> None:
     answers = generate(arguments(base_folder), lambda _: None)["answers"]
     assert isinstance(answers, list)
-    assert {answer["submission"] for answer in answers} == {None}
+    assert {tuple(answer) for answer in answers} == {("prompt", "base")}
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -1,15 +1,15 @@
-"""Answers of base and submission side by side, for people to look at. No score depends on them."""
+"""Answers of base and submissions side by side, for people to look at. No score depends on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from gradients.domain.json import JsonObject
+from gradients.domain.json import Json, JsonObject
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import choose_device
 from gradients.ml.sampling import Sampling, answer
@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+BASE = "base"
+EntrantName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
 class GenerateJob(WorkerMessage):
     """Arguments of `generate`."""
 
     base_folder: Path
-    submission_folder: Path | None = Field(default=None, description="None answers with the base alone")
+    submissions: dict[EntrantName, Path] = Field(
+        default_factory=dict, description="folders by name, asked after the base"
+    )
     prompts: tuple[str, ...]
     system: str | None = None
     max_new_tokens: int = Field(default=64, ge=1, le=4096)
@@ -34,7 +40,7 @@ class GenerateJob(WorkerMessage):
 
 
 def generate(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
-    """{"answers": [{"prompt", "base", "submission"}]}; `submission` is null when there is none. Each answer is reported as it comes."""
+    """{"answers": [{"prompt", "base", and each submission by its name}]}. Each answer is reported as it comes."""
     return generate_in(ChatFormat, arguments, report)
 
 
@@ -47,30 +53,35 @@ def generate_in(
     job = GenerateJob.model_validate(arguments)
     base = load_base(job.base_folder, choose_device())
     chat = make_format(base.tokenizer)
-    of_base = _answers(base, chat, job, folder=None, report=report)
-    of_submission = (
-        _answers(base, chat, job, folder=job.submission_folder, report=report)
-        if job.submission_folder
-        else [None] * len(of_base)
-    )
-    return {
-        "answers": [
-            {"prompt": prompt, "base": ours, "submission": theirs}
-            for prompt, ours, theirs in zip(job.prompts, of_base, of_submission, strict=True)
-        ]
-    }
+    entrants: dict[str, Path | None] = {BASE: None, **job.submissions}
+    answers = {who: _answers(base, chat, job, who, folder, report=report) for who, folder in entrants.items()}
+    return {"answers": by_prompt(job, answers)}
+
+
+def by_prompt(job: GenerateJob, answers: Mapping[str, Sequence[str]]) -> list[Json]:
+    """Every entrant's answers, put together for each prompt."""
+    return [
+        {"prompt": prompt, **{who: theirs[place] for who, theirs in answers.items()}}
+        for place, prompt in enumerate(job.prompts)
+    ]
 
 
 def _answers(
-    base: LoadedBase, chat: ChatFormat, job: GenerateJob, *, folder: Path | None, report: Callable[[JsonObject], None]
-) -> list[str | None]:
+    base: LoadedBase,
+    chat: ChatFormat,
+    job: GenerateJob,
+    who: str,
+    folder: Path | None,
+    *,
+    report: Callable[[JsonObject], None],
+) -> list[str]:
     sampling = Sampling(max_new_tokens=job.max_new_tokens, temperature=job.temperature)
-    answers: list[str | None] = []
+    answers: list[str] = []
     with applied(base.model, folder):
         for prompt in job.prompts:
-            torch.manual_seed(job.seed)  # the same random numbers for both
+            torch.manual_seed(job.seed)  # the same random numbers for all
             tokens = chat.prompt_tokens(system=job.system, prompt=prompt)
             text = answer(base, tokens, stop=chat.stop_tokens, sampling=sampling)
             answers.append(text)
-            report({"entrant": "submission" if folder else "base", "prompt": prompt, "answer": text})
+            report({"entrant": who, "prompt": prompt, "answer": text})
     return answers

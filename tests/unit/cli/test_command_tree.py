@@ -156,6 +156,9 @@ OPTIONS = {
     ("task", "show"): ("--api-url", "--api-key", "--json"),
     ("task", "watch"): ("--api-url", "--api-key", "--json"),
     ("task", "download"): ("--to", "--miner", "--with-base", "--without-base", "--json"),
+    ("task", "export"): ("--to", "--miner", "--merged", "--gguf", "--quant", "--converter", "--json"),
+    ("task", "push"): ("--to", "--miner", "--merged", "--gguf", "--public", "--json"),
+    ("task", "compare"): ("--first", "--max-new-tokens", "--temperature", "--json"),
     ("task", "sheet"): ("--to", "--json"),
     ("task", "chat"): ("--prompt", "--max-new-tokens", "--temperature", "--json"),
     ("audit",): (
