@@ -211,6 +211,7 @@ def test_pages_fit_every_width_can_be_read_and_used_by_keyboard(
         page.keyboard.press("Tab")
         expect(page.locator(":focus")).to_have_text("Skip to the content")
         assert _contrast(page) >= 4.5, path  # WCAG 2.2, AA
+        assert float(page.evaluate(SHIFT)) < 0.1, path  # what Web Vitals calls good
     assert problems == []
 
 
@@ -219,6 +220,12 @@ def _contrast(page: Page) -> float:
     return float(page.evaluate(CONTRAST))
 
 
+SHIFT = """() => new Promise((resolve) => {
+  let moved = 0;
+  new PerformanceObserver((list) => list.getEntries().forEach((entry) => { moved += entry.hadRecentInput ? 0 : entry.value; }))
+    .observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => resolve(moved), 2500);  // a live part is loaded again in between
+})"""
 CONTRAST = """() => {
   const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = (colour) => numbers(colour).slice(0, 3).map((c) => c / 255)
