@@ -104,6 +104,24 @@ class AxonSettings(Section):
         return address
 
 
+class MonitoringSettings(Section):
+    """Where a daemon tells its operator's tools how it is: /livez, /readyz, /version and /metrics, for whoever can reach the port."""
+
+    host: str = Field(default="127.0.0.1", description="interface to listen on; keep it out of strangers' reach")
+    port: int = Field(default=8092, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+
+
+class TracingSettings(Section):
+    """Where a daemon sends traces of what it does; needs the extra `tracing`."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="OpenTelemetry collector's URL, such as http://127.0.0.1:4318/v1/traces; by default nobody is told",
+    )
+    share: float = Field(default=1.0, ge=0, le=1, description="part of the traces that is sent")
+
+
 class LogSettings(Section):
     """How a daemon speaks."""
 
@@ -123,6 +141,7 @@ class DaemonSettings(BaseSettings):
     wallet: WalletSettings = Field(default_factory=WalletSettings)
     axon: AxonSettings = AxonSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @classmethod
     def load(cls, file: Path | None, flags: JsonObject) -> Self:

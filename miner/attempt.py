@@ -36,6 +36,7 @@ from gradients.execution.job import Executor, Job
 from gradients.files.disk import writing
 from gradients.files.whole import whole_file
 from gradients.log import get_logger
+from gradients.monitoring.tracing import span
 from gradients.repo.manifest import Manifest, TrainingSummary, describe_folder
 from gradients.repo.screening import screen_folder, screen_manifest
 from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
@@ -43,6 +44,7 @@ from gradients.tasks.registry import task_type
 from miner.fitting import fitted_plan, shape_in
 from miner.journal import Journal, Record, openings
 from miner.memory import Memory
+from miner.metrics import FAILURES
 from miner.plan import Recipe, seconds_to_train
 from miner.settings import MinerSettings
 
@@ -77,16 +79,25 @@ class Attempts:
 
     async def run(self, task_id: str) -> None:
         """Bring a task to its end: committed, or failed with the reason in the journal."""
+        with span("attempt", task=task_id) as attempt:
+            await self._run(task_id)
+            attempt.set_attribute("phase", self._record(task_id).phase)
+
+    async def _run(self, task_id: str) -> None:
         trouble: GradientsError | None = None  # the first that was waited for
         while True:
             try:
                 record = self._record(task_id)
                 if record.phase == "training":
-                    train_file = await self._fetch(record)
-                    result = await self._train(record, train_file)
-                    record = await self._describe(record, result)
+                    with span("fetch", task=task_id):
+                        train_file = await self._fetch(record)
+                    with span("train", task=task_id):
+                        result = await self._train(record, train_file)
+                    with span("describe", task=task_id):
+                        record = await self._describe(record, result)
                 if record.phase == "trained":
-                    await self._commit(record)
+                    with span("commit", task=task_id):
+                        await self._commit(record)
             except (OutsideError, DiskFull) as error:
                 trouble = trouble or error
                 log.warning("attempt_rests", task=task_id, code=error.code, problem=str(error))
@@ -106,6 +117,7 @@ class Attempts:
 
     def _fail(self, task_id: str, error: GradientsError, *, cause: GradientsError | None = None) -> None:
         """Write down why the task has ended; what it ended with does not hide the trouble that led there."""
+        FAILURES.labels((cause or error).blame).inc()
         log.warning("task_failed", task=task_id, code=error.code, problem=str(error), cause=cause and cause.code)
         reasons = [f"{each.code}: {each}" for each in (cause, error) if each is not None]
         try:

@@ -14,10 +14,16 @@ from gradients.axon.descriptors import raise_limit
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
+from gradients.conditions.daemon import watch_of
+from gradients.conditions.state import Conditions
 from gradients.errors import SetupError
 from gradients.log import get_logger
+from gradients.monitoring.figures import figures_look
+from gradients.monitoring.routes import monitoring, readiness
+from gradients.monitoring.tracing import tracing
 from miner.attempt import Attempts
 from miner.journal import Journal
+from miner.metrics import count_tasks
 from miner.outcomes import Outcomes
 from miner.settings import MinerSettings
 
@@ -37,6 +43,7 @@ class Daemon:
     app: FastAPI
     outcomes: Outcomes
     settings: MinerSettings
+    conditions: Conditions
     begun: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     page: FastAPI | None = None
 
@@ -59,15 +66,38 @@ class Daemon:
         log.info("miner_stopped")
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        """The axon and every loop, until `stop`."""
-        axon = self.settings.axon
-        async with serving(self.app, axon.host, axon.port) as listening, self._page():
+        """The axon, the routes for the operator, and every loop, until `stop`."""
+        axon, monitored = self.settings.axon, self.settings.monitoring
+        async with (
+            serving(self.app, axon.host, axon.port) as listening,
+            monitoring(monitored, lambda: readiness(self.conditions)),
+            self._page(),
+        ):
             address = axon.published(listening)
             if await self.gateway.publish_axon(address):
                 log.info("axon_published", url=address.url())
+                await self.view.refresh()
+            watch = await watch_of(
+                "miner",
+                self.settings,
+                gateway=self.gateway,
+                view=self.view,
+                clock=self.attempts.clock,
+                conditions=self.conditions,
+                address=address,
+                own=[
+                    figures_look(
+                        "miner",
+                        view=self.view,
+                        hotkey=self.gateway.hotkey,
+                        folder=self.settings.folder,
+                        own=lambda: count_tasks(self.journal),
+                    )
+                ],
+            )
             log.info("miner_ready", axon=address.url(), hotkey=self.gateway.hotkey, block=self.view.block)
             async with asyncio.TaskGroup() as group:
-                runs = (self.view.follow, self._attempt_all, self._sweep, self.outcomes.run)
+                runs = (self.view.follow, self._attempt_all, self._sweep, self.outcomes.run, watch.run)
                 loops = [group.create_task(run()) for run in runs]
                 await stop.wait()
                 for loop in loops:
@@ -110,4 +140,5 @@ async def run_until_signalled(daemon: Daemon) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await daemon.run(stop)
+    with tracing("miner", daemon.settings.tracing):
+        await daemon.run(stop)

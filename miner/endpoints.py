@@ -34,6 +34,7 @@ from miner.fitting import fitted_plan, shape_in
 from miner.footprint import Shape, like_others
 from miner.journal import Journal, Record, openings
 from miner.memory import Memory
+from miner.metrics import OFFERS
 from miner.plan import Recipe
 from miner.settings import MinerSettings
 
@@ -58,6 +59,7 @@ class Endpoints:
     memory: Memory
     clock: Clock
     begin: Callable[[str], None]
+    obstacle: Callable[[], str] = str  # what stands against training at all at the moment; empty when nothing does
     progress: dict[str, TrainProgress] = field(default_factory=dict)
     curves: defaultdict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
     declined: dict[str, str] = field(default_factory=dict)  # task -> why, of the last offers that were not taken
@@ -72,6 +74,7 @@ class Endpoints:
     async def offer(self, offer: Offer) -> OfferAnswer:
         """Whether this miner would train the task. The operator hears of a no once: validators ask again and again."""
         answer = await self._answered(offer)
+        OFFERS.labels("accepted" if answer.accepted else "declined").inc()
         if answer.accepted:
             self.declined.pop(offer.task_id, None)
         elif self.declined.get(offer.task_id) != answer.reason:
@@ -83,6 +86,8 @@ class Endpoints:
 
     async def _answered(self, offer: Offer) -> OfferAnswer:
         """Yes or no. A base is fetched only for a task that is taken if the base is what the offer says."""
+        if obstacle := self.obstacle():
+            return OfferAnswer(accepted=False, reason=_told(obstacle))
         announced = self._situation(offer, offer.base_digest, like_others(offer.base_parameters))
         answer = choose(offer, announced, self.settings, recipe=self.recipe.name)
         if not answer.accepted:
@@ -104,7 +109,7 @@ class Endpoints:
             if known is not None:
                 same = (known.start, known.validator) == (start, caller.hotkey)
                 return StartAnswer(accepted=same, reason="begun already" + ("" if same else " with other terms"))
-            answer = await self.offer(start.offer)
+            answer = await self._answered(start.offer)
             reason = answer.reason
             if answer.accepted:
                 block_seconds = await self.gateway.block_seconds()

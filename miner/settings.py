@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from gradients.config import DaemonSettings, Place, Section, shipped_configs
+from gradients.config import DaemonSettings, MonitoringSettings, Place, Section, shipped_configs
 from gradients.tasks.registry import TYPES
 
 PUBLIC_STAKE_ALPHA = 1000.0  # finney's threshold for a permit: who sets no weights pays nobody, and has no work to give
@@ -34,6 +34,7 @@ class MinerSettings(DaemonSettings):
     """Everything a miner can be told."""
 
     folder: Place = Field(default=Path("~/.gradients/miner"), description="data, checkpoints and repos")
+    monitoring: MonitoringSettings = MonitoringSettings()
     recipe: Annotated[Place, BeforeValidator(_recipe_file)] = Field(
         default_factory=lambda: shipped_configs() / "recipes" / "lora-tuned.toml",
         description="how to train: the name of a shipped recipe (see configs/recipes/), or a file of your own",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 from gradients.axon.auth import MetagraphPolicy, nonces_at
 from gradients.axon.client import AxonClient
@@ -15,8 +16,10 @@ from gradients.chain.sdk import SdkGateway
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import open_wallet
 from gradients.clock import SystemClock
+from gradients.conditions.state import Conditions
 from gradients.config import device_environment
 from gradients.execution.process import ProcessExecutor
+from gradients.monitoring.requests import CountedRequests
 from miner.attempt import Attempts
 from miner.bases import KnownBases
 from miner.daemon import Daemon
@@ -28,6 +31,8 @@ from miner.page.app import page_app
 from miner.page.figures import Behind
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
+
+TO_TRAIN = ("folder", "gpu")  # conditions without which a task that is taken would fail
 
 
 def build(settings: MinerSettings) -> Daemon:
@@ -49,6 +54,7 @@ def build(settings: MinerSettings) -> Daemon:
     journal = Journal(settings.folder / "tasks")
     begun: asyncio.Queue[str] = asyncio.Queue()
     memory = allowed_memory(settings)
+    conditions = Conditions()
     endpoints = Endpoints(
         journal=journal,
         gateway=gateway,
@@ -59,6 +65,7 @@ def build(settings: MinerSettings) -> Daemon:
         memory=memory,
         clock=clock,
         begin=begun.put_nowait,
+        obstacle=lambda: conditions.against(*TO_TRAIN),
     )
     attempts = Attempts(
         journal=journal,
@@ -79,12 +86,13 @@ def build(settings: MinerSettings) -> Daemon:
     limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
     nonces = nonces_at(settings.axon.nonces_url)
     app = signed_app(keypair=keys.hotkey, policy=policy, nonces=nonces, limits=limits)
+    app.add_middleware(cast(Any, CountedRequests), server="axon")
     add_routes(app, endpoints)
     add_reach_route(app, allow_private=network.is_local)
     outcomes = Outcomes(journal, view, attempts.client)
     behind = Behind(journal, view, gateway.hotkey, recipe.name, endpoints.status, endpoints.curves)
     page = page_app(behind, host=settings.page.host) if settings.page.serve else None
-    return Daemon(gateway, view, journal, attempts, app, outcomes, settings, begun, page)
+    return Daemon(gateway, view, journal, attempts, app, outcomes, settings, conditions, begun, page)
 
 
 def allowed_memory(settings: MinerSettings) -> Memory:

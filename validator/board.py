@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,6 +48,9 @@ class Board:
 
     ledger: Ledger
     progress: LastWords
+    obstacle: Callable[[], str] = (
+        str  # what stands against offering tasks to miners at the moment; empty when nothing does
+    )
 
     def task(self, task: Task) -> TaskDetails:
         """Everything about one task that its customer may see."""
@@ -99,7 +102,11 @@ class Board:
         """Tasks of a list, looked up together."""
         scored = [task.id for task in tasks if task.state is TaskState.SCORED]
         best = self.ledger.placings.best_of(scored)
-        return [_summary(task, has_model=task.id in best) for task in tasks]
+        return [_summary(task, has_model=task.id in best, obstacle=self._obstacle_to(task)) for task in tasks]
+
+    def _obstacle_to(self, task: Task) -> str:
+        """What keeps a task from being offered to miners now; empty for nothing."""
+        return self.obstacle() if task.state is TaskState.OPEN and task.window is None else ""
 
     def progress_of(self, task_id: str) -> dict[str, MinerProgress]:
         """Hotkey -> how far the miner is, by its own word; of those that have said."""
@@ -113,13 +120,13 @@ class Board:
         return best.hotkey if best else None
 
 
-def _summary(task: Task, *, has_model: bool) -> TaskSummary:
+def _summary(task: Task, *, has_model: bool, obstacle: str) -> TaskSummary:
     metric, failure = task_type(task.request.type).metric, task.failure
     return TaskSummary(
         id=task.id,
         type=task.request.type,
         state=task.state,
-        note=_note(task, has_model=has_model),
+        note=_note(task, has_model=has_model, obstacle=obstacle),
         has_model=has_model if task.state.ended else None,
         base=task.request.base,
         hours=task.request.hours,
@@ -131,8 +138,10 @@ def _summary(task: Task, *, has_model: bool) -> TaskSummary:
     )
 
 
-def _note(task: Task, *, has_model: bool) -> str:
+def _note(task: Task, *, has_model: bool, obstacle: str) -> str:
     """The state as its customer would ask for it."""
+    if obstacle:
+        return f"Waits, and goes on by itself: it cannot be offered to miners now ({obstacle})"
     if task.state is TaskState.FAILED:
         return task.failure.message if task.failure else "The task has failed"
     if task.state is TaskState.SCORED and not has_model:

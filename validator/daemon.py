@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 
@@ -14,20 +14,29 @@ from gradients.axon.descriptors import raise_limit
 from gradients.axon.serve import serving
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
+from gradients.clock import Clock, SystemClock
 from gradients.cluster.executor import RayExecutor
-from gradients.config import AxonSettings
+from gradients.conditions.daemon import watch_of
+from gradients.conditions.state import Conditions
+from gradients.conditions.watch import Watch
+from gradients.domain.chain import AxonAddress
 from gradients.errors import SetupError
 from gradients.log import get_logger
+from gradients.monitoring.figures import figures_look
+from gradients.monitoring.tracing import tracing
+from validator.conditions import ledger_look
 from validator.confinement import Confinement
 from validator.emission import Emission
 from validator.engine import StepEngine
+from validator.figures import Figures
+from validator.ledger import Ledger
 from validator.loops import run_forever
 from validator.metrics import SANDBOXED
 from validator.progress import ProgressBoard
 from validator.pruning import Pruner
 from validator.recording import Recorder
 from validator.schedule import Schedule
-from validator.settings import ApiSettings
+from validator.settings import ValidatorSettings
 
 log = get_logger("validator")
 
@@ -47,10 +56,12 @@ class Daemon:
     schedule: Schedule
     axon_app: FastAPI
     api_app: FastAPI
-    axon: AxonSettings
-    api: ApiSettings
+    settings: ValidatorSettings
+    ledger: Ledger
+    conditions: Conditions
     confinement: Confinement
     cluster: RayExecutor | None = None
+    clock: Clock = field(default_factory=SystemClock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve and work until `stop` is set. Raises SetupError when the hotkey is not registered or a port is taken."""
@@ -60,29 +71,54 @@ class Daemon:
         try:
             await self.view.start()
             hotkey = self.gateway.hotkey
-            if (neuron := self.view.metagraph().by_hotkey(hotkey)) is None:
+            if self.view.metagraph().by_hotkey(hotkey) is None:
                 raise SetupError(
                     f"The hotkey {hotkey} is not registered on subnet {self.gateway.netuid}",
                     fix="Run `gradients register` first",
                 )
-            if not neuron.validator_permit:
-                log.warning("no_validator_permit", hotkey=hotkey, stake_alpha=neuron.stake_alpha)
+            ours, customers = self.settings.axon, self.settings.api
             async with (
-                serving(self.axon_app, self.axon.host, self.axon.port) as axon,
-                serving(self.api_app, self.api.host, self.api.port, limits=self.api.limits()) as api,
+                serving(self.axon_app, ours.host, ours.port) as axon,
+                serving(self.api_app, customers.host, customers.port, limits=customers.limits()) as api,
                 self.cluster.serving() if self.cluster else contextlib.nullcontext(),
             ):
-                address = self.axon.published(axon)
+                address = ours.published(axon)
                 if await self.gateway.publish_axon(address):
                     log.info("axon_published", url=address.url())
+                    await self.view.refresh()
+                watch = await self._watch(address)
                 log.info("validator_ready", axon=axon.url(), api=api.url(), block=self.view.block)
-                await self._work(stop)
+                await self._work(stop, watch)
         finally:
             await self.gateway.close()
             await self.client.close()
         log.info("validator_stopped")
 
-    async def _work(self, stop: asyncio.Event) -> None:
+    async def _watch(self, address: AxonAddress) -> Watch:
+        """What has to stay as it is now."""
+        return await watch_of(
+            "validator",
+            self.settings,
+            gateway=self.gateway,
+            view=self.view,
+            clock=self.clock,
+            conditions=self.conditions,
+            address=address,
+            version_key=self.emission.version_key,
+            has_gpu=self.cluster is None,
+            own=[
+                ledger_look(self.ledger, rest_seconds=self.settings.chain.refresh_seconds),
+                figures_look(
+                    "validator",
+                    view=self.view,
+                    hotkey=self.gateway.hotkey,
+                    folder=self.settings.folder,
+                    own=Figures(self.ledger, self.view, self.gateway.hotkey).take,
+                ),
+            ],
+        )
+
+    async def _work(self, stop: asyncio.Event, watch: Watch) -> None:
         """Every loop, until `stop`."""
 
         async def follow() -> None:
@@ -91,6 +127,7 @@ class Daemon:
         async with asyncio.TaskGroup() as group:
             runs = (
                 follow,
+                watch.run,
                 self.engine.run,
                 self.emission.run,
                 self.progress.run,
@@ -110,4 +147,5 @@ async def run_until_signalled(daemon: Daemon) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await daemon.run(stop)
+    with tracing("validator", daemon.settings.tracing):
+        await daemon.run(stop)

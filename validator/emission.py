@@ -8,7 +8,7 @@ pass is tried again within the epoch.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -64,6 +64,7 @@ class Emission:
         default_factory=declared_shares
     )  # looked up at the start, to fail there
     settings: EmissionSettings = AT_ONCE
+    obstacle: Callable[[], str] = str  # what stands against any row of ours at the moment; empty when nothing does
     version_key: int = max(VERSIONS)  # the newest rules that we know; the subnet says which it asks for at least
     said: dict[str, str] = field(default_factory=dict)  # what people have been told, by subject: each thing once
 
@@ -167,6 +168,10 @@ class Emission:
 
     def _row(self, call: Outgoing, metagraph: Metagraph) -> Row | str:
         """What to send, or why nothing can be sent as long as the subnet asks for what it does. People are told when that changes."""
+        obstacle = self.obstacle()
+        self._say("obstacle", obstacle)
+        if obstacle:
+            return obstacle
         shares = {Hotkey(h): float(share) for h, share in cast(dict[str, float], call.payload["shares"]).items()}
         asked, ours = metagraph.weights_version, self.version_key
         behind = f"The subnet asks for version {asked} of the rules, and this validator knows {ours}: update it"

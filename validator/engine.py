@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Protocol
@@ -17,9 +18,11 @@ from gradients.domain.failure import Failure
 from gradients.domain.task import TaskState
 from gradients.errors import Blame, GradientsError, LeaseLost, OperatorError
 from gradients.log import get_logger
+from gradients.monitoring.tracing import span
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.loops import run_forever
+from validator.metrics import STEP_FAILURES, STEP_SECONDS
 
 LEASE_SECONDS = 15.0
 POLL_SECONDS = 2.0  # only the safety net: stages wake one another, and new blocks wake them all
@@ -54,10 +57,13 @@ class StepEngine:
         owner: str,
         lease_seconds: float = LEASE_SECONDS,
         at_once: Mapping[TaskState, int] = MappingProxyType({}),
+        obstacles: Mapping[TaskState, Callable[[], str]] = MappingProxyType({}),
     ) -> None:
         """Args:
         at_once: how many tasks are worked on at a time, by the state that they are in; one where nothing is said.
+        obstacles: what stands against working on tasks of a state at all, at the moment; empty when nothing does.
         """
+        self._obstacles = obstacles
         self._ledger = ledger
         self._view = view
         self._stages = stages
@@ -98,13 +104,15 @@ class StepEngine:
     async def _turn(self, state: TaskState, stage: Stage) -> None:
         """One task, or a wait until there may be one."""
         self._wakes[state].clear()
-        claim = await asyncio.to_thread(
-            self._ledger.tasks.claim,
-            [state],
-            owner=self._owner,
-            block=self._view.block,
-            lease_seconds=self._lease_seconds,
-        )
+        claim = None
+        if state not in self._obstacles or not self._obstacles[state]():
+            claim = await asyncio.to_thread(
+                self._ledger.tasks.claim,
+                [state],
+                owner=self._owner,
+                block=self._view.block,
+                lease_seconds=self._lease_seconds,
+            )
         if claim:
             await self._work(stage, claim)
             self._wake_all()
@@ -119,15 +127,21 @@ class StepEngine:
             await self._on_error(claim, OperatorError(f"The step was begun {MAX_ATTEMPTS} times and never ended"))
             return
         log.info("step_started", task=task.id, state=task.state, attempt=claim.attempts)
+        began, outcome = time.monotonic(), "failed"
         try:
-            await self._run_leased(stage, claim)
+            with span("step", task=task.id, state=task.state.value, attempt=claim.attempts):
+                await self._run_leased(stage, claim)
+            outcome = "done"
         except LeaseLost as error:
+            outcome = "lease_lost"
             log.warning("lease_lost", task=task.id, problem=str(error))
         except GradientsError as error:
             await self._on_error(claim, error)
         except Exception as error:  # the daemon's outer loop: whatever it is, it is ours and must not stop other tasks
             log.exception("step_crashed", task=task.id, state=task.state)
             await self._on_error(claim, OperatorError(f"{type(error).__name__}: {error}"))
+        finally:
+            STEP_SECONDS.labels(task.state, outcome).observe(time.monotonic() - began)
 
     async def _on_error(self, claim: Claim, error: GradientsError) -> None:
         """A customer's fault ends the task; anything else is tried again with growing rests, and then ends it.
@@ -138,6 +152,7 @@ class StepEngine:
         patience = PATIENCE_SECONDS.get(claim.task.state, LONGEST_PATIENCE_SECONDS)
         over = claim.outage_seconds >= patience if outage else claim.attempts >= MAX_ATTEMPTS
         hopeless = over or error.blame is Blame.CUSTOMER
+        STEP_FAILURES.labels(claim.task.state, error.blame).inc()
         log.warning(
             "step_failed",
             task=claim.task.id,

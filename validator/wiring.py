@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from typing import Any, cast
 
 from fastapi import FastAPI
 
@@ -20,6 +21,7 @@ from gradients.chain.view import ChainView
 from gradients.chain.wallet import WalletKeys, open_wallet
 from gradients.clock import SystemClock
 from gradients.cluster.executor import RayExecutor
+from gradients.conditions.state import Conditions
 from gradients.config import device_environment, ray_environment
 from gradients.datasets.access import Access
 from gradients.domain.task import TaskState
@@ -29,6 +31,7 @@ from gradients.execution.devices import Devices
 from gradients.execution.job import Executor
 from gradients.execution.process import ProcessExecutor
 from gradients.execution.warm import WarmExecutor
+from gradients.monitoring.requests import CountedRequests
 from gradients.record.versions import versions
 from gradients.repo.store import ContentStore
 from validator.api.app import api_app
@@ -62,6 +65,9 @@ from validator.stages.offer import OfferStage
 from validator.stages.prepare import PrepareStage
 from validator.stages.score import ScoreStage
 
+# Conditions without which every miner, or the chain, refuses us.
+TO_OFFER = ("registered", "permit")
+TO_SET_WEIGHTS = ("registered", "permit", "stake")
 ESTIMATE_CPU_SECONDS = 300  # of the worker that reads a spec's data
 
 
@@ -103,12 +109,14 @@ def build(settings: ValidatorSettings) -> Daemon:
     access = Access(private_addresses=network.is_local, s3=settings.s3.access())
     devices = _devices(settings, workers, folders)
     stages = _stages(settings, ledger, gateway, view, client, clock, bases, store, folders, access, workers, devices)
+    conditions = Conditions()
     engine = StepEngine(
         ledger,
         view,
         stages,
         owner=f"{gateway.hotkey[:16]}/{os.getpid()}",
         at_once={TaskState.COLLECTED: settings.measure.tasks_at_once},
+        obstacles={TaskState.OPEN: lambda: conditions.against(*TO_OFFER)},
     )
     progress = ProgressBoard(ledger, view, client)
     intake = Intake(ledger, bases, engine.wake, settings.seed)
@@ -118,7 +126,14 @@ def build(settings: ValidatorSettings) -> Daemon:
         view=view,
         client=client,
         engine=engine,
-        emission=Emission(ledger, gateway, view, clock, settings=settings.emission),
+        emission=Emission(
+            ledger,
+            gateway,
+            view,
+            clock,
+            settings=settings.emission,
+            obstacle=lambda: conditions.against(*TO_SET_WEIGHTS),
+        ),
         progress=progress,
         recorder=Recorder(ledger, gateway, keys.hotkey, folders, clock, _versions(settings)),
         pruner=Pruner(ledger, folders, store, uploads, clock, settings.keep),
@@ -128,14 +143,14 @@ def build(settings: ValidatorSettings) -> Daemon:
             settings,
             Dependencies(
                 ledger=ledger,
-                board=Board(ledger, progress),
+                board=Board(ledger, progress, obstacle=lambda: conditions.against(*TO_OFFER)),
                 intake=intake,
                 uploads=uploads,
                 estimates=Estimates(bases, workers, access, settings.estimate, quick),
                 rewards=RewardTrials(workers, quick),
                 folders=folders,
                 store=store,
-                ready=lambda: view.block > 0,
+                conditions=conditions,
                 rates=rates_at(settings.api.limits_url, settings.api.requests_per_minute),
                 quotas=Quotas(settings.api.max_running_tasks_per_customer, settings.api.max_streams_per_customer),
                 notes=(f"Workers run without a sandbox: {confined.why_not}",) if confined.why_not else (),
@@ -144,8 +159,9 @@ def build(settings: ValidatorSettings) -> Daemon:
             progress,
             workers,
         ),
-        axon=settings.axon,
-        api=settings.api,
+        settings=settings,
+        ledger=ledger,
+        conditions=conditions,
         confinement=confined,
         cluster=cluster,
     )
@@ -238,6 +254,7 @@ def _axon_app(
     limits = ServerLimits(requests_per_minute=settings.axon.requests_per_minute)
     nonces = nonces_at(settings.axon.nonces_url)
     app = signed_app(keypair=keys.hotkey, policy=MetagraphPolicy(view.metagraph), nonces=nonces, limits=limits)
+    app.add_middleware(cast(Any, CountedRequests), server="axon")
     add_data_route(app, ledger=ledger, store=store)
     add_outcome_route(app, ledger=ledger)
     add_reach_route(app, allow_private=Network.parse(settings.chain.network).is_local)

@@ -45,6 +45,14 @@ class ChainGateway(Protocol):
         """Seconds between two blocks, by the chain's own constant."""
         ...
 
+    async def head_time(self) -> float:
+        """When the newest block was made, by its author's clock, in seconds since the Unix epoch."""
+        ...
+
+    async def stake_threshold_alpha(self) -> float:
+        """The stake, alpha and weighted root stake together, below which the chain takes weights from nobody but a subnet's owner."""
+        ...
+
     def heads(self) -> AsyncIterator[int]:
         """Numbers of new blocks, for ever: it opens the subscription again when it dies, so numbers may jump."""
         ...

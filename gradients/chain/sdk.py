@@ -13,7 +13,7 @@ from gradients.chain.failures import explained, failure_of, lost_the_nonce
 from gradients.chain.gateway import LIFETIME_BLOCKS, MAX_COMMITMENT_BYTES
 from gradients.chain.network import Network
 from gradients.chain.patience import Patience
-from gradients.chain.reading import exceeds, metagraph_of
+from gradients.chain.reading import RAO, exceeds, metagraph_of
 from gradients.chain.wallet import WalletKeys
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, WeightsReceipt
 from gradients.domain.emission import EmissionTerms
@@ -69,9 +69,16 @@ class SdkGateway:
         return float(await self._read("Reading the block time", lambda client: client.block_time()))
 
     async def head_time(self) -> float:
-        """When the newest block was made, by its author's clock, in seconds since the Unix epoch."""
         when = await self._read("Reading the time of the newest block", lambda client: client.timestamp())
         return float(when.timestamp())
+
+    async def stake_threshold_alpha(self) -> float:
+        import bittensor as bt
+
+        item = bt.storage.SubtensorModule.StakeThreshold
+        return (
+            int(await self._read("Reading the stake that weights need", lambda client: client.query(item)) or 0) / RAO
+        )
 
     async def heads(self) -> AsyncIterator[int]:
         rest = RESUBSCRIBE_SECONDS

@@ -34,9 +34,11 @@ class ChainView:
         self._start_seconds = start_seconds
         self._metagraph: Metagraph | None = None
         self._read_at = 0.0
+        self._head_at = 0.0
         self._moved = asyncio.Condition()
         self._reading = asyncio.Lock()
         self.block = 0
+        self.readings = 0  # of the metagraph, so far
 
     async def start(self) -> None:
         """Read block and metagraph once. Raises ChainUnreachable when that takes longer than `start_seconds`."""
@@ -53,7 +55,7 @@ class ChainView:
         """Keep the picture fresh until cancelled."""
         async for number in self._gateway.heads():
             await self._advance(number)
-            if self._age() > self._refresh_seconds or self._epoch_has_ended(number):
+            if self.metagraph_age() > self._refresh_seconds or self._epoch_has_ended(number):
                 try:
                     await self.refresh()
                 except OutsideError as error:
@@ -65,20 +67,36 @@ class ChainView:
             await self._moved.wait_for(lambda: self.block >= block)
         return self.block
 
+    async def wait_for_reading(self, number: int) -> None:
+        """Sleep until the metagraph has been read so many times."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self.readings >= number)
+
+    def head_age(self) -> float:
+        """Seconds since the newest block came."""
+        return self._clock.now() - self._head_at
+
+    def metagraph_age(self) -> float:
+        """Seconds since the metagraph was read."""
+        return self._clock.now() - self._read_at
+
     def metagraph(self) -> Metagraph:
         """The newest metagraph that was read. Raises ChainUnreachable when it is too old to act on."""
-        if self._metagraph is None or self._age() > STALE_SECONDS:
+        if self._metagraph is None or self.metagraph_age() > STALE_SECONDS:
             raise ChainUnreachable(
-                f"The metagraph was last read {self._age():.0f} s ago", fix="Check the chain's endpoint"
+                f"The metagraph was last read {self.metagraph_age():.0f} s ago", fix="Check the chain's endpoint"
             )
         return self._metagraph
 
     async def refresh(self) -> Metagraph:
         """Read the metagraph now."""
         async with self._reading:
-            self._metagraph = await self._gateway.metagraph()
+            self._metagraph = graph = await self._gateway.metagraph()
             self._read_at = self._clock.now()
-            return self._metagraph
+        async with self._moved:
+            self.readings += 1
+            self._moved.notify_all()
+        return graph
 
     def _epoch_has_ended(self, block: int) -> bool:
         """Whether an epoch has come due since the metagraph was read: weights are decided once per epoch, and an epoch may be short.
@@ -90,8 +108,6 @@ class ChainView:
 
     async def _advance(self, block: int) -> None:
         async with self._moved:
-            self.block = max(self.block, block)
+            if block > self.block:
+                self.block, self._head_at = block, self._clock.now()
             self._moved.notify_all()
-
-    def _age(self) -> float:
-        return self._clock.now() - self._read_at

@@ -309,13 +309,23 @@ class Health(Answer):
     version: str = Field(description="version of the validator's code")
 
 
-class Readiness(Answer):
-    """Whether the validator can do its work now."""
+class Condition(Answer):
+    """One thing that a daemon needs for its work."""
 
-    ready: bool = Field(description="false while the chain has not been read")
+    name: str = Field(description="what was looked at, such as 'permit', 'chain' or 'folder'")
+    level: Literal["ok", "note", "missing"] = Field(description="'missing': the work cannot be done like this")
+    found: str = Field(description="what was found, for people")
+    advice: str = Field(description="what its operator can do; empty where nothing needs to be done")
+
+
+class Readiness(Answer):
+    """Whether a daemon can do its work now."""
+
+    ready: bool = Field(description="false before anything was looked at, and while a condition is 'missing'")
     notes: tuple[str, ...] = Field(
         default=(), description="what its operator should know, such as that workers run without a sandbox"
     )
+    conditions: tuple[Condition, ...] = Field(default=(), description="what the work needs, each as it was last found")
 
 
 class Refusal(Answer):

@@ -38,7 +38,7 @@ class Seen:
     metagraph: Metagraph
     block_seconds: float
     head_time: float  # of the newest block, in seconds since the Unix epoch
-    price_tao: float  # of registering
+    price_tao: float | None  # of registering; None where nobody asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,8 @@ def membership(seen: Seen, role: Role) -> Iterator[Finding]:
     if neuron is None:
         flags = f"-w {role.wallet.name} -H {role.wallet.hotkey} -n {role.chain.network} --netuid {role.chain.netuid}"
         found = f"the hotkey {role.hotkey} has no uid on subnet {seen.metagraph.netuid}"
-        advice = f"gradients register {flags} (where the coldkey is; it costs {seen.price_tao:g} TAO now)"
+        price = f"; it costs {seen.price_tao:g} TAO now" if seen.price_tao is not None else ""
+        advice = f"gradients register {flags} (where the coldkey is{price})"
         yield Finding("registered", "missing", found, advice)
         return
     yield Finding("registered", "ok", f"uid {neuron.uid} since block {neuron.registered_at_block}")

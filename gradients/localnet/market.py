@@ -113,7 +113,7 @@ class Market:
         async with httpx.AsyncClient(timeout=2.0) as http:
             for _ in range(int(START_SECONDS / START_LOOK_SECONDS)):
                 with contextlib.suppress(httpx.HTTPError):
-                    if (await http.get(f"{plan.api_url}/readyz")).is_success:
+                    if (await http.get(f"{plan.api_url}/livez")).is_success:
                         break
                 await asyncio.sleep(START_LOOK_SECONDS)
             else:

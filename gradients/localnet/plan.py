@@ -124,7 +124,11 @@ def write_settings(plan: Plan) -> None:
     _write(plan, plan.validator, own=own, sections=sections)
     for miner in plan.miners:
         recipe = str(shipped_configs() / "recipes" / f"{miner.recipe}.toml")
-        _write(plan, miner, own={"recipe": recipe}, sections={"page": {"host": miner.host, "port": miner.page_port}})
+        own_ports: Mapping[str, Mapping[str, Json]] = {
+            "monitoring": {"host": miner.host},
+            "page": {"host": miner.host, "port": miner.page_port},
+        }
+        _write(plan, miner, own={"recipe": recipe}, sections=own_ports)
 
 
 def free_ports(host: str, count: int) -> list[int]:

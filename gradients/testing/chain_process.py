@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -36,6 +37,16 @@ class ChainProcess:
             raise SetupError(f"The local chain gave up: {line}", fix=f"Read {self._folder / 'chain.log'}")
         self.url = said["url"]
         return int(said["block"])
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Nobody gets an answer and no block comes, while connections stay open."""
+        assert self._process is not None  # noqa: S101 (it was started)
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL: the process has no time to say or write anything more."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from gradients.chain.commitments import shared_blocks
 from gradients.chain.gateway import LIFETIME_BLOCKS, MAX_COMMITMENT_BYTES
 from gradients.chain.reading import exceeds
+from gradients.clock import Clock, SystemClock
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, Neuron, WeightsReceipt
 from gradients.domain.emission import EmissionTerms, SubnetDemand
 from gradients.domain.task import Hotkey
@@ -40,6 +41,7 @@ class FakeChain:
         max_weight_limit: float = 1.0,
         activity_cutoff_blocks: int = 5000,
         kept_blocks: int = 300,
+        clock: Clock = SystemClock(),  # noqa: B008 (it has no state)
         is_started: bool = True,
     ) -> None:
         self.block_seconds = block_seconds
@@ -48,6 +50,8 @@ class FakeChain:
         self.outage: OutsideError | None = None  # what every call raises while the chain is "down"
         self.lost_answers = 0  # so many of the next transactions are included without their sender hearing of it
         self.crowded = 0  # so many of the next transactions stand in the newest block, behind the ones that are there
+        self.stake_threshold_alpha = 0.0  # below it, only the owner sets weights
+        self.author = clock  # its clock is the chain's
         self.demand = SubnetDemand(price=1.0, miner_burned=0.0)
         self.committed: list[Commitment] = []  # everything that ever was, in order
         self.weights: dict[int, Mapping[int, float]] = {}
@@ -182,6 +186,14 @@ class FakeGateway:
         self._graph()
         return self._chain.block_seconds
 
+    async def head_time(self) -> float:
+        self._graph()
+        return self._chain.author.now()
+
+    async def stake_threshold_alpha(self) -> float:
+        self._graph()
+        return self._chain.stake_threshold_alpha
+
     async def heads(self) -> AsyncIterator[int]:
         block = self._chain.graph.block
         while True:
@@ -247,6 +259,8 @@ class FakeGateway:
         waited = graph.block - neuron.last_update_block
         _require(waited >= graph.weights_rate_limit_blocks, "rate_limited")
         _require(version_key >= graph.weights_version, "incorrect_weight_version_key")
+        is_owner = self._hotkey == graph.owner_hotkey
+        _require(is_owner or neuron.stake_alpha >= self._chain.stake_threshold_alpha, "not_enough_stake_to_set_weights")
         _require(neuron.validator_permit or set(shares) == {neuron.uid}, "neuron_no_validator_permit")
         _require(all(uid < len(graph.neurons) for uid in shares), "uid_vec_contain_invalid_one")
         code = exceeds(shares, graph, setter=self._hotkey)

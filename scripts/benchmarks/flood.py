@@ -29,7 +29,9 @@ from gradients.axon.serve import serving
 from gradients.axon.server import requires_caller, signed_app
 from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
+from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
+from gradients.doctor.findings import Finding
 from gradients.domain.customer import Scope
 from gradients.execution.process import ProcessExecutor
 from gradients.log import configure_logging
@@ -195,6 +197,8 @@ def api_in(folder: Path, ledger_url: str | None = None) -> tuple[FastAPI, str, S
         Folders(folder),
         BaseModels.default(),
     )
+    conditions = Conditions()
+    conditions.update("ledger", [Finding("ledger", "ok", "answers")])
     behind = Dependencies(
         ledger=ledger,
         board=Board(ledger, _NobodyTrains()),
@@ -204,7 +208,7 @@ def api_in(folder: Path, ledger_url: str | None = None) -> tuple[FastAPI, str, S
         rewards=RewardTrials(ProcessExecutor()),
         folders=folders,
         store=ContentStore(folders.blobs),
-        ready=lambda: True,
+        conditions=conditions,
         rates=OwnRates(10_000_000),
         quotas=Quotas(running_tasks=1_000_000),
         stream_seconds=0.5,

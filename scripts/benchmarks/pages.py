@@ -19,6 +19,7 @@ from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
 from gradients.chain.view import ChainView
 from gradients.clock import SystemClock
+from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
 from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.domain.task import Blob, Prepared, TaskRequest, TaskState, Window
@@ -212,7 +213,7 @@ def _app(folder: Path, ledger: Ledger) -> tuple[FastAPI, str]:
         rewards=RewardTrials(ProcessExecutor()),
         folders=folders,
         store=ContentStore(folders.blobs),
-        ready=lambda: True,
+        conditions=Conditions(),
     )
     app = api_app(api)
     add_pages(app, Pages(site(), api, Sessions(clock), view, told, ProcessExecutor(), PagesSettings()))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -14,6 +13,7 @@ from safetensors.numpy import save
 
 from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
+from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
 from gradients.domain.evaluation import Measurement, Placing
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
@@ -66,7 +66,7 @@ class Market:
     folders: Folders
     posted: list[str]
     app: FastAPI
-    ready: bool = True
+    conditions: Conditions = field(default_factory=Conditions)
 
     def __post_init__(self) -> None:
         self.clients = ExitStack()
@@ -157,7 +157,7 @@ class Served:
 
 
 def dependencies_of(
-    ledger: Ledger, folder: Path, bases: BaseModels, posted: list[str], ready: Callable[[], bool]
+    ledger: Ledger, folder: Path, bases: BaseModels, posted: list[str], conditions: Conditions
 ) -> Dependencies:
     return Dependencies(
         ledger=ledger,
@@ -168,7 +168,7 @@ def dependencies_of(
         rewards=RewardTrials(ProcessExecutor()),
         folders=Folders(folder),
         store=ContentStore(Folders(folder).blobs),
-        ready=ready,
+        conditions=conditions,
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
+from gradients.conditions.state import Conditions
 from gradients.testing.axons import serving_in_thread
 from gradients.testing.tiny_models import write_tiny_llama
 from tests.e2e.api_market import Market, Served, dependencies_of
@@ -28,7 +29,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> BaseModels:
 def served(tmp_path_factory: pytest.TempPathFactory, bases: BaseModels) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("served")
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock())
-    app = api_app(dependencies_of(ledger, folder, bases, [], lambda: True))
+    app = api_app(dependencies_of(ledger, folder, bases, [], Conditions()))
     with serving_in_thread(app) as address:
         yield Served(app, address.url())
     ledger.engine.dispose()
@@ -38,7 +39,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, bases: BaseModels) -> Itera
 def market(tmp_path: Path, bases: BaseModels, served: Served) -> Iterator[Market]:
     ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", SystemClock())
     market = Market(served.url, ledger, Folders(tmp_path), [], served.app)
-    served.app.state.dependencies = dependencies_of(ledger, tmp_path, bases, market.posted, lambda: market.ready)
+    served.app.state.dependencies = dependencies_of(ledger, tmp_path, bases, market.posted, market.conditions)
     yield market
     market.clients.close()
     ledger.engine.dispose()

@@ -26,8 +26,10 @@ from structlog.testing import capture_logs
 
 from gradients.bases.bases import BaseModels
 from gradients.client.api import MarketClient
+from gradients.conditions.state import Conditions
 from gradients.datasets.reading import read_rows
 from gradients.datasets.sources import parse_source
+from gradients.doctor.findings import Finding
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskId
 from gradients.errors import DiskFull
@@ -85,10 +87,14 @@ def test_a_revoked_key_opens_nothing(market: Market) -> None:
 def test_health_is_for_everybody_and_readiness_is_the_daemons(market: Market) -> None:
     with market.client(None) as stranger:
         assert stranger.get("/livez").json()["alive"] is True
+        assert stranger.get("/readyz").status_code == 503  # nothing has been looked at yet
+        market.conditions.update("subnet", [Finding("permit", "ok", "there")])
         assert stranger.get("/readyz").status_code == 200
         assert "python_info" in stranger.get("/metrics").text
-        market.ready = False
+        market.conditions.update("subnet", [Finding("permit", "missing", "none", "stake more on it")])
         assert (stranger.get("/readyz").status_code, stranger.get("/livez").status_code) == (503, 200)
+        [condition] = stranger.get("/readyz").json()["conditions"]
+        assert condition == {"name": "permit", "level": "missing", "found": "none", "advice": "stake more on it"}
 
 
 def test_an_upload_is_named_by_what_it_holds_and_can_be_used(market: Market) -> None:
@@ -404,7 +410,7 @@ def test_a_customers_body_has_to_come_in_time(
     tmp_path: Path, bases: BaseModels, path: str, drip: bytes, market: Market
 ) -> None:
     quick = ApiSettings(body_seconds=0.4, upload_bytes_per_second=100)
-    app = api_app(dependencies_of(market.ledger, tmp_path, bases, [], lambda: True), quick)
+    app = api_app(dependencies_of(market.ledger, tmp_path, bases, [], Conditions()), quick)
     key = market.ledger.customers.issue("acme")
     with serving_in_thread(app) as address, socket.create_connection((address.ip, address.port), timeout=30) as slow:
         start = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 1000\r\n"
@@ -420,7 +426,7 @@ def test_an_upload_that_comes_as_fast_as_it_must_may_take_longer_than_other_bodi
     tmp_path: Path, bases: BaseModels, market: Market
 ) -> None:
     quick = ApiSettings(body_seconds=0.3, upload_bytes_per_second=100)
-    app = api_app(dependencies_of(market.ledger, tmp_path, bases, [], lambda: True), quick)
+    app = api_app(dependencies_of(market.ledger, tmp_path, bases, [], Conditions()), quick)
     key = {"Authorization": f"Bearer {market.ledger.customers.issue('acme')}"}
 
     def slowly() -> Iterator[bytes]:

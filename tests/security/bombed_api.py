@@ -11,6 +11,7 @@ from typing import cast
 from gradients.axon.serve import serving
 from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
+from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
 from gradients.execution.inline import InlineExecutor
 from gradients.execution.process import ProcessExecutor
@@ -49,7 +50,7 @@ async def serve(root: Path) -> None:
             rewards=RewardTrials(InlineExecutor()),
             folders=folders,
             store=ContentStore(folders.blobs),
-            ready=lambda: True,
+            conditions=Conditions(),
         )
     )
     async with serving(app, "127.0.0.1", 0) as address:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Response
+from typing import Any, cast
+
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from gradients import __version__
-from gradients.client.models import Health, Readiness
+from gradients.client.models import Readiness
 from gradients.domain.addresses import networks
 from gradients.errors import GradientsError
+from gradients.monitoring.requests import CountedRequests
+from gradients.monitoring.routes import add_health_routes, readiness
 from validator.api import key_routes, routes, task_routes
 from validator.api.bodies import TimedBodies
 from validator.api.callers import RequestsPerAddress
-from validator.api.dependencies import AppDependencies, Dependencies
+from validator.api.dependencies import Dependencies
 from validator.api.documented import ABOUT, TAGS, operation_id
 from validator.api.record import router as record_router
 from validator.api.refusals import Crashes, on_error, on_invalid, on_refused
@@ -26,7 +29,6 @@ ROUTERS = (
     *(key_routes.reading, key_routes.managing),
     record_router,
 )
-TEXT = {"schema": {"type": "string"}}
 
 
 def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -> FastAPI:  # noqa: B008 (frozen)
@@ -59,22 +61,11 @@ def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -
         header=settings.forwarded_header,
     )
     app.add_middleware(Crashes)
+    app.add_middleware(cast(Any, CountedRequests), server="api")
 
-    @app.get("/livez", tags=["health"])
-    async def live() -> Health:
-        """Whether the process answers."""
-        return Health(alive=True, version=__version__)
+    def ready() -> Readiness:
+        behind: Dependencies = app.state.dependencies
+        return readiness(behind.conditions, behind.notes)
 
-    @app.get("/readyz", tags=["health"], responses={503: {"model": Readiness, "description": "It cannot"}})
-    async def ready(response: Response, dependencies: AppDependencies) -> Readiness:
-        """Whether the validator can do its work now; 503 when it cannot."""
-        can = dependencies.ready()
-        response.status_code = 200 if can else 503
-        return Readiness(ready=can, notes=dependencies.notes)
-
-    @app.get("/metrics", tags=["health"], response_class=Response, responses={200: {"content": {"text/plain": TEXT}}})
-    async def metrics() -> Response:
-        """Prometheus' text format."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
+    add_health_routes(app, ready)
     return app

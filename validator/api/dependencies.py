@@ -13,6 +13,7 @@ from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from gradients.conditions.state import Conditions
 from gradients.domain.customer import Scope
 from gradients.domain.task import Task
 from gradients.errors import CustomerError
@@ -84,7 +85,7 @@ class Dependencies:
     rewards: RewardTrials
     folders: Folders
     store: ContentStore
-    ready: Callable[[], bool]  # whether the daemon can do its work now
+    conditions: Conditions  # what the daemon needs for its work, as it was last found
     rates: Rates = field(default_factory=lambda: OwnRates(600))
     quotas: Quotas = field(default_factory=Quotas)
     streams: OpenStreams = field(default_factory=OpenStreams)

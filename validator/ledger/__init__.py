@@ -8,6 +8,7 @@ from typing import Self
 from sqlalchemy import Engine
 
 from gradients.clock import Clock
+from validator.ledger.census import Census
 from validator.ledger.customers import Customers
 from validator.ledger.events import Events
 from validator.ledger.outbox import Outbox
@@ -35,6 +36,7 @@ class Ledger:
     slots: Slots
     records: Records
     uploads: UploadClaims
+    census: Census
     overview: Overview
 
     @classmethod
@@ -52,5 +54,6 @@ class Ledger:
             slots=Slots(engine),
             records=Records(engine),
             uploads=UploadClaims(engine, clock),
+            census=Census(engine, clock),
             overview=Overview(engine),
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
+from gradients.domain.chain import AxonAddress
 from gradients.domain.evaluation import Measurement
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
@@ -15,7 +17,11 @@ from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionStat
 from validator.ledger.encoding import ROWS_OF, encode, measurement_of, submission_of
 from validator.ledger.events import record
 from validator.ledger.lease import Lease, fenced
-from validator.ledger.rows import MeasurementRow, SubmissionRow
+from validator.ledger.rows import EventRow, MeasurementRow, SubmissionRow
+from validator.metrics import FAILURES
+
+CHANGED = "submission_changed"
+NOTHING: JsonObject = MappingProxyType({})
 
 
 def add_submissions(session: Session, submissions: Sequence[Submission]) -> None:
@@ -51,9 +57,17 @@ class Submissions:
         with Session(self._engine) as session:
             return {hotkey: manifest for hotkey, manifest in session.execute(query) if manifest is not None}
 
-    def started(self, lease: Lease, hotkey: str) -> None:
-        """The miner has said that it trains."""
-        self._change(lease, hotkey, state=SubmissionState.STARTED)
+    def started(self, lease: Lease, hotkey: str, *, axon: AxonAddress | None = None) -> None:
+        """The miner has said, at this address, that it trains."""
+        event: JsonObject = {"ip": axon.ip, "port": axon.port} if axon else {}
+        self._change(lease, hotkey, state=SubmissionState.STARTED, event=event)
+
+    def started_at(self, task_id: str) -> dict[str, AxonAddress]:
+        """Hotkey -> the address at which it has said that it trains."""
+        query = select(EventRow.fields).where(EventRow.task_id == task_id, EventRow.name == CHANGED)
+        with Session(self._engine) as session:
+            told = [fields for fields in session.scalars(query.order_by(EventRow.id)) if "ip" in fields]
+        return {fields["hotkey"]: AxonAddress(fields["ip"], fields["port"]) for fields in told}
 
     def collected(
         self,
@@ -79,11 +93,12 @@ class Submissions:
             "committed_extrinsic": committed_extrinsic,
             "reveal": dict(reveal) if reveal else None,
         }
-        self._change(lease, hotkey, state=SubmissionState.COLLECTED, **fields)
+        self._change(lease, hotkey, state=SubmissionState.COLLECTED, fields=fields)
 
     def failed(self, lease: Lease, hotkey: str, failure: Failure) -> None:
         """The submission has ended without a measurement."""
-        self._change(lease, hotkey, state=SubmissionState.FAILED, failure=encode(failure))
+        self._change(lease, hotkey, state=SubmissionState.FAILED, fields={"failure": encode(failure)})
+        FAILURES.labels(failure.blame).inc()
 
     def measured(self, lease: Lease, measurement: Measurement) -> None:
         """An entrant has a measurement. A second one by the same metric changes nothing."""
@@ -106,15 +121,23 @@ class Submissions:
         with Session(self._engine) as session:
             return {row.entrant: measurement_of(row) for row in session.scalars(query)}
 
-    def _change(self, lease: Lease, hotkey: str, *, state: SubmissionState, **fields: object) -> None:
+    def _change(
+        self,
+        lease: Lease,
+        hotkey: str,
+        *,
+        state: SubmissionState,
+        event: JsonObject = NOTHING,
+        fields: Mapping[str, object] = NOTHING,
+    ) -> None:
         with Session(self._engine) as session, session.begin():
             fenced(session, lease)
             row = session.get_one(SubmissionRow, (lease.task_id, hotkey))
             row.state = state
             for name, value in fields.items():
                 setattr(row, name, value)
-            event = {"hotkey": hotkey, "state": state.value}
-            record(session, at=self._clock.now(), name="submission_changed", task_id=lease.task_id, fields=event)
+            told: JsonObject = {"hotkey": hotkey, "state": state.value, **event}
+            record(session, at=self._clock.now(), name=CHANGED, task_id=lease.task_id, fields=told)
 
 
 def _row(task_id: str, measurement: Measurement, now: float) -> MeasurementRow:

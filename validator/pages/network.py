@@ -42,7 +42,8 @@ def overview(pages: PagesBehind, visitor: AnyVisitor) -> HTMLResponse:
         uids=uids_of(pages),
         block=view.block,
         metagraph=view.metagraph() if view.block else None,
-        ready=pages.api.ready(),
+        ready=pages.api.conditions.ready(),
+        missing=[each.name for each in pages.api.conditions.findings if each.level == "missing"],
         notes=pages.api.notes,
     )
 

@@ -3,6 +3,9 @@
 What counts is what stood on chain at the deadline block. Each claim is one look at everybody who is still missing, in turns of limited
 time, so that no miner holds up another one or another task. A miner that shows nothing until the reveal ends has failed; but when nobody
 at all could be reached, the network is to blame and nobody loses points, and neither when we did not look late enough in the reveal.
+
+A miner whose address on chain has changed since it took the task (another process of its hotkey, a lost seat) is asked at both; when
+neither has the submission, that is not held against it. It had to commit in time all the same, so this hides no work that was not done.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from gradients.axon.messages import Reveal
 from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
-from gradients.domain.chain import Commitment
+from gradients.domain.chain import AxonAddress, Commitment
 from gradients.domain.commitment import Opening, ProofStep, opens
 from gradients.domain.failure import Failure
 from gradients.domain.seeds import seed
@@ -84,8 +87,11 @@ class CollectStage:
         if waiting := await self._waiting(task):
             base = await asyncio.to_thread(self.bases.resolve, task.request.base)
             no_room = await self._collect(claim, waiting, await self._commitments(task), base)
-        # A look that our disk has cut short is none: it may neither cost a miner nor count as the network's.
-        full_look = now_block <= task.blocks.reveal_until_block and not no_room
+        # A look that our disk has cut short is none, and neither is one without a permit, for which miners answer nobody: it may
+        # neither cost a miner nor count as the network's.
+        us = self.view.metagraph().by_hotkey(self.gateway.hotkey)
+        has_permit = us is not None and us.validator_permit
+        full_look = now_block <= task.blocks.reveal_until_block and has_permit and not no_room
         looked_at_block = now_block if full_look else claim.looked_at_block
         if still := await self._waiting(task):
             if self.view.block <= task.blocks.reveal_until_block:  # leave the stage to other tasks for a while
@@ -130,6 +136,7 @@ class CollectStage:
         ends. Another failure of our own ends all of them before it is raised, so that the next try finds nobody at work.
         """
         gate, without_room = asyncio.Semaphore(self.settings.concurrent), list[Hotkey]()
+        began_at = await asyncio.to_thread(self.ledger.submissions.started_at, claim.task.id)
 
         async def collect_one(submission: Submission) -> None:
             if submission.hotkey in found.unknown:
@@ -137,7 +144,8 @@ class CollectStage:
                 return
             async with gate:
                 try:
-                    await self._fetch(claim, submission, found.commitments.get(submission.hotkey), base)
+                    commitment = found.commitments.get(submission.hotkey)
+                    await self._fetch_anywhere(claim, submission, commitment, base, began_at.get(submission.hotkey))
                 except MinerError as error:
                     await self._fail(claim, submission, Failure.of(error))
                 except OutsideError as error:
@@ -154,18 +162,43 @@ class CollectStage:
             raise failed.exceptions[0] from None
         return bool(without_room)
 
-    async def _fetch(self, claim: Claim, submission: Submission, commitment: Commitment | None, base: BaseInfo) -> None:
-        """Reveal, check, fetch, screen; raises MinerError with the reason when any of it is wrong."""
-        task = claim.task
+    async def _fetch_anywhere(
+        self,
+        claim: Claim,
+        submission: Submission,
+        commitment: Commitment | None,
+        base: BaseInfo,
+        began_at: AxonAddress | None,
+    ) -> None:
+        """Fetch from the address on chain, or from where the miner was when it took the task; whoever answers has signed with its hotkey.
+
+        Raises what the last of them came to.
+        """
         if commitment is None:
             raise CommitmentMissing(
-                f"Nothing stood on chain for {submission.hotkey} at block {task.blocks.deadline_block}",
+                f"Nothing stood on chain for {submission.hotkey} at block {claim.task.blocks.deadline_block}",
                 fix="Commit before the deadline block",
             )
         neuron = self.view.metagraph().by_hotkey(submission.hotkey)
-        if neuron is None or neuron.axon is None:
+        addresses = list(dict.fromkeys(each for each in (neuron.axon if neuron else None, began_at) if each))
+        if not addresses:
             raise PeerUnreachable(f"{submission.hotkey} serves no axon now")
-        peer = Peer(hotkey=submission.hotkey, address=neuron.axon)
+        for address in addresses[:-1]:
+            try:
+                await self._fetch(claim, submission, commitment, base, address)
+            except (MinerError, OutsideError) as error:
+                log.info(
+                    "axon_changed", task=claim.task.id, uid=submission.uid, asked=address.url(), problem=str(error)
+                )
+            else:
+                return
+        await self._fetch(claim, submission, commitment, base, addresses[-1])
+
+    async def _fetch(
+        self, claim: Claim, submission: Submission, commitment: Commitment, base: BaseInfo, address: AxonAddress
+    ) -> None:
+        """Reveal, check, fetch, screen; raises MinerError with the reason when any of it is wrong."""
+        task, peer = claim.task, Peer(hotkey=submission.hotkey, address=address)
         path = f"/v1/tasks/{task.id}/submission"
         reveal, signed = await self.client.get_signed(peer, path, answer=Reveal)
         manifest = self._checked_manifest(claim, submission, commitment, reveal)
@@ -225,8 +258,12 @@ class CollectStage:
             )
         elif any(_was_reached(submission) for submission in submissions):
             failure = Failure(Blame.MINER, "not_revealed", "Nothing could be fetched before the reveal ended")
+        began_at = await asyncio.to_thread(self.ledger.submissions.started_at, claim.task.id)
         for submission in still:
-            await self._fail(claim, submission, failure)
+            neuron = self.view.metagraph().by_hotkey(submission.hotkey)
+            before, now = began_at.get(submission.hotkey), neuron.axon if neuron else None
+            has_moved = failure.blame is Blame.MINER and before not in (None, now)
+            await self._fail(claim, submission, _moved(before, now) if has_moved else failure)
 
     async def _fail(self, claim: Claim, submission: Submission, failure: Failure) -> None:
         log.warning(
@@ -245,6 +282,13 @@ class _Remote:
 
     def read(self, name: str, offset: int) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         return self.client.stream(self.peer, f"/v1/tasks/{self.task_id}/files/{name}", offset=offset)
+
+
+def _moved(before: AxonAddress | None, now: AxonAddress | None) -> Failure:
+    """Nobody's fault: the chain says that the miner was called elsewhere than where it had taken the task."""
+    places = [address.url() if address else "no address" for address in (before, now)]
+    words = "The miner took the task at {}, the chain has {} now, and neither had the submission".format(*places)
+    return Failure(Blame.OUTSIDE, "axon_changed", words)
 
 
 def _was_reached(submission: Submission) -> bool:

@@ -36,7 +36,7 @@ START_TRIES = 3
 START_REST_SECONDS = 1.0
 LATE_SHARE = 0.1  # of the training time
 UNTAKEN = "no miner took the task"
-NO_PERMIT_SECONDS = 2.0  # until we look again whether we have a permit
+NO_PERMIT_SECONDS = 30.0  # until it is offered again; until there is a permit, the engine does not even try
 
 log = get_logger("offer")
 
@@ -67,6 +67,7 @@ class OfferStage:
         if task.window is None:
             us = (await self.view.refresh()).by_hotkey(self.gateway.hotkey)
             if us is None or not us.validator_permit:  # all miners would refuse us
+                log.info("offer_without_permit", task=task.id)
                 await asyncio.to_thread(
                     self.ledger.tasks.postpone, claim.lease, seconds=NO_PERMIT_SECONDS, counts=False
                 )
@@ -193,7 +194,7 @@ class OfferStage:
             await self._not_started(claim, submission.hotkey, Failure(Blame.OUTSIDE, "not_started", problem))
             return
         if answer.accepted:
-            await asyncio.to_thread(self.ledger.submissions.started, claim.lease, submission.hotkey)
+            await asyncio.to_thread(self.ledger.submissions.started, claim.lease, submission.hotkey, axon=neuron.axon)
         else:
             # With so much of the training time gone a miner has reason to decline: we were away after the draw.
             window = task.blocks

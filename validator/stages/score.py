@@ -10,12 +10,15 @@ from sqlalchemy.orm import Session
 from gradients.chain.gateway import ChainGateway
 from gradients.clock import Clock
 from gradients.domain.task import TaskState
+from gradients.log import get_logger
 from gradients.scoring.contest import contest_seed
 from gradients.scoring.rules import rules_at
 from validator.contests import contest_of
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.placings import add_placings
+
+log = get_logger("score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +53,5 @@ class ScoreStage:
         self.ledger.tasks.advance(
             claim.lease, came_from=TaskState.MEASURED, to=TaskState.SCORED, deadline_hash=deadline_hash, also=write
         )
+        best = next((placing.hotkey for placing in placings if placing.rank == 1), None)
+        log.info("task_scored", task=task.id, entrants=len(placings), best=best)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -51,6 +52,10 @@ class Stage(Protocol):
         """Take rows of at least so many uids only, of which none has a larger part of the sum."""
         ...
 
+    async def ask_stake_of_weights(self, alpha: float) -> None:
+        """From now on, who has less stake sets no weights."""
+        ...
+
     async def commit_in_one_block(self, gateways: Sequence[ChainGateway], payloads: Sequence[bytes]) -> None:
         """Let the gateways' commitments share a block, in this order."""
         ...
@@ -74,6 +79,9 @@ class FakeStage:
 
     async def limit_weights(self, *, fewest: int, largest: float) -> None:
         self._chain.set_limits(min_allowed_weights=fewest, max_weight_limit=largest)
+
+    async def ask_stake_of_weights(self, alpha: float) -> None:
+        self._chain.stake_threshold_alpha = alpha
 
     async def commit_in_one_block(self, gateways: Sequence[ChainGateway], payloads: Sequence[bytes]) -> None:
         await self._chain.advance()
@@ -114,6 +122,9 @@ class NodeStage:
     async def take_sealed_weights_only(self) -> None:
         await self._operator.set_hyperparameter(1, "commit_reveal_weights_enabled", True)
 
+    async def ask_stake_of_weights(self, alpha: float) -> None:
+        await self._operator.set_hyperparameter(1, "stake_threshold", round(alpha * 1e9))
+
     async def limit_weights(self, *, fewest: int, largest: float) -> None:
         await self._operator.set_hyperparameter(1, "min_allowed_weights", fewest)
         await self._operator.set_hyperparameter(1, "max_weights_limit", round(largest * 65535))
@@ -130,6 +141,7 @@ class NodeStage:
 
     async def close(self) -> None:
         await self.limit_weights(fewest=1, largest=1.0)
+        await self.ask_stake_of_weights(0.0)
         await self._operator.set_hyperparameter(1, "commit_reveal_weights_enabled", False)
         for gateway in self._gateways:
             await gateway.close()
@@ -377,6 +389,21 @@ async def test_without_a_permit_nobody_judges_others(stage: Stage) -> None:
     uid = (await neuron_of(gateway)).uid
     await gateway.set_weights({uid: 1.0}, version_key=WEIGHTS_VERSION)  # on itself anybody may
     assert await gateway.weights_of(uid) == {uid: 1.0}
+
+
+async def test_below_the_threshold_of_stake_nobody_but_the_owner_sets_weights(stage: Stage) -> None:
+    gateway = await permitted(stage)
+    assert await gateway.stake_threshold_alpha() == 0.0
+    more = (await neuron_of(gateway)).stake_alpha + 1e6
+    await stage.ask_stake_of_weights(more)
+    assert await gateway.stake_threshold_alpha() == pytest.approx(more)
+    assert (
+        await refusal(gateway.set_weights({0: 1.0}, version_key=WEIGHTS_VERSION)) == "not_enough_stake_to_set_weights"
+    )
+
+
+async def test_the_newest_block_is_of_now(stage: Stage) -> None:
+    assert await (await stage.newcomer()).head_time() == pytest.approx(time.time(), abs=60)
 
 
 async def test_sealed_weights_have_a_reveal_round_and_cannot_be_read(stage: Stage) -> None:

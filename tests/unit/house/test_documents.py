@@ -23,6 +23,7 @@ DOCUMENTS = sorted(
         "gradients/**/README.md",
         "validator/**/README.md",
         "configs/**/*.md",
+        "docs/*.md",
         "tests/README.md",
     )
     for file in ROOT.glob(pattern)

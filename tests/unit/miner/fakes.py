@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,12 @@ class FakeChain:
     async def block_seconds(self) -> float:
         self._fail_if_told()
         return self.seconds
+
+    async def head_time(self) -> float:
+        return time.time()
+
+    async def stake_threshold_alpha(self) -> float:
+        raise AssertionError("a miner sets no weights")
 
     async def heads(self) -> AsyncIterator[int]:
         while True:

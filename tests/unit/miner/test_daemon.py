@@ -16,6 +16,7 @@ from gradients.axon.server import requires_caller, signed_app
 from gradients.bases.bases import BaseModels
 from gradients.chain.view import ChainView
 from gradients.chain.wallet import open_wallet
+from gradients.conditions.state import Conditions
 from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey
@@ -39,7 +40,9 @@ RECIPE = Recipe.model_validate(
 
 def daemon(folder: Path, chain: FakeChain, trainer: FakeTrainer, **settings: object) -> Daemon:
     """A miner on 127.0.0.2 whose train rows lie there already."""
-    chosen = MinerSettings.model_validate({"axon": AxonSettings(host="127.0.0.2", port=0), **settings})
+    chosen = MinerSettings.model_validate(
+        {"folder": folder, "axon": AxonSettings(host="127.0.0.2", port=0), "monitoring": {"port": 0}} | settings
+    )
     clock, journal = FakeClock(), Journal(folder / "tasks")
     view = ChainView(chain, clock)
     attempts = Attempts(
@@ -57,7 +60,7 @@ def daemon(folder: Path, chain: FakeChain, trainer: FakeTrainer, **settings: obj
         committing=asyncio.Lock(),
     )
     app = signed_app(keypair=MINER.hotkey, policy=MetagraphPolicy(view.metagraph))
-    return Daemon(chain, view, journal, attempts, app, Outcomes(journal, view, attempts.client), chosen)
+    return Daemon(chain, view, journal, attempts, app, Outcomes(journal, view, attempts.client), chosen, Conditions())
 
 
 def accept(folder: Path, task_id: str, **changes: object) -> None:

@@ -150,6 +150,18 @@ def test_an_offer_is_answered_and_begins_nothing(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_nothing_is_taken_while_something_stands_against_training(tmp_path: Path) -> None:
+    async def scene(s: Setting) -> None:
+        s.endpoints.obstacle = lambda: "folder: 3 MiB free at /srv/miner/data"
+        good = offer(base_digest=s.base_digest)
+        answer = await s.validator.post(s.peer, "/v1/offers", good, answer=OfferAnswer)
+        assert not answer.accepted
+        assert answer.reason.startswith("folder: 3 MiB free")
+        assert "/srv" not in answer.reason
+
+    play(tmp_path, scene)
+
+
 def test_a_base_that_is_not_here_is_fetched_while_its_offer_is_declined(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

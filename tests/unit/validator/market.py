@@ -10,6 +10,7 @@ import resource
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from gradients.axon.server import file_response, requires_caller, signed_app
 from gradients.bases.bases import BaseModels
 from gradients.chain.view import ChainView
 from gradients.clock import Clock
+from gradients.domain.chain import AxonAddress
 from gradients.domain.commitment import Opening, payload
 from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Prepared, Task, TaskId, TaskRequest, TaskState, Window
@@ -88,8 +90,9 @@ def assigned(
     prepared: Prepared = PREPARED,
     task_id: TaskId = TASK,
     window: Window = WINDOW,
+    axons: Mapping[str, AxonAddress] = MappingProxyType({}),
 ) -> None:
-    """A task in ASSIGNED that these miners have started; uids count from 1."""
+    """A task in ASSIGNED that these miners have started, at these addresses; uids count from 1."""
     opened(ledger, request, prepared=prepared, task_id=task_id)
     invited = [
         Submission(task_id, Hotkey(hotkey), uid, SubmissionState.INVITED) for uid, hotkey in enumerate(hotkeys, start=1)
@@ -97,7 +100,7 @@ def assigned(
     lease = claimed(ledger, TaskState.OPEN).lease
     ledger.tasks.set_window(lease, window, draw={}, also=lambda session: add_submissions(session, invited))
     for hotkey in hotkeys:
-        ledger.submissions.started(lease, hotkey)
+        ledger.submissions.started(lease, hotkey, axon=axons.get(hotkey))
     due = window.deadline_block + 1
     ledger.tasks.advance(lease, came_from=TaskState.OPEN, to=TaskState.ASSIGNED, due_at_block=due)
 

@@ -16,7 +16,9 @@ from fastapi.testclient import TestClient
 from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
 from gradients.clock import Clock
+from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
+from gradients.doctor.findings import Finding
 from gradients.domain.evaluation import Measurement, Metric
 from gradients.domain.failure import Failure
 from gradients.domain.submission import BASE_ENTRANT
@@ -98,6 +100,8 @@ def served(
     """Pages over the ledger, with a chain in memory that has been read."""
     told, folders, subnet = Told(), Folders(folder), Subnet(clock)
     asyncio.run(subnet.start())
+    conditions = Conditions()
+    conditions.update("ledger", [Finding("ledger", "ok", "answers")])
     api = Dependencies(
         ledger=ledger,
         board=Board(ledger, told),
@@ -107,7 +111,7 @@ def served(
         rewards=RewardTrials(executor),
         folders=folders,
         store=ContentStore(folders.blobs),
-        ready=lambda: subnet.view.block > 0,
+        conditions=conditions,
         rates=rates or OwnRates(10_000),
     )
     app = api_app(api)

@@ -5,25 +5,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from sqlalchemy.orm import Session
 
 from gradients.axon.evidence import SignedAnswer
 from gradients.axon.messages import Reveal
+from gradients.axon.serve import serving
 from gradients.bases.bases import BaseModels
+from gradients.domain.chain import AxonAddress
 from gradients.domain.commitment import Opening, ProofStep, opens
 from gradients.domain.seeds import seed
 from gradients.domain.submission import SubmissionState
-from gradients.domain.task import TaskId, TaskState
+from gradients.domain.task import Hotkey, TaskId, TaskState
 from gradients.errors import DiskFull
 from gradients.record.terms import start_of
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import (
+    HOST,
     PREPARED,
     SALT,
     TASK,
@@ -49,7 +53,7 @@ FIRST_BLOCK = WINDOW.deadline_block + 1
 LATE_BLOCK = WINDOW.reveal_until_block - 2
 LAST_BLOCK = WINDOW.reveal_until_block + 1
 RETRY_SECONDS = 3.0
-TURN_SECONDS = 1.0
+TURN_SECONDS, LONG_SECONDS = 1.0, 60.0
 OTHER = TaskId("instruct-ba9876543210")
 
 
@@ -62,6 +66,7 @@ class Market:
         self.bases: BaseModels = tiny_bases(folder)
         self.base_digest = self.bases.resolve("tiny").digest
         self.store = ContentStore(folder / "blobs")
+        self.turn_seconds = LONG_SECONDS
 
     def stage(self) -> CollectStage:
         return CollectStage(
@@ -72,16 +77,19 @@ class Market:
             bases=self.bases,
             store=self.store,
             folders=Folders(self.folder),
-            settings=CollectSettings(retry_seconds=RETRY_SECONDS, turn_seconds=TURN_SECONDS),
+            settings=CollectSettings(retry_seconds=RETRY_SECONDS, turn_seconds=self.turn_seconds),
         )
 
-    async def begin(self, miners: Sequence[StandIn]) -> None:
-        """Everybody has started and nobody has committed; blocks stand at the start."""
+    async def begin(
+        self, miners: Sequence[StandIn], *, axons: Mapping[str, AxonAddress] = MappingProxyType({})
+    ) -> None:
+        """Everybody has started, some at known addresses, and nobody has committed; blocks stand at the start."""
         assigned(
             self.ledger,
             [m.hotkey for m in miners],
             request_for(),
             prepared=replace(PREPARED, base_digest=self.base_digest),
+            axons=axons,
         )
         await self.subnet.start(*miners)
         await self.subnet.reach(WINDOW.started_at_block)
@@ -244,6 +252,81 @@ def test_who_shows_nothing_until_the_reveal_ends_has_failed(market: Market) -> N
     assert failures(market.ledger) == {gone.hotkey: ("miner", "not_revealed")}
 
 
+def test_a_miner_whose_axon_another_process_took_is_asked_where_it_took_the_task(market: Market) -> None:
+    """The other process has the same hotkey and nothing to show, and answers with its signature."""
+    alice, stray, good = StandIn("alice"), StandIn("alice"), StandIn("good")
+
+    async def scenario() -> None:
+        async with serving(alice.app(market.subnet.view), HOST, 0) as began_at:
+            await market.begin([alice, good], axons={alice.hotkey: began_at})
+            await market.submit(alice)
+            await market.submit(good)
+            await market.collect([stray, good])
+
+    asyncio.run(scenario())
+    assert stray.asked == alice.asked == [TASK]
+    assert set(market.states().values()) == {SubmissionState.COLLECTED}
+
+
+def test_a_miner_whose_axon_was_taken_and_which_is_gone_loses_nothing(market: Market) -> None:
+    alice, stray, good = StandIn("alice"), StandIn("alice"), StandIn("good")
+
+    async def scenario() -> None:
+        await market.begin([alice, good], axons={alice.hotkey: AxonAddress(HOST, 9)})
+        await market.submit(alice)
+        await market.submit(good)
+        await market.collect([stray, good], at_blocks=(FIRST_BLOCK, LATE_BLOCK, LAST_BLOCK))
+
+    asyncio.run(scenario())
+    assert failures(market.ledger) == {alice.hotkey: ("outside", "axon_changed")}
+    assert market.states()[good.hotkey] is SubmissionState.COLLECTED
+
+
+def test_a_miner_that_moves_its_axon_has_to_have_committed_all_the_same(market: Market) -> None:
+    idle, moved, good = StandIn("idle"), StandIn("idle"), StandIn("good")
+
+    async def scenario() -> None:
+        await market.begin([idle, good], axons={idle.hotkey: AxonAddress(HOST, 9)})
+        await market.submit(good)
+        await market.collect([moved, good])
+
+    asyncio.run(scenario())
+    assert failures(market.ledger) == {idle.hotkey: ("miner", "commitment_missing")}
+
+
+def test_a_miner_that_has_lost_its_seat_is_asked_where_it_took_the_task(market: Market) -> None:
+    alice = StandIn("alice")
+
+    async def scenario() -> None:
+        async with serving(alice.app(market.subnet.view), HOST, 0) as began_at:
+            await market.begin([alice], axons={alice.hotkey: began_at})
+            await market.submit(alice)
+            neuron = market.subnet.chain.graph.by_hotkey(alice.hotkey)
+            assert neuron is not None
+            market.subnet.chain.change(replace(neuron, hotkey=Hotkey("a newcomer's"), axon=None))
+            await market.collect([])
+
+    asyncio.run(scenario())
+    assert market.states() == {alice.hotkey: SubmissionState.COLLECTED}
+
+
+def test_looks_without_a_permit_are_none_since_miners_answer_nobody_without_one(market: Market) -> None:
+    here, gone = StandIn("here"), StandIn("gone")
+
+    async def scenario() -> None:
+        await market.begin([here, gone])
+        await market.submit(here)
+        await market.submit(gone)
+        await market.collect([here])
+        neuron = market.subnet.chain.graph.by_hotkey(market.subnet.gateway.hotkey)
+        assert neuron is not None
+        market.subnet.chain.change(replace(neuron, validator_permit=False))
+        await market.collect([here], at_blocks=(LATE_BLOCK, LAST_BLOCK))
+
+    asyncio.run(scenario())
+    assert failures(market.ledger) == {gone.hotkey: ("operator", "not_revealed")}
+
+
 def test_when_nobody_could_be_reached_the_network_is_to_blame(market: Market) -> None:
     miners = [StandIn("alice"), StandIn("bob")]
 
@@ -323,6 +406,7 @@ def test_a_miner_that_never_shows_anything_does_not_hold_up_another_task(market:
 
 def test_a_miner_that_sends_slowly_has_its_turn_and_goes_on_at_the_next_look(market: Market) -> None:
     slow = StandIn("slow", file_seconds=0.6 * TURN_SECONDS)  # of which it has two
+    market.turn_seconds = TURN_SECONDS
 
     async def scenario() -> None:
         await market.begin([slow])
@@ -331,6 +415,7 @@ def test_a_miner_that_sends_slowly_has_its_turn_and_goes_on_at_the_next_look(mar
         await market.collect([slow])
         assert time.monotonic() - began < 2 * TURN_SECONDS
         assert market.states() == {slow.hotkey: SubmissionState.STARTED}
+        market.turn_seconds = LONG_SECONDS  # on a busy machine one file alone may take more than a short turn
         await market.collect([slow])
 
     asyncio.run(scenario())

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from gradients.domain.evaluation import Placing
 from gradients.domain.task import Hotkey, TaskId, TaskState, Window
@@ -317,6 +318,24 @@ def test_a_refusal_for_good_ends_the_call_and_the_next_epoch_tries_anew(run: Cal
         assert stand.states() == [OutboxState.DROPPED]
         await stand.blocks(TEMPO)
         assert stand.states() == [OutboxState.DROPPED, OutboxState.DONE]
+
+    run(scenario)
+
+
+def test_weights_that_the_chain_would_refuse_wait_until_nothing_stands_against_them(
+    run: Callable[[Scenario], None],
+) -> None:
+    async def scenario(stand: Stand) -> None:
+        obstacle = ["stake: 100.0 alpha, and the chain asks 1,000.0 of who sets weights"]
+        stand.emission = replace(stand.emission, obstacle=lambda: obstacle[0])
+        stand.score({"alice": 1.0})
+        with capture_logs() as said:
+            await stand.blocks(5)
+        assert [(line["event"], line["problem"]) for line in said] == [("weights_held_back", obstacle[0])]
+        assert (stand.states(), stand.calls()[0].sent_at_block) == ([OutboxState.PENDING], None)
+        obstacle[0] = ""
+        await stand.blocks(1)
+        assert stand.states() == [OutboxState.DONE]
 
     run(scenario)
 

@@ -97,6 +97,27 @@ def test_a_due_task_is_done_once(ledger: Ledger, clock: HandClock) -> None:
     assert [claim.attempts for claim in stage.claims] == [1]
 
 
+def test_no_step_is_begun_while_something_stands_against_all_of_its_kind(ledger: Ledger, clock: HandClock) -> None:
+    draft(ledger)
+    stage, obstacle, asked = Steps(ledger, clock), ["permit: none"], list[str]()
+
+    def against() -> str:
+        asked.append("")
+        return obstacle[0]
+
+    async def scenario() -> None:
+        view = ChainView(FakeChain().gateway("validator"), SystemClock())
+        engine = StepEngine(ledger, view, {TaskState.DRAFT: stage}, owner="two", obstacles={TaskState.DRAFT: against})
+        async with _running(engine):
+            await until(lambda: len(asked) >= 3, each_time=engine.wake)
+            assert stage.claims == []
+            obstacle[0] = ""
+            await until(lambda: found(ledger).state is TaskState.OPEN, each_time=engine.wake)
+
+    asyncio.run(scenario())
+    assert [claim.attempts for claim in stage.claims] == [1]
+
+
 def test_a_new_task_is_found_when_the_engine_is_woken(ledger: Ledger, clock: HandClock) -> None:
     stage = Steps(ledger, clock)
 

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from gradients.axon.client import AxonClient, Peer
 from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
+from gradients.conditions.state import Conditions
 from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey, TaskState
@@ -37,7 +38,7 @@ from validator.progress import ProgressBoard
 from validator.pruning import Pruner
 from validator.recording import Recorder
 from validator.schedule import Schedule
-from validator.settings import ApiSettings, KeepSettings, ScheduleSettings
+from validator.settings import ApiSettings, KeepSettings, ScheduleSettings, ValidatorSettings
 
 
 def test_what_goes_wrong_in_one_turn_costs_a_rest_and_no_more() -> None:
@@ -127,8 +128,9 @@ def test_a_daemon_that_cannot_start_lets_go_of_its_connections(ledger: Ledger, c
             schedule=loops.schedule,
             axon_app=FastAPI(),
             api_app=FastAPI(),
-            axon=AxonSettings(),
-            api=ApiSettings(),
+            settings=ValidatorSettings(),
+            ledger=ledger,
+            conditions=Conditions(),
             confinement=Confinement(sandboxed=True),
         )
         with pytest.raises(SetupError, match="not registered"):
@@ -143,7 +145,7 @@ def test_a_daemon_that_cannot_start_lets_go_of_its_connections(ledger: Ledger, c
 
 
 def test_the_api_takes_more_connections_of_a_proxy_than_the_axon_does_of_a_peer(
-    ledger: Ledger, clock: HandClock
+    ledger: Ledger, clock: HandClock, tmp_path: Path
 ) -> None:
     async def scenario() -> None:
         subnet = Subnet(clock)
@@ -165,8 +167,11 @@ def test_the_api_takes_more_connections_of_a_proxy_than_the_axon_does_of_a_peer(
             schedule=loops.schedule,
             axon_app=FastAPI(),
             api_app=api,
-            axon=AxonSettings(host="127.0.0.2", port=0),
-            api=ApiSettings(port=port),
+            settings=ValidatorSettings(
+                folder=tmp_path, axon=AxonSettings(host="127.0.0.2", port=0), api=ApiSettings(port=port)
+            ),
+            ledger=ledger,
+            conditions=Conditions(),
             confinement=Confinement(sandboxed=True),
         )
         stop = asyncio.Event()

@@ -220,6 +220,16 @@ def test_without_a_permit_nobody_is_asked_and_no_try_is_used_up(
     assert claimed(ledger, TaskState.OPEN).attempts == 1
 
 
+def test_where_a_miner_took_the_task_is_kept(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger)
+    alice, fickle = StandIn("alice"), StandIn("fickle", begins=False)
+    _offer(ledger, _stage(ledger, subnet), subnet, [alice, fickle])
+    neuron = subnet.view.metagraph().by_hotkey(alice.hotkey)
+    assert neuron is not None
+    assert neuron.axon is not None
+    assert ledger.submissions.started_at(TASK) == {alice.hotkey: neuron.axon}
+
+
 def test_a_crash_after_the_draw_starts_the_same_miners_again_and_asks_nobody_anew(
     ledger: Ledger, subnet: Subnet
 ) -> None:

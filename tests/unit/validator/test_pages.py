@@ -294,7 +294,7 @@ def test_a_task_that_is_not_there_or_anothers_model_is_a_page_for_people_and_jso
 def test_pages_are_not_in_the_document_of_the_api(pages: Served) -> None:
     with pages.visitor() as visitor:
         paths = visitor.get("/openapi.json").json()["paths"]
-    assert all(path.startswith(("/v1", "/livez", "/readyz", "/metrics")) for path in paths)
+    assert all(path.startswith(("/v1", "/livez", "/readyz", "/version", "/metrics")) for path in paths)
 
 
 def test_the_list_goes_on_from_page_to_page_without_a_gap(pages: Served) -> None:

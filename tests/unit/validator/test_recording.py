@@ -14,6 +14,7 @@ from moto.server import ThreadedMotoServer
 from sqlalchemy.orm import Session
 
 from gradients.audit.auditor import Auditor, Scope
+from gradients.conditions.state import Conditions
 from gradients.domain.task import TaskId
 from gradients.errors import SetupError
 from gradients.record.exporting import export, open_target
@@ -68,7 +69,7 @@ def _api(market: RealMarket) -> FastAPI:
             rewards=RewardTrials(market.executor),
             folders=market.folders,
             store=market.store,
-            ready=lambda: True,
+            conditions=Conditions(),
         )
     )
 
