@@ -120,7 +120,10 @@ def check(
     given: Given,
     *,
     model: Annotated[Path, typer.Argument(help="The folder with the model's files, as it would be handed in.")],
-    task: Annotated[Path, typer.Option(help="The task's record.json, or JSON with type, base and parameters.")],
+    task: Annotated[
+        Path,
+        typer.Option(help="A task of this miner by its id, its record.json, or JSON with type, base and parameters."),
+    ],
     data: Annotated[
         Path | None, typer.Option(help="Rows to measure on; by default train.jsonl beside the task's file.")
     ] = None,
@@ -145,7 +148,9 @@ def check(
     from miner.plan import plan_training, read_recipe
     from miner.settings import MinerSettings
 
-    settings, asked = given.load(MinerSettings, recipe=recipe), CheckedTask.read(task)
+    settings = given.load(MinerSettings, recipe=recipe)
+    record = settings.folder / "tasks" / task / "record.json"
+    asked = CheckedTask.read(task := record if record.is_file() and not task.exists() else task)
     base = BaseModels.default(settings.caches, folders=True).resolve(asked.base)
     plan = plan_training(read_recipe(settings.recipe), task_type=asked.type, base_parameters=base.parameters)
     report = checked(

@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gradients.axon.auth import ALLOWED_SKEW_SECONDS, HEADER_HOTKEY, HEADER_NONCE, MAX_AGE_SECONDS
+from gradients.axon.limits import RateLimiter
 from gradients.errors import GradientsError
 from gradients.log import get_logger
 from gradients.texts import harmless
 
 QUIET_SECONDS = 600.0
-MOST_KNOWN = 1000  # callers and codes
+MOST_KNOWN = 10_000  # callers and codes
+LINES_PER_MINUTE = 10  # of all callers together: anybody may use the names of those who are registered
 STRANGER = "not_registered"  # of whom there may be any number
 STALE = "StaleRequest"
 
@@ -29,11 +31,14 @@ class RefusalLog:
     """Remembers what was told."""
 
     _told: OrderedDict[tuple[str, str], float] = field(default_factory=OrderedDict)
+    _lines: RateLimiter = field(default_factory=lambda: RateLimiter(LINES_PER_MINUTE))
 
     def tell(self, error: GradientsError, headers: Mapping[str, str], *, now: float) -> None:
         """Log a refusal, unless the same was told a short time ago; `now` in seconds of a clock that never goes back."""
         key = (harmless(headers.get(HEADER_HOTKEY, ""), most=64), error.code)
         if error.code == STRANGER or now - self._told.get(key, -QUIET_SECONDS) < QUIET_SECONDS:
+            return
+        if not self._lines.allows("", now=now):
             return
         self._told[key] = now
         self._told.move_to_end(key)

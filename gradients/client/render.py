@@ -33,7 +33,7 @@ def result_table(
 ) -> Table:
     """Base, and every miner's held-out result, gain, chance of being the best model and prize; weight and incentive when they are given.
 
-    Whoever has no place has its reason below the table.
+    Whoever has no place has its reason below the table, or how far it is.
     """
     table = Table(
         title=words(f"{task.id}  ({task.metric.name}, {task.metric.unit}, {task.better} is better)"),
@@ -60,7 +60,7 @@ def result_table(
             style="bold green" if miner.rank == 1 else "",
         )
     reasons = [
-        harmless(f"uid {miner.uid}: {miner.reason}") for miner in task.miners if miner.rank is None and miner.reason
+        harmless(f"uid {miner.uid}: {said}") for miner in task.miners if miner.rank is None and (said := _news(miner))
     ]
     table.caption, table.caption_justify = Text("\n".join(reasons)) if reasons else None, "left"
     return table
@@ -82,6 +82,14 @@ def times_text(task: TaskDetails) -> str:
         return ""
     due = datetime.fromtimestamp(blocks.deadline_at).astimezone()
     return f"Miners train until about {due:%d %b %Y %H:%M %Z} (block {blocks.deadline:,})"
+
+
+def _news(miner: MinerResult) -> str:
+    """Why a miner has no place; while its task runs, how far it is, and what troubles it by its own word."""
+    progress = miner.progress
+    if miner.reason or progress is None:
+        return miner.reason
+    return f"{progress.phase} {progress.fraction:.0%}" + (f", {progress.problem}" if progress.problem else "")
 
 
 def answer_table(task: TaskDetails, answers: Mapping[str, str]) -> Table:

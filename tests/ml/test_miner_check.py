@@ -45,6 +45,10 @@ class Trained:
     result: TrainResult
 
     @property
+    def task_id(self) -> str:
+        return str(json.loads(self.record.read_text(encoding="utf-8"))["start"]["offer"]["task_id"])
+
+    @property
     def task(self) -> CheckedTask:
         return CheckedTask.read(self.record)
 
@@ -208,8 +212,13 @@ def test_the_command_tells_by_its_exit_code(trained: Trained, tmp_path: Path) ->
     broken = shutil.copytree(trained.model, tmp_path / "broken")
     (broken / "adapter_model.safetensors").write_bytes(b"not a header")
 
+    kept = tmp_path / "tasks" / trained.task_id  # as a miner keeps it
+    kept.mkdir(parents=True)
+    shutil.copy(trained.record, kept / "record.json")
+    shutil.copy(trained.train_file, kept / "train.jsonl")
+
     def run(model: Path) -> subprocess.CompletedProcess[str]:
-        flags = ["--task", str(trained.record), "--data", str(trained.train_file), "--json", "--folder", str(tmp_path)]
+        flags = ["--task", trained.task_id, "--json", "--folder", str(tmp_path)]
         return subprocess.run(
             [sys.executable, "-m", "gradients.cli", "miner", "check", str(model), *flags],
             env=os.environ | {"HOME": str(tmp_path), "COLUMNS": "200"},

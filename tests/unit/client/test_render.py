@@ -51,6 +51,29 @@ def test_copies_failures_and_what_is_not_a_fine_tune_have_their_reasons_below_th
     assert miner().reason not in text
 
 
+def test_while_a_task_runs_it_is_told_how_far_everybody_is_and_who_has_failed() -> None:
+    waiting = {
+        "rank": None,
+        "chance": None,
+        "prize": None,
+        "loss": None,
+        "gain": None,
+        "reason": "",
+        "state": "started",
+    }
+    said = {"recipe": "r", "step": 3, "loss": 1.0}
+    trains = miner(uid=4, progress={"phase": "training", "fraction": 0.4, "problem": "", **said}, **waiting)
+    failed = miner(
+        uid=5, progress={"phase": "failed", "fraction": 0.1, "problem": "out_of_memory: no room", **said}, **waiting
+    )
+    silent = miner(uid=6, **waiting)
+    lines = [line.strip() for line in _shown(task(trains, failed, silent, state="assigned")).splitlines()]
+    assert [line for line in lines if line.startswith("uid ")] == [
+        "uid 4: training 40%",
+        "uid 5: failed 10%, out_of_memory: no room",
+    ]
+
+
 def test_a_task_that_has_failed_says_why_in_the_list() -> None:
     failed = task(state="failed", rows=None, failure={"blame": "customer", "code": "too_few_rows", "message": "Only 3"})
     console = Console(width=140, record=True)
