@@ -102,11 +102,10 @@ class Board:
         """Tasks of a list, looked up together."""
         scored = [task.id for task in tasks if task.state is TaskState.SCORED]
         best = self.ledger.placings.best_of(scored)
-        return [_summary(task, has_model=task.id in best, obstacle=self._obstacle_to(task)) for task in tasks]
-
-    def _obstacle_to(self, task: Task) -> str:
-        """What keeps a task from being offered to miners now; empty for nothing."""
-        return self.obstacle() if task.state is TaskState.OPEN and task.window is None else ""
+        obstacle = self.obstacle() if any(map(_is_offered, tasks)) else ""
+        return [
+            _summary(task, has_model=task.id in best, obstacle=obstacle if _is_offered(task) else "") for task in tasks
+        ]
 
     def progress_of(self, task_id: str) -> dict[str, MinerProgress]:
         """Hotkey -> how far the miner is, by its own word; of those that have said."""
@@ -118,6 +117,11 @@ class Board:
         """The best miner of a scored task, or None when nobody has a place."""
         best = next((placing for placing in self.ledger.placings.of_task(task.id) if placing.rank == 1), None)
         return best.hotkey if best else None
+
+
+def _is_offered(task: Task) -> bool:
+    """Whether the task waits for miners to take it."""
+    return task.state is TaskState.OPEN and task.window is None
 
 
 def _summary(task: Task, *, has_model: bool, obstacle: str) -> TaskSummary:

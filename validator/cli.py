@@ -138,6 +138,16 @@ def _list_keys(keys: Sequence[KnownKey], as_json: bool) -> None:
 
 @app.command()
 @takes(FOLDER)
+def migrate(given: Given, *, as_json: AsJson = False) -> None:
+    """Bring the ledger to this version's schema, as `run` does at its start. Back it up first: there is no way back but a backup."""
+    from validator.settings import ValidatorSettings
+
+    _, shown = known_ledger(given.load(ValidatorSettings))
+    typer.echo(json.dumps({"ledger": shown}) if as_json else f"{shown} has this version's schema")
+
+
+@app.command()
+@takes(FOLDER)
 def prune(
     given: Given,
     *,

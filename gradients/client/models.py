@@ -309,6 +309,12 @@ class Health(Answer):
     version: str = Field(description="version of the validator's code")
 
 
+class Version(Answer):
+    """Which version of the code a daemon runs."""
+
+    version: str = Field(description="the version")
+
+
 class Condition(Answer):
     """One thing that a daemon needs for its work."""
 
