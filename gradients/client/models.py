@@ -202,6 +202,12 @@ class Health(Answer):
     version: str = Field(description="version of the validator's code")
 
 
+class Version(Answer):
+    """Which version of the code answers."""
+
+    version: str = Field(description="version of the daemon's code")
+
+
 class Condition(Answer):
     """One thing that a daemon needs for its work."""
 

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gradients import __version__
 from gradients.axon.serve import serving
-from gradients.client.models import Condition, Health, Readiness
+from gradients.client.models import Condition, Health, Readiness, Version
 from gradients.conditions.state import Conditions
 from gradients.config import MonitoringSettings
 from gradients.errors import SetupError
@@ -47,9 +47,9 @@ def add_health_routes(app: FastAPI, ready: Callable[[], Readiness]) -> None:
         return answer
 
     @app.get("/version")
-    async def version() -> dict[str, str]:
+    async def version() -> Version:
         """Which version of the code this is."""
-        return {"version": __version__}
+        return Version(version=__version__)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": TEXT}}})
     async def metrics() -> Response:
