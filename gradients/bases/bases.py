@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-from gradients.bases.hub import EXIT_NO_ROOM, EXIT_REFUSED
+from gradients.bases.hub import COMMIT_FILE, EXIT_NO_ROOM, EXIT_REFUSED
 from gradients.config import environment_without, hub_environment
 from gradients.domain.json import canonical
 from gradients.errors import DiskFull, ModelUnknown, OutsideError, SubmissionRejected
@@ -62,6 +62,16 @@ class BaseInfo:
     digest: str  # sha256 over names and digests of the files that matter
     parameters: int
     family: Family = "language"
+
+
+def hub_source(base: BaseInfo) -> HubName | None:
+    """As `hub_name`, at the commit that was fetched where that is known: a branch moves."""
+    named = hub_name(base.name)
+    if named is None:
+        return None
+    file = base.folder / COMMIT_FILE
+    commit = file.read_text(encoding="ascii", errors="replace") if file.is_file() else ""
+    return HubName(named.repo, commit if re.fullmatch("[0-9a-f]{40}", commit) else named.revision)
 
 
 @dataclass(frozen=True, slots=True)

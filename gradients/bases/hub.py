@@ -23,6 +23,7 @@ PATTERNS = [
     *("*.safetensors", "*.json", "*.jinja", "*tokenizer.model", "*spiece.model", "*merges.txt", "*vocab.txt"),
     "README.md",
 ]
+COMMIT_FILE = "hub-commit"  # which commit a folder's files are of
 EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_NO_ROOM = 3, 4, 5
 ANSWER_SECONDS = 10.0  # of the hub, when it is only asked
 # Bytes of *.safetensors for a weight: four bits each at the least; at the most float32 and three copies in other precisions or layouts.
@@ -58,8 +59,10 @@ def fetch(repo: str, revision: str, target: str, parameters: str = "") -> None:
 
     info = HfApi().model_info(repo, revision=revision, timeout=ANSWER_SECONDS, files_metadata=True)
     _check_sizes(info.siblings or (), Path(target), parameters=int(parameters) if parameters else None)
-    snapshot_download(repo, revision=revision, local_dir=target, allow_patterns=PATTERNS)
+    snapshot_download(repo, revision=info.sha or revision, local_dir=target, allow_patterns=PATTERNS)
     shutil.rmtree(Path(target) / ".cache", ignore_errors=True)
+    if info.sha:  # some mirrors know none
+        (Path(target) / COMMIT_FILE).write_text(info.sha, encoding="ascii")
 
 
 def _check_sizes(files: Any, target: Path, *, parameters: int | None) -> None:  # noqa: ANN401 (the hub's client carries no types)

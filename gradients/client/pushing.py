@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from gradients.bases.bases import hub_name
+from gradients.bases.bases import BaseInfo, hub_source
 from gradients.bases.hub import EXIT_REFUSED
 from gradients.client.delivery import share
 from gradients.client.shelf import CARD_FILE, ShelvedModel
@@ -81,12 +81,13 @@ def push(model: ShelvedModel, folder: Path, place: Place) -> str:
 def _staged(model: ShelvedModel, folder: Path, *, keep_base: bool) -> Iterator[Path]:
     """What is uploaded of a folder: nothing that only this machine can follow."""
     needs_base = folder == model.folder and not (folder / FULL_CONFIG).is_file()
-    on_hub = hub_name(model.card.base)
+    beside = folder / BASE_FOLDER  # where the base is beside its adapter, with the commit that it came from
+    on_hub = hub_source(BaseInfo(model.card.base, beside, model.card.base_digest or "", 0))
     if needs_base and on_hub is None and not keep_base:
         raise SetupError(
             f"No hub has {model.card.base}, so nobody could load an adapter of it from there", fix="Push with --merged"
         )
-    if needs_base and on_hub is None and not (folder / BASE_FOLDER).is_dir():
+    if needs_base and on_hub is None and not beside.is_dir():
         raise SetupError("The adapter's base is not beside it", fix="gradients task download --with-base, and again")
     left = [CARD_FILE, *([BASE_FOLDER] if on_hub or not needs_base else [])]
     with tempfile.TemporaryDirectory(prefix=".push-", dir=folder.parent) as place:
@@ -94,11 +95,13 @@ def _staged(model: ShelvedModel, folder: Path, *, keep_base: bool) -> Iterator[P
         shutil.copytree(folder, stage, copy_function=share, ignore=lambda at, _: left if Path(at) == folder else [])
         config = stage / ADAPTER_CONFIG
         if needs_base and config.is_file():
-            named = {
-                "base_model_name_or_path": on_hub.repo if on_hub else BASE_FOLDER,
-                "revision": on_hub.revision if on_hub else None,
-            }
-            write_text(config, json.dumps({**json.loads(config.read_bytes()), **named}, indent=2, sort_keys=True))
+            told = json.loads(config.read_bytes())
+            if (
+                on_hub is None or told.get("base_model_name_or_path") != on_hub.repo
+            ):  # it names a folder of this machine
+                told["base_model_name_or_path"] = on_hub.repo if on_hub else BASE_FOLDER
+                told["revision"] = on_hub.revision if on_hub else None
+            write_text(config, json.dumps(told, indent=2, sort_keys=True))
         yield stage
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from gradients.bases.bases import BaseInfo, Family, hub_name
+from gradients.bases.bases import BaseInfo, Family, hub_source
 from gradients.bases.licence import licence_of
 from gradients.domain.evaluation import Metric
 from gradients.repo.manifest import Manifest
@@ -46,7 +46,7 @@ class Merit:
 
 def model_card(manifest: Manifest, base: BaseInfo, merit: Merit) -> str:
     """README.md, as model hubs read it."""
-    on_hub = hub_name(base.name)
+    on_hub = hub_source(base)
     fields = {
         "base_model": on_hub.repo if on_hub else None,
         "base_model_relation": ("adapter" if manifest.kind == "adapter" else "finetune") if on_hub else None,
@@ -102,7 +102,7 @@ def loading(manifest: Manifest, base: BaseInfo) -> str:
     """The lines that load the model with everybody's tools, from the folder that they are run in."""
     if manifest.kind == "full":
         return whole_model_lines(base.family, with_template=has_chat_template(base.folder))
-    on_hub = hub_name(base.name)
+    on_hub = hub_source(base)
     if base.family == "image":
         revision = f', revision="{on_hub.revision}"' if on_hub and on_hub.revision else ""
         return f"""import torch

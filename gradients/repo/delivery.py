@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradients.bases.bases import BaseInfo, hub_name
+from gradients.bases.bases import BaseInfo, hub_source
 from gradients.files.safetensors_header import read_header
 from gradients.files.strict_json import strict_json
 from gradients.repo.card import Merit, model_card
@@ -69,7 +69,7 @@ def _adapter_config(folder: Path, base: BaseInfo) -> bytes:
     assert isinstance(given, dict)  # noqa: S101 (it has been measured)
     tensors = read_header(folder / "adapter_model.safetensors")
     modules = {name.removeprefix("base_model.model.").partition(".lora_")[0] for name in tensors}
-    on_hub = hub_name(base.name)
+    on_hub = hub_source(base)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -232,15 +232,23 @@ def test_a_converter_that_does_not_know_the_tokenizer_says_so(tmp_path: Path) ->
     assert "--merged" in str(failed.value.fix)
 
 
+def _with_commit(base: BaseInfo, name: str, commit: str, folder: Path) -> BaseInfo:
+    """A base as it is when it was fetched from a hub under a name without a revision."""
+    shutil.copytree(base.folder, folder)
+    (folder / "hub-commit").write_text(commit)
+    return replace(base, name=name, folder=folder)
+
+
 def test_an_adapter_is_pushed_to_a_hub_and_loads_from_there_with_its_base_at_its_revision(tmp_path: Path) -> None:
     hub = tmp_path / "hub"
     shutil.copytree(nano().folder, hub / "models" / "acme" / "base")
-    base = replace(nano(), name=f"acme/base@{commit_of(hub / 'models' / 'acme' / 'base')}")
+    base = _with_commit(nano(), "acme/base", commit_of(hub / "models" / "acme" / "base"), tmp_path / "base")
     repo = adapter(tmp_path / "repo", base)
     with loopback_hub(hub, uploads=True) as url, customer_of({BEST: repo}, base, tmp_path / "home") as customer:
         hubs = {**TOKEN, "HF_ENDPOINT": url}
         folder = customer.downloads()
         assert not (folder / "base").exists()
+        config = (folder / "adapter_config.json").read_bytes()
         pushed = customer.runs("task", "push", customer.task_id, "--to", "hub:acme/tuned", "--json", variables=hubs)
         assert json.loads(pushed) == {"address": f"{url}/acme/tuned"}
         printed = a_stranger_runs(
@@ -263,6 +271,9 @@ def test_an_adapter_is_pushed_to_a_hub_and_loads_from_there_with_its_base_at_its
             )
             assert "Set HF_TOKEN to a token that may write there" in said
     assert printed == "acme/base 2048\n"
+    pushed_config = json.loads((hub / "models" / "acme" / "tuned" / "adapter_config.json").read_bytes())
+    assert pushed_config == json.loads(config)
+    assert pushed_config["revision"] == commit_of(hub / "models" / "acme" / "base")
     asked = json.loads((hub / CREATED / "acme--tuned.json").read_text())
     assert asked.get("private") is True or asked.get("visibility") == "private"
     assert not (hub / "models" / "acme" / "tuned" / "task.json").exists()

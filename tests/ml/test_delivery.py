@@ -134,6 +134,15 @@ def test_a_hubs_base_is_named_with_its_revision_and_its_licence(adapter: Path, b
     assert "`org/name` at revision `abc123`" in card
 
 
+def test_a_branch_is_delivered_as_the_commit_that_was_measured(adapter: Path, base: BaseInfo, tmp_path: Path) -> None:
+    shutil.copytree(base.folder, tmp_path / "base")
+    (tmp_path / "base" / "hub-commit").write_text("a" * 40)
+    folder = _delivered(adapter, BaseInfo("org/name", tmp_path / "base", "b" * 64, 66_288), tmp_path / "delivered")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("org/name", "a" * 40)
+    assert f"`org/name` at revision `{'a' * 40}`" in (folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     "card",
     [

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from gradients.bases.bases import BaseModels
+from gradients.bases.bases import BaseInfo, BaseModels, HubName, hub_source
 from gradients.errors import Blame, DiskFull, ModelUnknown, OperatorError, OutsideError
 from gradients.testing.loopback_hub import commit_of, loopback_hub
 from gradients.testing.loopback_site import Page, loopback_site
@@ -202,7 +202,14 @@ def test_a_base_comes_from_a_hub_without_its_code(hub: Path, tiny: Path, bases: 
     base = bases.resolve("org/tiny")
 
     assert base.digest == bases.resolve(str(tiny)).digest
-    assert {file.suffix for file in base.folder.iterdir()} <= {".safetensors", ".json", ".jinja"}
+    assert {file.suffix for file in base.folder.iterdir()} <= {".safetensors", ".json", ".jinja", ""}
+    assert hub_source(base) == HubName("org/tiny", commit_of(hub))
+
+
+def test_a_base_with_no_word_of_its_commit_is_at_the_revision_that_it_is_called_by(tiny: Path) -> None:
+    base = BaseInfo("org/tiny@v1", tiny, "b" * 64, 1)
+    assert hub_source(base) == HubName("org/tiny", "v1")
+    assert hub_source(replace(base, name="tiny")) is None
 
 
 def test_a_hub_is_asked_for_the_kind_of_a_base_and_nothing_is_fetched(

@@ -53,8 +53,8 @@ def test_the_readme_names_commands_of_every_kind() -> None:
     }
 
 
-@pytest.mark.parametrize("words", README_COMMANDS, ids=" ".join)
-def test_a_command_of_the_readme_exists_with_all_its_flags(words: list[str]) -> None:
+@pytest.mark.parametrize("words", [*README_COMMANDS, *commands(ROOT / "docs" / "delivery.md")], ids=" ".join)
+def test_a_command_of_the_readme_or_of_delivery_exists_with_all_its_flags(words: list[str]) -> None:
     program, *rest = words
     if program.startswith("scripts/"):
         assert (ROOT / program).is_file()
