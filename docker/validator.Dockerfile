@@ -1,19 +1,19 @@
 # The validator: its daemon, and the worker processes that measure models on a GPU or on CPUs.
 # Build from the repository's root: docker build -f docker/validator.Dockerfile -t gradients-validator .
-FROM python:3.11.13-slim-bookworm AS build
+FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1 AS build
 WORKDIR /src
-COPY docker/packages.lock ./
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes --requirement packages.lock
+COPY docker/steps docker/packages.lock docker/
+RUN docker/steps packages /venv docker/packages.lock
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY gradients gradients
 COPY validator validator
 COPY miner miner
 COPY configs configs
-RUN /venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation '.[train,image,redis,postgres,s3]'
+RUN docker/steps project /venv '.[train,image,redis,postgres,s3]'
 
-FROM python:3.11.13-slim-bookworm
-RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --create-home gradients
+FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
+# bubblewrap for its workers, PostgreSQL's client for `gradients backup`: of the release of the server in compose.yml.
+RUN --mount=type=bind,source=docker/steps,target=/steps /steps system bubblewrap postgresql-client && /steps user
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
 USER 10001

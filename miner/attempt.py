@@ -41,6 +41,7 @@ from gradients.repo.manifest import Manifest, TrainingSummary, describe_folder
 from gradients.repo.screening import screen_folder, screen_manifest
 from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.registry import task_type
+from miner.experience import Found, informed
 from miner.fitting import fitted_plan, shape_in
 from miner.journal import Journal, Record, openings
 from miner.memory import Memory
@@ -167,11 +168,13 @@ class Attempts:
         base = await asyncio.to_thread(self.bases.resolve, start.offer.base)
         if base.digest != start.offer.base_digest:
             raise ModelUnknown(f"The base {start.offer.base} is another one here", code="base_mismatch")
+        planned = await asyncio.to_thread(self._plan, start.offer.type, base)
+        plan = informed(planned, self._past(record), parameters=base.parameters)
         arguments = TrainJob(
             base_folder=base.folder,
             train_file=train_file,
             parameters=start.parameters,
-            plan=await asyncio.to_thread(self._plan, start.offer.type, base),
+            plan=plan,
             seed=start.seed,
             deadline_unix=until,
             checkpoint_folder=folder / "checkpoint",
@@ -188,7 +191,18 @@ class Attempts:
         if result.beats_base is False:
             losses = {"ours": result.validation_loss, "base": result.base_validation_loss}
             log.warning("base_not_beaten", task=record.task_id, **losses)
+        found = Found.of(result, plan, recipe_rate=planned.learning_rate, parameters=base.parameters)
+        self.journal.change(record.task_id, found=found)
         return result
+
+    def _past(self, record: Record) -> list[Found]:
+        """What searches for tasks of its type had found when it was started, the newest first: a restart plans the same again."""
+        kind, block = record.start.offer.type, record.start.started_at_block
+        return [
+            each.found
+            for each in reversed(self.journal.all())
+            if each.found is not None and each.start.offer.type == kind and (each.committed_at_block or block) < block
+        ]
 
     def _plan(self, kind: str, base: BaseInfo) -> TrainingPlan:
         """The recipe's plan as it fits; it was looked at before the task was taken."""

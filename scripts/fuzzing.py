@@ -1,11 +1,12 @@
 """Generated requests against the customers' API: its document is what schemathesis makes them from, and what answers are held against.
 
-python -m scripts.fuzzing [--examples 700] [--ledger URL]    about 20,000 requests; without a ledger, SQLite in a folder that is removed
+python -m scripts.fuzzing [--cases 20000] [--ledger URL]    without a ledger, SQLite in a folder that is removed
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 import tempfile
@@ -17,15 +18,17 @@ from scripts.benchmarks.flood import api_in
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
-def fuzz(*, examples: int, ledger_url: str | None = None, seed: int = 1) -> subprocess.CompletedProcess[str]:
+def fuzz(*, cases: int, ledger_url: str | None = None, seed: int = 1) -> subprocess.CompletedProcess[str]:
     """What schemathesis said of an API of its own; it exits with 0 when every answer was in order.
 
     Args:
-        examples: generated requests of each operation, beside those of its coverage phase (about 300 in all).
+        cases: generated requests, shared out over the operations, beside those of the coverage phase (some hundreds in all).
         ledger_url: an empty database.
     """
     with tempfile.TemporaryDirectory() as folder:
         app, key, limits = api_in(Path(folder), ledger_url)
+        operations = sum(len(path) for path in app.openapi()["paths"].values())
+        examples = max(math.ceil(cases / operations), 1)
         with serving_in_thread(app, host="127.0.0.1", limits=limits) as address:
             command = [sys.executable, "-m", "schemathesis.cli", "run", address.url("/openapi.json")]
             flags = ["--header", f"Authorization: Bearer {key}", "--checks", CHECKS, "--phases", "coverage,fuzzing"]
@@ -35,12 +38,12 @@ def fuzz(*, examples: int, ledger_url: str | None = None, seed: int = 1) -> subp
 
 def main() -> None:
     """Fuzz once, and say what came of it."""
-    parser = argparse.ArgumentParser(prog="scripts/fuzz", description=__doc__)
-    parser.add_argument("--examples", type=int, default=700, help="of each operation")
+    parser = argparse.ArgumentParser(prog="scripts/fuzz api", description=__doc__)
+    parser.add_argument("--cases", type=int, default=20_000, help="generated requests")
     parser.add_argument("--ledger", help="SQLAlchemy URL of an empty database")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    run = fuzz(examples=asked.examples, ledger_url=asked.ledger, seed=asked.seed)
+    run = fuzz(cases=asked.cases, ledger_url=asked.ledger, seed=asked.seed)
     print(run.stdout, run.stderr)
     sys.exit(run.returncode)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,11 +17,21 @@ from gradients.client.models import (
     TaskFailure,
     TaskSummary,
 )
-from gradients.domain.evaluation import Measurement, Placing
+from gradients.domain.evaluation import Interval, Measurement, Placing
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
-from gradients.domain.task import Hotkey, Task, TaskState
+from gradients.domain.task import Hotkey, Task, TaskState, Window
 from gradients.tasks.registry import task_type
 from validator.ledger import Ledger
+
+_NOTES = {
+    TaskState.DRAFT: "The base is fetched and the data are prepared",
+    TaskState.OPEN: "The task is offered to miners",
+    TaskState.ASSIGNED: "Miners train until the deadline, and their models are collected after it",
+    TaskState.COLLECTED: "The models are measured on the held-out rows",
+    TaskState.MEASURED: "The models are compared",
+    TaskState.SCORED: "The best model can be downloaded",
+    TaskState.CANCELLED: "Cancelled before miners were drawn: nobody has trained",
+}
 
 
 class LastWords(Protocol):
@@ -44,6 +54,7 @@ class Board:
 
     def task(self, task: Task) -> TaskDetails:
         """Everything about one task that its customer may see."""
+        last_event = self.ledger.events.last(task.id)  # read first: what comes later is in the stream behind it
         scored = task.state is TaskState.SCORED
         measurements = self.ledger.submissions.measurements(task.id) if scored else {}
         placings = {placing.hotkey: placing for placing in self.ledger.placings.of_task(task.id)}
@@ -74,13 +85,10 @@ class Board:
             )
             if data
             else None,
-            blocks=TaskBlocks(
-                started=window.started_at_block,
-                deadline=window.deadline_block,
-                reveal_until=window.reveal_until_block,
-            )
+            blocks=_blocks(task, window, self.ledger.events.times("window_set", [task.id]).get(task.id))
             if window
             else None,
+            last_event=last_event,
             base_loss=base.value if base else None,
             base_stderr=base.stderr if base else None,
             miners=tuple(sorted(miners, key=lambda miner: (miner.rank or float("inf"), miner.uid))),
@@ -88,26 +96,76 @@ class Board:
 
     def summary(self, task: Task) -> TaskSummary:
         """One task in a list."""
-        metric, failure = task_type(task.request.type).metric, task.failure
-        obstacle = self.obstacle() if task.state is TaskState.OPEN and task.window is None else ""
-        return TaskSummary(
-            id=task.id,
-            type=task.request.type,
-            state=task.state,
-            base=task.request.base,
-            hours=task.request.hours,
-            created_at=task.created_at,
-            metric=MetricName(name=metric.name, unit=metric.unit),
-            better=metric.better,
-            rows=task.prepared.held_out_rows if task.prepared else None,
-            note=f"Waits, and goes on by itself: it cannot be offered to miners now ({obstacle})" if obstacle else "",
-            failure=TaskFailure(blame=failure.blame, code=failure.code, message=failure.message) if failure else None,
-        )
+        return self.summaries([task])[0]
+
+    def summaries(self, tasks: Sequence[Task]) -> list[TaskSummary]:
+        """Tasks of a list, looked up together."""
+        scored = [task.id for task in tasks if task.state is TaskState.SCORED]
+        best = self.ledger.placings.best_of(scored)
+        obstacle = self.obstacle() if any(map(_is_offered, tasks)) else ""
+        return [
+            _summary(task, has_model=task.id in best, obstacle=obstacle if _is_offered(task) else "") for task in tasks
+        ]
+
+    def progress_of(self, task_id: str) -> dict[str, MinerProgress]:
+        """Hotkey -> how far the miner is, by its own word; of those that have said."""
+        hotkeys = [submission.hotkey for submission in self.ledger.submissions.of_task(task_id)]
+        said = {hotkey: self.progress.of(task_id, hotkey) for hotkey in hotkeys}
+        return {hotkey: MinerProgress.model_validate(words.model_dump()) for hotkey, words in said.items() if words}
 
     def winner(self, task: Task) -> Hotkey | None:
         """The best miner of a scored task, or None when nobody has a place."""
         best = next((placing for placing in self.ledger.placings.of_task(task.id) if placing.rank == 1), None)
         return best.hotkey if best else None
+
+
+def _is_offered(task: Task) -> bool:
+    """Whether the task waits for miners to take it."""
+    return task.state is TaskState.OPEN and task.window is None
+
+
+def _summary(task: Task, *, has_model: bool, obstacle: str) -> TaskSummary:
+    metric, failure = task_type(task.request.type).metric, task.failure
+    return TaskSummary(
+        id=task.id,
+        type=task.request.type,
+        state=task.state,
+        note=_note(task, has_model=has_model, obstacle=obstacle),
+        has_model=has_model if task.state.ended else None,
+        base=task.request.base,
+        hours=task.request.hours,
+        created_at=task.created_at,
+        metric=MetricName(name=metric.name, unit=metric.unit),
+        better=metric.better,
+        rows=task.prepared.held_out_rows if task.prepared else None,
+        failure=TaskFailure(blame=failure.blame, code=failure.code, message=failure.message) if failure else None,
+    )
+
+
+def _note(task: Task, *, has_model: bool, obstacle: str) -> str:
+    """The state as its customer would ask for it."""
+    if obstacle:
+        return f"Waits, and goes on by itself: it cannot be offered to miners now ({obstacle})"
+    if task.state is TaskState.FAILED:
+        return task.failure.message if task.failure else "The task has failed"
+    if task.state is TaskState.SCORED and not has_model:
+        return "Ended without a model: no miner handed in one that is better than the base; its miners' reasons say why"
+    return _NOTES[task.state]
+
+
+def _blocks(task: Task, window: Window, started_at: float | None) -> TaskBlocks:
+    """The blocks with their times, by the pace that the window was made with: so many blocks for the task's hours."""
+    seconds = task.request.hours * 3600.0
+    block_seconds = seconds / max(window.deadline_block - window.started_at_block, 1)
+    collecting = (window.reveal_until_block - window.deadline_block) * block_seconds
+    return TaskBlocks(
+        started=window.started_at_block,
+        deadline=window.deadline_block,
+        reveal_until=window.reveal_until_block,
+        started_at=started_at,
+        deadline_at=started_at + seconds if started_at is not None else None,
+        reveal_until_at=started_at + seconds + collecting if started_at is not None else None,
+    )
 
 
 def _miner(
@@ -120,6 +178,8 @@ def _miner(
 ) -> MinerResult:
     has_repo = submission.state in (SubmissionState.COLLECTED, SubmissionState.MEASURED)
     path = f"/v1/tasks/{submission.task_id}/models/{submission.hotkey}"
+    loss = Interval.around(measurement.value, measurement.stderr) if measurement else None
+    gain = measurement.gain_interval(base) if measurement and base else None
     return MinerResult(
         uid=submission.uid,
         hotkey=submission.hotkey,
@@ -127,9 +187,13 @@ def _miner(
         state=submission.state,
         loss=measurement.value if measurement else None,
         stderr=measurement.stderr if measurement else None,
+        loss_low=loss.low if loss else None,
+        loss_high=loss.high if loss else None,
         extras=dict(measurement.extras) if measurement else {},
         rank=placing.rank if placing else None,
         gain=measurement.gain_over(base) if measurement and base else None,
+        gain_low=gain.low if gain else None,
+        gain_high=gain.high if gain else None,
         chance=placing.points if placing else None,
         prize=placing.adjusted_points if placing else None,
         copy_of=placing.copy_of if placing else None,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +16,10 @@ from gradients.cli.flags import DAEMON, FOLDER, Given, takes
 
 if TYPE_CHECKING:
     from validator.ledger import Ledger
+    from validator.ledger.customers import KnownKey
     from validator.settings import ValidatorSettings
+
+DAY = 86_400.0
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -74,30 +80,70 @@ def key(
     given: Given,
     *,
     customer: Annotated[str | None, typer.Argument(help="Whose key it is; any name.", show_default=False)] = None,
+    name: Annotated[str, typer.Option(help="What the key is for, to know it in a list.")] = "",
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="read, submit or admin (which makes keys of its own); may be repeated. By default read and submit."
+        ),
+    ] = None,
+    days: Annotated[float | None, typer.Option(min=0.001, max=3650, help="After how many days it expires.")] = None,
+    list_all: Annotated[
+        bool, typer.Option("--list", help="Show the keys there are, of the customer or of all.")
+    ] = False,
     revoke: Annotated[str | None, typer.Option(help="Make this key useless instead of making a new one.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Make an API key for a customer, or revoke one. A new key is shown once and kept as a digest.
+    """Make an API key for a customer, list or revoke keys. A new key is shown once and kept as a digest.
 
     Works on the ledger of a validator that was started before: name the same --config or --folder as there.
     """
+    from gradients.domain.customer import USUAL_SCOPES, Scope
     from gradients.errors import SetupError
     from validator.settings import ValidatorSettings
 
-    if (customer is None) is (revoke is None):
+    if not list_all and (customer is None) is (revoke is None):
         raise typer.BadParameter("Name a customer to make a key for, or a key to --revoke, and not both")
+    if unknown := [each for each in scope or () if each not in tuple(Scope)]:
+        raise typer.BadParameter(f"There is no scope {unknown[0]!r}; choose from {', '.join(Scope)}")
     ledger, shown = known_ledger(given.load(ValidatorSettings))
     customers = ledger.customers
 
-    if customer is not None:
-        made = customers.issue(customer)
+    if list_all:
+        whose = [customer] if customer else customers.customers()
+        _list_keys([key for each in whose for key in customers.keys_of(each)], as_json)
+    elif customer is not None:
+        scopes = [Scope(each) for each in scope] if scope else USUAL_SCOPES
+        expires_at = customers.now() + days * DAY if days is not None else None
+        made = customers.issue(customer, name=name, scopes=scopes, expires_at=expires_at)
         typer.echo(json.dumps({"customer": customer, "key": made, "ledger": shown}) if as_json else made)
         typer.echo(f"Its digest is in {shown}", err=True)
-        return
-    if revoke is None or (owner := customers.revoke(revoke)) is None:
+    elif revoke is None or (owner := customers.revoke(revoke)) is None:
         raise SetupError(f"The key opens nothing in {shown}", fix="Give the whole key as it was shown")
-    result = {"customer": owner, "revoked": True, "ledger": shown}
-    typer.echo(json.dumps(result) if as_json else f"The key of {owner} opens nothing any more in {shown}")
+    else:
+        result = {"customer": owner, "revoked": True, "ledger": shown}
+        typer.echo(json.dumps(result) if as_json else f"The key of {owner} opens nothing any more in {shown}")
+
+
+def _list_keys(keys: Sequence[KnownKey], as_json: bool) -> None:
+    """What is known of keys, one a line."""
+    for key in keys:
+        told = {**asdict(key), "id": key.id, "scopes": list(key.scopes)}
+        state = "revoked" if key.revoked_at else "expires" if key.expires_at else "valid"
+        line = f"{key.id}  {key.customer}  {key.name or '-'}  {','.join(key.scopes)}  {state}"
+        if key.expires_at and not key.revoked_at:
+            line += f" {datetime.fromtimestamp(key.expires_at).astimezone():%Y-%m-%d %H:%M %Z}"
+        typer.echo(json.dumps(told) if as_json else line)
+
+
+@app.command()
+@takes(FOLDER)
+def migrate(given: Given, *, as_json: AsJson = False) -> None:
+    """Bring the ledger to this version's schema, as `run` does at its start. Back it up first: there is no way back but a backup."""
+    from validator.settings import ValidatorSettings
+
+    _, shown = known_ledger(given.load(ValidatorSettings))
+    typer.echo(json.dumps({"ledger": shown}) if as_json else f"{shown} has this version's schema")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from gradients.bases.bases import BaseInfo, BaseModels
-from gradients.client.models import Estimate, MeasuredSpeed, RowsHours
+from gradients.client.models import DataReport, Estimate, LengthBar, LengthReport, MeasuredSpeed, RowsHours
 from gradients.datasets.access import Access
 from gradients.domain.json import Json
 from gradients.domain.task import TaskRequest
@@ -27,6 +27,7 @@ from gradients.tasks.jobs import (
     SURVEY,
     SURVEYED_TEXTS,
     TRIED_ROWS,
+    Lengths,
     SurveyJob,
     SurveyResult,
     Throughput,
@@ -43,6 +44,8 @@ SAMPLE_ROWS = 256
 MOST_READERS = 8  # specs whose sources are read at the same time
 LONGEST_TEXT = 100_000  # characters of one row in the sample
 MOST_TEXTS_BYTES = 8 * SAMPLE_ROWS * LONGEST_TEXT  # as JSON escapes them
+MOST_COMPARED_ROWS = 50_000  # some ten seconds; larger sets are compared when their task is prepared
+SHOWN_ROWS = 3
 MOST_SURVEYS = 2  # at the same time; each may take as much memory as a worker on data may
 
 log = get_logger("estimates")
@@ -100,6 +103,7 @@ class Estimates:
             hours_by_rows=RowsHours(**hours_by_rows(work.rows, draws_images=kind.base_family == "image")._asdict()),
             tried_rows=tried.rows if tried else 0,
             cut_rows=tried.cut_rows if tried else 0,
+            data=_report(surveyed, tried),
         )
 
     async def _survey(self, kind: TaskType, request: TaskRequest, folder: Path) -> SurveyResult:
@@ -113,6 +117,8 @@ class Estimates:
             folder=folder / "rows",
             sample_rows=SAMPLE_ROWS,
             longest_text=LONGEST_TEXT,
+            most_compared=MOST_COMPARED_ROWS,
+            shown_rows=SHOWN_ROWS,
         )
         async with self.surveys:
             result = await read_data(self.executor, SURVEY, job, folder=folder / "survey", settings=self.reading)
@@ -165,3 +171,27 @@ class Estimates:
         except JobFailed as error:
             log.warning("throughput_not_measured", base=base.name, code=error.code, problem=error.message)
             return None
+
+
+def _report(surveyed: SurveyResult, tried: TrialResult | None) -> DataReport | None:
+    """What people are told of the rows."""
+    if surveyed.characters is None:
+        return None
+    removed = dict(surveyed.removed)
+    sides = (
+        (surveyed.train_rows or 0) + (surveyed.held_out_rows or 0) if surveyed.train_rows is not None else surveyed.rows
+    )
+    return DataReport(
+        rows=sides + sum(removed.values()),
+        removed=removed,
+        train_rows=surveyed.train_rows,
+        held_out_rows=surveyed.held_out_rows,
+        characters=_lengths(surveyed.characters),
+        tokens=_lengths(tried.tokens) if tried and tried.tokens else None,
+        samples=surveyed.shown,
+    )
+
+
+def _lengths(lengths: Lengths) -> LengthReport:
+    bars = tuple(LengthBar(up_to=up_to, rows=rows) for up_to, rows in lengths.histogram)
+    return LengthReport(**{**lengths.model_dump(), "histogram": bars})

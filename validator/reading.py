@@ -38,11 +38,11 @@ async def read_data(
     try:
         return await executor.run(job, report=lambda _: None)
     except JobFailed as error:
-        raise _whose(error, settings) from error
+        raise whose(error, settings) from error
 
 
-def _whose(error: JobFailed, settings: ReadingSettings) -> DatasetInvalid | JobFailed:
-    """The customer's, when the kernel held the worker to its limits or a parser broke; a machine without memory says SIGKILL."""
+def whose(error: JobFailed, settings: ReadingSettings) -> DatasetInvalid | JobFailed:
+    """The customer's failure, when the kernel held the worker to its limits or a parser broke; a machine without memory says SIGKILL."""
     what = {
         "out_of_memory": f"takes more than {settings.memory_mebibytes:,} MiB of memory to read",
         "job_slow": f"takes more than {settings.cpu_seconds:,} s of processor time to read",

@@ -243,6 +243,19 @@ class ApiSettings(Section):
     max_upload_bytes_per_customer: int = Field(
         default=20 * 1024**3, gt=0, description="all uploads of one customer that are kept, together"
     )
+    max_running_tasks_per_customer: int = Field(
+        default=64, ge=1, description="tasks of one customer that have not ended; more are refused until one has"
+    )
+    max_streams_per_customer: int = Field(
+        default=16, ge=1, description="tasks that one customer follows at the same time"
+    )
+    requests_per_minute: int = Field(
+        default=600, ge=1, description="requests of one customer, of all its keys together"
+    )
+    limits_url: str | None = Field(
+        default=None,
+        description="redis://host:port/0 where several processes serve the API and count requests together",
+    )
     trusted_proxies: tuple[str, ...] = Field(
         default=OF_A_SITE,
         description="addresses and networks of TLS proxies, which may say for whom they speak; by default this machine and its site",

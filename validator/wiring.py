@@ -35,7 +35,8 @@ from gradients.monitoring.requests import CountedRequests
 from gradients.record.versions import versions
 from gradients.repo.store import ContentStore
 from validator.api.app import api_app
-from validator.api.dependencies import Dependencies
+from validator.api.dependencies import Dependencies, Quotas
+from validator.api.rates import rates_at
 from validator.api.uploads import Uploads
 from validator.axon_app import add_data_route, add_outcome_route
 from validator.board import Board
@@ -55,6 +56,7 @@ from validator.pages.sessions import Sessions
 from validator.progress import ProgressBoard
 from validator.pruning import Pruner
 from validator.recording import Recorder
+from validator.rewards import RewardTrials
 from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
 from validator.stages.collect import CollectStage
@@ -145,9 +147,12 @@ def build(settings: ValidatorSettings) -> Daemon:
                 intake=intake,
                 uploads=uploads,
                 estimates=Estimates(bases, workers, access, settings.estimate, quick),
+                rewards=RewardTrials(workers, quick),
                 folders=folders,
                 store=store,
                 conditions=conditions,
+                rates=rates_at(settings.api.limits_url, settings.api.requests_per_minute),
+                quotas=Quotas(settings.api.max_running_tasks_per_customer, settings.api.max_streams_per_customer),
                 notes=(f"Workers run without a sandbox: {confined.why_not}",) if confined.why_not else (),
             ),
             view,

@@ -6,6 +6,7 @@ only where whoever names bases may name paths of this machine.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import subprocess
@@ -126,13 +127,13 @@ class BaseModels:
 
     def _present(self, name: str) -> Path | None:
         """The base's folder on this machine, if it is there."""
-        if re.fullmatch(r"\w[\w.-]*", name) and (shipped := self.shipped / name).is_dir():
+        if re.fullmatch(r"\w[\w.-]*", name) and _is_folder(shipped := self.shipped / name):
             return shipped
-        if self.folders and (folder := Path(name).expanduser()).is_dir():
+        if self.folders and _is_folder(folder := Path(name).expanduser()):
             return folder.resolve()
         match = _HUB_ID.fullmatch(name)
         key = _key(match["repo"], match["revision"] or MAIN) if match else SMOLLM2 if name == SMOLLM2 else None
-        return cached if key and (cached := self.cache / key).is_dir() else None
+        return cached if key and _is_folder(cached := self.cache / key) else None
 
     def _hub_id(self, name: str) -> tuple[str, str]:
         """Repo and revision. Raises ModelUnknown for a name that can be none."""
@@ -176,6 +177,16 @@ def _key(repo: str, revision: str) -> str:
 
 def _family(folder: Path) -> Family:
     return "image" if _is_pipeline(folder) else "language"
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a folder is there; a name that is too long for a file system is none's."""
+    try:
+        return path.is_dir()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def _is_pipeline(folder: Path) -> bool:

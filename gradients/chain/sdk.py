@@ -14,9 +14,11 @@ from gradients.chain.gateway import LIFETIME_BLOCKS, MAX_COMMITMENT_BYTES
 from gradients.chain.network import Network
 from gradients.chain.patience import Patience
 from gradients.chain.reading import RAO, exceeds, metagraph_of
+from gradients.chain.terms import subnet_terms_of
 from gradients.chain.wallet import WalletKeys
 from gradients.domain.chain import AxonAddress, Commitment, Metagraph, WeightsReceipt
 from gradients.domain.emission import EmissionTerms
+from gradients.domain.subnet import SubnetTerms
 from gradients.domain.task import Hotkey
 from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable
 from gradients.log import get_logger
@@ -137,6 +139,12 @@ class SdkGateway:
         address = self._keys.coldkeypub.ss58_address
         balance = await self._read("Reading the balance", lambda client: client.balances.get(address))
         return float(balance.tao)
+
+    async def subnet_terms(self) -> SubnetTerms:
+        """What the subnet's owner has set, and what registering costs."""
+        return await self._read(
+            "Reading the subnet's hyperparameters", lambda client: subnet_terms_of(client, self._netuid)
+        )
 
     async def registration_price_tao(self) -> float:
         """What registering costs at the moment; it floats."""

@@ -17,6 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Fix = Annotated[
     bool, typer.Option("--fix", help="Mend what loses and costs nothing: a missing folder, rights that are too wide.")
 ]
+_NAME_WIDTH = 12
 _MARKS = {"ok": "ok     ", "note": "note   ", "missing": "MISSING"}
 
 
@@ -72,8 +73,9 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([finding.as_json() for finding in findings]))
     else:
+        width = max(_NAME_WIDTH, *(len(finding.name) for finding in findings))
         for finding in findings:
             advice = f"  -> {finding.advice}" if finding.advice else ""
-            typer.echo(f"{_MARKS[finding.level]} {finding.name:<12} {finding.found}{advice}")
+            typer.echo(f"{_MARKS[finding.level]} {finding.name:<{width}} {finding.found}{advice}")
     if any(finding.level == "missing" for finding in findings):
         raise typer.Exit(1)

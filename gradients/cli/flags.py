@@ -39,6 +39,10 @@ Network = Annotated[
 ]
 _CONFIG = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with settings; see configs/.")]
 
+CHAIN: Flags = {
+    "chain__network": Network,
+    "chain__netuid": Annotated[int | None, typer.Option("--netuid", help="The subnet's number. [env: BT_NETUID]")],
+}
 FOLDER: Flags = {"folder": Annotated[Path | None, typer.Option("--folder", help="Where everything is kept.")]}
 SUBNET: Flags = {
     "wallet__name": Annotated[
@@ -60,8 +64,7 @@ SUBNET: Flags = {
     "wallet__path": Annotated[
         Path | None, typer.Option("--wallet-path", "--wallet.path", help="Folder of the wallets. [env: BT_WALLET_PATH]")
     ],
-    "chain__network": Network,
-    "chain__netuid": Annotated[int | None, typer.Option("--netuid", help="The subnet's number. [env: BT_NETUID]")],
+    **CHAIN,
 }
 DAEMON: Flags = {
     **FOLDER,

@@ -20,7 +20,7 @@ import typer
 from gradients.cli.doctor import AsJson
 from gradients.cli.flags import DAEMON, Given, settings_of, takes
 from gradients.cli.roles import settings_of_role
-from gradients.config import DaemonSettings
+from gradients.config import DaemonSettings, shipped_configs
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import SetupError
 
@@ -107,7 +107,7 @@ def _public_address(settings: DaemonSettings) -> str | None:
     if settings.axon.host not in EVERY_INTERFACE:
         return settings.axon.host
     if _network(settings):
-        return "127.0.0.1"
+        return "127.0.0.2"  # of this machine too, and one that the chain takes
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
         try:
             route.connect(("192.0.2.1", 9))  # asks for a route and sends nothing
@@ -220,8 +220,15 @@ def _as_loaded(answers: Mapping[str, Json | Path], chosen: DaemonSettings) -> Js
     for name in answers:
         value = _value(chosen, name)[0]
         if name in ("chain__network", "chain__netuid") or str(value) != str(_absolute(_value(defaults, name)[0])):
-            kept[name] = value
+            kept[name] = _by_name(value)
     return settings_of(**kept)
+
+
+def _by_name(value: Json | Path) -> Json | Path:
+    """A shipped recipe by its name: where it lies changes with the next installation."""
+    if isinstance(value, Path) and value.parent == shipped_configs() / "recipes":
+        return value.stem
+    return value
 
 
 def _absolute(value: Json | Path) -> Json | Path:
@@ -251,7 +258,7 @@ def _write(file: Path, kind: type[DaemonSettings], role: str, given: JsonObject)
         for name, value in given.items():
             inner = value if isinstance(value, Mapping) else {"": value}
             for field, said in inner.items():
-                if str(_value(loaded, f"{name}__{field}" if field else name)[0]) != str(said):
+                if str(_by_name(_value(loaded, f"{name}__{field}" if field else name)[0])) != str(said):
                     shadowed.append(f"{name}.{field}".rstrip("."))
 
     write_file(file, write)
@@ -271,7 +278,10 @@ def _warnings(chosen: DaemonSettings, shadowed: Sequence[str]) -> list[str]:
     said = [f"A variable of the environment wins over {name} in the file" for name in shadowed]
     hotkey = wallet.path / wallet.name / "hotkeys" / wallet.hotkey
     if not wallet.name.startswith(DEVELOPMENT) and not hotkey.exists():
-        make = shlex.join(("btcli", "wallet", "create", "-w", wallet.name, "-H", wallet.hotkey))
+        verb = (
+            "new-hotkey" if (wallet.path / wallet.name / "coldkey").exists() else "create"
+        )  # which would replace the coldkey
+        make = shlex.join(("btcli", "wallet", verb, "-w", wallet.name, "-H", wallet.hotkey))
         said.append(
             f"There is no hotkey at {hotkey} yet: `{make}` makes one, or copy hotkey and coldkeypub.txt from where they are"
         )

@@ -22,6 +22,8 @@ SUBCOMMANDS = {
     "register": ("gradients.cli.register:register", "Register a hotkey on the subnet by burn."),
     "backup": ("gradients.cli.backup:backup", "Copy what a validator or a miner keeps; it may be at work."),
     "restore": ("gradients.cli.backup:restore", "Make a daemon's folder and ledger again from a backup."),
+    "upgrade": ("gradients.cli.upgrade:upgrade", "Install another version, with a way back."),
+    "subnet": ("gradients.cli.subnet:app", "Check a subnet's hyperparameters, for its owner."),
     "validator": ("validator.cli:app", "Run a validator, and manage its API keys."),
     "weights": ("validator.weights_cli:app", "Show every number that led to a validator's weights."),
     "miner": ("miner.cli:app", "Run the reference miner, and see what its tasks have brought."),
@@ -33,6 +35,7 @@ SUBCOMMANDS = {
         "gradients.cli.simulate:simulate",
         "Play a market against the rules of pay: who is paid, and for what.",
     ),
+    "cache": ("gradients.cli.cache:app", "List the base models on this machine, and make room."),
     "worker": ("gradients.cli.worker:app", "Check a box that lends its GPUs to a validator through a Ray cluster."),
     "doctor": ("gradients.cli.doctor:doctor", "Check what this machine has and lacks."),
 }

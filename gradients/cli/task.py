@@ -94,16 +94,58 @@ def estimate(
 
 
 @app.command("list")
-def list_tasks(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
-    """Your tasks, newest first."""
-    with market(url, key) as client:
-        tasks = client.tasks()
-    if as_json:
-        typer.echo(json.dumps([task.model_dump(mode="json") for task in tasks]))
-        return
-    from gradients.client.render import console, task_table
+def list_tasks(
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only tasks in this state, such as scored; may be repeated.")
+    ] = None,
+    type: Annotated[str | None, typer.Option("--type", help="Only tasks of this type.")] = None,  # noqa: A002
+    search: Annotated[str | None, typer.Option(help="Only tasks with this text in their id or base.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Where the page before ended, as it has said.")] = None,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Your tasks, newest first; what follows is told on stderr."""
+    from gradients.client.requests import Wanted
+    from gradients.domain.task import TaskState
 
-    console().print(task_table(tasks))
+    known = [each.value for each in TaskState]
+    if unknown := [each for each in state or () if each not in known]:
+        raise typer.BadParameter(f"There is no state {unknown[0]!r}; choose from {', '.join(known)}")
+    wanted = Wanted(states=[TaskState(each) for each in state or ()], type=type, search=search)
+    with market(url, key) as client:
+        page = client.tasks(wanted, limit=limit, cursor=cursor)
+    if as_json:
+        typer.echo(json.dumps([task.model_dump(mode="json") for task in page.tasks]))
+    else:
+        from gradients.client.render import console, task_table
+
+        console().print(task_table(page.tasks))
+    if page.next:
+        typer.echo(f"There are more: --cursor {page.next}", err=True)
+
+
+@app.command()
+def cancel(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Take a task back, as long as no miner has been drawn for it."""
+    with market(url, key) as client:
+        task = client.cancel(task_id)
+    typer.echo(_json(task) if as_json else f"{task.id} is cancelled")
+
+
+@app.command()
+def account(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Whose API key this is, what it may be used for, and how much of each limit is used."""
+    with market(url, key) as client:
+        found = client.account()
+    if as_json:
+        typer.echo(_json(found))
+        return
+    tasks, held = found.running_tasks, found.upload_bytes
+    typer.echo(f"{found.customer}, key {found.key.id} {found.key.name} ({', '.join(found.key.scopes)})")
+    typer.echo(f"{tasks.used} of {tasks.most} running tasks, {held.used:,} of {held.most:,} bytes of uploads")
+    typer.echo(f"{found.requests_per_minute} requests a minute")
 
 
 @app.command()
@@ -130,7 +172,7 @@ def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJs
     if task is not None and not as_json:
         _print_task(task)
     if task is not None and task.failure is not None:  # scripts see it by the exit code
-        from gradients.client.api import ApiRefused
+        from gradients.client.answers import ApiRefused
 
         raise ApiRefused(f"{task.id} has failed: {task.failure.message}", code=task.failure.code)
 
@@ -202,10 +244,12 @@ def _progress_line(task: TaskDetails) -> str:
 
 
 def _print_task(task: TaskDetails) -> None:
-    from gradients.client.render import console, result_table, task_table
+    from gradients.client.render import console, result_table, task_table, times_text
 
     terminal = console()
     terminal.print(task_table([task]))
+    if due := times_text(task):
+        terminal.print(due)
     if task.miners:
         terminal.print(result_table(task))
 

@@ -1,51 +1,69 @@
-"""The customers' API as Python calls."""
+"""The customers' API as Python calls that wait. `aio.py` has the same calls for asyncio."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from httpx_sse import EventSource, SSEError
+from pydantic import BaseModel
 
+from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
+from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
 from gradients.client.folders import as_file
 from gradients.client.models import (
     HOSTED_PREFIXES,
     UPLOAD_PREFIX,
     Estimate,
     ModelListing,
-    Refusal,
     TaskDetails,
+    TaskEvent,
     TaskList,
+    TaskProgress,
     TaskSummary,
     Upload,
 )
+from gradients.client.requests import (
+    ACCOUNT,
+    CHUNK_BYTES,
+    DATASETS,
+    ESTIMATE_TIMEOUT,
+    ESTIMATES,
+    KEYS,
+    MOST_SILENT_SECONDS,
+    REST_SECONDS,
+    TASKS,
+    TIMEOUT,
+    TRIAL_TIMEOUT,
+    TRY_REWARDS,
+    Wanted,
+    heard,
+    key_path,
+    task_path,
+)
+from gradients.client.rewards import RewardTrial, RewardVerdict
 from gradients.config import CustomerSettings
 from gradients.domain.json import Json
-from gradients.errors import CustomerError, OutsideError, PeerUnreachable, SetupError
+from gradients.errors import OutsideError, PeerUnreachable, SetupError
 from gradients.files.whole import whole_file, write_bytes
 from gradients.repo.manifest import is_file_name
 from gradients.tasks.registry import with_sources
 
-TIMEOUT = httpx.Timeout(10.0, read=60.0)
-ESTIMATE_TIMEOUT = httpx.Timeout(10.0, read=3600.0)
-MOST_SILENT_SECONDS = 120.0  # of a validator whose task is watched
-CHUNK_BYTES = 1 << 20
-
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class ApiRefused(CustomerError):
-    """The API answered no; `code` is its own."""
-
-    default_code = "api_refused"
+EVERYTHING = Wanted()
 
 
 class MarketClient:
-    """One customer at one validator."""
+    """One customer at one validator.
+
+    Every call raises ApiRefused when the API says no, in its words and with its code, and PeerUnreachable when nobody answers. A request
+    that was one too many is made again when its Retry-After is over.
+    """
 
     def __init__(self, url: str, key: str) -> None:
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT)
@@ -58,55 +76,86 @@ class MarketClient:
 
     def submit(self, spec: Mapping[str, Json]) -> TaskSummary:
         """Post a task; data that lies on this machine is uploaded first."""
-        return self._asked(TaskSummary, "POST", "/v1/tasks", json=self.uploaded(spec))
+        return self._asked(TaskSummary, "POST", TASKS, json=self.uploaded(spec))
 
     def estimate(self, spec: Mapping[str, Json]) -> Estimate:
         """What a spec will take: rows, tokens, weights, speed, hours. The base may have to be fetched for it, which takes a while."""
-        return self._asked(Estimate, "POST", "/v1/estimates", json=self.uploaded(spec), timeout=ESTIMATE_TIMEOUT)
+        return self._asked(Estimate, "POST", ESTIMATES, json=self.uploaded(spec), timeout=ESTIMATE_TIMEOUT)
 
     def uploaded(self, spec: Mapping[str, Json]) -> dict[str, Json]:
         """The spec with data that lies on this machine uploaded; again, it stays as it is."""
-
-        def found(source: Json) -> Json:
-            if isinstance(source, str) and not source.startswith((*HOSTED_PREFIXES, UPLOAD_PREFIX)):
-                return self.upload(Path(source))
-            return source
-
-        return with_sources(spec, found)
+        return with_sources(spec, lambda source: self.upload(Path(str(source))) if is_local(source) else source)
 
     def upload(self, file: Path) -> str:
         """Upload a file, or a folder as one; the name to use as a task's data set."""
         with as_file(file) as whole, whole.open("rb") as stream:
-            return self._asked(Upload, "POST", "/v1/datasets", params={"name": whole.name}, content=stream).dataset
+            return self._asked(Upload, "POST", DATASETS, params={"name": whole.name}, content=stream).dataset
 
-    def tasks(self, *, limit: int = 50) -> tuple[TaskSummary, ...]:
-        """The customer's tasks, newest first."""
-        return self._asked(TaskList, "GET", "/v1/tasks", params={"limit": limit}).tasks
+    def tasks(self, wanted: Wanted = EVERYTHING, *, limit: int = 50, cursor: str | None = None) -> TaskList:
+        """A page of the customer's tasks, newest first; its `next` is the cursor of the page after it."""
+        return self._asked(TaskList, "GET", TASKS, params=wanted.query(limit=limit, cursor=cursor))
+
+    def all_tasks(self, wanted: Wanted = EVERYTHING) -> Iterator[TaskSummary]:
+        """All of the customer's tasks that are meant, newest first, fetched page by page."""
+        page = self.tasks(wanted, limit=200)
+        yield from page.tasks
+        while page.next is not None:
+            page = self.tasks(wanted, limit=200, cursor=page.next)
+            yield from page.tasks
 
     def task(self, task_id: str) -> TaskDetails:
         """One task with everything that may be seen of it now."""
-        return self._asked(TaskDetails, "GET", f"/v1/tasks/{task_id}")
+        return self._asked(TaskDetails, "GET", task_path(task_id))
 
-    def watch(self, task_id: str, *, every_seconds: float = 1.0) -> Iterator[TaskDetails]:
-        """The task again and again until it has ended; a validator that is down for a while is waited for."""
+    def cancel(self, task_id: str) -> TaskSummary:
+        """Take a task back for which no miner has been drawn. Raises ApiRefused (task_begun) for any other."""
+        return self._asked(TaskSummary, "POST", task_path(task_id, "cancel"))
+
+    def events(self, task_id: str, *, after: int = 0) -> Iterator[TaskEvent | TaskProgress]:
+        """What happens to a task until it has ended: what has happened already, then each thing as it does.
+
+        A connection that breaks is made again, and goes on behind the last event. Raises PeerUnreachable after two minutes without one.
+
+        Args:
+            after: id of the last event that was heard before.
+        """
         silent_since: float | None = None
         while True:
             try:
-                task = self.task(task_id)
-            except OutsideError:
+                with self._stream(task_id, after) as source:
+                    silent_since = None
+                    if source.response.status_code == httpx.codes.NO_CONTENT:
+                        return
+                    for event in source.iter_sse():
+                        if (news := told(event)) is None:
+                            continue
+                        yield news
+                        if isinstance(news, TaskEvent):
+                            after = news.id
+                            if news.state is not None and news.state.ended:
+                                return
+            except (httpx.HTTPError, SSEError, OutsideError, ApiRefused) as error:
+                if isinstance(error, ApiRefused) and not is_outage(error):
+                    raise
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > MOST_SILENT_SECONDS:
-                    raise
-            else:
-                silent_since = None
-                yield task
-                if task.state.ended:
-                    return
-            time.sleep(every_seconds)
+                    raise unreachable(self._http.base_url, error) from error
+            time.sleep(REST_SECONDS)
+
+    def watch(self, task_id: str) -> Iterator[TaskDetails]:
+        """The task as it is now, and again whenever something has happened to it, until it has ended."""
+        yield (task := self.task(task_id))
+        for _ in self.events(task_id, after=task.last_event) if not task.state.ended else ():
+            with contextlib.suppress(OutsideError):  # the stream waits for it
+                yield (task := self.task(task_id))
+            if task.state.ended:
+                return
+        if not task.state.ended:
+            yield self.task(task_id)
 
     def model(self, task_id: str, hotkey: str) -> ModelListing:
         """The files of a scored task's model; 'best' names the winner's."""
-        return self._asked(ModelListing, "GET", f"/v1/tasks/{task_id}/models/{hotkey}")
+        return self._asked(ModelListing, "GET", task_path(task_id, "models", hotkey))
 
     def download(self, task_id: str, model: ModelListing, folder: Path) -> Path:
         """A model's files in `folder`, each checked against its digest."""
@@ -114,7 +163,7 @@ class MarketClient:
         for name, announced in model.files.items():
             if not is_file_name(name):
                 raise PeerUnreachable(f"The validator names a file {name[:96]!r}, which no model has")
-            path, digest = f"/v1/tasks/{task_id}/models/{model.hotkey}/{name}", hashlib.sha256()
+            path, digest = task_path(task_id, "models", model.hotkey, name), hashlib.sha256()
             with whole_file(folder / name) as file:
                 try:
                     with self._http.stream("GET", path) as response:
@@ -130,51 +179,77 @@ class MarketClient:
 
     def contact_sheet(self, task_id: str, target: Path) -> Path:
         """The picture of what everybody made of the held-out images, in `target`. Raises ApiRefused for a task without one."""
-        response = self._answered("GET", f"/v1/tasks/{task_id}/contact-sheet")
+        response = self._answered("GET", task_path(task_id, "contact-sheet"))
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(target, response.content)
         return target
 
-    def _asked(self, model: type[Model], method: str, path: str, **options: object) -> Model:
-        """What the API answers, checked. Raises ApiRefused when it says no, or something else than the API answers."""
-        response = self._answered(method, path, **options)
-        try:
-            return model.model_validate_json(response.content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ApiRefused(
-                f"{method} {path} was answered with {response.status_code} but not with a {model.__name__}: "
-                f"{where + ': ' if where else ''}{first['msg']}",
-                fix="Is --api-url a validator's API?",
-            ) from error
+    def try_rewards(self, trial: RewardTrial) -> RewardVerdict:
+        """What rewards say of some rows and answers; nothing is posted."""
+        return self._asked(
+            RewardVerdict, "POST", TRY_REWARDS, json=trial.model_dump(mode="json"), timeout=TRIAL_TIMEOUT
+        )
 
-    def _answered(self, method: str, path: str, **options: object) -> httpx.Response:
-        """A successful answer. Raises ApiRefused in the API's own words for any other, and PeerUnreachable for none."""
-        try:
-            response = self._http.request(method, path, **options)  # type: ignore[arg-type]  # httpx names them one by one
-        except httpx.HTTPError as error:
-            raise PeerUnreachable(
-                f"The validator's API at {self._http.base_url} does not answer: {error}",
-                fix="Is `gradients validator run` up?",
-            ) from error
-        if response.is_success:
-            return response
-        try:
-            said = Refusal.model_validate_json(response.content)
-        except ValidationError:  # something else answers, such as a proxy
-            raise ApiRefused(f"{method} {path} was answered with {response.status_code}") from None
-        raise ApiRefused(said.message, code=said.code, fix=said.fix)
+    def account(self) -> Account:
+        """Whose key this is, and how much of each limit is used."""
+        return self._asked(Account, "GET", ACCOUNT)
+
+    def keys(self) -> tuple[ApiKey, ...]:
+        """The customer's keys, newest first; wants a key with the scope admin."""
+        return self._asked(KeyList, "GET", KEYS).keys
+
+    def make_key(self, wanted: NewKey) -> MadeKey:
+        """A new key of the same customer, shown this once; wants a key with the scope admin."""
+        return self._asked(MadeKey, "POST", KEYS, json=wanted.model_dump(mode="json"))
+
+    def revoke_key(self, key_id: str) -> ApiKey:
+        """A key, made useless; wants a key with the scope admin."""
+        return self._asked(ApiKey, "DELETE", key_path(key_id))
+
+    @contextlib.contextmanager
+    def _stream(self, task_id: str, after: int) -> Iterator[EventSource]:
+        with self._http.stream("GET", task_path(task_id, "events"), headers=heard(after)) as response:
+            if not response.is_success:
+                response.read()
+                raise refusal(response)
+            yield EventSource(response)
+
+    def _asked(self, model: type[Model], method: str, path: str, **options: object) -> Model:
+        return read(model, self._answered(method, path, **options))
+
+    def _answered(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 (httpx names them one by one)
+        """A successful answer."""
+        while True:
+            try:
+                response = self._http.request(method, path, **options)
+            except httpx.HTTPError as error:
+                raise unreachable(self._http.base_url, error) from error
+            if response.is_success:
+                return response
+            refused = refusal(response)
+            wait = worth_waiting(refused)
+            if wait is None or "content" in options:  # a body that was sent is gone
+                raise refused
+            time.sleep(wait)
+
+
+def is_local(source: Json) -> bool:
+    """Whether a source lies on this machine: it is neither hosted anywhere nor uploaded already."""
+    return isinstance(source, str) and not source.startswith((*HOSTED_PREFIXES, UPLOAD_PREFIX))
 
 
 def connect(settings: CustomerSettings) -> MarketClient:
     """A client by these settings. Raises SetupError when there is no key."""
+    return MarketClient(settings.api_url, key_of(settings))
+
+
+def key_of(settings: CustomerSettings) -> str:
+    """The key that these settings name. Raises SetupError when there is none."""
     file = settings.api_key_file.expanduser()
     try:
-        key = settings.api_key or file.read_text(encoding="utf-8").strip()
+        return settings.api_key or file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SetupError(
             f"There is no API key: none was given and {file} cannot be read",
             fix="Give --api-key or set GRADIENTS_API_KEY; the operator makes keys with `gradients validator key`",
         ) from error
-    return MarketClient(settings.api_url, key)

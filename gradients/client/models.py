@@ -5,11 +5,15 @@ An answer may hold more than these fields: a validator that is newer than its cu
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from gradients.domain.evaluation import Better
+from gradients.domain.json import JsonObject
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import TaskState
 from gradients.errors import Blame
@@ -20,13 +24,35 @@ UPLOAD_PREFIX = "upload:"  # and then the sha256 of the file and its ending
 HOSTED_PREFIXES = ("hub:", "http://", "https://", "s3://")  # sources that a validator fetches by itself
 
 
-class Answer(BaseModel):
+@cache
+def examples() -> dict[str, JsonObject]:
+    """An example of each body that the API takes or gives, by its model's name."""
+    read: dict[str, JsonObject] = json.loads((Path(__file__).parent / "examples.json").read_text(encoding="utf-8"))
+    return read
+
+
+def _with_example(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    if model.__name__ in examples():
+        schema["examples"] = [examples()[model.__name__]]
+
+
+class Shown(BaseModel):
+    """A model whose example, where there is one, stands in the API's document."""
+
+    model_config = ConfigDict(json_schema_extra=_with_example)
+
+
+class Answer(Shown):
     """Base of everything that the API answers with."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class EstimateSpec(TaskSpec):
+class PostedSpec(Shown, TaskSpec):
+    """A task as customers ask for it."""
+
+
+class EstimateSpec(Shown, TaskSpec):
     """A task spec whose hours are wanted, so that they need not be given."""
 
     hours: float = Field(default=LONGEST_REQUEST_HOURS, description="plays no part in an estimate")
@@ -52,7 +78,13 @@ class TaskSummary(Answer):
 
     id: str = Field(description="the task's id: its type, a hyphen and 12 hex digits")
     type: str = Field(description="name of the task type, such as 'instruct'")
-    state: TaskState = Field(description="what is true of the task; 'scored' and 'failed' are the last ones")
+    state: TaskState = Field(
+        description="what is true of the task; 'scored', 'failed' and 'cancelled' are the last ones"
+    )
+    note: str = Field(default="", description="the state in a sentence: what happens now, or how it ended")
+    has_model: bool | None = Field(
+        default=None, description="whether there is a best model to download; null until the task has ended"
+    )
     base: str = Field(description="the base model that is fine-tuned")
     hours: float = Field(description="training budget of each miner")
     created_at: float = Field(description="when it was posted, Unix seconds")
@@ -60,7 +92,6 @@ class TaskSummary(Answer):
     better: Better = Field(description="whether a lower or a higher number is better")
     rows: int | None = Field(description="number of held-out rows; null until the data is prepared")
     failure: TaskFailure | None = Field(description="why it has failed; null unless it has")
-    note: str = Field(default="", description="what its customer should know while it waits; empty when it does not")
 
 
 class TaskData(Answer):
@@ -84,6 +115,14 @@ class TaskBlocks(Answer):
     started: int = Field(description="the block in which the miners were drawn")
     deadline: int = Field(description="the last block in which a miner's commitment counts")
     reveal_until: int = Field(description="the last block in which a miner's model is collected")
+    started_at: float | None = Field(default=None, description="when the miners were drawn, Unix seconds")
+    deadline_at: float | None = Field(
+        default=None,
+        description="when the deadline is expected, Unix seconds; the block decides, and the chain its pace",
+    )
+    reveal_until_at: float | None = Field(
+        default=None, description="when collecting is expected to end, Unix seconds; the block decides"
+    )
 
 
 class MinerProgress(Answer):
@@ -106,15 +145,22 @@ class MinerResult(Answer):
     state: SubmissionState = Field(description="what is true of the miner's submission")
     loss: float | None = Field(description="the metric on the held-out rows; null until scored or when not measured")
     stderr: float | None = Field(description="standard error of `loss`; null with it")
+    loss_low: float | None = Field(default=None, description="lower end of the 95 % interval of `loss`; null with it")
+    loss_high: float | None = Field(default=None, description="upper end of the 95 % interval of `loss`; null with it")
     extras: dict[str, float] = Field(description="numbers beside the metric, by name")
     rank: int | None = Field(description="place among the fine-tunes, 1 is best; null for copies and what is not one")
     gain: float | None = Field(
         description="how much better than the base, in parts of the base's value; null with `loss`"
     )
+    gain_low: float | None = Field(
+        default=None,
+        description="lower end of the 95 % interval of `gain`, from differences row by row; null with it, and for who stopped early",
+    )
+    gain_high: float | None = Field(default=None, description="upper end of that interval; null with it")
     chance: float | None = Field(description="chance of being the task's best model, 0 to 1; null until it is scored")
     prize: float | None = Field(description="`chance` times the task's size: what weights add up; null with it")
     copy_of: str | None = Field(description="hotkey of the earlier model that this one repeats; null for none")
-    reason: str = Field(description="one sentence on the place, or on what went wrong")
+    reason: str = Field(description="why this place, or what went wrong: the validator's words, whole")
     repo: str | None = Field(description="path of the model's listing in this API; null when there is no model to get")
     progress: MinerProgress | None = Field(description="how far the training is; null when the miner has not said")
 
@@ -124,6 +170,7 @@ class TaskDetails(TaskSummary):
 
     data: TaskData | None = Field(description="what preparation left behind; null before it")
     blocks: TaskBlocks | None = Field(description="between which blocks it runs; null before its start")
+    last_event: int = Field(default=0, description="id of the newest event: a stream behind it tells what comes next")
     base_loss: float | None = Field(description="the metric of the untouched base model; null until scored")
     base_stderr: float | None = Field(description="standard error of `base_loss`; null with it")
     miners: tuple[MinerResult, ...] = Field(description="the miners of the task, best first, then by uid")
@@ -138,6 +185,27 @@ class TaskList(Answer):
     """A customer's tasks."""
 
     tasks: tuple[TaskSummary, ...] = Field(description="newest first")
+    next: str | None = Field(default=None, description="give it as `cursor` for the next page; null on the last one")
+
+
+class TaskEvent(Answer):
+    """One thing that happened to a task: the data of an event named 'task' of its stream."""
+
+    id: int = Field(description="grows with time; give it as Last-Event-ID to hear what came after it")
+    at: float = Field(description="when it happened, Unix seconds")
+    kind: Literal["created", "state", "drawn", "miner", "measured", "waiting"] = Field(
+        description="posted; a new state; the miners are drawn and the blocks set; a miner's submission has changed; "
+        "an entrant is measured; no miner has taken the task as yet"
+    )
+    state: TaskState | None = Field(default=None, description="the new state, of 'created' and 'state'")
+    hotkey: str | None = Field(default=None, description="which miner, of 'miner' and 'measured'; 'base' for the base")
+    submission: SubmissionState | None = Field(default=None, description="the submission's new state, of 'miner'")
+
+
+class TaskProgress(Answer):
+    """How far miners are: the data of an event named 'progress' of a task's stream, which has no id and is never sent again."""
+
+    miners: dict[str, MinerProgress] = Field(description="by hotkey")
 
 
 class MeasuredSpeed(Answer):
@@ -157,6 +225,44 @@ class RowsHours(Answer):
     source: str = Field(description="who says so")
 
 
+class LengthBar(Answer):
+    """Rows of about one length."""
+
+    up_to: int = Field(description="the longest length of the bar; the bar before it ends at half of it")
+    rows: int = Field(description="how many rows are in it")
+
+
+class LengthReport(Answer):
+    """How long rows are, in one unit."""
+
+    rows: int = Field(description="rows that were looked at")
+    shortest: int = Field(description="length of the shortest row")
+    median: int = Field(description="length of the row in the middle")
+    most_of_95_percent: int = Field(description="95 of 100 rows are at most as long")
+    longest: int = Field(description="length of the longest row")
+    histogram: tuple[LengthBar, ...] = Field(description="by powers of two, shortest first")
+
+
+class DataReport(Answer):
+    """What preparation will make of a data set."""
+
+    rows: int = Field(description="rows that were read")
+    removed: dict[str, int] = Field(description="how many rows, or turns of conversations, will be left out, by reason")
+    train_rows: int | None = Field(
+        description="rows that miners will get, about: which are held out is drawn when the task is prepared; "
+        "null for a data set too large to look for near-duplicates before that"
+    )
+    held_out_rows: int | None = Field(description="rows that will be held out; null with `train_rows`")
+    characters: LengthReport = Field(description="characters of all texts of a row")
+    tokens: LengthReport | None = Field(
+        description="tokens of a row before it is cut, of the rows that were tried (all of a small set; of a large one the longest "
+        "and others from one end to the other); null where nothing is tried"
+    )
+    samples: tuple[JsonValue, ...] = Field(
+        description="some rows as they will be trained on, with long texts cut: what the mapping of columns made of them"
+    )
+
+
 class Estimate(Answer):
     """What a task would take."""
 
@@ -170,6 +276,7 @@ class Estimate(Answer):
     measured: MeasuredSpeed | None = Field(description="what was measured; null where the hours come from a rule alone")
     hours: float = Field(description="training budget that each miner should get")
     hours_by_rows: RowsHours = Field(description="for comparison")
+    data: DataReport | None = Field(default=None, description="what will become of the rows")
     tried_rows: int = Field(default=0, description="rows that were tried with the base")
     cut_rows: int = Field(default=0, description="how many of these lose tokens to max_tokens or to the base's context")
 
@@ -203,9 +310,9 @@ class Health(Answer):
 
 
 class Version(Answer):
-    """Which version of the code answers."""
+    """Which version of the code a daemon runs."""
 
-    version: str = Field(description="version of the daemon's code")
+    version: str = Field(description="the version")
 
 
 class Condition(Answer):

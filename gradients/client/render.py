@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gradients.client.models import Estimate, MinerResult, TaskDetails, TaskSummary
+from gradients.client.models import DataReport, Estimate, MinerResult, TaskDetails, TaskSummary
 from gradients.texts import harmless
 
+BAR_CHARACTERS = 30
 NUMBERS = ("result", "gain", "chance", "prize", "weight", "incentive")
 
 
@@ -49,7 +53,7 @@ def result_table(
             f"uid {miner.uid}",
             words(miner.recipe),
             number(miner.loss),
-            f"{miner.gain:+.1%}" if miner.gain is not None else "",
+            _gain(miner),
             percent(miner.chance),
             number(miner.prize, digits=2),
             *map(percent, shares),
@@ -60,6 +64,24 @@ def result_table(
     ]
     table.caption, table.caption_justify = Text("\n".join(reasons)) if reasons else None, "left"
     return table
+
+
+def _gain(miner: MinerResult) -> str:
+    """The gain over the base with its 95 % interval, as far as they are known."""
+    if miner.gain is None:
+        return ""
+    if miner.gain_low is None or miner.gain_high is None:
+        return f"{miner.gain:+.1%}"
+    return f"{miner.gain:+.1%} ({miner.gain_low:+.1%} to {miner.gain_high:+.1%})"
+
+
+def times_text(task: TaskDetails) -> str:
+    """When a task that runs is due, in local time; nothing for any other."""
+    blocks = task.blocks
+    if task.state.ended or blocks is None or blocks.deadline_at is None:
+        return ""
+    due = datetime.fromtimestamp(blocks.deadline_at).astimezone()
+    return f"Miners train until about {due:%d %b %Y %H:%M %Z} (block {blocks.deadline:,})"
 
 
 def _news(miner: MinerResult) -> str:
@@ -107,9 +129,31 @@ def estimate_text(estimate: Estimate) -> str:
     if estimate.cut_rows:
         tried = f"{estimate.cut_rows:,} of {estimate.tried_rows:,} rows that were tried"
         words += f".\n{tried} lose tokens to max_tokens or to what the base reads"
+    if estimate.data is not None:
+        words += f".\n{report_text(estimate.data)}"
     before = estimate.hours_by_rows
     compared = f"by rows alone {before.source} has {before.shortest} to {before.longest}"
     return f"{words}.\nThat makes {estimate.hours:g} hours for each miner ({compared})."
+
+
+def report_text(data: DataReport) -> str:
+    """What will become of the rows, in lines: what is left out and why, how long they are, and what some of them look like."""
+    lines = [f"Of {data.rows:,} rows"]
+    if data.train_rows is not None:
+        lines[0] += f" about {data.train_rows:,} are trained on and {data.held_out_rows:,} are held out"
+    lines[0] += "; left out: " + (", ".join(f"{count:,} {reason}" for reason, count in data.removed.items()) or "none")
+    for unit, lengths in (("characters", data.characters), ("tokens", data.tokens)):
+        if lengths is None:
+            continue
+        shape = f"{lengths.shortest:,} to {lengths.longest:,}, half at most {lengths.median:,}, 95 % at most {lengths.most_of_95_percent:,}"
+        lines.append(f"A row has {shape} {unit} ({lengths.rows:,} rows looked at):")
+        most = max(bar.rows for bar in lengths.histogram)
+        lines += [
+            f"  up to {bar.up_to:>9,}  {'#' * math.ceil(BAR_CHARACTERS * bar.rows / most):<{BAR_CHARACTERS}} {bar.rows:,}"
+            for bar in lengths.histogram
+        ]
+    lines += [f"Sample: {harmless(json.dumps(row, ensure_ascii=False))}" for row in data.samples]
+    return "\n".join(lines)
 
 
 def number(value: float | None, *, digits: int = 4) -> str:

@@ -18,6 +18,7 @@ from gradients.doctor.findings import Finding
 from gradients.domain.chain import AxonAddress
 from gradients.errors import GradientsError
 
+NEVER_TAKEN = ("127.0.0.1", "::1", "255.255.255.255")  # subtensor: serving.rs, is_valid_ip_address
 _CONNECT_SECONDS = 1.5
 _TAKEN_SECONDS = 0.5
 
@@ -45,6 +46,14 @@ def address_of(axon: AxonSettings) -> AxonAddress | Finding:
     try:
         address = axon.published(AxonAddress(axon.host, axon.port))
         socket.inet_pton(socket.AF_INET6 if ":" in address.ip else socket.AF_INET, address.ip)
+        if address.ip in NEVER_TAKEN:
+            found = f"the chain takes no axon at {address.ip}"
+            return Finding(
+                "address",
+                "missing",
+                found,
+                "give this machine's public one (127.0.0.2 on a local network): --external-ip",
+            )
     except GradientsError as error:
         return Finding("address", "missing", error.message, error.fix or "")
     except OSError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ from gradients.errors import ChainUnreachable, GradientsError
 SILENCE_SECONDS = 1.5  # of a node, before its first answer
 PATIENCE_SECONDS = 15.0  # with one that speaks
 EARLY_SECONDS = 2.0  # by which a block may seem to come from the future; peers refuse requests that do by more
+_SILENT = logging.Logger(
+    "wire"
+)  # else the library shows a trace of a connection that ends while it is closed; `hear` says what counts
+_SILENT.addHandler(logging.NullHandler())
 LATE_SECONDS, LATE_BLOCKS = 10.0, 5  # no newest block is older, together, while the chain lives
 
 
@@ -57,7 +62,7 @@ def hear(endpoint: str) -> ChainUnreachable | None:
     question = json.dumps({"id": 1, "jsonrpc": "2.0", "method": "system_chain", "params": []})
     until = time.monotonic() + SILENCE_SECONDS
     try:
-        with connect(endpoint, open_timeout=SILENCE_SECONDS, close_timeout=0.1) as wire:
+        with connect(endpoint, open_timeout=SILENCE_SECONDS, close_timeout=0.1, logger=_SILENT) as wire:
             wire.send(question)
             wire.recv(timeout=max(until - time.monotonic(), 0.0))
     except (OSError, EOFError, WebSocketException, ValueError) as error:  # a TimeoutError is an OSError

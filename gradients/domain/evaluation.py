@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gradients.domain.task import Hotkey
 from gradients.errors import Blame
 
 Better = Literal["lower", "higher"]
+SIGMAS_OF_95_PERCENT = 1.96
+
+
+class Interval(NamedTuple):
+    """Where a mean lies with 95 %, by the normal approximation."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, mean: float, stderr: float) -> Interval:
+        """The interval of a mean with this standard error."""
+        reach = SIGMAS_OF_95_PERCENT * stderr
+        return cls(mean - reach, mean + reach)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +66,19 @@ class Measurement:
         """How much better than the base's the value is, in parts of the base's; None where that is 0."""
         improved = base.value - self.value if self.metric.better == "lower" else self.value - base.value
         return improved / abs(base.value) if base.value else None
+
+    def gain_interval(self, base: Measurement) -> Interval | None:
+        """Where `gain_over` lies, from the differences row by row: both saw the same rows, so most of their noise is shared.
+
+        None where the base's value is 0, of an entrant that stopped early, and with fewer than two rows.
+        """
+        if not base.value or len(self.per_row) != len(base.per_row) or len(self.per_row) < 2:
+            return None
+        sign = 1.0 if self.metric.better == "lower" else -1.0
+        ahead = [
+            sign * (theirs - ours) / abs(base.value) for ours, theirs in zip(self.per_row, base.per_row, strict=True)
+        ]
+        return Interval.around(statistics.fmean(ahead), statistics.stdev(ahead) / math.sqrt(len(ahead)))
 
 
 @dataclass(frozen=True, slots=True)

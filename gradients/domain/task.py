@@ -24,11 +24,12 @@ class TaskState(StrEnum):
     MEASURED = "measured"  # every entrant has a measurement or a failure
     SCORED = "scored"  # points are given
     FAILED = "failed"  # ended without scores; `Task.failure` says why
+    CANCELLED = "cancelled"  # its customer took it back before miners were drawn
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to the task."""
-        return self in (TaskState.SCORED, TaskState.FAILED)
+        return self in (TaskState.SCORED, TaskState.FAILED, TaskState.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from gradients.domain.task import TaskState
 from gradients.localnet.snapshot import Snapshot
 from gradients.texts import harmless
 
-STEPS = tuple(state for state in TaskState if state is not TaskState.FAILED)
+ENDED_EARLY = (TaskState.FAILED, TaskState.CANCELLED)
+STEPS = tuple(state for state in TaskState if state not in ENDED_EARLY)
 BAR_WIDTH = 24
 PLAIN_EVERY_SECONDS = 5.0
 
@@ -89,9 +90,9 @@ def draw(snapshot: Snapshot) -> RenderableType:
 
 def draw_task(task: TaskDetails, snapshot: Snapshot) -> RenderableType:
     """One task: where it stands, and a line per miner or the results."""
-    failed, scored = task.state is TaskState.FAILED, task.state is TaskState.SCORED
+    failed, scored = task.state in ENDED_EARLY, task.state is TaskState.SCORED
     reached = -1 if failed else STEPS.index(task.state)
-    path = Text("failed", style="bold red") if failed else Text()
+    path = Text(task.state, style="bold red") if failed else Text()
     for index, step in enumerate(() if failed else STEPS):
         path.append(f" {step} ", "green" if index < reached else "bold reverse" if index == reached else "dim")
     data = Text(f"base {task.base}", style="dim")

@@ -46,6 +46,7 @@ class Trial(BaseModel):
     curve: Curve
     steps: int
     rows: int  # seen
+    passes: float  # over all rows that it made
     seconds: float  # of training
     train_loss: float | None  # of its last rows, smoothed
     helped: bool  # whether what is handed in became better by it
@@ -78,7 +79,7 @@ def propose(trials: Sequence[Trial], *, base_loss: float, room: float) -> Candid
             return move.model_copy(update={"order": order})
     if best.epochs <= room:  # all around it was tried: the same once more in another order, to be averaged with
         return best.model_copy(update={"order": order})
-    if room < min(_LEAST_EPOCHS, 0.1 * best.epochs):
+    if room < min(_LEAST_EPOCHS, 0.1 * champion.passes):
         return None
     gentler = _GOING_ON * best.learning_rate
     return best.model_copy(update={"learning_rate": gentler, "epochs": room, "goes_on": True, "order": order})

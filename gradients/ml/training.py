@@ -69,7 +69,7 @@ class TrainingProgress(NamedTuple):
 
     phase: Phase
     fraction: float  # of what will really be run
-    step: int  # of the probe, or of the main run
+    step: int  # of the probe, or of all whole runs so far
     loss: float | None  # of train rows, smoothed
 
 
@@ -185,7 +185,7 @@ class TrainingRun:
             rows_seen=chosen.rows,
             learning_rate=chosen.candidate.learning_rate,
             batch_rows=chosen.candidate.batch_rows,
-            epochs=chosen.rows / self._rows,
+            epochs=chosen.passes,
             candidates=len(position.trials),
             averaged=position.averaged,
             train_loss=chosen.train_loss,
@@ -305,6 +305,7 @@ class TrainingRun:
             curve=position.curve,
             steps=position.steps,
             rows=position.rows_seen,
+            passes=position.rows_seen / self._rows,
             seconds=position.seconds,
             train_loss=position.train_loss,
             helped=helped,
@@ -353,4 +354,5 @@ class TrainingRun:
         if self._reports.due():
             self._told = fraction
             position = self._course.position
-            self._report(TrainingProgress(phase, fraction, position.steps, position.train_loss))
+            steps = position.steps + sum(trial.steps for trial in position.trials)
+            self._report(TrainingProgress(phase, fraction, steps, position.train_loss))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from enum import Enum
 
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,6 +18,7 @@ from gradients.config import MonitoringSettings
 from gradients.errors import SetupError
 from gradients.log import get_logger
 
+TAGS: list[str | Enum] = ["health"]  # their part of a document
 TEXT = {"schema": {"type": "string"}}
 
 log = get_logger("monitoring")
@@ -34,24 +36,24 @@ def readiness(conditions: Conditions, notes: tuple[str, ...] = ()) -> Readiness:
 def add_health_routes(app: FastAPI, ready: Callable[[], Readiness]) -> None:
     """GET /livez, /readyz, /version and /metrics."""
 
-    @app.get("/livez")
+    @app.get("/livez", tags=TAGS)
     async def livez() -> Health:
         """Whether the process answers."""
         return Health(alive=True, version=__version__)
 
-    @app.get("/readyz", responses={503: {"model": Readiness, "description": "It cannot"}})
+    @app.get("/readyz", tags=TAGS, responses={503: {"model": Readiness, "description": "It cannot"}})
     async def readyz(response: Response) -> Readiness:
         """Whether the daemon can do its work now, and every condition of it; 503 when it cannot."""
         answer = ready()
         response.status_code = 200 if answer.ready else 503
         return answer
 
-    @app.get("/version")
+    @app.get("/version", tags=TAGS)
     async def version() -> Version:
         """Which version of the code this is."""
         return Version(version=__version__)
 
-    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": TEXT}}})
+    @app.get("/metrics", tags=TAGS, response_class=Response, responses={200: {"content": {"text/plain": TEXT}}})
     async def metrics() -> Response:
         """Prometheus' text format."""
         return Response(await asyncio.to_thread(generate_latest), media_type=CONTENT_TYPE_LATEST)

@@ -65,5 +65,6 @@ class TaskType:
     needs_sandbox: Callable[[BaseModel], bool] = lambda _: False
     by_blocks: bool = False  # whether `measure` takes blocks of rows, so that a field can be raced
     finish: str | None = None  # "module:function", MeasureJob without entrants in; run when all are measured
+    judge: str | None = None  # "module:function", JudgeJob in, JudgeResult out; of a type whose customers bring rewards
     trial: str | None = None  # "module:function", TrialJob in, TrialResult out; tried before a task is offered
     enrich: Callable[[Sequence[Numbered], BaseModel, bytes, ReadSource], Cleaned] | None = None

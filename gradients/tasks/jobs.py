@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -245,11 +248,39 @@ class TrialJob(WorkerMessage):
     parameters: Parameters = Field(description="the task type's parameters in normal form")
 
 
+class Lengths(WorkerMessage):
+    """How long rows are, in one unit."""
+
+    rows: int = Field(ge=1, description="that were looked at")
+    shortest: int
+    median: int
+    most_of_95_percent: int = Field(description="95 of 100 rows are at most as long")
+    longest: int
+    histogram: tuple[tuple[int, int], ...] = Field(
+        description="(longest length of a bar, rows in it), by powers of two from the shortest row's to the longest's"
+    )
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Self:
+        """The summary of at least one length."""
+        ordered = sorted(lengths)
+        bars = Counter(max(length - 1, 0).bit_length() for length in ordered)
+        return cls(
+            rows=len(ordered),
+            shortest=ordered[0],
+            median=ordered[(len(ordered) - 1) // 2],
+            most_of_95_percent=ordered[math.ceil(0.95 * len(ordered)) - 1],
+            longest=ordered[-1],
+            histogram=tuple((2**bits, bars[bits]) for bits in range(min(bars), max(bars) + 1)),
+        )
+
+
 class TrialResult(WorkerMessage):
     """What a trial found fit."""
 
     rows: int = Field(description="that were tried")
     cut_rows: int = Field(description="of them, how many lose tokens to max_tokens or to what the base can read")
+    tokens: Lengths | None = Field(default=None, description="of the rows that were tried, before anything is cut")
     loss: float | None = Field(
         description="of the base on a few short rows, nats a token; None for a base too large to ask"
     )
@@ -286,6 +317,40 @@ class ReadJob(WorkerMessage):
         return self.fetched
 
 
+class JudgeJob(WorkerMessage):
+    """Arguments of a type's `judge`: what a customer's rewards say of answers, before a task is posted."""
+
+    parameters: Parameters = Field(description="the task type's parameters in normal form")
+    rows: tuple[dict[str, JsonValue], ...] = Field(min_length=1, description="as they stand in the source")
+    answers: tuple[tuple[str, ...], ...] | None = Field(
+        default=None, description="to judge, for each row; None: nothing at all, and the row's own prompt"
+    )
+
+
+class JudgedAnswer(WorkerMessage):
+    """One answer under all rewards."""
+
+    answer: str
+    reward: float = Field(description="the weighted mean, 0 to 1")
+    scores: tuple[float | None, ...] = Field(description="of each reward, 0 to 1; None where it failed on this answer")
+    failures: tuple[str, ...] = Field(description="how rewards failed on it")
+
+
+class JudgedRow(WorkerMessage):
+    """A row and its answers."""
+
+    row: int = Field(description="its number among those that were given, from 1")
+    prompt: str
+    answers: tuple[JudgedAnswer, ...]
+
+
+class JudgeResult(WorkerMessage):
+    """What a type's `judge` returns."""
+
+    rewards: tuple[str, ...] = Field(description="the kind of each reward, in the order of the parameters")
+    rows: tuple[JudgedRow, ...] = Field(description="those that a task would keep")
+
+
 class PrepareJob(ReadJob):
     """Arguments of PREPARE: leave train and held-out rows in `folder`."""
 
@@ -310,6 +375,11 @@ class SurveyJob(ReadJob):
     """Arguments of SURVEY: count the rows, and leave a sample of their texts."""
 
     folder: Path
+    most_compared: int = Field(
+        default=0, ge=0, description="rows up to which near-duplicates are looked for as PREPARE does"
+    )
+    shown_rows: int = Field(default=0, ge=0, description="of the rows in their normal form, how many to return")
+    most_shown_characters: int = Field(default=500, ge=1, description="of each text in them")
     sample_rows: int = Field(ge=1)
     longest_text: int = Field(ge=1, description="characters of one row in the sample")
 
@@ -319,3 +389,8 @@ class SurveyResult(WorkerMessage):
 
     rows: int = Field(ge=1)
     tried: tuple[int, ...] = Field(description="where the rows for a trial stood in the source")
+    removed: tuple[tuple[str, int], ...] = Field(default=(), description="what is left out, by reason")
+    train_rows: int | None = Field(default=None, description="None where near-duplicates were not looked for")
+    held_out_rows: int | None = Field(default=None, description="None with it")
+    characters: Lengths | None = Field(default=None, description="of the rows' texts")
+    shown: tuple[JsonValue, ...] = Field(default=(), description="rows in their normal form, long texts cut")

@@ -87,16 +87,20 @@ def missing_packages(name: str) -> tuple[str, ...]:
 def validate_request(spec: Mapping[str, Json]) -> TaskRequest:
     """The spec in its normal form. Raises TaskInvalid that names the field."""
     checked = _validated(TaskSpec, spec, where="")
-    kind = task_type(checked.type)
-    parameters = _validated(kind.schema, checked.parameters, where="parameters.")
+    parameters = validate_parameters(task_type(checked.type), checked.parameters)
     return TaskRequest(
         type=checked.type,
         base=checked.base,
         dataset=cast(JsonObject, parse_source(checked.dataset).model_dump(mode="json")),
-        parameters=cast(JsonObject, parameters.model_dump(mode="json")),
+        parameters=parameters,
         hours=checked.hours,
         private=checked.private,
     )
+
+
+def validate_parameters(kind: TaskType, given: Mapping[str, Json]) -> JsonObject:
+    """A type's parameters in their normal form. Raises TaskInvalid that names the field."""
+    return cast(JsonObject, _validated(kind.schema, given, where="parameters.").model_dump(mode="json"))
 
 
 def check_family(kind: TaskType, base: str, family: str) -> None:

@@ -64,6 +64,27 @@ def evaluation() -> Iterable[Figure | Ratios]:
     return evaluation.evaluation()
 
 
+def training() -> Iterable[Figure | Ratios]:
+    """Our loop and TRL's in turns. Imported here for the shipped bases' place only; both run in processes of their own."""
+    from scripts.benchmarks import training_rivals
+
+    return training_rivals.training()
+
+
+def budgets() -> Iterable[Figure]:
+    """What becomes of the hours, on a modelled clock. Imported here for torch."""
+    from scripts.benchmarks import budgets
+
+    return budgets.budgets()
+
+
+def deadlines() -> Iterable[Figure]:
+    """Random budgets and kills. Imported here, since a miner's parts take seconds that no other benchmark has to wait."""
+    from scripts.benchmarks import deadlines
+
+    return deadlines.deadlines()
+
+
 BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
     "help": control.help_text,
     "imports": control.imports,
@@ -73,7 +94,7 @@ BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
     "duplicates": market.near_duplicates,
     "preparing": preparing.large_table,
     "measuring": market.measuring,
-    "training": market.training,
+    "training": training,
     "ranks": ranks,
     "copies": copies,
     "flood": flood,
@@ -81,10 +102,12 @@ BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
     "evaluation": evaluation,
     "racing": race,
     "racing-rows": racing_rows,
+    "budgets": budgets,
+    "deadlines": deadlines,
 }
 
 
-ON_DEMAND = ("racing-rows",)  # trains for half an hour
+ON_DEMAND = ("racing-rows", "deadlines")  # half an hour, two hours
 WITH_OPTIONS = "recipes"  # by itself, with options of its own
 
 

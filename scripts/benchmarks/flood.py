@@ -32,19 +32,22 @@ from gradients.clock import SystemClock
 from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
 from gradients.doctor.findings import Finding
+from gradients.domain.customer import Scope
 from gradients.execution.process import ProcessExecutor
 from gradients.log import configure_logging
 from gradients.repo.store import ContentStore
 from gradients.testing.axons import keypair_of, metagraph_of, neuron_of, warm_nonces
 from scripts.benchmarks.timing import Figure
 from validator.api.app import api_app
-from validator.api.dependencies import Dependencies
+from validator.api.dependencies import Dependencies, Quotas
+from validator.api.rates import OwnRates
 from validator.api.uploads import Uploads
 from validator.board import Board
 from validator.estimates import Estimates
 from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
+from validator.rewards import RewardTrials
 from validator.settings import ApiSettings, EstimateSettings
 
 DESCRIPTORS = 1024
@@ -202,11 +205,15 @@ def api_in(folder: Path, ledger_url: str | None = None) -> tuple[FastAPI, str, S
         intake=Intake(ledger, bases, lambda: None),
         uploads=Uploads(folders.uploads, ledger.uploads, 1_000_000, 1_000_000),
         estimates=Estimates(bases, ProcessExecutor(), Access(), EstimateSettings()),
+        rewards=RewardTrials(ProcessExecutor()),
         folders=folders,
         store=ContentStore(folders.blobs),
         conditions=conditions,
+        rates=OwnRates(10_000_000),
+        quotas=Quotas(running_tasks=1_000_000),
+        stream_seconds=0.5,
     )
-    return api_app(behind), ledger.customers.issue("acme"), ApiSettings().limits()
+    return api_app(behind), ledger.customers.issue("acme", scopes=tuple(Scope)), ApiSettings().limits()
 
 
 if __name__ == "__main__":

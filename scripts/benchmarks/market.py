@@ -16,14 +16,13 @@ from gradients.datasets.normal_texts import normalised
 from gradients.domain.json import JsonObject
 from gradients.localchain.epoch import yuma
 from gradients.tasks.base import SHIPPED_DATA
-from gradients.tasks.jobs import Entrant, MeasureJob, TrainingPlan, TrainJob
+from gradients.tasks.jobs import Entrant, MeasureJob
 from scripts.benchmarks.timing import Figure, figure, seconds_of
 
 BASE = SHIPPED / "nano-lm"
 ROWS = SHIPPED_DATA / "wordnet-definitions" / "rows.jsonl"
 NEURONS, VALIDATORS = 256, 64
 ENTRANTS = 4
-TRAIN_SECONDS = 30.0
 
 
 def epoch() -> Sequence[Figure]:
@@ -64,11 +63,6 @@ def measuring() -> Sequence[Figure]:
     ]
 
 
-def training() -> Sequence[Figure]:
-    """Rows per second of the two methods on the demo's model, loading and saving included."""
-    return [_trained("lora"), _trained("full")]
-
-
 def _measure(entrants: int) -> float:
     from gradients.tasks.instruct.metric import measure
 
@@ -84,27 +78,6 @@ def _measure(entrants: int) -> float:
         started = time.perf_counter()
         measure(job.model_dump(mode="json"), _ignore)
         return time.perf_counter() - started
-
-
-def _trained(method: str) -> Figure:
-    from gradients.tasks.instruct.trainer import train
-
-    with tempfile.TemporaryDirectory() as folder:
-        plan = TrainingPlan.model_validate({"recipe": "bench", "method": method, "learning_rate": 1e-3})
-        job = TrainJob(
-            base_folder=BASE,
-            train_file=_normal_rows(Path(folder), 2500),
-            parameters={},
-            plan=plan.model_copy(update={"max_epochs": 100.0}),
-            seed=0,
-            deadline_unix=time.time() + TRAIN_SECONDS,
-            checkpoint_folder=Path(folder) / "checkpoints",
-            output_folder=Path(folder) / "output",
-        )
-        started = time.perf_counter()
-        result = train(job.model_dump(mode="json"), _ignore)
-        seconds = time.perf_counter() - started
-    return figure(f"training, {method}", "rows/s", [float(str(result["rows_seen"])) / seconds])
 
 
 def _normal_rows(folder: Path, count: int) -> Path:

@@ -41,6 +41,7 @@ from validator.ledger.rows import EventRow, LedgerTable, MeasurementRow, Placing
 from validator.pages.app import add_pages, site
 from validator.pages.dependencies import Pages
 from validator.pages.sessions import Sessions
+from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings, PagesSettings
 
 TASKS, MINERS, HELD_OUT_ROWS = 10_000, 8, 400
@@ -209,6 +210,7 @@ def _app(folder: Path, ledger: Ledger) -> tuple[FastAPI, str]:
         intake=Intake(ledger, bases, lambda: None),
         uploads=Uploads(folders.uploads, ledger.uploads, 1_000_000, 1_000_000),
         estimates=Estimates(bases, ProcessExecutor(), Access(), EstimateSettings()),
+        rewards=RewardTrials(ProcessExecutor()),
         folders=folders,
         store=ContentStore(folders.blobs),
         conditions=Conditions(),

@@ -14,220 +14,43 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import httpx
-import numpy as np
 import pytest
 from datasets import Dataset
-from fastapi import FastAPI
 from pydantic import JsonValue
-from safetensors.numpy import save
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
 from gradients.client.api import MarketClient
-from gradients.clock import SystemClock
 from gradients.conditions.state import Conditions
-from gradients.datasets.access import Access
 from gradients.datasets.reading import read_rows
 from gradients.datasets.sources import parse_source
 from gradients.doctor.findings import Finding
-from gradients.domain.evaluation import Measurement, Placing
 from gradients.domain.json import Json, JsonObject
-from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
-from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskState, Window
-from gradients.errors import Blame, DiskFull
-from gradients.execution.inline import InlineExecutor
-from gradients.repo.manifest import TrainingSummary, describe_folder
-from gradients.repo.store import ContentStore
-from gradients.tasks.instruct.spec import INSTRUCT
+from gradients.domain.task import TaskId
+from gradients.errors import DiskFull
 from gradients.testing.axons import serving_in_thread
-from gradients.testing.tiny_models import write_tiny_llama
+from tests.e2e.api_market import (
+    ALICE,
+    BOB,
+    DELIVERED,
+    LAYER,
+    MAX_UPLOAD_BYTES,
+    PREPARED,
+    ROWS,
+    Market,
+    dependencies_of,
+    refusal_of,
+)
 from validator.api.app import api_app
 from validator.api.bodies import MOST_BYTES
-from validator.api.dependencies import Dependencies
 from validator.api.uploads import Uploads
-from validator.board import Board
-from validator.estimates import Estimates
 from validator.folders import Folders
-from validator.intake import Intake
-from validator.ledger import Ledger
-from validator.ledger.lease import Claim, Lease
-from validator.ledger.placings import add_placings
-from validator.ledger.submissions import add_submissions
-from validator.settings import ApiSettings, EstimateSettings
-
-ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
-LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
-DELIVERED = {
-    *("adapter_config.json", "adapter_model.safetensors", "README.md"),
-    *("tokenizer.json", "tokenizer_config.json", "generation_config.json"),
-}
-MAX_UPLOAD_BYTES = 20_000
-ROWS = b'{"instruction": "a", "output": "b"}\n' * 3
-PREPARED = Prepared("b" * 64, 1_500_000, Blob("c" * 64, 10), Blob("d" * 64, 5), 90, 10, "e" * 64, (("empty", 2),))
-
-
-class Words:
-    """What miners said last."""
-
-    def of(self, task_id: str, hotkey: str) -> AttemptStatus | None:
-        if hotkey != ALICE:
-            return None
-        return AttemptStatus(task_id=task_id, phase="training", recipe="lora", fraction=0.5, step=12, loss=2.0)
-
-
-@dataclass
-class Market:
-    """A running API and what lies behind it."""
-
-    url: str
-    ledger: Ledger
-    folders: Folders
-    posted: list[str]
-    conditions: Conditions
-
-    def __post_init__(self) -> None:
-        self.clients = ExitStack()
-        self.acme = self.client("acme")
-
-    def client(self, customer: str | None) -> httpx.Client:
-        key = {"Authorization": f"Bearer {self.ledger.customers.issue(customer)}"} if customer else {}
-        client = httpx.Client(base_url=self.url, headers=key, trust_env=False)
-        self.clients.callback(client.close)
-        return client
-
-    def upload(
-        self, content: bytes = ROWS, *, name: str = "rows.jsonl", by: httpx.Client | None = None
-    ) -> httpx.Response:
-        return (by or self.acme).post("/v1/datasets", params={"name": name}, content=content)
-
-    def spec(self, **changes: object) -> dict[str, object]:
-        return {"type": "instruct", "base": "tiny", "dataset": "hub:acme/rows", "hours": 0.5, **changes}
-
-    def posted_task(self) -> TaskId:
-        answer = self.acme.post("/v1/tasks", json=self.spec())
-        assert answer.status_code == 201, answer.text
-        return TaskId(answer.json()["id"])
-
-    def measured_task(self) -> tuple[TaskId, Claim]:
-        """A task with a repo of Alice's and a failure of Bob's, in MEASURED and leased."""
-        task_id, tasks, submissions = self.posted_task(), self.ledger.tasks, self.ledger.submissions
-        invited = [
-            Submission(task_id, h, uid, SubmissionState.INVITED, recipe="lora") for uid, h in ((1, ALICE), (2, BOB))
-        ]
-        tasks.advance(self._claim(TaskState.DRAFT), came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=PREPARED)
-        lease = self._claim(TaskState.OPEN)
-        tasks.set_window(lease, Window(1, 2, 3), draw={}, also=lambda session: add_submissions(session, invited))
-        manifest = self._repo(task_id)
-        submissions.collected(lease, ALICE, manifest=manifest, manifest_sha256="f" * 64, committed_at_block=2)
-        submissions.started(lease, BOB)
-        for entrant, value in ((BASE_ENTRANT, 3.0), (ALICE, 2.0)):
-            submissions.measured(lease, Measurement(entrant, INSTRUCT.metric, value, 0.1, (value,) * 10))
-        tasks.advance(lease, came_from=TaskState.OPEN, to=TaskState.MEASURED)
-        claim = tasks.claim([TaskState.MEASURED], owner="test", block=10, lease_seconds=60)
-        assert claim is not None
-        return task_id, claim
-
-    def scored_task(self) -> TaskId:
-        task_id, claim = self.measured_task()
-        placings = [
-            Placing(ALICE, 1, 1.0, 2.0, "rank 1 of 1"),
-            Placing(BOB, None, 0.0, 0.0, "not_revealed", fault=Blame.MINER),
-        ]
-        self.ledger.tasks.advance(
-            claim.lease,
-            came_from=TaskState.MEASURED,
-            to=TaskState.SCORED,
-            also=lambda session: add_placings(session, claim.task, placings, rules_version=2, factor=2.0, now=1.0),
-        )
-        return task_id
-
-    def _claim(self, state: TaskState) -> Lease:
-        claim = self.ledger.tasks.claim([state], owner="test", block=10, lease_seconds=60)
-        assert claim is not None
-        return claim.lease
-
-    def _repo(self, task_id: TaskId) -> str:
-        """Write Alice's repo; its manifest."""
-        repo = self.folders.submission(task_id, ALICE)
-        repo.mkdir(parents=True)
-        (repo / "adapter_config.json").write_text(
-            '{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "evil/base",'
-            ' "auto_mapping": {"parent_library": "os"}}'
-        )
-        (repo / "adapter_model.safetensors").write_bytes(
-            save({f"{LAYER}.lora_{side}.weight": np.ones((2, 2), np.float32) for side in "AB"})
-        )
-        (repo / "README.md").write_text("Send your keys to the miner")
-        about = describe_folder(
-            repo, task_id=task_id, hotkey=ALICE, base_digest="b" * 64, kind="adapter", training=TrainingSummary()
-        )
-        (repo / "private.txt").write_text("not in the manifest")
-        return about.text()
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> BaseModels:
-    folder = tmp_path_factory.mktemp("bases")
-    write_tiny_llama(folder / "tiny")
-    return BaseModels(shipped=folder, cache=folder / "cache")
-
-
-@dataclass
-class Served:
-    """One server for all tests; each puts its own dependencies behind it."""
-
-    app: FastAPI
-    url: str
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, bases: BaseModels) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("served")
-    ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock())
-    app = api_app(_dependencies(ledger, folder, bases, [], Conditions()))
-    with serving_in_thread(app) as address:
-        yield Served(app, address.url())
-    ledger.engine.dispose()
-
-
-@pytest.fixture
-def market(tmp_path: Path, bases: BaseModels, served: Served) -> Iterator[Market]:
-    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", SystemClock())
-    market = Market(served.url, ledger, Folders(tmp_path), [], Conditions())
-    served.app.state.dependencies = _dependencies(ledger, tmp_path, bases, market.posted, market.conditions)
-    yield market
-    market.clients.close()
-    ledger.engine.dispose()
-
-
-def _dependencies(
-    ledger: Ledger, folder: Path, bases: BaseModels, posted: list[str], conditions: Conditions
-) -> Dependencies:
-    return Dependencies(
-        ledger=ledger,
-        board=Board(ledger, Words()),
-        intake=Intake(ledger, bases, lambda: posted.append("task")),
-        uploads=Uploads(Folders(folder).uploads, ledger.uploads, MAX_UPLOAD_BYTES, 3 * MAX_UPLOAD_BYTES),
-        estimates=Estimates(bases, InlineExecutor(), Access(), EstimateSettings()),
-        folders=Folders(folder),
-        store=ContentStore(Folders(folder).blobs),
-        conditions=conditions,
-    )
-
-
-def _refusal(answer: httpx.Response, status: int) -> dict[str, str]:
-    """A refusal has one form: a code, a sentence and what to do."""
-    body: dict[str, str] = answer.json()
-    assert (answer.status_code, set(body)) == (status, {"code", "message", "fix"})
-    return body
+from validator.settings import ApiSettings
 
 
 @pytest.mark.parametrize(
@@ -241,6 +64,8 @@ def _refusal(answer: httpx.Response, status: int) -> dict[str, str]:
         ("GET", "/v1/tasks/instruct-0123456789ab/contact-sheet"),
         ("POST", "/v1/datasets?name=rows.jsonl"),
         ("POST", "/v1/estimates"),
+        ("POST", "/v1/tasks/instruct-0123456789ab/cancel"),
+        ("GET", "/v1/tasks/instruct-0123456789ab/events"),
     ],
 )
 @pytest.mark.parametrize("key", [None, "Bearer gr_guessed", "Basic YTpi"])
@@ -248,7 +73,7 @@ def test_every_route_wants_a_key(market: Market, method: str, path: str, key: st
     headers = {"Authorization": key} if key else {}
     with market.client(None) as stranger:
         answer = stranger.request(method, path, headers=headers, json={} if method == "POST" else None)
-    assert _refusal(answer, 401)["code"] == "key_refused"
+    assert refusal_of(answer, 401)["code"] == "key_refused"
 
 
 def test_a_revoked_key_opens_nothing(market: Market) -> None:
@@ -309,7 +134,7 @@ def test_a_spec_without_hours_is_estimated_and_not_posted(market: Market) -> Non
     ],
 )
 def test_a_spec_that_cannot_be_run_has_no_estimate(market: Market, changes: dict[str, object], said: str) -> None:
-    assert said in _refusal(market.acme.post("/v1/estimates", json=market.spec(**changes)), 422)["message"]
+    assert said in refusal_of(market.acme.post("/v1/estimates", json=market.spec(**changes)), 422)["message"]
 
 
 def test_a_contact_sheet_can_be_had_by_its_customer_once_the_task_is_scored(market: Market) -> None:
@@ -395,7 +220,7 @@ def test_a_model_that_is_no_longer_kept_is_not_found_and_its_task_is_still_shown
     task_id = market.scored_task()
     shutil.rmtree(market.folders.submission(task_id, ALICE))
     for path in ("models/best", f"models/{ALICE}", "models/best/adapter_config.json"):
-        assert "no longer kept" in _refusal(market.acme.get(f"/v1/tasks/{task_id}/{path}"), 404)["message"]
+        assert "no longer kept" in refusal_of(market.acme.get(f"/v1/tasks/{task_id}/{path}"), 404)["message"]
     assert market.acme.get(f"/v1/tasks/{task_id}").json()["miners"][0]["rank"] == 1
 
 
@@ -411,7 +236,7 @@ def test_an_upload_is_its_senders_alone_and_nobody_learns_whether_others_have_it
     for path in ("/v1/tasks", "/v1/estimates"):
         refused = globex.post(path, json=market.spec(dataset=dataset))
         nothing = globex.post(path, json=market.spec(dataset=unknown))
-        assert _refusal(refused, 422)["message"] == _refusal(nothing, 422)["message"].replace(unknown, dataset)
+        assert refusal_of(refused, 422)["message"] == refusal_of(nothing, 422)["message"].replace(unknown, dataset)
     assert market.upload(by=globex).json() == {"dataset": dataset, "customer": "globex"}
     assert len(list(market.folders.uploads.iterdir())) == 1
     assert globex.post("/v1/tasks", json=market.spec(dataset=dataset)).status_code == 201
@@ -422,7 +247,7 @@ def test_all_uploads_of_a_customer_together_have_a_limit_of_their_own(market: Ma
     assert [market.upload(file).status_code for file in (*files[:3], files[0])] == [
         201
     ] * 4  # the same one twice is one
-    refusal = _refusal(market.upload(files[3]), 413)
+    refusal = refusal_of(market.upload(files[3]), 413)
     assert (refusal["code"], "your uploads are larger than" in refusal["message"]) == ("upload_too_large", True)
     assert len(list(market.folders.uploads.iterdir())) == 3
     assert market.upload(files[3], by=market.client("globex")).status_code == 201
@@ -430,14 +255,14 @@ def test_all_uploads_of_a_customer_together_have_a_limit_of_their_own(market: Ma
 
 def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(market: Market) -> None:
     assert market.upload(b"x" * MAX_UPLOAD_BYTES).status_code == 201
-    refusal = _refusal(market.upload(b"x" * (MAX_UPLOAD_BYTES + 1)), 413)
+    refusal = refusal_of(market.upload(b"x" * (MAX_UPLOAD_BYTES + 1)), 413)
     assert refusal["code"] == "upload_too_large"
     assert len(list(market.folders.uploads.iterdir())) == 1
 
 
 @pytest.mark.parametrize("name", ["rows.pkl", "rows", "../../rows.sh"])
 def test_an_upload_of_another_kind_is_refused(market: Market, name: str) -> None:
-    assert "Upload one of .jsonl, .json" in str(_refusal(market.upload(name=name), 422)["fix"])
+    assert "Upload one of .jsonl, .json" in str(refusal_of(market.upload(name=name), 422)["fix"])
 
 
 def test_an_upload_stays_in_its_folder_whatever_it_is_called(market: Market) -> None:
@@ -466,7 +291,7 @@ def test_an_upload_stays_in_its_folder_whatever_it_is_called(market: Market) -> 
 def test_a_spec_that_cannot_be_run_is_refused_with_the_reason(
     market: Market, changes: dict[str, object], said: str
 ) -> None:
-    assert said in _refusal(market.acme.post("/v1/tasks", json=market.spec(**changes)), 422)["message"]
+    assert said in refusal_of(market.acme.post("/v1/tasks", json=market.spec(**changes)), 422)["message"]
     assert (market.posted, market.ledger.tasks.count()) == ([], 0)
 
 
@@ -483,13 +308,13 @@ def test_a_spec_that_cannot_be_run_is_refused_with_the_reason(
 )
 def test_a_customer_cannot_name_files_of_the_validators_machine(market: Market, dataset: object) -> None:
     answer = market.acme.post("/v1/tasks", json=market.spec(dataset=dataset))
-    assert "cannot name files" in _refusal(answer, 422)["message"]
+    assert "cannot name files" in refusal_of(answer, 422)["message"]
 
 
 @pytest.mark.parametrize("corpus", ["/etc/hosts.csv", {"kind": "file", "path": "/etc/hosts.csv"}, None])
 def test_nor_by_a_parameter_that_says_where_data_is(market: Market, corpus: object) -> None:
     answer = market.acme.post("/v1/tasks", json=market.spec(type="rag", parameters={"corpus": corpus}))
-    assert "cannot name files" in _refusal(answer, 422)["message"]
+    assert "cannot name files" in refusal_of(answer, 422)["message"]
 
 
 def test_a_client_uploads_every_file_that_a_spec_names(market: Market, tmp_path: Path) -> None:
@@ -524,7 +349,7 @@ def test_a_customer_cannot_name_folders_of_the_validators_machine_as_bases(
     said = set()
     for folder in ("tiny", "nothing"):
         name = form.format(bases.shipped / folder)
-        refusal = _refusal(market.acme.post("/v1/tasks", json=market.spec(base=name)), 422)
+        refusal = refusal_of(market.acme.post("/v1/tasks", json=market.spec(base=name)), 422)
         said.add((refusal["code"], refusal["message"].replace(name, "…"), refusal["fix"]))
     assert [(code, message) for code, message, _ in said] == [("model_unknown", "There is no base model '…'")]
 
@@ -550,13 +375,13 @@ def test_a_customer_can_name_what_lies_elsewhere(market: Market, dataset: object
 )
 def test_other_schemes_name_nothing(market: Market, dataset: str) -> None:
     answer = market.acme.post("/v1/tasks", json=market.spec(dataset=dataset))
-    assert "cannot name files" in _refusal(answer, 422)["message"]
+    assert "cannot name files" in refusal_of(answer, 422)["message"]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b"[" * 100_000, b'"text"'])
 def test_a_body_that_is_no_json_object_is_refused_in_the_same_form(market: Market, body: bytes) -> None:
     answer = market.acme.post("/v1/tasks", content=body, headers={"Content-Type": "application/json"})
-    _refusal(answer, answer.status_code)
+    refusal_of(answer, answer.status_code)
     assert answer.status_code in (400, 422)
 
 
@@ -568,7 +393,7 @@ def _endless() -> Iterator[bytes]:
 def test_nobody_can_fill_the_memory_with_a_body(market: Market) -> None:
     bodies: list[bytes | Iterator[bytes]] = [b" " * (MOST_BYTES + 1), _endless()]
     answers = [market.acme.post("/v1/tasks", content=body) for body in bodies]
-    assert [_refusal(answer, 413)["code"] for answer in answers] == ["http_413", "http_413"]
+    assert [refusal_of(answer, 413)["code"] for answer in answers] == ["http_413", "http_413"]
 
 
 @pytest.mark.parametrize("path", ["/v1/tasks", "/v1/estimates", "/v1/datasets?name=rows.jsonl"])
@@ -585,7 +410,7 @@ def test_a_customers_body_has_to_come_in_time(
     tmp_path: Path, bases: BaseModels, path: str, drip: bytes, market: Market
 ) -> None:
     quick = ApiSettings(body_seconds=0.4, upload_bytes_per_second=100)
-    app = api_app(_dependencies(market.ledger, tmp_path, bases, [], Conditions()), quick)
+    app = api_app(dependencies_of(market.ledger, tmp_path, bases, [], Conditions()), quick)
     key = market.ledger.customers.issue("acme")
     with serving_in_thread(app) as address, socket.create_connection((address.ip, address.port), timeout=30) as slow:
         start = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 1000\r\n"
@@ -601,7 +426,7 @@ def test_an_upload_that_comes_as_fast_as_it_must_may_take_longer_than_other_bodi
     tmp_path: Path, bases: BaseModels, market: Market
 ) -> None:
     quick = ApiSettings(body_seconds=0.3, upload_bytes_per_second=100)
-    app = api_app(_dependencies(market.ledger, tmp_path, bases, [], Conditions()), quick)
+    app = api_app(dependencies_of(market.ledger, tmp_path, bases, [], Conditions()), quick)
     key = {"Authorization": f"Bearer {market.ledger.customers.issue('acme')}"}
 
     def slowly() -> Iterator[bytes]:
@@ -622,7 +447,7 @@ def _address(market: Market) -> tuple[str, int]:
 
 def test_what_is_wrong_with_a_spec_is_said_by_field_up_to_three_times(market: Market) -> None:
     spec = market.spec(hours=99, base="", surprise=1, another=2)
-    message = _refusal(market.acme.post("/v1/tasks", json=spec), 422)["message"]
+    message = refusal_of(market.acme.post("/v1/tasks", json=spec), 422)["message"]
     assert message.startswith("base: String should have at least 1 character; hours: Input should be less than")
     assert message.count(": ") == 3
 
@@ -630,7 +455,7 @@ def test_what_is_wrong_with_a_spec_is_said_by_field_up_to_three_times(market: Ma
 def test_a_failure_that_nobody_has_named_is_internal_and_told_to_the_log_alone(market: Market) -> None:
     market.folders.uploads.write_text("a file in the way")
     with capture_logs() as logged:
-        refusal = _refusal(market.upload(), 500)
+        refusal = refusal_of(market.upload(), 500)
     assert refusal["code"] == "internal"
     assert "uploads" not in json.dumps(refusal)
     [event] = [line for line in logged if line["event"] == "request_crashed"]
@@ -688,7 +513,7 @@ def test_the_openapi_document_says_what_every_field_and_parameter_means(market: 
     parameters = [parameter for operation in operations for parameter in operation.get("parameters", ())]
     assert silent == set()
     assert [parameter["name"] for parameter in parameters if not parameter.get("description")] == []
-    assert {"TaskSpec", "TaskDetails", "MinerResult", "Estimate", "Refusal"} <= set(schemas)
+    assert {"PostedSpec", "TaskDetails", "MinerResult", "Estimate", "Refusal"} <= set(schemas)
     assert len(parameters) > 5
 
 
@@ -701,7 +526,7 @@ def test_the_openapi_document_has_a_type_for_every_body(market: Market) -> None:
             if "requestBody" in operation:
                 bodies[f"{method} {path}"] = operation["requestBody"]["content"]
             for status, answer in operation["responses"].items():
-                bodies[f"{method} {path} {status}"] = answer["content"]
+                bodies[f"{method} {path} {status}"] = answer.get("content", {})
     named = {
         name: content["application/json"]["schema"]["$ref"]
         for name, content in bodies.items()
@@ -711,20 +536,27 @@ def test_the_openapi_document_has_a_type_for_every_body(market: Market) -> None:
         "post /v1/datasets",
         "get /v1/tasks/{task_id}/models/{hotkey}/{name} 200",
         "get /v1/tasks/{task_id}/contact-sheet 200",
+        "get /v1/tasks/{task_id}/events 200",
+        "get /v1/tasks/{task_id}/events 204",
         "get /v1/record/blobs/{sha256} 200",
         "get /metrics 200",
     }
-    assert named["post /v1/tasks"] == "#/components/schemas/TaskSpec"
+    assert named["post /v1/tasks"] == "#/components/schemas/PostedSpec"
     assert named["post /v1/estimates"] == "#/components/schemas/EstimateSpec"
     refused = {ref for name, ref in named.items() if " /v1/" in name and name[-3:].isdigit() and name[-3:] >= "400"}
     assert refused == {"#/components/schemas/Refusal"}
     required = document["components"]["schemas"]
-    assert "hours" in required["TaskSpec"]["required"]
+    assert "hours" in required["PostedSpec"]["required"]
     assert "hours" not in required["EstimateSpec"]["required"]
 
 
+@pytest.mark.parametrize("base", ["0" * 256, "é" * 128, "org/" + "n" * 252, "org/" + "é" * 126])
+def test_a_base_whose_name_no_file_can_have_is_refused_like_any_other(market: Market, base: str) -> None:
+    assert refusal_of(market.acme.post("/v1/tasks", json=market.spec(base=base)), 422)["code"] == "model_unknown"
+
+
 def test_a_path_that_is_not_there_is_refused_in_the_same_form(market: Market) -> None:
-    assert _refusal(market.acme.get("/v2/tasks"), 404)["code"] == "http_404"
+    assert refusal_of(market.acme.get("/v2/tasks"), 404)["code"] == "http_404"
 
 
 def test_a_posted_task_wakes_the_engine_and_is_listed_newest_first(market: Market) -> None:
@@ -736,6 +568,8 @@ def test_a_posted_task_wakes_the_engine_and_is_listed_newest_first(market: Marke
         "id": second,
         "type": "instruct",
         "state": "draft",
+        "note": "The base is fetched and the data are prepared",
+        "has_model": None,
         "base": "tiny",
         "hours": 0.5,
         "created_at": 0,
@@ -751,9 +585,9 @@ def test_a_posted_task_wakes_the_engine_and_is_listed_newest_first(market: Marke
 def test_a_customer_sees_only_its_own_tasks(market: Market) -> None:
     task_id = market.scored_task()
     with market.client("other") as other:
-        assert other.get("/v1/tasks").json() == {"tasks": []}
+        assert other.get("/v1/tasks").json() == {"tasks": [], "next": None}
         for path in ("", "/models/best", "/models/best/adapter_config.json"):
-            assert _refusal(other.get(f"/v1/tasks/{task_id}{path}"), 404)["code"] == "not_found"
+            assert refusal_of(other.get(f"/v1/tasks/{task_id}{path}"), 404)["code"] == "not_found"
 
 
 def test_no_loss_and_no_model_can_be_had_before_the_task_is_scored(market: Market) -> None:
@@ -763,8 +597,8 @@ def test_no_loss_and_no_model_can_be_had_before_the_task_is_scored(market: Marke
     assert [(m["loss"], m["stderr"], m["extras"], m["repo"]) for m in task["miners"]] == [(None, None, {}, None)] * 2
     assert "2.0" not in json.dumps([{**miner, "progress": None} for miner in task["miners"]])
     for name in ("best", ALICE):
-        assert "once it is scored" in _refusal(market.acme.get(f"/v1/tasks/{task_id}/models/{name}"), 404)["message"]
-        _refusal(market.acme.get(f"/v1/tasks/{task_id}/models/{name}/adapter_config.json"), 404)
+        assert "once it is scored" in refusal_of(market.acme.get(f"/v1/tasks/{task_id}/models/{name}"), 404)["message"]
+        refusal_of(market.acme.get(f"/v1/tasks/{task_id}/models/{name}/adapter_config.json"), 404)
 
 
 def test_a_scored_task_shows_losses_places_and_what_was_removed(market: Market) -> None:
@@ -810,7 +644,7 @@ def test_what_stands_around_a_miners_weights_is_ours(market: Market) -> None:
 
 @pytest.mark.parametrize("name", ["private.txt", "..%2f..%2f..%2fledger.db", "%2fetc%2fpasswd", "manifest.json"])
 def test_only_files_of_the_manifest_are_given_out(market: Market, name: str) -> None:
-    _refusal(market.acme.get(f"/v1/tasks/{market.scored_task()}/models/best/{name}"), 404)
+    refusal_of(market.acme.get(f"/v1/tasks/{market.scored_task()}/models/best/{name}"), 404)
 
 
 @pytest.mark.parametrize("hotkey", [BOB, "5Nobody", "%2e%2e"])

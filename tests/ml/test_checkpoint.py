@@ -16,6 +16,7 @@ TRIAL = Trial(
     curve=((0.5, 2.0), (1.0, math.inf)),
     steps=9,
     rows=72,
+    passes=0.9,
     seconds=4.5,
     train_loss=None,
     helped=True,

@@ -18,7 +18,15 @@ STEADY: Curve = ((0.25, 3.0), (0.5, 2.6), (0.75, 2.3), (1.0, 2.0))
 def trial(candidate: Candidate = FIRST, *, curve: Curve = STEADY, helped: bool = True) -> Trial:
     loss = min((loss for _, loss in curve), default=math.inf)
     return Trial(
-        candidate=candidate, loss=loss, curve=curve, steps=1, rows=8, seconds=1.0, train_loss=1.0, helped=helped
+        candidate=candidate,
+        loss=loss,
+        curve=curve,
+        steps=1,
+        rows=8,
+        passes=candidate.epochs,
+        seconds=1.0,
+        train_loss=1.0,
+        helped=helped,
     )
 
 

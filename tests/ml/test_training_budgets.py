@@ -1,125 +1,12 @@
-"""Runs under the hours that tasks really give, for bases of every size, on a clock that moves by modelled speeds.
-
-A weight stands in for the base; what is real is the loop, the plan's defaults, the rule of hours and the ratios of epochs, validations,
-savings and time. Rows are taken together, so that a run has few hundred steps.
-"""
+"""Runs under the hours that tasks really give, for bases of every size: see scripts/benchmarks/budgets.py."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from torch import nn
 
-from gradients.ml.checkpoint import CheckpointFile, Snapshot
-from gradients.ml.training import Outcome, TrainingRun, TrainingSettings
-from gradients.tasks.hours import ASSUMED_TOKENS_PER_ROW, Effort, Workload, budget, speed_of
-from gradients.tasks.jobs import TrainingPlan
-
-BASES = {"0.1B": 1e8, "0.5B": 5e8, "1.1B": 1.1e9, "7.6B": 7.6e9, "13B": 1.3e10, "70B": 7e10}
-TOGETHER = 20  # rows that stand as one
-VALIDATION_WORK = 1 / 3  # of training on a row: no backward pass
-SAVING_SECONDS_PER_WEIGHT = 1e-10  # a LoRA of one weight in a hundred with its moments, at a gigabyte a second
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = 1e9
-
-    def now(self) -> float:
-        return self.time
-
-
-class Modelled:
-    """An objective whose every row takes as long as on the base; its loss is the weight's distance from a valley."""
-
-    def __init__(self, clock: Clock, *, rows: int, seconds_per_row: float, validation_fraction: float = 0.03) -> None:
-        kept = min(256 / TOGETHER, rows * validation_fraction)
-        self.lengths: Sequence[int] = [1] * round(rows - kept)
-        self.clock = clock
-        self.seconds_per_row = seconds_per_row
-        self.validation_seconds = kept * seconds_per_row * VALIDATION_WORK
-        self.loss_of: Callable[[float], float] = lambda weight: abs(weight)
-        self.seen = 0
-        self.validated: list[float] = []  # losses, the base's first
-
-    def backward(self, model: nn.Module, rows: Sequence[int]) -> float:
-        [weight] = model.parameters()
-        weight.sum().backward()
-        self.clock.time += len(rows) * self.seconds_per_row
-        self.seen += len(rows)
-        return self.loss_of(weight.item())
-
-    def validate(self, model: nn.Module) -> float | None:
-        [weight] = model.parameters()
-        self.clock.time += self.validation_seconds
-        self.validated.append(self.loss_of(weight.item()))
-        return self.validated[-1]
-
-
-class ModelledFile(CheckpointFile):
-    """Saving takes as long as for the base, and keeps nothing."""
-
-    clock: Clock
-    seconds: float
-
-    def save(self, snapshot: Snapshot) -> None:
-        self.clock.time += self.seconds
-        assert snapshot.position.started == 1e9
-
-
-class Case(NamedTuple):
-    """One run, and how many rows would have fitted into its time and its epochs."""
-
-    outcome: Outcome
-    objective: Modelled
-    model: nn.Module
-    useful_rows: float
-    seconds: float  # of the whole budget
-    seconds_left: float
-
-
-def run(
-    folder: Path,
-    *,
-    parameters: float,
-    rows: int,
-    gpus: int | None = None,
-    change: Callable[[Modelled], None] = lambda _: None,
-    **plan: object,
-) -> Case:
-    """Train a base of so many weights with the hours of a task of so many rows, on the rule's GPUs or on fewer."""
-    work = Workload(Effort(), rows=rows, parameters=int(parameters))
-    hours = budget(work)
-    speed = speed_of(work, reference="h100") * (gpus or hours.gpus)  # tokens a second
-    clock = Clock()
-    objective = Modelled(clock, rows=rows // TOGETHER, seconds_per_row=TOGETHER * ASSUMED_TOKENS_PER_ROW / speed)
-    change(objective)
-    checkpoints = ModelledFile(folder, "digest")
-    object.__setattr__(checkpoints, "clock", clock)
-    object.__setattr__(checkpoints, "seconds", parameters * SAVING_SECONDS_PER_WEIGHT)
-    settings = TrainingPlan.model_validate(
-        {"recipe": "test", "method": "lora", "batch_rows": 1, "learning_rate": 0.01} | plan
-    )
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(model.weight, 1.0)
-    deadline = clock.time + 3600 * hours.hours
-    outcome = TrainingRun(
-        model,
-        objective,
-        TrainingSettings(**settings.model_dump(exclude={"recipe", "options"})),
-        seed=1,
-        deadline=deadline,
-        checkpoints=checkpoints,
-        report=lambda _: None,
-        now=clock.now,
-    ).run()
-    # 2 % to spare, a last validation and a last saving are nobody's to train in
-    trainable = 0.98 * 3600 * hours.hours - 1.5 * objective.validation_seconds - 3 * checkpoints.seconds
-    useful = min(trainable / objective.seconds_per_row, settings.max_epochs * len(objective.lengths))
-    return Case(outcome, objective, model, useful, 3600 * hours.hours, deadline - clock.time)
+from scripts.benchmarks.budgets import BASES, Modelled, run, slow_to_learn
 
 
 @pytest.mark.parametrize("gpus", [None, 1], ids=["the rule's GPUs", "one GPU"])
@@ -169,13 +56,10 @@ def test_a_model_that_only_gets_worse_than_the_base_says_so(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("rows", [2_000, 10_000])
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", ["7.6B", "13B", "70B"])  # smaller ones make so many steps that scripts/bench has them
 def test_hardly_any_of_the_hours_is_unused_while_further_runs_bring_something(
     tmp_path: Path, base: str, rows: int
 ) -> None:
-    def slow_to_learn(objective: Modelled) -> None:
-        objective.loss_of = lambda weight: abs(weight + 1e4)  # every further epoch and every higher rate gets nearer
-
     case = run(tmp_path, parameters=BASES[base], rows=rows, gpus=1, candidates=1000, change=slow_to_learn)
     assert 0 < case.seconds_left < 0.05 * case.seconds
     assert case.outcome.beats_base is True

@@ -376,9 +376,14 @@ def test_rates_are_compared_after_the_same_rows_even_when_the_first_steps_are_sl
 
 def test_time_that_epochs_leave_is_used_to_search_and_the_best_run_is_handed_in(tmp_path: Path) -> None:
     alone, searched, model = Slope(rows=80), Slope(rows=80), make_model()
+    told: list[TrainingProgress] = []
     alone.loss_of = searched.loss_of = lambda weight: abs(weight - 1.0)  # 30 steps at a mean rate of 0.005 get to 4.85
     once = run(alone, tmp_path / "alone", learning_rate=0.01, max_epochs=3)
-    many = run(searched, tmp_path / "searched", model=model, learning_rate=0.01, max_epochs=3, candidates=100)
+    many = run(
+        searched, tmp_path / "searched", model=model, told=told, learning_rate=0.01, max_epochs=3, candidates=100
+    )
+    for grows in ([each.step for each in told], [each.fraction for each in told]):
+        assert grows == sorted(grows)
     assert (once.candidates, alone.time < 1010) == (1, True)
     assert many.candidates > 3
     assert 1060 - 0.05 * 60 <= searched.time < 1060

@@ -13,6 +13,7 @@ from gradients.bases.bases import BaseModels
 from gradients.clock import SystemClock
 from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
+from gradients.execution.inline import InlineExecutor
 from gradients.execution.process import ProcessExecutor
 from gradients.repo.store import ContentStore
 from gradients.sandbox.trial import worker_refusal
@@ -25,6 +26,7 @@ from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.progress import ProgressBoard
+from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings
 
 MOST_BYTES = 2 * 1024**3
@@ -45,6 +47,7 @@ async def serve(root: Path) -> None:
             intake=Intake(ledger, bases, lambda: None),
             uploads=Uploads(folders.uploads, ledger.uploads, MOST_BYTES, 4 * MOST_BYTES),
             estimates=Estimates(bases, workers, Access(), EstimateSettings()),
+            rewards=RewardTrials(InlineExecutor()),
             folders=folders,
             store=ContentStore(folders.blobs),
             conditions=Conditions(),

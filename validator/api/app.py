@@ -14,27 +14,43 @@ from gradients.domain.addresses import networks
 from gradients.errors import GradientsError
 from gradients.monitoring.requests import CountedRequests
 from gradients.monitoring.routes import add_health_routes, readiness
+from validator.api import key_routes, routes, task_routes
 from validator.api.bodies import TimedBodies
 from validator.api.callers import RequestsPerAddress
 from validator.api.dependencies import Dependencies
+from validator.api.documented import ABOUT, TAGS, operation_id
 from validator.api.record import router as record_router
 from validator.api.refusals import Crashes, on_error, on_invalid, on_refused
-from validator.api.routes import UPLOAD_PATH, router
 from validator.settings import ApiSettings
+
+ROUTERS = (
+    *(task_routes.submitting, task_routes.reading),
+    *(routes.submitting, routes.reading),
+    *(key_routes.reading, key_routes.managing),
+    record_router,
+)
 
 
 def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -> FastAPI:  # noqa: B008 (frozen)
     """The application."""
-    app = FastAPI(title="Gradients", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Gradients",
+        version=__version__,
+        description=ABOUT,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.dependencies = dependencies
-    app.include_router(router)
-    app.include_router(record_router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_exception_handler(GradientsError, on_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_refused)
     app.add_middleware(
         TimedBodies,
-        streamed=UPLOAD_PATH,
+        streamed=routes.UPLOAD_PATH,
         seconds=settings.body_seconds,
         bytes_per_second=settings.upload_bytes_per_second,
     )

@@ -42,7 +42,9 @@ class RequestsPerAddress:
         caller = owner_of(address)
         if self.under_way[caller] >= self.most:
             said = f"Your address has {self.most} requests under way"
-            answer = refused(429, code="too_many_requests", message=said, fix="Wait for their answers")
+            answer = refused(
+                429, code="too_many_requests", message=said, fix="Wait for their answers", headers={"Retry-After": "1"}
+            )
             await answer(scope, receive, send)
             return
         self.under_way[caller] += 1

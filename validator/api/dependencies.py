@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Path, Request, Response
@@ -12,15 +14,19 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from gradients.conditions.state import Conditions
+from gradients.domain.customer import Scope
 from gradients.domain.task import Task
 from gradients.errors import CustomerError
 from gradients.repo.store import ContentStore
+from validator.api.rates import OwnRates, Rates, TooManyRequests
 from validator.api.uploads import Uploads
 from validator.board import Board
 from validator.estimates import Estimates
 from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
+from validator.ledger.customers import KnownKey
+from validator.rewards import RewardTrials
 
 
 class NotFound(CustomerError):
@@ -35,6 +41,38 @@ class KeyRefused(CustomerError):
     default_code = "key_refused"
 
 
+class ScopeMissing(CustomerError):
+    """The API key may not be used for this."""
+
+    default_code = "scope_missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """How much one customer may have at once."""
+
+    running_tasks: int = 64
+    streams: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStreams:
+    """Streams of events that this process serves, by customer."""
+
+    counted: Counter[str] = field(default_factory=Counter)
+
+    @contextlib.contextmanager
+    def one_more(self, customer: str) -> Iterator[None]:
+        """Counted for the body."""
+        self.counted[customer] += 1
+        try:
+            yield
+        finally:
+            self.counted[customer] -= 1
+            if not self.counted[customer]:
+                del self.counted[customer]
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """Everything behind the API."""
@@ -44,9 +82,14 @@ class Dependencies:
     intake: Intake
     uploads: Uploads
     estimates: Estimates
+    rewards: RewardTrials
     folders: Folders
     store: ContentStore
     conditions: Conditions  # what the daemon needs for its work, as it was last found
+    rates: Rates = field(default_factory=lambda: OwnRates(600))
+    quotas: Quotas = field(default_factory=Quotas)
+    streams: OpenStreams = field(default_factory=OpenStreams)
+    stream_seconds: float = 600.0  # proxies and restarts end streams anyway, so every caller knows how to come back
     notes: tuple[str, ...] = ()  # what its operator should know while it is ready
 
 
@@ -59,32 +102,51 @@ AppDependencies = Annotated[Dependencies, Depends(app_dependencies)]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))]
 
 
-class KeyFirst(APIRoute):
-    """A route that looks at the API key before it reads the body, which the framework would do first."""
+def keyed(scope: Scope) -> type[APIRoute]:
+    """Routes that look at the API key, its scope and its customer's rate before the body is read, which the framework would do first."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+    class Keyed(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
 
-        async def keyed(request: Request) -> Response:
-            request.state.customer = await _customer_of(request)
-            return await handle(request)
+            async def admitted(request: Request) -> Response:
+                request.state.key = await _admitted(request, scope)
+                return await handle(request)
 
-        return keyed
+            return admitted
+
+    return Keyed
 
 
-async def _customer_of(request: Request) -> str:
-    """The customer whose key was sent. Raises KeyRefused."""
-    given = await HTTPBearer(auto_error=False)(request)
-    customers = app_dependencies(request).ledger.customers
-    found = await asyncio.to_thread(customers.of_key, given.credentials) if given else None
+async def _admitted(request: Request, scope: Scope) -> KnownKey:
+    """The key that was sent. Raises KeyRefused, ScopeMissing and TooManyRequests."""
+    given, behind = await HTTPBearer(auto_error=False)(request), app_dependencies(request)
+    found = await asyncio.to_thread(behind.ledger.customers.find, given.credentials) if given else None
     if found is None:
-        raise KeyRefused("The API key is missing or opens nothing", fix="Send `Authorization: Bearer gr_…`")
+        fix = "Send `Authorization: Bearer gr_…` with a key that has not expired"
+        raise KeyRefused("The API key is missing or opens nothing", fix=fix)
+    if wait := await asyncio.to_thread(behind.rates.wait, found.customer):
+        said = f"More than {behind.rates.per_minute} requests a minute"
+        raise TooManyRequests(said, retry_after_seconds=wait, fix="Wait as long as Retry-After says")
+    if scope not in found.scopes:
+        may = ", ".join(found.scopes)
+        raise ScopeMissing(
+            f"This key may not be used to {scope}: its scopes are {may}", fix=f"Use a key with the scope {scope}"
+        )
     return found
 
 
-async def customer_of_key(request: Request, _: Bearer) -> str:
-    """The customer whose key `KeyFirst` has seen; the bearer is named for the API's document."""
-    return cast(str, request.state.customer)
+async def key_that_was_sent(request: Request, _: Bearer) -> KnownKey:
+    """The key that `keyed` has seen; the bearer is named for the API's document."""
+    return cast(KnownKey, request.state.key)
+
+
+SentKey = Annotated[KnownKey, Depends(key_that_was_sent)]
+
+
+async def customer_of_key(key: SentKey) -> str:
+    """Whose key was sent."""
+    return key.customer
 
 
 Customer = Annotated[str, Depends(customer_of_key)]

@@ -18,6 +18,7 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 router = APIRouter(
     prefix="/v1/record",
+    tags=["record"],
     responses={
         400: {"model": Refusal, "description": "The request is not one that can be read"},
         404: {"model": Refusal, "description": "There is none, or it is not public"},
@@ -29,7 +30,7 @@ router = APIRouter(
 
 
 @router.get("", response_model=RecordPage)
-async def page(
+async def list_records(
     dependencies: AppDependencies,
     after: Annotated[int, Query(ge=0, lt=2**63, description="records behind this one")] = 0,
     limit: Annotated[int, Query(ge=1, le=MOST_RECORDS, description="how many at most")] = MOST_RECORDS,
@@ -41,7 +42,7 @@ async def page(
 
 
 @router.get("/{seq}", response_model=Record)
-async def one(
+async def show_record(
     seq: Annotated[int, fastapi.Path(ge=1, lt=2**63, description="its number")], dependencies: AppDependencies
 ) -> Response:
     """One record."""
@@ -56,7 +57,7 @@ async def one(
     response_class=FileResponse,
     responses={200: {"content": {"application/octet-stream": BINARY}}},
 )
-async def blob(
+async def download_blob(
     sha256: Annotated[str, fastapi.Path(pattern="^[0-9a-f]{64}$", description="digest, as a record names it")],
     dependencies: AppDependencies,
 ) -> FileResponse:

@@ -6,6 +6,7 @@ cover: a crash after an answer has begun; the connection is closed then.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,11 +21,23 @@ from gradients.client.models import Refusal
 from gradients.errors import Blame, GradientsError, TaskInvalid
 from gradients.log import get_logger
 from gradients.texts import harmless
-from validator.api.dependencies import KeyRefused, NotFound
+from validator.api.dependencies import KeyRefused, NotFound, ScopeMissing
+from validator.api.rates import TooManyRequests
+from validator.api.streams import TooManyStreams
 from validator.api.uploads import UploadTooLarge
+from validator.ledger.tasks import TaskBegun, TooManyTasks
 
 STATUS_OF_BLAME = {Blame.CUSTOMER: 422, Blame.OUTSIDE: 503, Blame.OPERATOR: 500, Blame.MINER: 502}
-STATUS_OF_ERROR: Mapping[type[GradientsError], int] = {NotFound: 404, KeyRefused: 401, UploadTooLarge: 413}
+STATUS_OF_ERROR: Mapping[type[GradientsError], int] = {
+    KeyRefused: 401,
+    ScopeMissing: 403,
+    NotFound: 404,
+    TaskBegun: 409,
+    UploadTooLarge: 413,
+    TooManyRequests: 429,
+    TooManyStreams: 429,
+    TooManyTasks: 429,
+}
 MOST_PROBLEMS = 3  # of one request that are named
 
 log = get_logger("api")
@@ -36,7 +49,9 @@ async def on_error(request: Request, error: Exception) -> JSONResponse:
     if error.blame is Blame.OPERATOR:
         log.error("request_failed", path=request.url.path, code=error.code, problem=str(error))
     status = STATUS_OF_ERROR.get(type(error), STATUS_OF_BLAME[error.blame])
-    return refused(status, code=error.code, message=error.message, fix=error.fix)
+    waits = error.retry_after_seconds if isinstance(error, TooManyRequests) else None
+    headers = {"Retry-After": str(math.ceil(waits))} if waits is not None else None
+    return refused(status, code=error.code, message=error.message, fix=error.fix, headers=headers)
 
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:

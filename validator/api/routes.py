@@ -1,28 +1,18 @@
-"""What customers can do: post tasks, follow them, upload rows, get models."""
+"""What customers bring and take away: rows, and models."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import fastapi
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
-from gradients.client.models import (
-    BEST,
-    Estimate,
-    EstimateSpec,
-    ModelFile,
-    ModelListing,
-    Refusal,
-    TaskDetails,
-    TaskList,
-    TaskSummary,
-    Upload,
-)
+from gradients.client.models import BEST, ModelFile, ModelListing, Upload
+from gradients.domain.customer import Scope
 from gradients.domain.evaluation import Measurement
 from gradients.domain.submission import BASE_ENTRANT
 from gradients.domain.task import Task, TaskState
@@ -30,81 +20,32 @@ from gradients.files.digest import file_sha256
 from gradients.repo.card import Merit, Result
 from gradients.repo.delivery import Delivery, delivery
 from gradients.repo.manifest import parse_manifest
-from gradients.tasks.registry import TaskSpec, task_type
-from validator.api.dependencies import AppDependencies, Customer, Dependencies, KeyFirst, NotFound, OwnTask
+from gradients.tasks.registry import task_type
+from validator.api.dependencies import AppDependencies, Customer, Dependencies, NotFound, OwnTask, keyed
+from validator.api.documented import NOT_FOUND, PREFIX, REFUSALS
 
-MOST_LISTED = 1000
 UPLOAD_PATH = "/datasets"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-Responses = dict[int | str, dict[str, Any]]  # as FastAPI declares it
-NOT_FOUND: Responses = {404: {"model": Refusal, "description": "There is none, or it is not this customer's"}}
-
-router = APIRouter(
-    prefix="/v1",
-    route_class=KeyFirst,
-    responses={
-        400: {"model": Refusal, "description": "The request is not one that can be read"},
-        401: {"model": Refusal, "description": "The API key is missing or opens nothing"},
-        404: {"model": Refusal, "description": "There is no such path, or it is not this customer's"},
-        405: {"model": Refusal, "description": "The path is for another method"},
-        408: {"model": Refusal, "description": "The body did not come in time"},
-        413: {"model": Refusal, "description": "The body is larger than what is taken"},
-        422: {"model": Refusal, "description": "The request cannot be met as it was made"},
-        429: {"model": Refusal, "description": "The address has too many requests under way"},
-        500: {"model": Refusal, "description": "A failure of the validator's own"},
-        503: {"model": Refusal, "description": "A hub or the chain does not answer; worth another try"},
-    },
-)
+reading = APIRouter(prefix=PREFIX, route_class=keyed(Scope.READ), responses=REFUSALS)
+submitting = APIRouter(prefix=PREFIX, route_class=keyed(Scope.SUBMIT), responses=REFUSALS)
 
 HotkeyInPath = Annotated[str, fastapi.Path(description=f"a miner's hotkey, or '{BEST}' for the winner's")]
 
 
-@router.post("/tasks", status_code=201)
-async def post_task(spec: TaskSpec, dependencies: AppDependencies, customer: Customer) -> TaskSummary:
-    """Post a task."""
-    resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
-    task = await asyncio.to_thread(dependencies.intake.submit, resolved, customer=customer)
-    return dependencies.board.summary(task)
-
-
-@router.post("/estimates")
-async def estimate(spec: EstimateSpec, dependencies: AppDependencies, customer: Customer) -> Estimate:
-    """What a spec will take; nothing is posted."""
-    resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
-    return await dependencies.estimates.of(resolved)
-
-
-@router.get("/tasks")
-async def list_tasks(
-    dependencies: AppDependencies,
-    customer: Customer,
-    limit: Annotated[int, Query(description=f"how many at most, 1 to {MOST_LISTED}")] = 50,
-) -> TaskList:
-    """The customer's tasks, newest first."""
-    shown = min(max(limit, 1), MOST_LISTED)
-    tasks = await asyncio.to_thread(dependencies.ledger.tasks.list, customer=customer, limit=shown)
-    return TaskList(tasks=tuple(dependencies.board.summary(task) for task in tasks))
-
-
-@router.get("/tasks/{task_id}", responses=NOT_FOUND)
-async def show_task(task: OwnTask, dependencies: AppDependencies) -> TaskDetails:
-    """One task with everything that may be seen of it now."""
-    return await asyncio.to_thread(dependencies.board.task, task)
-
-
-@router.get("/tasks/{task_id}/models/{hotkey}", responses=NOT_FOUND)
+@reading.get("/tasks/{task_id}/models/{hotkey}", responses=NOT_FOUND, tags=["models"])
 async def list_model(task: OwnTask, hotkey: HotkeyInPath, dependencies: AppDependencies) -> ModelListing:
     """The files of a miner's model, once the task is scored; 'best' names the winner's."""
     owner, model = await asyncio.to_thread(_delivery, dependencies, task, hotkey)
     return await asyncio.to_thread(_listing, owner, model)
 
 
-@router.get(
+@reading.get(
     "/tasks/{task_id}/models/{hotkey}/{name}",
+    tags=["models"],
     response_class=Response,
     responses={**NOT_FOUND, 200: {"content": {"application/octet-stream": BINARY}}},
 )
-async def model_file(
+async def download_file(
     task: OwnTask,
     hotkey: HotkeyInPath,
     name: Annotated[str, fastapi.Path(description="a file's name, as the model's listing has it")],
@@ -123,12 +64,13 @@ async def model_file(
     return FileResponse(file, media_type="application/octet-stream")
 
 
-@router.get(
+@reading.get(
     "/tasks/{task_id}/contact-sheet",
+    tags=["models"],
     response_class=FileResponse,
     responses={**NOT_FOUND, 200: {"content": {"image/png": BINARY}}},
 )
-async def contact_sheet(task: OwnTask, dependencies: AppDependencies) -> FileResponse:
+async def download_contact_sheet(task: OwnTask, dependencies: AppDependencies) -> FileResponse:
     """What everybody made of the held-out images, as a PNG, once the task is scored."""
     sheet = dependencies.folders.contact_sheet(task.id)
     there = await asyncio.to_thread(lambda: sheet.is_file() and not sheet.is_symlink())  # a worker has left it
@@ -137,12 +79,13 @@ async def contact_sheet(task: OwnTask, dependencies: AppDependencies) -> FileRes
     return FileResponse(sheet, media_type="image/png")
 
 
-@router.post(
+@submitting.post(
     UPLOAD_PATH,
+    tags=["data"],
     status_code=201,
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": BINARY}}},
 )
-async def upload(
+async def upload_rows(
     name: Annotated[str, Query(description="the file's name; its ending says the format")],
     request: Request,
     dependencies: AppDependencies,

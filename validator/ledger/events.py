@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
@@ -49,5 +49,26 @@ class Events:
         if name is not None:
             query = query.where(EventRow.name == name)
         with Session(self._engine) as session:
-            rows = session.scalars(query)
-            return [Event(row.id, row.at, row.task_id, row.name, row.fields) for row in rows]
+            return [_event(row) for row in session.scalars(query)]
+
+    def after(self, task_id: str, last_id: int, *, limit: int = 1000) -> Sequence[Event]:
+        """A task's events behind the one with this id, oldest first."""
+        behind = select(EventRow).where(EventRow.task_id == task_id, EventRow.id > last_id)
+        with Session(self._engine) as session:
+            return [_event(row) for row in session.scalars(behind.order_by(EventRow.id).limit(limit))]
+
+    def last(self, task_id: str) -> int:
+        """Id of a task's newest event; 0 without any."""
+        with Session(self._engine) as session:
+            return session.scalar(select(func.max(EventRow.id)).where(EventRow.task_id == task_id)) or 0
+
+    def times(self, name: str, task_ids: Collection[str]) -> dict[str, float]:
+        """Task -> when an event of this name happened to it first, of those to which it has."""
+        first = select(EventRow.task_id, func.min(EventRow.at)).where(EventRow.name == name)
+        with Session(self._engine) as session:
+            found = session.execute(first.where(EventRow.task_id.in_(task_ids)).group_by(EventRow.task_id))
+            return {task_id: at for task_id, at in found if task_id is not None}
+
+
+def _event(row: EventRow) -> Event:
+    return Event(row.id, row.at, row.task_id, row.name, row.fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
@@ -52,6 +52,12 @@ class Placings:
         ranked = query.order_by(PlacingRow.rank.is_(None), PlacingRow.rank, PlacingRow.hotkey)
         with Session(self._engine) as session:
             return [placing_of(row) for row in session.scalars(ranked)]
+
+    def best_of(self, task_ids: Collection[str]) -> dict[str, Placing]:
+        """Task -> its best place, of the tasks in which anybody has one."""
+        best = select(PlacingRow).where(PlacingRow.task_id.in_(task_ids), PlacingRow.rank == 1)
+        with Session(self._engine) as session:
+            return {row.task_id: placing_of(row) for row in session.scalars(best)}
 
     def results(self, *, window_blocks: int | None) -> list[Result]:
         """All tasks' rows, oldest deadline first; those of the last `window_blocks` before the newest deadline, or all."""

@@ -217,3 +217,6 @@ class ApiKeyRow(LedgerTable):
     customer: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[float] = mapped_column(Float)
     revoked_at: Mapped[float | None] = mapped_column(Float)
+    name: Mapped[str] = mapped_column(String(64), default="", server_default="")  # for people
+    scopes: Mapped[str] = mapped_column(String(64), default="read submit", server_default="read submit")
+    expires_at: Mapped[float | None] = mapped_column(Float)

@@ -11,13 +11,28 @@ from gradients.clock import Clock
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Prepared, Task, TaskId, TaskRequest, TaskState, Window
-from gradients.errors import LedgerConflict
+from gradients.errors import CustomerError, LedgerConflict
 from validator.ledger.encoding import encode, task_of
 from validator.ledger.events import record
 from validator.ledger.lease import Claim, Lease, fenced
+from validator.ledger.listing import Place, TaskFilter, TaskPage, page_rows
 from validator.ledger.rows import EventRow, TaskRow
 
+CANCELLABLE = (TaskState.DRAFT, TaskState.OPEN)  # afterwards miners' time is in it
+
 Also = Callable[[Session], None]  # further writes of the same transaction
+
+
+class TaskBegun(CustomerError):
+    """It is too late to take a task back: miners work on it, or it has ended."""
+
+    default_code = "task_begun"
+
+
+class TooManyTasks(CustomerError):
+    """A customer has as many tasks running as it may."""
+
+    default_code = "too_many_tasks"
 
 
 class Tasks:
@@ -62,16 +77,51 @@ class Tasks:
         with Session(self._engine) as session:
             return [task_of(row) for row in session.scalars(query)]
 
+    def page(self, customer: str, wanted: TaskFilter, *, limit: int, after: Place | None = None) -> TaskPage:
+        """At most `limit` of a customer's tasks behind a place, newest first."""
+        with Session(self._engine) as session:
+            rows = page_rows(session, customer, wanted, after=after, limit=limit + 1)
+            shown = rows[:limit]
+            more = Place(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
+            return TaskPage([task_of(row) for row in shown], more)
+
+    def cancel(self, task_id: TaskId) -> Task:
+        """The task, taken back; again, it stays so. Whoever works on it has lost its lease. Raises TaskBegun once miners are drawn."""
+        now = self._clock.now()
+        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+            row = session.get_one(TaskRow, task_id, with_for_update=True)
+            if row.state != TaskState.CANCELLED:
+                if row.state not in CANCELLABLE or row.window is not None:
+                    raise TaskBegun(
+                        f"Task {task_id} is {row.state}, and miners have trained for it", fix="Let it run to its end"
+                    )
+                before, row.state, row.attempts, row.due_at = row.state, TaskState.CANCELLED, 0, 0.0
+                row.lease_owner, row.lease_token, row.lease_expires_at = None, row.lease_token + 1, 0.0
+                fields = {"from": before, "to": TaskState.CANCELLED.value}
+                record(session, at=now, name="task_advanced", task_id=task_id, fields=fields)
+        return task_of(row)
+
     def count(self) -> int:
         """How many tasks there are."""
         with Session(self._engine) as session:
             return session.scalar(select(func.count()).select_from(TaskRow)) or 0
 
-    def running(self) -> int:
-        """How many tasks have not ended."""
-        ended = [state for state in TaskState if state.ended]
+    def running(self, *, customer: str | None = None) -> int:
+        """How many tasks have not ended; of one customer or of all."""
         with Session(self._engine) as session:
-            return session.scalar(select(func.count()).select_from(TaskRow).where(TaskRow.state.not_in(ended))) or 0
+            return _running(session, customer)
+
+    def at_most(self, most: int, customer: str) -> Also:
+        """Refuses, in the transaction that creates a customer's task, one that is more than so many at once. Raises TooManyTasks."""
+
+        def check(session: Session) -> None:
+            if _running(session, customer) > most:
+                raise TooManyTasks(
+                    f"{most} of your tasks are running, which is as many as may at once",
+                    fix="Wait until one has ended, or cancel one that has not begun",
+                )
+
+        return check
 
     def unended(self) -> Sequence[Task]:
         """Tasks that have not ended."""
@@ -210,3 +260,10 @@ class Tasks:
                 row.looked_at_block = looked_at_block
             if problem:
                 record(session, at=now, name="task_postponed", task_id=lease.task_id, fields={"problem": problem})
+
+
+def _running(session: Session, customer: str | None) -> int:
+    counted = select(func.count()).select_from(TaskRow).where(TaskRow.state.not_in([s for s in TaskState if s.ended]))
+    if customer is not None:
+        counted = counted.where(TaskRow.customer == customer)
+    return session.scalar(counted) or 0

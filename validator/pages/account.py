@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from gradients.domain.customer import Scope
 from validator.pages.dependencies import AnyVisitor, Form, OwnForm, PagesBehind, SignedIn, first, read_form, show
 from validator.pages.sessions import HOURS, check_origin, local_path
 
@@ -26,7 +27,8 @@ def sign_in(
     """A session, for a key that opens something."""
     check_origin(request)
     key, then = first(form, "key").strip(), local_path(first(form, "then", "/"))
-    if pages.api.ledger.customers.of_key(key) is None:
+    found = pages.api.ledger.customers.find(key)
+    if found is None or Scope.READ not in found.scopes:
         return show(pages, visitor, "sign_in.html", status=401, then=then, refused=True, hours=HOURS)
     answer = RedirectResponse(then, status_code=303)
     pages.sessions.sign_in(request, answer, key)
@@ -50,6 +52,8 @@ def account(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn) -> HTML
         visitor,
         "account.html",
         keys=ledger.customers.keys_of(customer),
+        now=ledger.customers.now(),
+        most_tasks=pages.api.quotas.running_tasks,
         held_bytes=ledger.uploads.held_bytes(customer),
         most_bytes=uploads.max_bytes_per_customer,
         most_file_bytes=uploads.max_bytes,

@@ -13,12 +13,13 @@ from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
 from gradients.chain.view import ChainView
+from gradients.domain.customer import Scope
 from gradients.domain.task import Task
 from gradients.errors import TaskInvalid
 from gradients.execution.job import Executor
 from gradients.web.curves import Point
 from gradients.web.site import Site
-from validator.api.dependencies import Dependencies, NotFound
+from validator.api.dependencies import Dependencies, NotFound, ScopeMissing
 from validator.pages.sessions import Sessions
 from validator.settings import PagesSettings
 
@@ -54,6 +55,7 @@ class Visitor:
     customer: str | None  # signed in, or None
     csrf: str
     path: str
+    scopes: tuple[Scope, ...] = ()  # of the key that was signed in with
 
     def owns(self, pages: Pages, task: Task) -> bool:
         """Whether the task is this visitor's own. Blocking."""
@@ -71,8 +73,9 @@ PagesBehind = Annotated[Pages, Depends(pages_of)]
 def visitor_of(request: Request, pages: PagesBehind) -> Visitor:
     """Who looks, by the session's key as it stands in the ledger now."""
     key = pages.sessions.key_of(request)
-    customer = pages.api.ledger.customers.of_key(key) if key else None
-    return Visitor(customer, pages.sessions.csrf_token(request), request.url.path)
+    found = pages.api.ledger.customers.find(key) if key else None
+    customer = found.customer if found and Scope.READ in found.scopes else None
+    return Visitor(customer, pages.sessions.csrf_token(request), request.url.path, scopes=found.scopes if found else ())
 
 
 AnyVisitor = Annotated[Visitor, Depends(visitor_of)]
@@ -87,6 +90,19 @@ def customer_of(request: Request, visitor: AnyVisitor) -> str:
 
 
 SignedIn = Annotated[str, Depends(customer_of)]
+
+
+def submitter_of(customer: SignedIn, visitor: AnyVisitor) -> str:
+    """The customer that is signed in, by a key that may post tasks. Raises ScopeMissing."""
+    if Scope.SUBMIT not in visitor.scopes:
+        raise ScopeMissing(
+            "The key that you signed in with may look at tasks and not post any",
+            fix="Sign in with a key that may submit",
+        )
+    return customer
+
+
+Submitter = Annotated[str, Depends(submitter_of)]
 Form = Mapping[str, Sequence[str]]
 
 

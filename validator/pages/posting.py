@@ -11,15 +11,26 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
-from gradients.client.models import EstimateSpec
+from gradients.client.models import EstimateSpec, PostedSpec
 from gradients.domain.json import Json
 from gradients.errors import CustomerError, TaskInvalid
 from gradients.tasks.base import TaskType
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, TaskSpec, all_types, task_type
-from validator.api import routes as api
+from validator.api import task_routes as api
 from validator.api.refusals import STATUS_OF_BLAME
 from validator.api.routes import UPLOAD_PATH
-from validator.pages.dependencies import AnyVisitor, Form, OwnForm, Pages, PagesBehind, SignedIn, Visitor, first, show
+from validator.pages.dependencies import (
+    AnyVisitor,
+    Form,
+    OwnForm,
+    Pages,
+    PagesBehind,
+    SignedIn,
+    Submitter,
+    Visitor,
+    first,
+    show,
+)
 from validator.pages.fields import fields_of, parameters_from
 
 Spec = TypeVar("Spec", bound=TaskSpec)
@@ -34,11 +45,11 @@ def form(pages: PagesBehind, visitor: AnyVisitor, _: SignedIn, type: str = "") -
 
 
 @router.post("")
-async def post(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn, form: OwnForm) -> Response:
+async def post(pages: PagesBehind, visitor: AnyVisitor, customer: Submitter, form: OwnForm) -> Response:
     """Post the task and go to its page; a form that cannot be used is shown again with what is wrong."""
     kind = _type_of(form)
     try:
-        task = await api.post_task(_spec(form, kind, TaskSpec), pages.api, customer)
+        task = await api.post_task(_spec(form, kind, PostedSpec), pages.api, customer)
     except CustomerError as error:
         status = STATUS_OF_BLAME[error.blame]
         return await asyncio.to_thread(_form, pages, visitor, kind, form, problem=error, status=status)
@@ -46,18 +57,18 @@ async def post(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn, form
 
 
 @router.post("/estimate")
-async def estimate(pages: PagesBehind, visitor: AnyVisitor, customer: SignedIn, form: OwnForm) -> HTMLResponse:
+async def estimate(pages: PagesBehind, visitor: AnyVisitor, customer: Submitter, form: OwnForm) -> HTMLResponse:
     """What the task would take, as a part of the page; the budget that was filled in plays no part."""
     try:
         spec = _spec({**form, "hours": [str(LONGEST_REQUEST_HOURS)]}, _type_of(form), EstimateSpec)
-        found = await api.estimate(spec, pages.api, customer)
+        found = await api.estimate_task(spec, pages.api, customer)
     except CustomerError as error:
         return show(pages, visitor, "estimate.html", found=None, problem=error)
     return show(pages, visitor, "estimate.html", found=found, problem=None)
 
 
 @router.post(UPLOAD_PATH)
-async def upload(request: Request, pages: PagesBehind, customer: SignedIn, name: str) -> JSONResponse:
+async def upload(request: Request, pages: PagesBehind, customer: Submitter, name: str) -> JSONResponse:
     """A file for the form; the answer names it as a data set. It comes as a stream, so its token is a header."""
     pages.sessions.check_form(request, request.headers.get("x-csrf-token", ""))
     dataset = await pages.api.uploads.receive(Path(name).name, request.stream(), customer=customer)

@@ -23,7 +23,7 @@ from validator.pages.network import summaries
 from validator.pages.trying import can_try, votes_of
 
 LISTED = 50
-STEPS = tuple(state for state in TaskState if state is not TaskState.FAILED)
+STEPS = tuple(state for state in TaskState if state not in (TaskState.FAILED, TaskState.CANCELLED))
 
 router = APIRouter(include_in_schema=False, prefix="/tasks")
 
@@ -78,7 +78,7 @@ async def model(task: OwnTask, hotkey: str, pages: PagesBehind, visitor: AnyVisi
 @router.get("/{task_id}/models/{hotkey}/{name}")
 async def model_file(task: OwnTask, hotkey: str, name: str, pages: PagesBehind) -> Response:
     """One of them."""
-    answer = await api.model_file(task, hotkey, name, pages.api)
+    answer = await api.download_file(task, hotkey, name, pages.api)
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'  # a manifest's names are plain
     answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer
@@ -87,7 +87,7 @@ async def model_file(task: OwnTask, hotkey: str, name: str, pages: PagesBehind) 
 @router.get("/{task_id}/contact-sheet")
 async def contact_sheet(task: OwnTask, pages: PagesBehind) -> Response:
     """What everybody made of the held-out images."""
-    return await api.contact_sheet(task, pages.api)
+    return await api.download_contact_sheet(task, pages.api)
 
 
 class Fact(NamedTuple):

@@ -252,6 +252,7 @@ GRPO = TaskType(
     text=text,
     metric=Metric("reward less KL", "reward, at most 1", 3, "higher"),
     measure="gradients.tasks.grpo.metric:measure",
+    judge="gradients.tasks.grpo.trying:judge",
     trial="gradients.tasks.grpo.metric:trial",
     train="gradients.tasks.grpo.trainer:train",
     generate="gradients.tasks.workers.generation:generate",

@@ -22,7 +22,7 @@ from gradients.ml.batching import measuring_tokens
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
 from gradients.ml.text import Example
-from gradients.tasks.jobs import Parameters, TrialJob, TrialResult
+from gradients.tasks.jobs import Lengths, Parameters, TrialJob, TrialResult
 
 Rows = Sequence[Sequence[Example]]  # of each row, all that is read of it
 LARGEST_COMPUTED_BYTES = 2 * 1024**3
@@ -54,7 +54,8 @@ def try_rows(
     try:
         rows = read(base, job.rows_file, most(base, job.parameters))
         check(rows)
-        cut = _check_cuts(rows, read(base, job.rows_file, ANY_LENGTH), whole_prompts=whole_prompts)
+        uncut = read(base, job.rows_file, ANY_LENGTH)
+        cut = _check_cuts(rows, uncut, whole_prompts=whole_prompts)
     except DatasetInvalid as error:
         if not (error.rows and job.numbers):
             raise
@@ -63,7 +64,8 @@ def try_rows(
         raise DatasetInvalid(told, rows=at, code=error.code, fix=error.fix) from error
     report({"phase": "read"})
     loss = _first_loss(job.base_folder, base, rows)
-    return TrialResult(rows=len(rows), cut_rows=len(cut), loss=loss).model_dump(mode="json")
+    tokens = Lengths.of([max(len(example.tokens) for example in row) for row in uncut])
+    return TrialResult(rows=len(rows), cut_rows=len(cut), tokens=tokens, loss=loss).model_dump(mode="json")
 
 
 def refuse_most(rows: Sequence[int], of: int, problem: str, *, code: str, fix: str) -> None:

@@ -11,6 +11,8 @@ from scripts.benchmarks.recipes.results import Outcomes, Pairing, by_family, pai
 from scripts.benchmarks.recipes.run import Done
 from scripts.benchmarks.recipes.tasks import TASKS
 
+DRAWN = ("autotrain", "community", "lora-tuned", "full-tuned", "planner", "planner-x4")
+
 
 def tables(outcomes: Outcomes, runs: Sequence[Done]) -> Iterator[str]:
     """Lines of Markdown."""
@@ -38,20 +40,21 @@ def draw(outcomes: Outcomes, file: Path) -> None:
     from gradients.simulator.plots import Chart, colours  # Pillow, which tables do without
 
     tasks = [name for name in TASKS if any(place[1] == name for place in outcomes["base"])]
-    shown = [
-        arm
-        for arm in ("autotrain", "community", "lora-tuned", "full-tuned", "planner", "planner-x4")
-        if arm in outcomes
-    ]
-    chart = Chart("loss over the base's, by number of the task", x=(0, len(tasks) + 1), y=(0, 1.1), form=".2f")
+    shown = [arm for arm in DRAWN if arm in outcomes]
+    chart = Chart(
+        "loss over the base's, by number of the task", x=(0, 5 * (len(tasks) // 5 + 1)), y=(0, 1.1), form=".2f"
+    )
     for colour, arm in zip(colours(len(shown)), shown, strict=True):
-        chart.dots([(number, _share(outcomes, arm, task)) for number, task in enumerate(tasks, start=1)], colour, arm)
+        dots = []
+        for number, task in enumerate(tasks, start=1):
+            shares = [
+                fmean(each.test) / fmean(outcomes["base"][place].test)
+                for place, each in outcomes[arm].items()
+                if place[1] == task
+            ]
+            dots += [(float(number), fmean(shares))] if shares else []
+        chart.dots(dots, colour, arm)
     chart.picture.save(file)
-
-
-def _share(outcomes: Outcomes, arm: str, task: str) -> float:
-    places = [place for place in outcomes[arm] if place[1] == task]
-    return fmean(fmean(outcomes[arm][place].test) / fmean(outcomes["base"][place].test) for place in places)
 
 
 def _losses(outcomes: Outcomes) -> Iterator[str]:

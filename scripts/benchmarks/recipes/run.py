@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
+import signal
 import tempfile
 import time
 import traceback
@@ -22,6 +24,7 @@ from scripts.benchmarks.recipes.rows import Parts, Preference, Row
 from scripts.benchmarks.recipes.tasks import TASKS
 
 Clock = Literal["tokens", "wall"]
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _METERS: list[Meter] = []  # this process's own, once `begin` was called
 
 
@@ -67,6 +70,7 @@ class Done(BaseModel):
 
 def begin(clock: Clock, threads: int) -> None:
     """Make this process ready for runs; to be called before anything else is imported by it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a bench that is killed leaves nobody behind
     meter = Meter()
     _METERS.append(meter)
     if clock == "tokens":

@@ -129,6 +129,14 @@ def test_a_person_is_asked_again_until_an_answer_can_be_meant(tmp_path: Path) ->
     assert read.recipe.stem == "lora-tuned"
 
 
+def test_a_network_of_this_machine_needs_no_answers(tmp_path: Path) -> None:
+    run = init(tmp_path, "miner", "-n", "ws://127.0.0.1:9944", "--recipe", "full-tuned", "--yes")
+    assert (run.returncode, "wins over" in run.stderr) == (0, False)
+    assert '\nrecipe = "full-tuned"\n' in (tmp_path / ".gradients" / "miner" / "settings.toml").read_text()
+    read = MinerSettings.load(tmp_path / ".gradients" / "miner" / "settings.toml", {})
+    assert (read.chain.netuid, read.axon.external_ip) == (1, "127.0.0.2")
+
+
 def test_where_nobody_answers_nothing_is_written(tmp_path: Path) -> None:
     run = init(tmp_path, "miner", answers="test\n")
     assert run.returncode == 1
@@ -148,5 +156,8 @@ def test_a_hotkey_that_is_not_there_is_told_of_with_the_command_that_makes_one(t
     (warning,) = json.loads(init(tmp_path, "miner", *CHOSEN, "--json").stdout)["warnings"]
     assert "`btcli wallet create -w own -H first` makes one" in warning
     (hotkeys := tmp_path / ".bittensor" / "wallets" / "own" / "hotkeys").mkdir(parents=True)
+    (hotkeys.parent / "coldkey").touch()
+    (warning,) = json.loads(init(tmp_path, "miner", *CHOSEN, "--json", "-c", "a.toml").stdout)["warnings"]
+    assert "`btcli wallet new-hotkey -w own -H first` makes one" in warning
     (hotkeys / "first").write_text("{}")
     assert json.loads(init(tmp_path, "miner", *CHOSEN, "--json", "-c", "b.toml").stdout)["warnings"] == []

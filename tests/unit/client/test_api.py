@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gradients.client.api import ApiRefused, MarketClient
-from gradients.domain.task import TaskState
+from gradients.client.answers import ApiRefused
+from gradients.client.api import MarketClient
+from gradients.client.models import TaskEvent
 from gradients.errors import PeerUnreachable
 from gradients.testing.loopback_site import Answer, Page, loopback_site, pages
 from tests.unit.client import answers
@@ -59,12 +60,47 @@ def test_what_is_not_an_answer_of_the_api_is_said_to_be_none(page: Page, said: s
     assert caught.value.code == "api_refused"
 
 
-def test_a_task_is_watched_until_it_has_ended() -> None:
-    """The first look finds it assigned, the second scored."""
-    looks = iter([answers.task(state="assigned"), answers.task(answers.miner())])
-    with client_of(lambda _: _page(next(looks).model_dump(mode="json"))) as client:
-        seen = [task.state for task in client.watch("instruct-000000000001", every_seconds=0)]
-    assert seen == [TaskState.ASSIGNED, TaskState.SCORED]
+def _event(id_: int, **data: object) -> str:
+    told = {"id": id_, "at": 1.0, **data}
+    return f"id: {id_}\nevent: task\ndata: {json.dumps(told)}\n\n"
+
+
+def test_a_stream_that_breaks_goes_on_behind_the_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first connection ends after event 7, the second is answered by a proxy without a server, the third tells the end."""
+    monkeypatch.setattr("gradients.client.api.REST_SECONDS", 0.0)
+    stream = {"Content-Type": "text/event-stream"}
+    told = iter(
+        [
+            Page([_event(7, kind="drawn").encode(), b"event: new\ndata: {}\n\n"], headers=stream),
+            Page([b"<html>"], status=502),
+            Page([_event(8, kind="state", state="scored").encode()], headers=stream),
+        ]
+    )
+    with loopback_site(lambda _: next(told)) as site, MarketClient(site.url, "x") as client:
+        heard = [event.id for event in client.events("instruct-000000000001") if isinstance(event, TaskEvent)]
+        asked = [request.headers["last-event-id"] for request in site.requests]
+    assert (heard, asked) == ([7, 8], ["0", "7", "7"])
+
+
+def test_a_request_too_many_is_made_again_when_its_time_has_come() -> None:
+    refusal = {"code": "too_many_requests", "message": "Too many", "fix": None}
+    busy = Page([json.dumps(refusal).encode()], status=429, headers={"Retry-After": "0"})
+    too_long = Page([json.dumps(refusal).encode()], status=429, headers={"Retry-After": "61"})
+    later = Page([json.dumps(refusal).encode()], status=429, headers={"Retry-After": "1"})
+    told = iter([later, _page(answers.task().model_dump(mode="json")), too_long, busy])
+    with client_of(lambda _: next(told)) as client:
+        assert client.task("instruct-000000000001") == answers.task()
+        for seconds in (61.0, 0.0):
+            with pytest.raises(ApiRefused) as caught:
+                client.task("instruct-000000000001")
+            assert (caught.value.status, caught.value.retry_after_seconds) == (429, seconds)
+
+
+def test_an_id_cannot_leave_its_place_in_a_path() -> None:
+    with loopback_site(pages({})) as site, MarketClient(site.url, "x") as client:
+        with pytest.raises(ApiRefused):
+            client.task("../datasets?x=1")
+        assert [request.path for request in site.requests] == ["/v1/tasks/..%2Fdatasets%3Fx%3D1"]
 
 
 def _model(files: Mapping[str, bytes], sent: bytes) -> Mapping[str, Page]:

@@ -44,6 +44,7 @@ def test_an_address_of_ipv6_is_not_published_for_a_listener_on_ipv4() -> None:
         (None, "0.0.0.0 is not an address that others can call", "--external-ip"),
         ("localhost", "localhost is a name, and the chain takes addresses", "--external-ip (127.0.0.1)"),
         ("no.such.host.invalid", "is a name", "the name is not known here"),
+        ("127.0.0.1", "the chain takes no axon at 127.0.0.1", "--external-ip"),
     ],
 )
 def test_what_cannot_be_published_is_told_before_anything_is_tried(external: str | None, says: str, mend: str) -> None:

@@ -28,6 +28,7 @@ from gradients.execution.process import ProcessExecutor
 from gradients.repo.manifest import parse_manifest
 from gradients.tasks.jobs import CHECK_REPO, TrainJob
 from miner.attempt import Attempts
+from miner.experience import Found
 from miner.journal import Journal, Record, openings
 from miner.memory import GIB, Memory
 from miner.plan import Recipe
@@ -47,7 +48,11 @@ from tests.unit.miner.fakes import (
 
 MINER, VALIDATOR = (open_wallet(name, f"{name}//hot") for name in ("//Miner", "//Validator"))
 RECIPE = Recipe.model_validate(
-    {"name": "tiny-lora", "plan": {"method": "lora"}, "learning_rate": [{"up_to_parameters": "inf", "value": 1e-3}]}
+    {
+        "name": "tiny-lora",
+        "plan": {"method": "lora", "candidates": 10},
+        "learning_rate": [{"up_to_parameters": "inf", "value": 1e-3}],
+    }
 )
 
 
@@ -169,6 +174,20 @@ def test_training_gets_the_rows_the_seed_and_the_time_that_is_left(machine: Mach
     assert (job.seed, job.plan.recipe, job.plan.learning_rate) == (5, "tiny-lora", 1e-3)
     # from block 10 to block 110, three blocks for the commitment, 12 s each, 10 s kept
     assert job.deadline_unix == 1_000_000.0 + (110 - 3 - 10) * 12.0 - 10.0
+
+
+def test_a_plan_begins_where_searches_that_ended_before_the_task_began_have_led(machine: Machine) -> None:
+    learnt = Found(recipe="tiny-lora", method="lora", parameters=100, rate_factor=3.0, batch_rows=4, epochs=6.0)
+    for number, committed_at in enumerate([7, 8, 9, 10]):  # the last only when this task had begun already
+        task_id = f"instruct-{number:012}"
+        machine.accept(task_id, started_at_block=1)
+        factor = 3.0 if committed_at < 10 else 1e6
+        found = learnt.model_copy(update={"rate_factor": factor})
+        machine.journal().change(task_id, committed_at_block=committed_at, found=found)
+    machine.boot()
+    (job,) = machine.trainer.jobs
+    assert job.plan.learning_rate == pytest.approx(3e-3)
+    assert (job.plan.batch_rows, job.plan.max_epochs) == (4, 6.0)
 
 
 def test_a_kill_before_training_goes_on_with_the_same_deadline(machine: Machine) -> None:

@@ -39,6 +39,7 @@ from validator.ledger import Ledger
 from validator.pages.app import add_pages, site
 from validator.pages.dependencies import Pages
 from validator.pages.sessions import Sessions
+from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings, PagesSettings
 from validator.stages.score import ScoreStage
 
@@ -105,6 +106,7 @@ def served(
         intake=Intake(ledger, bases, lambda: None),
         uploads=Uploads(folders.uploads, ledger.uploads, 1_000_000, 2_000_000),
         estimates=Estimates(bases, executor, Access(), EstimateSettings()),
+        rewards=RewardTrials(executor),
         folders=folders,
         store=ContentStore(folders.blobs),
         conditions=conditions,

@@ -1,4 +1,4 @@
-"""The API's document holds for generated requests, on every database; `scripts/fuzz` makes more of them."""
+"""The API's document holds for generated requests, on every database; `scripts/fuzz api` makes more of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 
 def test_no_generated_request_is_answered_otherwise_than_the_document_says(database_url: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "scripts.fuzzing", "--examples", "5", "--ledger", database_url],
+        [sys.executable, "-m", "scripts.fuzzing", "--cases", "100", "--ledger", database_url],
         env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9"},  # nobody listens there: a generated base asks no hub
         capture_output=True,
         text=True,

@@ -21,9 +21,10 @@ def test_a_task_that_cannot_be_offered_says_why(ledger: Ledger) -> None:
         found(ledger)
     )
     assert "it cannot be offered to miners now (permit: none, with a stake of 1.0 alpha)" in waiting.note
-    assert Board(ledger, Silence()).summary(found(ledger)).note == ""
+    assert Board(ledger, Silence()).summary(found(ledger)).note == "The task is offered to miners"
 
 
 def test_a_task_that_miners_train_waits_for_nothing(ledger: Ledger) -> None:
     assigned(ledger, ["alice"])
-    assert Board(ledger, Silence(), obstacle=lambda: "permit: none").summary(found(ledger)).note == ""
+    note = Board(ledger, Silence(), obstacle=lambda: "permit: none").summary(found(ledger)).note
+    assert note.startswith("Miners train")

@@ -16,8 +16,9 @@ from gradients.domain.json import Json, JsonObject
 from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown, TaskInvalid
 from gradients.execution.inline import InlineExecutor
 from gradients.execution.job import Job, ReportProgress
-from gradients.tasks.jobs import MEASURE_THROUGHPUT, SURVEY, ThroughputJob
-from gradients.tasks.registry import task_type
+from gradients.tasks.jobs import MEASURE_THROUGHPUT, SURVEY, Lengths, ThroughputJob
+from gradients.tasks.preparation import prepare
+from gradients.tasks.registry import task_type, validate_request
 from gradients.testing.loopback_site import Page, Request, loopback_site
 from tests.unit.validator.market import tiny_bases
 from validator.estimates import SAMPLE_ROWS, Estimates
@@ -87,6 +88,46 @@ def test_a_worker_sees_a_sample_of_what_models_read_and_write(spec: dict[str, Js
     asyncio.run(_estimates(tmp_path, bench).of(spec))
     assert len(set(bench.texts)) == SAMPLE_ROWS
     assert set(bench.texts) <= {f"{row['instruction']} {row['output']}" for row in ROWS}
+
+
+def test_a_report_says_what_will_become_of_the_rows(tmp_path: Path) -> None:
+    """400 rows, one of them twice, one nearly, two without an answer: 400 are left, of which a tenth is held out."""
+    words = [
+        f"Tell me {i * 7919 % 1009} facts about number {i}, in {i % 17} words, {chr(97 + i % 26) * 9}."
+        for i in range(400)
+    ]
+    rows: list[dict[str, str]] = [{"instruction": text, "output": f"It is number {i}"} for i, text in enumerate(words)]
+    rows += [
+        rows[0],
+        {**rows[1], "output": "It is  NUMBER 1!"},
+        {"instruction": "What?", "output": ""},
+        {"output": "x"},
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    spec: dict[str, Json] = {"type": "instruct", "base": "tiny", "dataset": str(file)}
+    report = asyncio.run(_estimates(tmp_path, Bench(_at(20.0))).of(spec)).data
+    assert report is not None
+    request = validate_request({**spec, "hours": 1})
+    made = prepare(task_type("instruct"), request, salt=b"s" * 32, folder=tmp_path / "made")
+    assert report.rows == 404
+    assert {name: report.removed[name] for name in ("empty", "repeated", "nearly repeated")} == {
+        name: dict(made.removed)[name] for name in ("empty", "repeated", "nearly repeated")
+    }
+    assert report.train_rows is not None
+    assert report.held_out_rows == made.held_out_rows
+    assert report.train_rows + report.held_out_rows + sum(report.removed.values()) == 404
+    assert sum(bar.rows for bar in report.characters.histogram) == report.characters.rows == 402
+    assert report.samples[0] == {"system": None, "prompt": words[0], "completion": "It is number 0"}
+
+
+def test_lengths_are_summed_up_by_powers_of_two() -> None:
+    """1 and 2 end their bars, 3 and 4 share one, 100 stands far off: of five rows the fifth is beyond 95 of 100."""
+    lengths = Lengths.of([4, 1, 100, 3, 2])
+    assert (lengths.shortest, lengths.median, lengths.most_of_95_percent, lengths.longest) == (1, 3, 100, 100)
+    assert lengths.histogram == ((1, 1), (2, 1), (4, 2), (8, 0), (16, 0), (32, 0), (64, 0), (128, 1))
+    assert Lengths.of([7]).histogram == ((8, 1),)
+    assert Lengths.of([0]).histogram == ((1, 1),)
 
 
 def test_where_nothing_can_be_measured_the_rule_alone_is_told(spec: dict[str, Json], tmp_path: Path) -> None:

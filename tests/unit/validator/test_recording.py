@@ -30,6 +30,7 @@ from validator.estimates import Estimates
 from validator.intake import Intake
 from validator.ledger.rows import RecordRow, TaskRow
 from validator.progress import ProgressBoard
+from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings
 
 
@@ -65,6 +66,7 @@ def _api(market: RealMarket) -> FastAPI:
             intake=Intake(ledger, market.bases, lambda: None),
             uploads=Uploads(market.folders.uploads, ledger.uploads, 1_000_000, 1_000_000),
             estimates=Estimates(market.bases, market.executor, Access(), EstimateSettings()),
+            rewards=RewardTrials(market.executor),
             folders=market.folders,
             store=market.store,
             conditions=Conditions(),

@@ -44,17 +44,22 @@ class Judged(NamedTuple):
 
 def judge(asked: Reward, cases: Sequence[Case]) -> Judged:
     """What the reward says. An answer that a customer's reward fails on is not a good one, so nobody gains by tripping it."""
-    if together := _TOGETHER.get(type(asked)):
-        said = together(asked, cases)
-    else:
-        said = []
-        for completion, row in cases:
-            try:
-                said.append(_EACH[type(asked)](asked, completion, row))
-            except TaskInvalid as failure:
-                said.append(failure)
+    said = judge_each(asked, cases)
     failures = [one for one in said if isinstance(one, TaskInvalid)]
     return Judged([0.0 if isinstance(one, TaskInvalid) else one for one in said], failures)
+
+
+def judge_each(asked: Reward, cases: Sequence[Case]) -> list[Verdict]:
+    """What the reward says of each answer: a score, or how it failed on it."""
+    if together := _TOGETHER.get(type(asked)):
+        return together(asked, cases)
+    said = list[Verdict]()
+    for completion, row in cases:
+        try:
+            said.append(_EACH[type(asked)](asked, completion, row))
+        except TaskInvalid as failure:
+            said.append(failure)
+    return said
 
 
 def check_works(asked: Reward, rows: Sequence[Row]) -> None:

@@ -1,0 +1,222 @@
+"""The customers' API as calls for asyncio: the same names, answers and errors as in `api.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import anyio
+import httpx
+from httpx_sse import EventSource, SSEError
+from pydantic import BaseModel
+
+from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
+from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
+from gradients.client.api import EVERYTHING, is_local, key_of
+from gradients.client.folders import as_file
+from gradients.client.models import (
+    Estimate,
+    ModelListing,
+    TaskDetails,
+    TaskEvent,
+    TaskList,
+    TaskProgress,
+    TaskSummary,
+    Upload,
+)
+from gradients.client.requests import (
+    ACCOUNT,
+    CHUNK_BYTES,
+    DATASETS,
+    ESTIMATE_TIMEOUT,
+    ESTIMATES,
+    KEYS,
+    MOST_SILENT_SECONDS,
+    REST_SECONDS,
+    TASKS,
+    TIMEOUT,
+    TRIAL_TIMEOUT,
+    TRY_REWARDS,
+    Wanted,
+    heard,
+    key_path,
+    task_path,
+)
+from gradients.client.rewards import RewardTrial, RewardVerdict
+from gradients.config import CustomerSettings
+from gradients.domain.json import Json
+from gradients.errors import OutsideError, PeerUnreachable
+from gradients.files.whole import whole_file
+from gradients.repo.manifest import is_file_name
+from gradients.tasks.registry import with_sources
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class AsyncMarketClient:
+    """One customer at one validator; see MarketClient for what its calls raise."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def submit(self, spec: Mapping[str, Json]) -> TaskSummary:
+        """Post a task; data that lies on this machine is uploaded first."""
+        return await self._asked(TaskSummary, "POST", TASKS, json=await self.uploaded(spec))
+
+    async def estimate(self, spec: Mapping[str, Json]) -> Estimate:
+        """What a spec will take: rows, tokens, weights, speed, hours."""
+        json = await self.uploaded(spec)
+        return await self._asked(Estimate, "POST", ESTIMATES, json=json, timeout=ESTIMATE_TIMEOUT)
+
+    async def uploaded(self, spec: Mapping[str, Json]) -> dict[str, Json]:
+        """The spec with data that lies on this machine uploaded; again, it stays as it is."""
+        local = list[str]()
+        with_sources(spec, lambda source: local.append(str(source)) if is_local(source) else source)
+        names = {path: await self.upload(Path(path)) for path in dict.fromkeys(local)}
+        return with_sources(spec, lambda source: names.get(source, source) if isinstance(source, str) else source)
+
+    async def upload(self, file: Path) -> str:
+        """Upload a file, or a folder as one; the name to use as a task's data set."""
+        with contextlib.ExitStack() as made:
+            whole = await asyncio.to_thread(made.enter_context, as_file(file))
+            answer = await self._asked(Upload, "POST", DATASETS, params={"name": whole.name}, content=_chunks(whole))
+        return answer.dataset
+
+    async def tasks(self, wanted: Wanted = EVERYTHING, *, limit: int = 50, cursor: str | None = None) -> TaskList:
+        """A page of the customer's tasks, newest first; its `next` is the cursor of the page after it."""
+        return await self._asked(TaskList, "GET", TASKS, params=wanted.query(limit=limit, cursor=cursor))
+
+    async def task(self, task_id: str) -> TaskDetails:
+        """One task with everything that may be seen of it now."""
+        return await self._asked(TaskDetails, "GET", task_path(task_id))
+
+    async def cancel(self, task_id: str) -> TaskSummary:
+        """Take a task back for which no miner has been drawn. Raises ApiRefused (task_begun) for any other."""
+        return await self._asked(TaskSummary, "POST", task_path(task_id, "cancel"))
+
+    async def events(self, task_id: str, *, after: int = 0) -> AsyncIterator[TaskEvent | TaskProgress]:
+        """What happens to a task until it has ended; a connection that breaks is made again and goes on behind the last event."""
+        loop = asyncio.get_running_loop()
+        silent_since: float | None = None
+        while True:
+            try:
+                async with self._stream(task_id, after) as source:
+                    silent_since = None
+                    if source.response.status_code == httpx.codes.NO_CONTENT:
+                        return
+                    async for event in source.aiter_sse():
+                        if (news := told(event)) is None:
+                            continue
+                        yield news
+                        if isinstance(news, TaskEvent):
+                            after = news.id
+                            if news.state is not None and news.state.ended:
+                                return
+            except (httpx.HTTPError, SSEError, OutsideError, ApiRefused) as error:
+                if isinstance(error, ApiRefused) and not is_outage(error):
+                    raise
+                silent_since = silent_since or loop.time()
+                if loop.time() - silent_since > MOST_SILENT_SECONDS:
+                    raise unreachable(self._http.base_url, error) from error
+            await asyncio.sleep(REST_SECONDS)
+
+    async def watch(self, task_id: str) -> AsyncIterator[TaskDetails]:
+        """The task as it is now, and again whenever something has happened to it, until it has ended."""
+        yield (task := await self.task(task_id))
+        if task.state.ended:
+            return
+        async for _ in self.events(task_id, after=task.last_event):
+            with contextlib.suppress(OutsideError):  # the stream waits for it
+                yield (task := await self.task(task_id))
+            if task.state.ended:
+                return
+        yield await self.task(task_id)
+
+    async def model(self, task_id: str, hotkey: str) -> ModelListing:
+        """The files of a scored task's model; 'best' names the winner's."""
+        return await self._asked(ModelListing, "GET", task_path(task_id, "models", hotkey))
+
+    async def download(self, task_id: str, model: ModelListing, folder: Path) -> Path:
+        """A model's files in `folder`, each checked against its digest."""
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        for name, announced in model.files.items():
+            if not is_file_name(name):
+                raise PeerUnreachable(f"The validator names a file {name[:96]!r}, which no model has")
+            path, digest = task_path(task_id, "models", model.hotkey, name), hashlib.sha256()
+            with whole_file(folder / name) as file:
+                try:
+                    async with self._http.stream("GET", path) as response:
+                        response.raise_for_status()
+                        async for chunk in response.aiter_bytes(CHUNK_BYTES):
+                            digest.update(chunk)
+                            await asyncio.to_thread(file.write, chunk)
+                except httpx.HTTPError as error:
+                    raise PeerUnreachable(f"{name} could not be downloaded: {error}") from error
+                if digest.hexdigest() != announced.sha256:
+                    raise PeerUnreachable(f"{name} arrived damaged", fix="Try again")
+        return folder
+
+    async def try_rewards(self, trial: RewardTrial) -> RewardVerdict:
+        """What rewards say of some rows and answers; nothing is posted."""
+        return await self._asked(
+            RewardVerdict, "POST", TRY_REWARDS, json=trial.model_dump(mode="json"), timeout=TRIAL_TIMEOUT
+        )
+
+    async def account(self) -> Account:
+        """Whose key this is, and how much of each limit is used."""
+        return await self._asked(Account, "GET", ACCOUNT)
+
+    async def keys(self) -> tuple[ApiKey, ...]:
+        """The customer's keys, newest first; wants a key with the scope admin."""
+        return (await self._asked(KeyList, "GET", KEYS)).keys
+
+    async def make_key(self, wanted: NewKey) -> MadeKey:
+        """A new key of the same customer, shown this once; wants a key with the scope admin."""
+        return await self._asked(MadeKey, "POST", KEYS, json=wanted.model_dump(mode="json"))
+
+    async def revoke_key(self, key_id: str) -> ApiKey:
+        """A key, made useless; wants a key with the scope admin."""
+        return await self._asked(ApiKey, "DELETE", key_path(key_id))
+
+    @contextlib.asynccontextmanager
+    async def _stream(self, task_id: str, after: int) -> AsyncIterator[EventSource]:
+        async with self._http.stream("GET", task_path(task_id, "events"), headers=heard(after)) as response:
+            if not response.is_success:
+                await response.aread()
+                raise refusal(response)
+            yield EventSource(response)
+
+    async def _asked(self, model: type[Model], method: str, path: str, **options: Any) -> Model:  # noqa: ANN401 (as httpx)
+        while True:
+            try:
+                response = await self._http.request(method, path, **options)
+            except httpx.HTTPError as error:
+                raise unreachable(self._http.base_url, error) from error
+            if response.is_success:
+                return read(model, response)
+            refused = refusal(response)
+            wait = worth_waiting(refused)
+            if wait is None or "content" in options:  # a body that was sent is gone
+                raise refused
+            await asyncio.sleep(wait)
+
+
+async def _chunks(file: Path) -> AsyncIterator[bytes]:
+    async with await anyio.open_file(file, "rb") as stream:
+        while chunk := await stream.read(CHUNK_BYTES):
+            yield chunk
+
+
+def connect(settings: CustomerSettings) -> AsyncMarketClient:
+    """A client by these settings. Raises SetupError when there is no key."""
+    return AsyncMarketClient(settings.api_url, key_of(settings))
