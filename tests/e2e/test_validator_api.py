@@ -576,7 +576,6 @@ def test_a_posted_task_wakes_the_engine_and_is_listed_newest_first(market: Marke
         "metric": {"name": "completion cross-entropy", "unit": "nats/token"},
         "better": "lower",
         "rows": None,
-        "note": "",
         "failure": None,
     }
     assert len(market.acme.get("/v1/tasks", params={"limit": 1}).json()["tasks"]) == 1
