@@ -24,6 +24,7 @@ from gradients.errors import SetupError
 from gradients.log import get_logger
 from gradients.monitoring.figures import figures_look
 from gradients.monitoring.tracing import tracing
+from validator.api.dependencies import OpenStreams
 from validator.conditions import ledger_look
 from validator.confinement import Confinement
 from validator.emission import Emission
@@ -60,6 +61,7 @@ class Daemon:
     ledger: Ledger
     conditions: Conditions
     confinement: Confinement
+    streams: OpenStreams = field(default_factory=OpenStreams)
     cluster: RayExecutor | None = None
     clock: Clock = field(default_factory=SystemClock)
 
@@ -88,7 +90,10 @@ class Daemon:
                     await self.view.refresh()
                 watch = await self._watch(address)
                 log.info("validator_ready", axon=axon.url(), api=api.url(), block=self.view.block)
-                await self._work(stop, watch)
+                try:
+                    await self._work(stop, watch)
+                finally:
+                    self.streams.closing.set()  # or the server would wait for them
         finally:
             await self.gateway.close()
             await self.client.close()

@@ -35,7 +35,7 @@ from gradients.monitoring.requests import CountedRequests
 from gradients.record.versions import versions
 from gradients.repo.store import ContentStore
 from validator.api.app import api_app
-from validator.api.dependencies import Dependencies, Quotas
+from validator.api.dependencies import Dependencies, OpenStreams, Quotas
 from validator.api.rates import rates_at
 from validator.api.uploads import Uploads
 from validator.axon_app import add_data_route, add_outcome_route
@@ -121,6 +121,7 @@ def build(settings: ValidatorSettings) -> Daemon:
     progress = ProgressBoard(ledger, view, client)
     intake = Intake(ledger, bases, engine.wake, settings.seed)
     seed = secrets.randbits(63) if settings.seed is None else settings.seed
+    streams = OpenStreams()
     return Daemon(
         gateway=gateway,
         view=view,
@@ -151,6 +152,7 @@ def build(settings: ValidatorSettings) -> Daemon:
                 folders=folders,
                 store=store,
                 conditions=conditions,
+                streams=streams,
                 rates=rates_at(settings.api.limits_url, settings.api.requests_per_minute),
                 quotas=Quotas(settings.api.max_running_tasks_per_customer, settings.api.max_streams_per_customer),
                 notes=(f"Workers run without a sandbox: {confined.why_not}",) if confined.why_not else (),
@@ -163,6 +165,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         ledger=ledger,
         conditions=conditions,
         confinement=confined,
+        streams=streams,
         cluster=cluster,
     )
 

@@ -154,6 +154,20 @@ def test_more_streams_than_a_customer_may_follow_are_refused_and_an_ended_one_ma
         time.sleep(0.05)
 
 
+def test_a_server_that_stops_ends_its_streams_in_order(market: Market) -> None:
+    """Neither an error of the connection nor a cancelled answer: the body just ends, and the client comes again."""
+    dependencies = market.app.state.dependencies
+    market.app.state.dependencies = replace(dependencies, streams=OpenStreams(), stream_seconds=600.0)
+    streams = market.app.state.dependencies.streams
+    with market.acme.stream("GET", f"/v1/tasks/{market.posted_task()}/events") as held:
+        heard = ""
+        for text in held.iter_text():
+            heard += text
+            if "created" in heard:
+                streams.closing.set()
+    assert heard.count("event: task") == 1
+
+
 def test_the_account_says_what_is_used(market: Market, admin: MarketClient) -> None:
     market.upload()
     account = admin.account()

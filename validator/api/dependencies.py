@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ class OpenStreams:
     """Streams of events that this process serves, by customer."""
 
     counted: Counter[str] = field(default_factory=Counter)
+    closing: threading.Event = field(default_factory=threading.Event)  # they are to end now: the server stops
 
     @contextlib.contextmanager
     def one_more(self, customer: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
@@ -51,13 +52,15 @@ class TooManyStreams(CustomerError):
     default_code = "too_many_streams"
 
 
-async def stream(ledger: Ledger, board: Board, task_id: str, *, after: int, seconds: float) -> AsyncIterator[str]:
-    """Events behind `after`, until the task has ended or the stream has lasted for so many seconds."""
+async def stream(
+    ledger: Ledger, board: Board, task_id: str, *, after: int, seconds: float, closing: threading.Event
+) -> AsyncIterator[str]:
+    """Events behind `after`, until the task has ended, the stream has lasted for so many seconds, or `closing` is set."""
     loop = asyncio.get_running_loop()
     began = spoke = loop.time()
     progress: TaskProgress | None = None
     yield "retry: 2000\n\n"
-    while loop.time() - began < seconds:
+    while loop.time() - began < seconds and not closing.is_set():
         news = await asyncio.to_thread(_news, ledger, board, task_id, after)
         for event in news.events:
             after = event.id

@@ -124,7 +124,12 @@ async def follow_task(
             f"{most} of your streams are open, as many as may be", fix="Close one, or follow fewer tasks"
         )
     events = stream(
-        dependencies.ledger, dependencies.board, task.id, after=last_event_id, seconds=dependencies.stream_seconds
+        dependencies.ledger,
+        dependencies.board,
+        task.id,
+        after=last_event_id,
+        seconds=dependencies.stream_seconds,
+        closing=open_ones.closing,
     )
 
     async def counted() -> AsyncIterator[str]:
