@@ -370,6 +370,7 @@ def test_a_download_on_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path) ->
     assert sorted(file.name for file in folder.iterdir()) == [
         "adapter_config.json",
         "adapter_model.safetensors",
+        "base",  # which no hub has
         "task.json",
     ]
 
