@@ -38,6 +38,7 @@ def gather(folder: Path) -> None:
             elif linked.is_file() and linked.suffix != ".md":
                 _copy(linked, folder)
         _write(folder / document.relative_to(ROOT), text)
+    _copy(ROOT / "docs" / "site.css", folder)
     for name, page in {"commands": reference.commands, "settings": reference.settings, "api": reference.api}.items():
         _write(folder / "reference" / f"{name}.md", page())
 
