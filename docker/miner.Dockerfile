@@ -21,6 +21,6 @@ WORKDIR /home/gradients
 VOLUME /home/gradients
 EXPOSE 8091
 HEALTHCHECK --interval=30s --timeout=6s --start-period=60s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8091/livez', timeout=5)"]
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8092/readyz', timeout=5)"]
 ENTRYPOINT ["gradients"]
 CMD ["miner", "run", "--log-style", "json"]

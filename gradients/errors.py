@@ -19,13 +19,13 @@
     │   ├── ModelUnknown            the base model cannot be found
     │   ├── ProgramStopped          a customer's program broke a limit: gradients/sandbox/limits.py
     │   ├── KeyRefused              the API key opens nothing: validator/api/dependencies.py
+    │   ├── FormRefused             a form of another site or session: validator/pages/sessions.py
+    │   ├── TrialRefused            a model that cannot be tried here or now: validator/pages/trying.py
     │   ├── ScopeMissing            the API key may not be used for this: validator/api/dependencies.py
     │   ├── TooManyRequests         more often than a customer may: validator/api/rates.py
     │   ├── TooManyStreams          more tasks followed than a customer may: validator/api/streams.py
     │   ├── TooManyTasks            more tasks running than a customer may: validator/ledger/tasks.py
     │   ├── TaskBegun               too late to cancel a task: validator/ledger/tasks.py
-    │   ├── FormRefused             a form of another site or session: validator/pages/sessions.py
-    │   ├── TrialRefused            a model that cannot be tried here or now: validator/pages/trying.py
     │   ├── NotFound                no such task of this customer: validator/api/dependencies.py
     │   └── ApiRefused              the validator's API said no (carries its code): gradients/client/answers.py
     └── OutsideError            the network, the chain or a hub; worth another try

@@ -24,7 +24,7 @@ from gradients.errors import GradientsError
 OPEN_PATHS = frozenset({"/livez", "/version"})
 CHUNK_BYTES = 1 << 18
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
-_CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
+CODE_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
 
 def signed_app(
@@ -121,7 +121,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
-        code = _CODE_OF_STATUS.get(error.status_code, "malformed")
+        code = CODE_OF_STATUS.get(error.status_code, "malformed")
         return _refusal(error.status_code, code, f"{request.method} {request.scope['path']}: {error.detail}")
 
 

@@ -66,6 +66,7 @@ class Site:
             "short": short,
             "time": time_text,
             "json": lambda value: json.dumps(value, allow_nan=False),
+            "json_lines": lambda value: json.dumps(value, ensure_ascii=False, indent=1),
         }
         environment.globals |= {"site_name": name, "links": tuple(links), "version": __version__, "static": _static}
         return cls(environment)

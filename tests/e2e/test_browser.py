@@ -154,6 +154,9 @@ def test_a_customer_goes_from_rows_to_a_model_without_a_terminal(
     page.locator("[name='parameters.columns.instruction']").fill("question")
     page.locator("[name='parameters.columns.output']").fill("answer")
     page.get_by_role("button", name="Estimate").click()
+    expect(page.locator("#estimate")).to_contain_text(
+        "What is ", timeout=1000 * SECONDS
+    )  # a row as it will be trained on
     page.get_by_role("button", name="Take these hours").click(timeout=1000 * SECONDS)
     expect(page.get_by_label("Hours for each miner")).not_to_be_empty()
     page.get_by_role("button", name="Post the task").click()
@@ -208,6 +211,7 @@ def test_pages_fit_every_width_can_be_read_and_used_by_keyboard(
         page.keyboard.press("Tab")
         expect(page.locator(":focus")).to_have_text("Skip to the content")
         assert _contrast(page) >= 4.5, path  # WCAG 2.2, AA
+        assert float(page.evaluate(SHIFT)) < 0.1, path  # what Web Vitals calls good
     assert problems == []
 
 
@@ -216,6 +220,12 @@ def _contrast(page: Page) -> float:
     return float(page.evaluate(CONTRAST))
 
 
+SHIFT = """() => new Promise((resolve) => {
+  let moved = 0;
+  new PerformanceObserver((list) => list.getEntries().forEach((entry) => { moved += entry.hadRecentInput ? 0 : entry.value; }))
+    .observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => resolve(moved), 2500);  // a live part is loaded again in between
+})"""
 CONTRAST = """() => {
   const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = (colour) => numbers(colour).slice(0, 3).map((c) => c / 255)

@@ -127,15 +127,20 @@ async def _admitted(request: Request, scope: Scope) -> KnownKey:
     if found is None:
         fix = "Send `Authorization: Bearer gr_…` with a key that has not expired"
         raise KeyRefused("The API key is missing or opens nothing", fix=fix)
-    if wait := await asyncio.to_thread(behind.rates.wait, found.customer):
+    await asyncio.to_thread(admit, behind, found, scope)
+    return found
+
+
+def admit(behind: Dependencies, key: KnownKey, scope: Scope) -> None:
+    """Count a request of a key's customer. Raises TooManyRequests, and ScopeMissing for what the key may not be used for. Blocking."""
+    if wait := behind.rates.wait(key.customer):
         said = f"More than {behind.rates.per_minute} requests a minute"
         raise TooManyRequests(said, retry_after_seconds=wait, fix="Wait as long as Retry-After says")
-    if scope not in found.scopes:
-        may = ", ".join(found.scopes)
+    if scope not in key.scopes:
+        may = ", ".join(key.scopes)
         raise ScopeMissing(
             f"This key may not be used to {scope}: its scopes are {may}", fix=f"Use a key with the scope {scope}"
         )
-    return found
 
 
 async def key_that_was_sent(request: Request, _: Bearer) -> KnownKey:

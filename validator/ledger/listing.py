@@ -30,7 +30,7 @@ class TaskPage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Which of a customer's tasks are meant; what is not said does not narrow."""
+    """Which tasks are meant; what is not said does not narrow."""
 
     states: tuple[TaskState, ...] = ()
     type: str | None = None
@@ -40,10 +40,12 @@ class TaskFilter:
 
 
 def page_rows(
-    session: Session, customer: str, wanted: TaskFilter, *, after: Place | None, limit: int
+    session: Session, customer: str | None, wanted: TaskFilter, *, after: Place | None, limit: int
 ) -> Sequence[TaskRow]:
-    """The rows of a page."""
-    meant: list[ColumnElement[bool]] = [TaskRow.customer == customer]
+    """The rows of a page, of one customer or of all."""
+    meant: list[ColumnElement[bool]] = []
+    if customer is not None:
+        meant.append(TaskRow.customer == customer)
     if wanted.states:
         meant.append(TaskRow.state.in_(wanted.states))
     if wanted.type is not None:

@@ -1,25 +1,16 @@
-"""What people look at across tasks: how many there are, a page of them, and how miners have done."""
+"""What people look at across tasks: how many there are, and how miners have done."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from sqlalchemy import Engine, and_, case, func, or_, select
+from sqlalchemy import Engine, case, func, or_, select
 from sqlalchemy.orm import Session
 
-from gradients.domain.task import Hotkey, Task, TaskState
+from gradients.domain.task import Hotkey, TaskState
 from gradients.errors import Blame
-from validator.ledger.encoding import task_of
 from validator.ledger.rows import PlacingRow, TaskRow
-
-
-class Cursor(NamedTuple):
-    """Where a page of tasks ends; the next one begins behind it."""
-
-    created_at: float
-    task_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +40,6 @@ class Overview:
         with Session(self._engine) as session:
             counted = {TaskState(state): count for state, count in session.execute(query)}
         return {state: counted.get(state, 0) for state in TaskState}
-
-    def tasks(
-        self,
-        *,
-        states: Sequence[TaskState] = (),
-        task_type: str | None = None,
-        customer: str | None = None,
-        behind: Cursor | None = None,
-        limit: int,
-    ) -> Sequence[Task]:
-        """A page of tasks, newest first; of every state, type and customer unless they are named."""
-        query = select(TaskRow).order_by(TaskRow.created_at.desc(), TaskRow.id.desc()).limit(limit)
-        if states:
-            query = query.where(TaskRow.state.in_(states))
-        if task_type is not None:
-            query = query.where(TaskRow.id.startswith(f"{task_type}-", autoescape=True))  # an id begins with its type
-        if customer is not None:
-            query = query.where(TaskRow.customer == customer)
-        if behind is not None:
-            same_moment = and_(TaskRow.created_at == behind.created_at, TaskRow.id < behind.task_id)
-            query = query.where(or_(TaskRow.created_at < behind.created_at, same_moment))
-        with Session(self._engine) as session:
-            return [task_of(row) for row in session.scalars(query)]
 
     def standings(self, *, window_blocks: int) -> Sequence[Standing]:
         """Every miner's results in tasks whose deadline lies so many blocks before the newest one; most wins first."""

@@ -77,8 +77,8 @@ class Tasks:
         with Session(self._engine) as session:
             return [task_of(row) for row in session.scalars(query)]
 
-    def page(self, customer: str, wanted: TaskFilter, *, limit: int, after: Place | None = None) -> TaskPage:
-        """At most `limit` of a customer's tasks behind a place, newest first."""
+    def page(self, customer: str | None, wanted: TaskFilter, *, limit: int, after: Place | None = None) -> TaskPage:
+        """At most `limit` tasks behind a place, newest first; of one customer or of all."""
         with Session(self._engine) as session:
             rows = page_rows(session, customer, wanted, after=after, limit=limit + 1)
             shown = rows[:limit]

@@ -43,7 +43,7 @@ def add_pages(app: FastAPI, pages: Pages) -> None:
 def _readable(refuse: Refuse, pages: Pages) -> Refuse:
     """The same refusal as a page, for a browser that asks for one; where it is to go elsewhere, it goes."""
 
-    async def answer(request: Request, error: Exception) -> Response:
+    async def refused(request: Request, error: Exception) -> Response:
         refusal = await refuse(request, error)
         wants_page = "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers
         if request.url.path.startswith(API_PATHS) or not wants_page or "location" in refusal.headers:
@@ -51,7 +51,7 @@ def _readable(refuse: Refuse, pages: Pages) -> Refuse:
         said = Refusal.model_validate_json(bytes(refusal.body))
         template = "refusal.html" if "hx-request" in request.headers else "failed.html"
         title = HTTPStatus(refusal.status_code).phrase
-        return pages.site.page(
+        answer = pages.site.page(
             template,
             status=refusal.status_code,
             title=title,
@@ -60,5 +60,8 @@ def _readable(refuse: Refuse, pages: Pages) -> Refuse:
             active="",
             visitor=visitor_of(request, pages),
         )
+        if "retry-after" in refusal.headers:
+            answer.headers["Retry-After"] = refusal.headers["retry-after"]
+        return answer
 
-    return answer
+    return refused

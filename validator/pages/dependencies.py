@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol, cast
 from urllib.parse import parse_qsl, quote
@@ -19,7 +19,8 @@ from gradients.errors import TaskInvalid
 from gradients.execution.job import Executor
 from gradients.web.curves import Point
 from gradients.web.site import Site
-from validator.api.dependencies import Dependencies, NotFound, ScopeMissing
+from validator.api.dependencies import Dependencies, NotFound, admit
+from validator.ledger.customers import KnownKey
 from validator.pages.sessions import Sessions
 from validator.settings import PagesSettings
 
@@ -52,10 +53,18 @@ class Pages:
 class Visitor:
     """Whoever looks at a page."""
 
-    customer: str | None  # signed in, or None
+    key: KnownKey | None  # by which one has signed in
     csrf: str
     path: str
-    scopes: tuple[Scope, ...] = ()  # of the key that was signed in with
+
+    @property
+    def customer(self) -> str | None:
+        """Who has signed in."""
+        return self.key.customer if self.key else None
+
+    def may(self, scope: str) -> bool:
+        """Whether the visitor's key has a scope."""
+        return self.key is not None and scope in self.key.scopes
 
     def owns(self, pages: Pages, task: Task) -> bool:
         """Whether the task is this visitor's own. Blocking."""
@@ -72,37 +81,30 @@ PagesBehind = Annotated[Pages, Depends(pages_of)]
 
 def visitor_of(request: Request, pages: PagesBehind) -> Visitor:
     """Who looks, by the session's key as it stands in the ledger now."""
-    key = pages.sessions.key_of(request)
-    found = pages.api.ledger.customers.find(key) if key else None
-    customer = found.customer if found and Scope.READ in found.scopes else None
-    return Visitor(customer, pages.sessions.csrf_token(request), request.url.path, scopes=found.scopes if found else ())
+    secret = pages.sessions.key_of(request)
+    key = pages.api.ledger.customers.find(secret) if secret else None
+    return Visitor(key, pages.sessions.csrf_token(request), request.url.path)
 
 
 AnyVisitor = Annotated[Visitor, Depends(visitor_of)]
 
 
-def customer_of(request: Request, visitor: AnyVisitor) -> str:
-    """The customer that is signed in; whoever is not is led to where one does."""
-    if visitor.customer is None:
-        path = request.url.path if request.method == "GET" else "/"
-        raise HTTPException(303, "Sign in first", headers={"Location": f"/sign-in?then={quote(path)}"})
-    return visitor.customer
+def customer_who_may(scope: Scope) -> Callable[..., str]:
+    """A dependency: the customer that is signed in by a key of the scope; whoever is not signed in is led to where one does."""
 
+    def customer(request: Request, pages: PagesBehind, visitor: AnyVisitor) -> str:
+        if visitor.key is None:
+            path = request.url.path if request.method == "GET" else "/"
+            raise HTTPException(303, "Sign in first", headers={"Location": f"/sign-in?then={quote(path)}"})
+        admit(pages.api, visitor.key, scope)
+        return visitor.key.customer
 
-SignedIn = Annotated[str, Depends(customer_of)]
-
-
-def submitter_of(customer: SignedIn, visitor: AnyVisitor) -> str:
-    """The customer that is signed in, by a key that may post tasks. Raises ScopeMissing."""
-    if Scope.SUBMIT not in visitor.scopes:
-        raise ScopeMissing(
-            "The key that you signed in with may look at tasks and not post any",
-            fix="Sign in with a key that may submit",
-        )
     return customer
 
 
-Submitter = Annotated[str, Depends(submitter_of)]
+Reader = Annotated[str, Depends(customer_who_may(Scope.READ))]
+Submitter = Annotated[str, Depends(customer_who_may(Scope.SUBMIT))]
+Admin = Annotated[str, Depends(customer_who_may(Scope.ADMIN))]
 Form = Mapping[str, Sequence[str]]
 
 
@@ -119,7 +121,7 @@ async def read_form(request: Request) -> dict[str, list[str]]:
     return form
 
 
-async def own_form(request: Request, pages: PagesBehind, _: SignedIn) -> Form:
+async def own_form(request: Request, pages: PagesBehind) -> Form:
     """A form that was made for this session. Raises FormRefused."""
     form = await read_form(request)
     pages.sessions.check_form(request, first(form, "csrf"))
@@ -145,7 +147,7 @@ def task_in_path(task_id: str, pages: PagesBehind) -> Task:
 TaskInPath = Annotated[Task, Depends(task_in_path)]
 
 
-def task_of_customer(task: TaskInPath, pages: PagesBehind, visitor: AnyVisitor, _: SignedIn) -> Task:
+def task_of_customer(task: TaskInPath, pages: PagesBehind, visitor: AnyVisitor, _: Reader) -> Task:
     """The task, when it is the visitor's own; of others' it is said that there is none."""
     if not visitor.owns(pages, task):
         raise NotFound(f"There is no task {task.id} of yours", fix="The list of tasks shows what there is")

@@ -28,8 +28,8 @@ class Interval:
 class Comparison:
     """The results of one task on one scale."""
 
-    base: float | None  # where the base's value is drawn
-    of: Mapping[str, Interval]  # hotkey -> its result
+    base: float  # where the base is drawn
+    of: Mapping[str, Interval]  # hotkey -> its gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +66,27 @@ def rate(hits: int, of: int) -> Interval:
 
 
 def comparison(task: TaskDetails) -> Comparison:
-    """All measured results of a scored task, and the base's, from the lowest end of an interval to the highest."""
-    measured = {miner.hotkey: miner for miner in task.miners if miner.loss is not None}
-    spans = {hotkey: _span(miner.loss, miner.stderr) for hotkey, miner in measured.items()}
-    if not spans or task.base_loss is None:
-        return Comparison(None, {})
-    lowest = min(task.base_loss, *(low for low, _, _ in spans.values()))
-    width = max(max(task.base_loss, *(high for _, _, high in spans.values())) - lowest, LEAST_WIDTH)
+    """The gains of all measured models over the base, on one scale from the lowest end of an interval to the highest.
+
+    They come from differences row by row, in which most of the rows' noise is gone. Who stopped early has none.
+    """
+    known = {
+        miner.hotkey: (miner.gain_low, miner.gain, miner.gain_high)
+        for miner in task.miners
+        if miner.gain_low is not None and miner.gain is not None and miner.gain_high is not None
+    }
+    lowest = min((low for low, _, _ in known.values()), default=0.0)
+    highest = max((high for _, _, high in known.values()), default=0.0)
+    lowest, highest = min(lowest, 0.0), max(highest, 0.0)
 
     def place(value: float) -> float:
-        return 2 + 96 * (value - lowest) / width
+        return 2 + 96 * (value - lowest) / max(highest - lowest, LEAST_WIDTH)
 
     drawn = {
-        hotkey: Interval(place(low), place(middle), place(high), f"{middle:.4f}, between {low:.4f} and {high:.4f}")
-        for hotkey, (low, middle, high) in spans.items()
+        hotkey: Interval(place(low), place(middle), place(high), f"{middle:+.1%}, between {low:+.1%} and {high:+.1%}")
+        for hotkey, (low, middle, high) in known.items()
     }
-    return Comparison(place(task.base_loss), drawn)
+    return Comparison(place(0.0), drawn)
 
 
 def leaderboard(standings: Sequence[Standing], shares: Mapping[Hotkey, float], uids: Mapping[str, int]) -> list[Ranked]:
@@ -126,13 +131,9 @@ def for_everybody(task: TaskDetails, *, private: bool) -> TaskDetails:
     Who trains in it is told when it has ended: until then rivals could disturb each other. What a failure says may quote a private task's
     data, so only its code is told.
     """
-    failure = task.failure
+    failure, note = task.failure, task.note
     if failure is not None and private:
-        failure = failure.model_copy(update={"message": "The customer is told the reason"})
+        note = "The task has failed; its customer is told the reason"
+        failure = failure.model_copy(update={"message": note})
     miners = tuple(miner.model_copy(update={"progress": None}) for miner in task.miners) if task.state.ended else ()
-    return task.model_copy(update={"failure": failure, "miners": miners})
-
-
-def _span(value: float | None, stderr: float | None) -> tuple[float, float, float]:
-    middle, error = value or 0.0, stderr or 0.0
-    return middle - SIGMAS * error, middle, middle + SIGMAS * error
+    return task.model_copy(update={"failure": failure, "note": note, "miners": miners})

@@ -8,7 +8,8 @@ from typing import cast
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from gradients.domain.task import Hotkey, Task, TaskState
+from gradients.domain.task import Hotkey, TaskState
+from validator.ledger.listing import TaskFilter
 from validator.ledger.outbox import Outgoing
 from validator.pages.dependencies import AnyVisitor, Pages, PagesBehind, show
 from validator.pages.figures import leaderboard
@@ -25,17 +26,17 @@ router = APIRouter(include_in_schema=False)
 def overview(pages: PagesBehind, visitor: AnyVisitor) -> HTMLResponse:
     """The subnet as this validator sees it now."""
     ledger, view = pages.api.ledger, pages.view
-    scored = ledger.overview.tasks(states=(TaskState.SCORED,), limit=NEWEST)
+    scored = ledger.tasks.page(None, TaskFilter(states=(TaskState.SCORED,)), limit=NEWEST).tasks
+    running = ledger.tasks.page(None, TaskFilter(states=RUNNING), limit=NEWEST).tasks
     calls = ledger.outbox.all(limit=NEWEST)
     return show(
         pages,
         visitor,
         "overview.html",
         states=ledger.overview.states(),
-        running=summaries(pages, ledger.overview.tasks(states=RUNNING, limit=NEWEST)),
-        scored=[
-            (task, pages.api.board.winner(known)) for task, known in zip(summaries(pages, scored), scored, strict=True)
-        ],
+        running=pages.api.board.summaries(running),
+        scored=pages.api.board.summaries(scored),
+        best=ledger.placings.best_of([task.id for task in scored]),
         calls=calls,
         shares=sorted(shares_in(calls).items(), key=lambda each: -each[1])[:NEWEST],
         uids=uids_of(pages),
@@ -54,11 +55,6 @@ def leaders(pages: PagesBehind, visitor: AnyVisitor) -> HTMLResponse:
     standings = ledger.overview.standings(window_blocks=WINDOW_BLOCKS)
     rows = leaderboard(standings, shares_in(ledger.outbox.all(limit=1)), uids_of(pages))
     return show(pages, visitor, "leaderboard.html", rows=rows, days=WINDOW_DAYS)
-
-
-def summaries(pages: Pages, tasks: Sequence[Task]) -> list[object]:
-    """Tasks as lines of a list, without what a failure says: a list is for everybody."""
-    return [pages.api.board.summary(task) for task in tasks]
 
 
 def shares_in(calls: Sequence[Outgoing]) -> Mapping[Hotkey, float]:

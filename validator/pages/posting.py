@@ -17,20 +17,9 @@ from gradients.errors import CustomerError, TaskInvalid
 from gradients.tasks.base import TaskType
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, TaskSpec, all_types, task_type
 from validator.api import task_routes as api
-from validator.api.refusals import STATUS_OF_BLAME
+from validator.api.refusals import STATUS_OF_BLAME, STATUS_OF_ERROR
 from validator.api.routes import UPLOAD_PATH
-from validator.pages.dependencies import (
-    AnyVisitor,
-    Form,
-    OwnForm,
-    Pages,
-    PagesBehind,
-    SignedIn,
-    Submitter,
-    Visitor,
-    first,
-    show,
-)
+from validator.pages.dependencies import AnyVisitor, Form, OwnForm, Pages, PagesBehind, Submitter, Visitor, first, show
 from validator.pages.fields import fields_of, parameters_from
 
 Spec = TypeVar("Spec", bound=TaskSpec)
@@ -39,7 +28,7 @@ router = APIRouter(include_in_schema=False, prefix="/new")
 
 
 @router.get("")
-def form(pages: PagesBehind, visitor: AnyVisitor, _: SignedIn, type: str = "") -> HTMLResponse:  # noqa: A002 (in the URL)
+def form(pages: PagesBehind, visitor: AnyVisitor, _: Submitter, type: str = "") -> HTMLResponse:  # noqa: A002 (in the URL)
     """An empty form of a type; of the first one unless it is named."""
     return _form(pages, visitor, task_type(type if type in TYPES else _usual()), {})
 
@@ -51,7 +40,7 @@ async def post(pages: PagesBehind, visitor: AnyVisitor, customer: Submitter, for
     try:
         task = await api.post_task(_spec(form, kind, PostedSpec), pages.api, customer)
     except CustomerError as error:
-        status = STATUS_OF_BLAME[error.blame]
+        status = STATUS_OF_ERROR.get(type(error), STATUS_OF_BLAME[error.blame])
         return await asyncio.to_thread(_form, pages, visitor, kind, form, problem=error, status=status)
     return RedirectResponse(f"/tasks/{task.id}", status_code=303)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from gradients.client.models import TaskDetails
 from gradients.domain.json import JsonObject
@@ -16,13 +17,25 @@ from gradients.tasks.registry import TYPES, all_types, task_type
 from gradients.web.curves import chart
 from gradients.web.site import short
 from validator.api import routes as api
-from validator.ledger.overview import Cursor
-from validator.pages.dependencies import AnyVisitor, OwnTask, Pages, PagesBehind, TaskInPath, Visitor, show
+from validator.api import task_routes
+from validator.ledger.listing import Place, TaskFilter
+from validator.ledger.tasks import CANCELLABLE
+from validator.pages.dependencies import (
+    AnyVisitor,
+    OwnForm,
+    OwnTask,
+    Pages,
+    PagesBehind,
+    Submitter,
+    TaskInPath,
+    Visitor,
+    show,
+)
 from validator.pages.figures import comparison, for_everybody, progress_of
-from validator.pages.network import summaries
 from validator.pages.trying import can_try, votes_of
 
 LISTED = 50
+LONGEST_SEARCH = 256
 STEPS = tuple(state for state in TaskState if state not in (TaskState.FAILED, TaskState.CANCELLED))
 
 router = APIRouter(include_in_schema=False, prefix="/tasks")
@@ -34,30 +47,27 @@ def listing(
     visitor: AnyVisitor,
     state: str = "",
     kind: Annotated[str, Query(alias="type")] = "",
-    mine: bool = False,
+    search: str = "",
+    mine: str = "",
     before: str = "",
 ) -> HTMLResponse:
     """A page of tasks, newest first; filters that name nothing leave everything in."""
-    states = tuple(each for each in TaskState if each == state)
-    customer = visitor.customer if mine else None
-    tasks = pages.api.ledger.overview.tasks(
-        states=states,
-        task_type=kind if kind in TYPES else None,
-        customer=customer,
-        behind=_cursor(before),
-        limit=LISTED + 1,
+    wanted = TaskFilter(
+        states=tuple(each for each in TaskState if each == state),
+        type=kind if kind in TYPES else None,
+        search=search[:LONGEST_SEARCH] or None,
     )
-    shown = tasks[:LISTED]
-    more = f"{shown[-1].created_at!r}/{shown[-1].id}" if len(tasks) > LISTED else ""
+    customer = visitor.customer if mine == "true" else None
+    found = pages.api.ledger.tasks.page(customer, wanted, limit=LISTED, after=_place(before))
     return show(
         pages,
         visitor,
         "tasks.html",
-        tasks=summaries(pages, shown),
+        tasks=pages.api.board.summaries(found.tasks),
         types=all_types(),
         states=list(TaskState),
-        asked={"state": state, "type": kind, "mine": mine and visitor.customer is not None, "before": before},
-        more=more,
+        asked={"state": state, "type": kind, "search": search, "mine": "true" if customer else ""},
+        more=f"{found.next.created_at!r}/{found.next.task_id}" if found.next else "",
     )
 
 
@@ -65,6 +75,13 @@ def listing(
 def one(task: TaskInPath, pages: PagesBehind, visitor: AnyVisitor) -> HTMLResponse:
     """A task: everything for its customer, and for others what gives nobody an advantage."""
     return show(pages, visitor, "task.html", active="/tasks", values=task_values(pages, visitor, task))
+
+
+@router.post("/{task_id}/cancel")
+async def cancel(task: OwnTask, pages: PagesBehind, _: Submitter, form: OwnForm) -> RedirectResponse:
+    """Take a task back."""
+    await task_routes.cancel_task(task, pages.api)
+    return RedirectResponse(f"/tasks/{task.id}", status_code=303)
 
 
 @router.get("/{task_id}/models/{hotkey}")
@@ -113,6 +130,7 @@ def task_values(pages: Pages, visitor: Visitor, task: Task) -> dict[str, object]
         "progress": progress_of(whole.miners),
         "blocks_left": max(whole.blocks.deadline - pages.view.block, 0) if whole.blocks else None,
         "comparison": comparison(seen),
+        "can_cancel": owner and visitor.may("submit") and task.state in CANCELLABLE,
         "curves": chart({names.get(hotkey, short(hotkey)): points for hotkey, points in told.items()}),
         "facts": _facts(task, seen, owner=owner),
         "sheet": owner and task.state is TaskState.SCORED and sheet.is_file() and not sheet.is_symlink(),
@@ -154,10 +172,11 @@ def _source(dataset: JsonObject) -> str:
     return ", ".join(f"{key}: {value}" for key, value in dataset.items() if value is not None)
 
 
-def _cursor(text: str) -> Cursor | None:
+def _place(text: str) -> Place | None:
     """Where a page begins; one that was made up begins at the newest task."""
     moment, _, task_id = text.partition("/")
     try:
-        return Cursor(float(moment), task_id) if task_id else None
+        place = Place(float(moment), task_id)
     except ValueError:
         return None
+    return place if math.isfinite(place.created_at) else None

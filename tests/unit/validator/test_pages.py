@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 from dataclasses import replace
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
 from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
+from gradients.domain.customer import Scope
 from gradients.domain.failure import Failure
+from gradients.domain.json import Json
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import Blob, Hotkey, TaskId, TaskState
 from gradients.errors import Blame
@@ -24,8 +28,11 @@ from gradients.testing.clock import HandClock
 from gradients.testing.tiny_models import write_tiny_llama
 from tests.unit.validator.market import PREPARED, TASK, assigned, claimed, found, request_for
 from tests.unit.validator.paging import Served, measured, scored, served, token_in
+from validator.api.rates import OwnRates
 from validator.ledger import Ledger
 from validator.pages.sessions import COOKIE, HOURS
+from validator.settings import ValidatorSettings
+from validator.wiring import build
 
 ALICE, BOB = (Hotkey(keypair_of(name).ss58_address) for name in ("alice", "bob"))
 PUBLIC = ("/", "/leaderboard", "/tasks", "/tasks?state=assigned&type=instruct", f"/tasks/{TASK}", "/sign-in")
@@ -60,6 +67,24 @@ def test_every_page_is_a_whole_page_that_allows_scripts_of_this_site_only(pages:
             loaded = re.findall(r'(?:src|rel="stylesheet" href)="([^"]+)"', answer.text)
             assert len(loaded) == 5
             assert all(customer.get(html.unescape(each)).status_code == 200 for each in loaded)
+
+
+def test_a_validator_serves_pages_beside_its_api_unless_its_operator_says_otherwise(tmp_path: Path) -> None:
+    def first_page(**more: Json) -> tuple[int, str]:
+        flags: dict[str, Json] = {
+            "folder": str(tmp_path),
+            "sandbox": "off",
+            "chain": {"network": "ws://127.0.0.1:1"},
+            "wallet": {"name": "//Alice", "hotkey": "//Alice"},
+            **more,
+        }
+        daemon = build(ValidatorSettings.load(None, flags))
+        answer = TestClient(daemon.api_app).get("/", headers={"accept": "text/html"})
+        asyncio.run(daemon.client.close())
+        return answer.status_code, answer.headers["content-type"]
+
+    assert first_page() == (200, "text/html; charset=utf-8")  # the chain was never read
+    assert first_page(pages={"serve": False}) == (404, "application/json")
 
 
 def test_every_control_has_a_name_and_every_page_one_heading(pages: Served, clock: HandClock) -> None:
@@ -135,7 +160,10 @@ def test_a_revoked_key_ends_its_sessions(pages: Served) -> None:
         ({"sec-fetch-site": "cross-site"}, None),
     ],
 )
-@pytest.mark.parametrize("path", ["/sign-out", "/new", "/new/estimate", f"/tasks/{TASK}/try", f"/tasks/{TASK}/votes"])
+@pytest.mark.parametrize(
+    "path",
+    ["/sign-out", "/new", "/new/estimate", f"/tasks/{TASK}/try", f"/tasks/{TASK}/votes", f"/tasks/{TASK}/cancel"],
+)
 def test_a_form_of_another_site_or_session_does_nothing(
     pages: Served, path: str, headers: dict[str, str], token: str | None
 ) -> None:
@@ -198,6 +226,7 @@ def test_a_scored_task_shows_results_with_intervals_and_reasons_in_full(pages: S
         text = stranger.get(f"/tasks/{TASK}").text
     assert "2.0000" in text
     assert "± 0.0196" in text  # 1.96 standard errors of 0.01
+    assert re.search(r"\+33\.3%, between \+33\.\d% and \+33\.\d%", text)  # (3 - 2) / 3, from differences row by row
     assert "100.0%" in text
     assert f"missing_file: {reason.strip()}" in text
     assert "hx-trigger" not in text  # nothing more will happen
@@ -283,7 +312,77 @@ def test_the_list_goes_on_from_page_to_page_without_a_gap(pages: Served) -> None
         assert visitor.get("/tasks?state=scored").text.count("instruct-") == 0
         assert visitor.get("/tasks?type=dpo").text.count("/tasks/instruct-") == 0
         assert visitor.get("/tasks?before=nonsense/x&state=nonsense&type=%25").status_code == 200
-    assert seen == sorted(ids, reverse=True)
+    assert seen == sorted(ids)  # of one moment by id
+
+
+def test_a_search_stays_from_page_to_page_and_finds_what_holds_it(pages: Served) -> None:
+    for number in range(60):
+        base = f"org/50%_{'odd' if number % 2 else 'even'}"
+        pages.ledger.tasks.create(
+            TaskId(f"instruct-{number:012x}"), request_for(base=base), customer="acme", salt=b"s" * 32
+        )
+    with pages.visitor() as visitor:
+        assert "Older ones" not in visitor.get("/tasks", params={"search": "50%_ODD"}).text
+        text = visitor.get("/tasks", params={"search": "50%_"}).text
+        more = re.search(r'href="([^"]+)">Older ones', text)
+        assert more is not None
+        assert len(re.findall(r'href="/tasks/(instruct-[0-9a-f]{12})"', visitor.get(html.unescape(more[1])).text)) == 10
+        assert "There is no such task" in visitor.get("/tasks", params={"search": "' OR 1=1 --"}).text
+
+
+def test_a_customer_takes_a_task_back_while_it_can(pages: Served) -> None:
+    pages.ledger.tasks.create(TASK, request_for(), customer="acme", salt=b"s" * 32)
+    with pages.customer() as owner, pages.customer("rival") as rival:
+        stolen = {"csrf": token_in(rival.get("/account").text)}
+        assert rival.post(f"/tasks/{TASK}/cancel", data=stolen).status_code == 404
+        form = {"csrf": token_in(owner.get("/account").text)}
+        assert "Take the task back" in owner.get(f"/tasks/{TASK}").text
+        assert owner.post(f"/tasks/{TASK}/cancel", data=form).status_code == 303
+        assert "Take the task back" not in owner.get(f"/tasks/{TASK}").text
+    assert found(pages.ledger).state is TaskState.CANCELLED
+
+
+def test_a_key_that_may_only_read_posts_and_cancels_nothing(pages: Served) -> None:
+    pages.ledger.tasks.create(TASK, request_for(), customer="acme", salt=b"s" * 32)
+    with pages.visitor(pages.ledger.customers.issue("acme", scopes=[Scope.READ])) as reader:
+        form = {"csrf": token_in(reader.get("/account").text)}
+        assert "Take the task back" not in reader.get(f"/tasks/{TASK}").text
+        for path in ("/new", "/new/estimate", f"/tasks/{TASK}/cancel", "/account/keys"):
+            assert reader.post(path, data=form).status_code == 403, path
+        assert reader.get("/new").status_code == 403
+        assert reader.post("/new/datasets?name=a.jsonl", headers={"x-csrf-token": form["csrf"]}).status_code == 403
+    assert pages.ledger.tasks.count() == 1
+
+
+def test_a_key_with_the_scope_makes_keys_that_are_shown_once_and_revokes_them(pages: Served) -> None:
+    with pages.visitor(pages.ledger.customers.issue("acme", scopes=tuple(Scope))) as admin:
+        form = {"csrf": token_in(admin.get("/account").text), "name": EVIL, "days": "3", "scope": ["read"]}
+        made = admin.post("/account/keys", data=form)
+        key = re.search(r"<code>(gr_[\w-]+)</code>", made.text)
+        assert key is not None
+        assert "<img" not in made.text
+        assert key[1] not in admin.get("/account").text
+        known = pages.ledger.customers.find(key[1])
+        assert known is not None
+        assert (known.customer, known.scopes) == ("acme", (Scope.READ,))
+        assert admin.post("/account/keys", data={**form, "scope": []}).status_code == 422
+        assert admin.post(f"/account/keys/{known.id}/revoke", data=form).status_code == 303
+        assert pages.ledger.customers.find(key[1]) is None
+        other = pages.ledger.customers.issue("rival")
+        theirs = pages.ledger.customers.keys_of("rival")[0].id
+        assert admin.post(f"/account/keys/{theirs}/revoke", data=form).status_code == 404
+        assert pages.ledger.customers.of_key(other) == "rival"
+
+
+def test_a_customer_that_asks_too_often_hears_when_to_come_again(
+    tmp_path: Path, ledger: Ledger, clock: HandClock, bases: BaseModels
+) -> None:
+    pages = served(tmp_path, ledger, clock, executor=InlineExecutor(), bases=bases, rates=OwnRates(3))
+    with pages.customer() as customer:
+        answers = [customer.get("/account") for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert answers[-1].headers["retry-after"] == "20"
+        assert customer.get("/").status_code == 200  # what everybody may see is counted by address
 
 
 def test_only_mine_are_the_signed_in_customers(pages: Served) -> None:
