@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 from gradients.client.rewards import LONGEST_ANSWER, MOST_ANSWERS, RewardTrial, RewardVerdict
-from gradients.domain.json import check_storable
 from gradients.errors import JobFailed, TaskInvalid
 from gradients.execution.job import Executor, Job, JobLimits
 from gradients.tasks.jobs import JudgeJob, Parameters
@@ -31,7 +30,6 @@ class RewardTrials:
 
     async def of(self, asked: RewardTrial) -> RewardVerdict:
         """What the rewards say. Raises TaskInvalid and DatasetInvalid for what a task with them would be refused for."""
-        check_storable(asked.model_dump())
         kind = task_type(asked.type)
         if kind.judge is None:
             known = ", ".join(each.name for each in all_types() if each.judge is not None)

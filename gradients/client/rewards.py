@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from gradients.client.models import Answer, Shown
+from gradients.domain.json import check_storable
 
 MOST_ROWS, MOST_ANSWERS, LONGEST_ANSWER = 16, 4, 16_384
 
@@ -25,6 +26,12 @@ class RewardTrial(Shown):
         description=f"answers to judge, a list for each row, of {MOST_ANSWERS} at most; without it each row's prompt and nothing at all "
         "are judged, which a good reward thinks little of",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _storable(cls, given: object) -> object:
+        check_storable(given)
+        return given
 
 
 class TriedAnswer(Answer):

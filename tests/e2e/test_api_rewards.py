@@ -73,6 +73,13 @@ def test_what_cannot_be_tried_is_refused_with_the_reason(
         client.try_rewards(trial(**changes))
 
 
+def test_texts_that_nothing_can_hold_are_refused_by_the_schema(market: Market) -> None:
+    """NUL and half a character, as JSON can spell them."""
+    for text in ("a\\u0000", "\\ud800"):
+        body = f'{{"type": "grpo", "parameters": {{"{text}": 1}}, "rows": [{{}}]}}'
+        refusal_of(market.acme.post("/v1/rewards/try", content=body, headers={"Content-Type": "application/json"}), 422)
+
+
 def test_a_trial_posts_nothing_and_takes_no_more_than_some_rows(market: Market, client: MarketClient) -> None:
     client.try_rewards(trial())
     body = {"type": "grpo", "parameters": {}, "rows": [{}] * 17}

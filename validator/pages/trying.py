@@ -138,26 +138,23 @@ def _tokens(form: Form) -> int:
 
 
 async def _answers(pages: Pages, task: Task, prompt: str, entrants: Sequence[str], *, tokens: int) -> dict[str, str]:
-    """Entrant -> its answer, the base among them; every job answers with the base too, which is kept from the first."""
+    """Entrant -> its answer, the base's among them."""
     base = await asyncio.to_thread(pages.api.estimates.bases.resolve, task.request.base)
-    answers: dict[str, str] = {}
-    for entrant in entrants:
-        folder = pages.api.folders.submission(task.id, entrant)
-        arguments: JsonObject = {
-            "base_folder": str(base.folder),
-            "submission_folder": str(folder),
-            "prompts": [prompt],
-            "max_new_tokens": tokens,
-        }
-        with tempfile.TemporaryDirectory(prefix="gradients-try-") as place:
-            job = Job(
-                task_type(task.request.type).generate,
-                arguments,
-                Path(place) / "job",
-                deadline_seconds=pages.settings.try_seconds,
-                reads=(base.folder, folder),
-            )
-            result = await pages.workers.run(job, report=lambda _: None)
-        [answer] = cast(list[Mapping[str, str]], result["answers"])
-        answers |= {BASE_ENTRANT: answer["base"], entrant: answer["submission"]}
-    return answers
+    folders = {entrant: pages.api.folders.submission(task.id, entrant) for entrant in entrants}
+    arguments: JsonObject = {
+        "base_folder": str(base.folder),
+        "submissions": {entrant: str(folder) for entrant, folder in folders.items()},
+        "prompts": [prompt],
+        "max_new_tokens": tokens,
+    }
+    with tempfile.TemporaryDirectory(prefix="gradients-try-") as place:
+        job = Job(
+            task_type(task.request.type).generate,
+            arguments,
+            Path(place) / "job",
+            deadline_seconds=(len(folders) + 1) * pages.settings.try_seconds,
+            reads=(base.folder, *folders.values()),
+        )
+        result = await pages.workers.run(job, report=lambda _: None)
+    [answer] = cast(list[Mapping[str, str]], result["answers"])
+    return {who: answer[who] for who in (BASE_ENTRANT, *folders)}

@@ -35,8 +35,8 @@ class Parrot:
     async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
         self.jobs.append(job)
         [prompt] = cast(list[str], job.arguments["prompts"])
-        name = Path(str(job.arguments["submission_folder"])).name
-        return {"answers": [{"prompt": prompt, "base": f"base <b>{prompt}", "submission": f"{name} <b>{prompt}"}]}
+        names = ["base", *cast(dict[str, str], job.arguments["submissions"])]
+        return {"answers": [{"prompt": prompt, **{name: f"{name} <b>{prompt}" for name in names}}]}
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_base_and_models_answer_as_text_and_without_names(tmp_path: Path, ledger
     words = "&lt;b&gt;&lt;i&gt;hi"
     assert sorted(answers) == sorted([f"base {words}", f"{ALICE} {words}", f"{BOB} {words}"])
     assert "uid" not in shown.text
-    assert [job.accelerator for job in parrot.jobs] == [False, False]  # no measurement loses a GPU
+    assert [job.accelerator for job in parrot.jobs] == [False]  # no measurement loses a GPU
     assert {job.arguments["max_new_tokens"] for job in parrot.jobs} == {512}
     assert all(pages.folders.submission(TASK, ALICE) in job.reads for job in parrot.jobs[:1])
 
