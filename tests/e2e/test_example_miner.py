@@ -33,7 +33,7 @@ async def test_the_example_of_a_miner_wins_a_task(tmp_path: Path) -> None:
         tasks=1,
         miners=1,
         seed=0,
-        hours=0.02,
+        hours=0.012,
         block_seconds=0.5,
         tempo_blocks=20,
         base=None,
