@@ -10,13 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from bittensor import http_auth
 
 from gradients.domain.chain import Metagraph
 from gradients.domain.task import Hotkey
 from gradients.errors import OutsideError, PeerRefused, SetupError
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 MAX_AGE_SECONDS = 10.0
 ALLOWED_SKEW_SECONDS = 2.0
@@ -107,6 +110,22 @@ class Nonces:
         return nonce_ns >= self._earliest_ns and bool(self._seen.check_and_store(hotkey_ss58, nonce_ns))
 
 
+def redis_at(url: str, *, setting: str, timeout_seconds: float) -> tuple[Redis, type[Exception]]:
+    """The server at a setting's URL, which nobody has asked yet, and what its calls raise when it is away.
+
+    Raises SetupError when the package redis is missing or the URL is not a Redis URL.
+    """
+    try:
+        import redis
+    except ModuleNotFoundError as error:
+        raise SetupError(f"{setting} needs the package redis", fix="Install gradients-subnet[redis]") from error
+    try:
+        server = redis.Redis.from_url(url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds)
+    except ValueError as error:
+        raise SetupError(f"{setting} is not a Redis URL: {error}", fix="Write redis://host:port/0") from error
+    return server, redis.RedisError
+
+
 class RedisNonces:
     """Replay protection for several processes behind one hotkey: SET NX EX on a shared server.
 
@@ -118,17 +137,7 @@ class RedisNonces:
 
     def __init__(self, url: str) -> None:
         """Raises SetupError when the package redis is missing or the URL is not a Redis URL."""
-        try:
-            import redis
-        except ModuleNotFoundError as error:
-            raise SetupError("Shared nonces need the package redis", fix="Install gradients-subnet[redis]") from error
-        try:
-            self._server = redis.Redis.from_url(
-                url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
-            )
-        except ValueError as error:
-            raise SetupError(f"axon.nonces_url is not a Redis URL: {error}", fix="Write redis://host:port/0") from error
-        self._failure = redis.RedisError
+        self._server, self._failure = redis_at(url, setting="axon.nonces_url", timeout_seconds=TIMEOUT_SECONDS)
 
     def check_and_store(self, hotkey_ss58: str, nonce_ns: int) -> bool:
         """Whether the nonce is new to every process."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
+from gradients.axon.auth import redis_at
 from gradients.axon.limits import RateLimiter
-from gradients.errors import CustomerError, SetupError
+from gradients.errors import CustomerError
 from gradients.log import get_logger
 
 WINDOW_SECONDS = 60
@@ -60,18 +61,8 @@ class SharedRates:
 
     def __init__(self, per_minute: int, url: str) -> None:
         """Raises SetupError when the package redis is missing or the URL is not a Redis URL."""
-        try:
-            import redis
-        except ModuleNotFoundError as error:
-            raise SetupError("Shared limits need the package redis", fix="Install gradients-subnet[redis]") from error
-        try:
-            self._server = redis.Redis.from_url(
-                url, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
-            )
-        except ValueError as error:
-            raise SetupError(f"api.limits_url is not a Redis URL: {error}", fix="Write redis://host:port/0") from error
+        self._server, self._failure = redis_at(url, setting="api.limits_url", timeout_seconds=ANSWER_SECONDS)
         self.per_minute = per_minute
-        self._failure = redis.RedisError
         self._own = OwnRates(per_minute)
 
     def wait(self, customer: str) -> float:
