@@ -49,6 +49,10 @@ def submit(
     spec_file: Spec = None,
     parameters: Parameters = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the estimated hours without asking.")] = False,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(help="Any text: the same command with the same key, within a day, posts the task once."),
+    ] = None,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
@@ -66,7 +70,7 @@ def submit(
             if not (yes or as_json):
                 typer.confirm("Post the task?", default=True, abort=True)
             spec["hours"] = estimate.hours
-        task = client.submit(spec)
+        task = client.submit(spec, idempotency_key=idempotency_key)
     typer.echo(_json(task) if as_json else f"{task.id} is posted; follow it with `gradients task watch {task.id}`")
 
 

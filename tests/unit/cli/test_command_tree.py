@@ -145,6 +145,7 @@ OPTIONS = {
         "--spec",
         "--set",
         "--yes",
+        "--idempotency-key",
         "--api-url",
         "--api-key",
         "--json",
