@@ -308,7 +308,7 @@ def test_a_form_that_is_sent_twice_posts_one_task_and_one_with_another_task_in_i
 def test_pages_are_not_in_the_document_of_the_api(pages: Served) -> None:
     with pages.visitor() as visitor:
         paths = visitor.get("/openapi.json").json()["paths"]
-    assert all(path.startswith(("/v1", "/livez", "/readyz", "/version", "/metrics")) for path in paths)
+    assert all(path.startswith(("/v1", "/llms", "/livez", "/readyz", "/version", "/metrics")) for path in paths)
 
 
 def test_the_list_goes_on_from_page_to_page_without_a_gap(pages: Served) -> None:
