@@ -1,8 +1,9 @@
 """kill -9 of daemons that a supervisor keeps alive, while a task runs: how soon each is back, and whether anything was lost or done twice.
 
 `scripts/supervised` runs a chain, a validator and a miner on this machine, posts one task, kills validator and miner by turns while it
-runs, and prints one row per kill. They run under pm2 (fetched by npm into a folder of its own) with configs/pm2/ecosystem.config.cjs, or
-with --systemd ROOT under the systemd of a Debian that lies there, booted in namespaces of its own, with the units of configs/systemd.
+runs, and prints one row per kill. They run under pm2 (fetched by npm into a folder of its own) with configs/pm2/ecosystem.config.cjs; with
+--systemd ROOT under the systemd of a Debian that lies there, booted in namespaces of its own, with the units of configs/systemd; with
+--compose ROOT under podman, by the rules of docker/compose.yml.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from gradients.localnet.demo import spec
 from gradients.localnet.founding import found
 from gradients.localnet.plan import Options, Plan, plan_market, write_settings
 from gradients.testing.chain_process import chain_process
-from scripts.supervisors import Pm2, Supervisor, Systemd
+from scripts.supervisors import Compose, Pm2, Supervisor, Systemd
 
 BACK_SECONDS = 60.0  # after which a daemon counts as not back
 RUN_SECONDS = 900.0
@@ -143,11 +144,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--most-seconds", type=float, default=10.0, help="that a daemon may be away")
     parser.add_argument("--pm2", type=Path, default=None, help="an installed one; by default npm fetches it")
     parser.add_argument("--systemd", type=Path, metavar="ROOT", help="under systemd, in the Debian that lies there")
+    parser.add_argument(
+        "--compose", type=Path, metavar="ROOT", help="under podman by docker/compose.yml, in that Debian"
+    )
+    parser.add_argument(
+        "--first", action="store_true", help="with --systemd: daemons go before all else on this machine"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="gradients-supervised-") as folder:
         place = Path(folder)
-        supervised = partial(Systemd, given.systemd) if given.systemd else partial(Pm2, place, given.pm2, place)
+        if given.systemd:
+            supervised: Callable[[], Supervisor] = partial(Systemd, given.systemd, first=given.first)
+        elif given.compose:
+            supervised = partial(Compose, given.compose, place)
+        else:
+            supervised = partial(Pm2, place, given.pm2, place)
         shown = probe(place, supervised, kills=given.kills, hours=given.hours)
     if given.json:
         print(json.dumps(shown))

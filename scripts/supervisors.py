@@ -1,16 +1,21 @@
-"""What keeps daemons alive, each set up by the files of this project that are for it: pm2, and systemd in a Debian of its own."""
+"""What keeps daemons alive, each set up by the files of this project that are for it: pm2, systemd in a Debian of its own, containers."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import yaml  # type: ignore[import-untyped]
 
 from gradients.config import shipped_configs
 from gradients.localnet.plan import Participant
@@ -19,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 PM2 = "pm2@7.0.4"
 ROLES = ("validator", "miner")
 START_SECONDS = 60.0
+CONTAINER_USER = 10001  # of docker/steps
+FIRST = "[Service]\nCPUSchedulingPolicy=rr\nCPUSchedulingPriority=5\nCPUSchedulingResetOnFork=yes\n"
 # A Debian's own systemd as process 1 of namespaces that end with it; it shares the network, so that the chain is where it is for both.
 BOOT = r"""
 set -eu
@@ -105,8 +112,12 @@ def _fetched_pm2(folder: Path) -> Path:
 class Systemd:
     """A Debian's systemd with the units of configs/systemd as they are; the project is where they expect it, in /opt/gradients."""
 
-    def __init__(self, root: Path) -> None:
-        """Boot it. Exits where the root lacks what docs/operators.md installs."""
+    def __init__(self, root: Path, *, first: bool = False) -> None:
+        """Boot it. Exits where the root lacks what docs/operators.md installs.
+
+        Args:
+            first: daemons, not their workers, go before everything else on this machine, as if they had its cores for themselves.
+        """
         for needed in ("lib/systemd/systemd", "usr/bin/bwrap", "opt/gradients/.venv/bin/gradients"):
             if not (root / needed).exists():
                 sys.exit(
@@ -120,8 +131,14 @@ class Systemd:
         )
         for file in (ROOT / "configs" / "systemd").glob("gradients-*"):
             shutil.copy(file, root / "etc/systemd/system")
+        for role in ROLES:
+            beside = root / f"etc/systemd/system/gradients-{role}.service.d"
+            shutil.rmtree(beside, ignore_errors=True)
+            if first:
+                beside.mkdir()
+                (beside / "first.conf").write_text(FIRST, encoding="ascii")
         apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--cgroup"]
-        self._boot = subprocess.Popen([*apart, "bash", "-c", BOOT, "boot", root])
+        self._boot = subprocess.Popen([*apart, "bash", "-c", BOOT, "boot", str(root)])
         self._first = _child_of(self._boot.pid)
         until = time.monotonic() + START_SECONDS
         while self._run("systemctl", "is-system-running").strip() not in ("running", "degraded"):
@@ -131,11 +148,9 @@ class Systemd:
         self.name = self._run("systemctl", "--version").partition("\n")[0]
 
     def start(self, who: Participant, role: str) -> Path:
-        recipes = f"{shipped_configs()}/recipes/"
-        settings = who.settings_file.read_text(encoding="utf-8").replace(recipes, "").replace('.toml"', '"')
         place = self._root / "etc/gradients"
         place.mkdir(exist_ok=True)
-        (place / f"{role}.toml").write_text(settings, encoding="utf-8")
+        (place / f"{role}.toml").write_text(_portable(who), encoding="utf-8")
         self._run("systemctl", "start", f"gradients-{role}")
         return self._daemons / role
 
@@ -153,6 +168,78 @@ class Systemd:
     def _run(self, *command: str) -> str:
         there = ["nsenter", "--target", str(self._first), "--mount", "--pid", "--uts", "--ipc", "--root", "--wd"]
         return subprocess.run([*there, *command], capture_output=True, text=True, check=False, timeout=60).stdout
+
+
+class Compose:
+    """The rules of docker/compose.yml for a service, kept by podman and runc; in place of the image that Debian with its /opt/gradients.
+
+    Nothing of Docker's is here, nor the stores: the ledger is SQLite, the network the machine's.
+    """
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        """Needs podman, runc and catatonit."""
+        self._root, self._folder = root, folder / "compose"
+        text = (ROOT / "docker" / "compose.yml").read_text(encoding="utf-8")
+        self._services = yaml.safe_load(re.sub(r"\$\{\w+:-(\w+)\}", r"\1", text))["services"]
+        self._containers = {role: f"gradients-{role}-{os.getpid()}" for role in ROLES}
+        self.name = f"{_said('podman', '--version').strip()}, docker/compose.yml"
+
+    def start(self, who: Participant, role: str) -> Path:
+        place = self._folder / role
+        (place / ".gradients").mkdir(parents=True)
+        (place / "settings.toml").write_text(_portable(who), encoding="utf-8")
+        for path in (place, *place.iterdir()):
+            os.chown(path, CONTAINER_USER, CONTAINER_USER)
+        command = ["/opt/gradients/.venv/bin/gradients", role, "run", "--config", "settings.toml"]
+        named = ["--detach", f"--name={self._containers[role]}", f"--volume={place}:/home/gradients", "--network=host"]
+        there = [f"--user={CONTAINER_USER}", "--env=HOME=/home/gradients", "--workdir=/home/gradients", "--rootfs"]
+        run = ["podman", "--runtime=runc", "run", *named, *_flags(self._services[role]), *there, f"{self._root}:O"]
+        subprocess.run([*run, *command, "--folder", f"/home/gradients/{role}"], check=True, stdout=subprocess.DEVNULL)
+        return place / role
+
+    def process(self, role: str) -> int:
+        first = int(_said("podman", "inspect", "--format={{.State.Pid}}", self._containers[role]) or 0)
+        try:
+            return int(Path(f"/proc/{first}/task/{first}/children").read_text(encoding="ascii").split()[0])
+        except (OSError, IndexError):
+            return 0
+
+    def kill(self, process: int) -> None:
+        os.kill(process, signal.SIGKILL)
+
+    def end(self) -> None:
+        for container in self._containers.values():
+            _said("podman", "rm", "--force", "--time=20", "--ignore", container)
+
+
+def _flags(service: Mapping[str, Any]) -> list[str]:
+    """A service's rules as podman's options; of descriptors no more than this machine gives."""
+    most_files = min(service["ulimits"]["nofile"], resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    security = [each.replace("seccomp=.", f"seccomp={ROOT}/docker") for each in service["security_opt"]]
+    return [
+        *(["--init"] if service["init"] else []),
+        *(["--read-only"] if service["read_only"] else []),
+        *(f"--cap-drop={each}" for each in service["cap_drop"]),
+        *(f"--security-opt={each.replace('systempaths=unconfined', 'unmask=ALL')}" for each in security),
+        *(f"--tmpfs={each}" for each in service["tmpfs"]),
+        f"--shm-size={service['shm_size'].removesuffix('b')}",
+        f"--memory={service['mem_limit']}",
+        f"--pids-limit={service['pids_limit']}",
+        f"--ulimit=nofile={most_files}:{most_files}",
+        f"--ulimit=nproc={most_files}:{most_files}",
+        f"--restart={service['restart']}",
+        f"--stop-timeout={service['stop_grace_period'].removesuffix('s')}",
+    ]
+
+
+def _portable(who: Participant) -> str:
+    """Settings without places of this checkout: a recipe by its name."""
+    text = who.settings_file.read_text(encoding="utf-8").replace(f"{shipped_configs()}/recipes/", "")
+    return text.replace('.toml"', '"')
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
 
 
 def _child_of(process: int) -> int:
