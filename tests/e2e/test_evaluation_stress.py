@@ -35,7 +35,8 @@ from validator.stages.measure import MeasureStage
 
 MINERS = [f"miner-{number:02}" for number in range(16)]
 LAYERS, HIDDEN, RANK = 2, 48, 4
-CLOCK_SECONDS = 20.0  # enough to import torch and load the base on a busy machine
+CLOCK_SECONDS = 300.0  # nothing here is to run into it
+HANGING_CLOCK_SECONDS = 20.0  # but a hang; enough to import torch and load the base on a busy machine
 FAULTS = {"nan": 0, "hang": 8, "segv": 15, "kill": 8, "memory": 3}  # and where among the miners
 
 
@@ -104,7 +105,7 @@ class Field:
         (folder / "adapter_config.json").write_text(json.dumps(config))
         (folder / FAULT).write_text(fault)
 
-    def measure(self) -> None:
+    def measure(self, *, deadline_seconds: float = CLOCK_SECONDS) -> None:
         async def main() -> None:
             chain = FakeChain()
             await chain.advance(WINDOW.reveal_until_block)
@@ -116,7 +117,7 @@ class Field:
                 self.executor,
                 self.devices,
                 self.folders,
-                MeasureSettings(deadline_seconds=CLOCK_SECONDS),
+                MeasureSettings(deadline_seconds=deadline_seconds),
             )
             claims = [claimed(self.ledger, TaskState.COLLECTED, owner=task) for task in self.tasks]
             try:
@@ -149,7 +150,7 @@ def test_only_the_one_that_breaks_fails_wherever_it_stands(
 ) -> None:
     broken = MINERS[FAULTS[fault]]
     field = Field(tmp_path, faults={broken: fault}, devices=cpu_devices(1))
-    field.measure()
+    field.measure(deadline_seconds=HANGING_CLOCK_SECONDS if fault == "hang" else CLOCK_SECONDS)
     blame = ("miner", "loss_out_of_bounds") if fault == "nan" else ("operator", "evaluation_failed")
     assert failures(field.ledger, field.tasks[0]) == {broken: blame}
     assert field.rows() == {name: rows for name, rows in clean.items() if name != broken}
