@@ -21,7 +21,7 @@ from gradients.ml.course import Course
 from gradients.ml.objective import Objective, Weighting
 from gradients.ml.schedule import Every, Leg, Schedule, TimeBox, rate_factor
 from gradients.ml.search import Candidate, Trial, champion_of, is_lost, propose
-from gradients.ml.trainee import Trainee
+from gradients.ml.trainee import OptimiserName, Trainee
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +48,8 @@ class TrainingSettings:
     max_tokens: int
     micro_batch_tokens: int | None
     gradient_checkpointing: bool
+    load_in_4bit: bool
+    optimiser: OptimiserName
     max_epochs: float
     candidates: int
     schedule: Schedule
@@ -114,6 +116,7 @@ class TrainingRun:
             model,
             weight_decay=settings.weight_decay,
             lora_plus_ratio=settings.lora_plus_ratio,
+            optimiser=settings.optimiser,
             average_decay=average_decay,
         )
         self._settings = settings

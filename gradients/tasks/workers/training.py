@@ -82,7 +82,7 @@ def language_model(
     job: TrainJob, settings: TrainingSettings, objective: Callable[[LoadedBase], Objective]
 ) -> Trainable:
     """The job's base with the plan's weights trainable. The objective is made from the untouched base."""
-    base = load_base(job.base_folder, choose_device())
+    base = load_base(job.base_folder, choose_device(), in_4bit=settings.load_in_4bit)
     made = objective(base)
     if settings.gradient_checkpointing:
         compute_layers_again(base.model)
