@@ -47,7 +47,13 @@ def loss(base: LoadedBase, rows: Path, folder: Path | None) -> float:
 def test_a_lora_learns_and_genuine_peft_reads_it(
     base: LoadedBase, base_folder: Path, held_out_file: Path, train_job: MakeJob
 ) -> None:
-    job = train_job(seconds=6, probe_learning_rates=(1e-2, 3e-2), lora_rank_stabilised=True, lora_plus_ratio=4.0)
+    job = train_job(
+        seconds=300,
+        max_epochs=4.0,
+        probe_learning_rates=(1e-2, 3e-2),
+        lora_rank_stabilised=True,
+        lora_plus_ratio=4.0,
+    )
     result = run(job)
     assert time.time() < job.deadline_unix
     assert result.kind == "adapter"
@@ -84,7 +90,7 @@ def test_layers_that_are_computed_again_and_small_parts_learn_the_same(
 def test_a_full_fine_tune_learns_and_is_as_large_as_the_base(
     base: LoadedBase, base_folder: Path, held_out_file: Path, train_job: MakeJob
 ) -> None:
-    job = train_job(seconds=5, method="full")
+    job = train_job(seconds=300, max_epochs=4.0, method="full")
     result = run(job)
     assert time.time() < job.deadline_unix
     assert result.kind == "full"
