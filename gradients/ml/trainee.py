@@ -49,6 +49,11 @@ class Trainee:
         self._averaged_steps = 0
         self._average = self._copies()
 
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether memory that runs out is an error that can be answered; a CPU's process is killed."""
+        return any(weight.is_cuda for weight in self._weights.values())
+
     def step(self, rate: float) -> bool:
         """Follow the gradients that lie in the model, and clear them. False, and no step, when they are not finite."""
         norm = clip_grad_norm_(self._weights.values(), _MAX_GRADIENT_NORM)
@@ -127,5 +132,5 @@ class Trainee:
             for (multiple, decay), weights in groups.items()
         ]
         if self._optimiser_name == "adamw_8bit":
-            return adamw_8bit(asked, betas=_BETAS, on_gpu=any(each.is_cuda for each in self._weights.values()))
+            return adamw_8bit(asked, betas=_BETAS, on_gpu=self.is_on_gpu)
         return AdamW(asked, lr=0.0, betas=_BETAS, fused=True)

@@ -167,6 +167,8 @@ class TrainingRun:
         saving_seconds = self._now() - validated
         self._box = TimeBox(course.position.started, self._box.deadline, validated - started, saving_seconds)
         course.saves = Every(max(saving_seconds / _CHECKPOINT_SHARE, _MIN_CHECKPOINT_SECONDS), self._now)
+        if found is None and self._trainee.is_on_gpu:
+            course.try_longest()
         has_steps = course.position.candidate is not None and (course.position.steps > 0 or bool(course.best))
         if not has_steps and self._now() >= self._box.training_ends:
             raise JobFailed(

@@ -18,12 +18,13 @@ from torch import nn
 
 from gradients.domain.json import JsonObject, canonical
 from gradients.files.whole import whole_folder, write_text
-from gradients.ml.base_model import LoadedBase, load_base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.device import choose_device
 from gradients.ml.full_model import write_full_model
 from gradients.ml.micro_batches import MicroBatches, compute_layers_again
 from gradients.ml.objective import CompletionObjective, Objective, split_validation
+from gradients.ml.precision import load_to_train
 from gradients.ml.text import Example
 from gradients.ml.training import TrainingProgress, TrainingRun, TrainingSettings
 from gradients.tasks.jobs import TrainJob, TrainProgress, TrainResult
@@ -82,11 +83,12 @@ def language_model(
     job: TrainJob, settings: TrainingSettings, objective: Callable[[LoadedBase], Objective]
 ) -> Trainable:
     """The job's base with the plan's weights trainable. The objective is made from the untouched base."""
-    base = load_base(job.base_folder, choose_device(), in_4bit=settings.load_in_4bit)
+    frozen = settings.method == "lora"
+    base = load_to_train(job.base_folder, choose_device(), frozen=frozen, in_4bit=settings.load_in_4bit)
     made = objective(base)
     if settings.gradient_checkpointing:
         compute_layers_again(base.model)
-    if settings.method == "full":
+    if not frozen:
         base.model.requires_grad_(True)
         return Trainable(base.model, made, lambda folder: write_full_model(base, folder))
     from gradients.ml.adapters import LoraShape, add_adapter, write_adapter  # peft; a full fine-tune does without
