@@ -13,6 +13,7 @@ from gradients.errors import JobFailed
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.course import Course
+from gradients.ml.engine import OwnEngine
 from gradients.ml.micro_batches import MicroBatches, compute_layers_again
 from gradients.ml.objective import CompletionObjective
 from gradients.ml.text import Example
@@ -47,7 +48,13 @@ def test_the_longest_rows_are_tried_first_and_nothing_is_left_of_it(base: Loaded
     objective = CompletionObjective(train=ROWS, validation=[], weighting="row", device=CPU, micro=micro)
     trainee = Trainee(base.model, weight_decay=0.1, lora_plus_ratio=1.0)
     course = Course(
-        trainee, objective, batch_rows=3, seed=1, checkpoints=CheckpointFile(tmp_path, "digest"), now=time.time
+        trainee,
+        objective,
+        OwnEngine(trainee, objective),
+        batch_rows=3,
+        seed=1,
+        checkpoints=CheckpointFile(tmp_path, "digest"),
+        now=time.time,
     )
     before = trainee.weights()
 
