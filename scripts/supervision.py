@@ -107,21 +107,20 @@ def _under_fire(
 
 
 def _kill(supervisor: Supervisor, role: str, url: str, state: str) -> Kill:
-    process = supervisor.process(role)
-    supervisor.kill(process)
-    return Kill(role, state, round(_wait(url, supervisor, role, other_than=process), 2))
+    began, process = time.monotonic(), supervisor.process(role)
+    supervisor.kill(role, process)
+    _wait(url, supervisor, role, other_than=process)
+    return Kill(role, state, round(time.monotonic() - began, 2))
 
 
-def _wait(url: str, supervisor: Supervisor, role: str, *, other_than: int) -> float:
-    """Seconds until another process answers."""
-    began = time.monotonic()
+def _wait(url: str, supervisor: Supervisor, role: str, *, other_than: int) -> None:
+    """Until another process answers."""
+    until = time.monotonic() + BACK_SECONDS
     with httpx.Client(timeout=1.0) as http:
-        while time.monotonic() - began < BACK_SECONDS:
+        while time.monotonic() < until:
             with suppress(httpx.HTTPError):
-                if http.get(url).is_success:
-                    seconds = time.monotonic() - began
-                    if supervisor.process(role) not in (0, other_than):
-                        return seconds
+                if http.get(url).is_success and supervisor.process(role) not in (0, other_than):
+                    return
             time.sleep(LOOK_SECONDS)
     sys.exit(f"{role} was not back after {BACK_SECONDS:.0f} s")
 
@@ -148,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--compose", type=Path, metavar="ROOT", help="under podman by docker/compose.yml, in that Debian"
     )
     parser.add_argument(
-        "--first", action="store_true", help="with --systemd: daemons go before all else on this machine"
+        "--first", action="store_true", help="with --systemd and --compose: daemons go before all else on this machine"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     given = parser.parse_args(arguments)
@@ -157,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.systemd:
             supervised: Callable[[], Supervisor] = partial(Systemd, given.systemd, first=given.first)
         elif given.compose:
-            supervised = partial(Compose, given.compose, place)
+            supervised = partial(Compose, given.compose, place, first=given.first)
         else:
             supervised = partial(Pm2, place, given.pm2, place)
         shown = probe(place, supervised, kills=given.kills, hours=given.hours)

@@ -25,6 +25,7 @@ PM2 = "pm2@7.0.4"
 ROLES = ("validator", "miner")
 START_SECONDS = 60.0
 CONTAINER_USER = 10001  # of docker/steps
+MOST_SHARES = 262_144  # of processors, where others have 1,024
 FIRST = "[Service]\nCPUSchedulingPolicy=rr\nCPUSchedulingPriority=5\nCPUSchedulingResetOnFork=yes\n"
 # A Debian's own systemd as process 1 of namespaces that end with it; it shares the network, so that the chain is where it is for both.
 BOOT = r"""
@@ -53,8 +54,8 @@ class Supervisor(Protocol):
         """Its process, or 0 while there is none."""
         ...
 
-    def kill(self, process: int) -> None:
-        """End a process by SIGKILL."""
+    def kill(self, role: str, process: int) -> None:
+        """End the process of this daemon by SIGKILL."""
         ...
 
     def end(self) -> None:
@@ -88,7 +89,7 @@ class Pm2:
         listed = json.loads(self._run("jlist").partition("[")[2].join(("[", "")))
         return next(int(each["pid"] or 0) for each in listed if each["name"] == f"gradients-{role}")
 
-    def kill(self, process: int) -> None:
+    def kill(self, role: str, process: int) -> None:
         os.kill(process, signal.SIGKILL)
 
     def end(self) -> None:
@@ -157,7 +158,7 @@ class Systemd:
     def process(self, role: str) -> int:
         return int(self._run("systemctl", "show", "--property=MainPID", "--value", f"gradients-{role}") or 0)
 
-    def kill(self, process: int) -> None:
+    def kill(self, role: str, process: int) -> None:
         self._run("kill", "-KILL", str(process))
 
     def end(self) -> None:
@@ -176,9 +177,9 @@ class Compose:
     Nothing of Docker's is here, nor the stores: the ledger is SQLite, the network the machine's.
     """
 
-    def __init__(self, root: Path, folder: Path) -> None:
-        """Needs podman, runc and catatonit."""
-        self._root, self._folder = root, folder / "compose"
+    def __init__(self, root: Path, folder: Path, *, first: bool = False) -> None:
+        """Needs podman, runc and catatonit. With `first`, the validator goes before everything else on this machine."""
+        self._root, self._folder, self._first = root, folder / "compose", first
         text = (ROOT / "docker" / "compose.yml").read_text(encoding="utf-8")
         self._services = yaml.safe_load(re.sub(r"\$\{\w+:-(\w+)\}", r"\1", text))["services"]
         self._containers = {role: f"gradients-{role}-{os.getpid()}" for role in ROLES}
@@ -192,6 +193,8 @@ class Compose:
             os.chown(path, CONTAINER_USER, CONTAINER_USER)
         command = ["/opt/gradients/.venv/bin/gradients", role, "run", "--config", "settings.toml"]
         named = ["--detach", f"--name={self._containers[role]}", f"--volume={place}:/home/gradients", "--network=host"]
+        if self._first and role == "validator":
+            named.append(f"--cpu-shares={MOST_SHARES}")
         there = [f"--user={CONTAINER_USER}", "--env=HOME=/home/gradients", "--workdir=/home/gradients", "--rootfs"]
         run = ["podman", "--runtime=runc", "run", *named, *_flags(self._services[role]), *there, f"{self._root}:O"]
         subprocess.run([*run, *command, "--folder", f"/home/gradients/{role}"], check=True, stdout=subprocess.DEVNULL)
@@ -204,7 +207,7 @@ class Compose:
         except (OSError, IndexError):
             return 0
 
-    def kill(self, process: int) -> None:
+    def kill(self, role: str, process: int) -> None:
         os.kill(process, signal.SIGKILL)
 
     def end(self) -> None:
