@@ -15,6 +15,9 @@ from gradients.errors import SetupError, TaskInvalid
 
 Type = Annotated[str | None, typer.Option("--type", help="Kind of fine-tuning, such as instruct.")]
 Base = Annotated[str | None, typer.Option(help="nano-lm, smollm2, a Hub id (org/name@revision).")]
+Continues = Annotated[
+    str | None, typer.Option(help="In place of a base: a scored task of yours whose best model is trained further.")
+]
 Dataset = Annotated[
     str | None,
     typer.Option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -14,12 +15,16 @@ import httpx
 from httpx_sse import EventSource, SSEError
 from pydantic import BaseModel
 
+from gradients.bases.bases import digest_of
+from gradients.bases.continued import FILE_PATH
 from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
 from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
 from gradients.client.api import EVERYTHING, is_local, key_of
 from gradients.client.folders import as_file
 from gradients.client.models import (
+    BaseFiles,
     Estimate,
+    ModelFile,
     ModelListing,
     TaskDetails,
     TaskEvent,
@@ -159,18 +164,22 @@ class AsyncMarketClient:
         for name, announced in model.files.items():
             if not is_file_name(name):
                 raise PeerUnreachable(f"The validator names a file {name[:96]!r}, which no model has")
-            path, digest = task_path(task_id, "models", model.hotkey, name), hashlib.sha256()
-            with whole_file(folder / name) as file:
-                try:
-                    async with self._http.stream("GET", path) as response:
-                        response.raise_for_status()
-                        async for chunk in response.aiter_bytes(CHUNK_BYTES):
-                            digest.update(chunk)
-                            await asyncio.to_thread(file.write, chunk)
-                except httpx.HTTPError as error:
-                    raise PeerUnreachable(f"{name} could not be downloaded: {error}") from error
-                if digest.hexdigest() != announced.sha256:
-                    raise PeerUnreachable(f"{name} arrived damaged", fix="Try again")
+            await self._fetch(task_path(task_id, "models", model.hotkey, name), folder / name, announced)
+        return folder
+
+    async def base(self, task_id: str) -> BaseFiles:
+        """The files of the base of a task that continues another. Raises ApiRefused (not_found) for a task on a base that others have."""
+        return await self._asked(BaseFiles, "GET", task_path(task_id, "base"))
+
+    async def download_base(self, task_id: str, base: BaseFiles, folder: Path) -> Path:
+        """A base's files in `folder`, each checked against its digest, and all of them against the base's."""
+        if digest_of({path: file.sha256 for path, file in base.files.items()}) != base.digest:
+            raise PeerUnreachable("The validator lists the files of another base than it names")
+        for path, announced in base.files.items():
+            if not re.fullmatch(FILE_PATH, path):
+                raise PeerUnreachable(f"The validator names a file {path[:96]!r}, which no base has")
+            await asyncio.to_thread((folder / path).parent.mkdir, parents=True, exist_ok=True)
+            await self._fetch(task_path(task_id, "base", *path.split("/")), folder / path, announced)
         return folder
 
     async def try_rewards(self, trial: RewardTrial) -> RewardVerdict:
@@ -194,6 +203,21 @@ class AsyncMarketClient:
     async def revoke_key(self, key_id: str) -> ApiKey:
         """A key, made useless; wants a key with the scope admin."""
         return await self._asked(ApiKey, "DELETE", key_path(key_id))
+
+    async def _fetch(self, path: str, target: Path, announced: ModelFile) -> None:
+        """A file, whole and as it was announced."""
+        digest = hashlib.sha256()
+        with whole_file(target) as file:
+            try:
+                async with self._http.stream("GET", path) as response:
+                    response.raise_for_status()
+                    async for chunk in response.aiter_bytes(CHUNK_BYTES):
+                        digest.update(chunk)
+                        await asyncio.to_thread(file.write, chunk)
+            except httpx.HTTPError as error:
+                raise PeerUnreachable(f"{target.name} could not be downloaded: {error}") from error
+            if digest.hexdigest() != announced.sha256:
+                raise PeerUnreachable(f"{target.name} arrived damaged", fix="Try again")
 
     @contextlib.asynccontextmanager
     async def _stream(self, task_id: str, after: int) -> AsyncIterator[EventSource]:

@@ -85,7 +85,8 @@ class TaskSummary(Answer):
     has_model: bool | None = Field(
         default=None, description="whether there is a best model to download; null until the task has ended"
     )
-    base: str = Field(description="the base model that is fine-tuned")
+    base: str = Field(description="the base model that is fine-tuned; 'task:' and an id is the winner of another task")
+    continues: str | None = Field(default=None, description="the task whose winner is trained further; null for none")
     hours: float = Field(description="training budget of each miner")
     created_at: float = Field(description="when it was posted, Unix seconds")
     metric: MetricName = Field(description="which number is measured")
@@ -165,8 +166,24 @@ class MinerResult(Answer):
     progress: MinerProgress | None = Field(description="how far the training is; null when the miner has not said")
 
 
+class Ancestor(Answer):
+    """A task that another one goes on from."""
+
+    task: str = Field(description="its id")
+    type: str = Field(description="its type")
+    base: str = Field(description="the base that its models were trained from")
+    hotkey: str | None = Field(description="whose model won it, an SS58 address; null when that is not known any more")
+
+
 class TaskDetails(TaskSummary):
     """One task with everything that may be seen of it now. Losses are null until it is scored."""
+
+    lineage: tuple[Ancestor, ...] = Field(
+        default=(), description="the tasks that it goes on from, the first of them first; empty for a task on a base"
+    )
+    continued_by: tuple[str, ...] = Field(
+        default=(), description="ids of tasks that go on from its winner, oldest first"
+    )
 
     data: TaskData | None = Field(description="what preparation left behind; null before it")
     blocks: TaskBlocks | None = Field(description="between which blocks it runs; null before its start")
@@ -286,6 +303,14 @@ class ModelFile(Answer):
 
     sha256: str = Field(description="sha256 of the file's bytes, as hex")
     size_bytes: int = Field(description="number of bytes")
+
+
+class BaseFiles(Answer):
+    """The files of a base that only the validator has: the winner of the task that was continued, merged with its own base."""
+
+    base: str = Field(description="what tasks call it: 'task:' and the id of the task that was continued")
+    digest: str = Field(description="sha256 over paths and sha256 of the files: the `base_digest` of the task")
+    files: dict[str, ModelFile] = Field(description="each file by its path, at most one folder deep")
 
 
 class ModelListing(Answer):

@@ -116,6 +116,12 @@ def task_table(tasks: Sequence[TaskSummary]) -> Table:
     return table
 
 
+def lineage_text(task: TaskDetails) -> Text:
+    """Where the base of a task comes from that continues others."""
+    steps = [task.lineage[0].base, *(each.task for each in task.lineage), task.id]
+    return words(f"Continues: {' → '.join(steps)}")
+
+
 def estimate_text(estimate: Estimate) -> str:
     """What a spec will take, in words."""
     words = f"{estimate.rows:,} rows"

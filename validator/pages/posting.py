@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
+from gradients.bases.continued import base_after
 from gradients.client.models import EstimateSpec, PostedSpec
 from gradients.domain.json import Json
 from gradients.errors import CustomerError, TaskInvalid
@@ -31,9 +32,16 @@ router = APIRouter(include_in_schema=False, prefix="/new")
 
 
 @router.get("")
-def form(pages: PagesBehind, visitor: AnyVisitor, _: Submitter, type: str = "") -> HTMLResponse:  # noqa: A002 (in the URL)
-    """An empty form of a type; of the first one unless it is named."""
-    return _form(pages, visitor, task_type(type if type in TYPES else _usual()), {})
+def form(
+    pages: PagesBehind,
+    visitor: AnyVisitor,
+    _: Submitter,
+    type: str = "",  # noqa: A002 (in the URL)
+    continues: str = "",
+) -> HTMLResponse:
+    """An empty form of a type; of the usual one unless it is named. `continues` fills in another task's model as the base."""
+    filled = {"base": [base_after(continues)], "private": ["on"]} if continues else {}
+    return _form(pages, visitor, task_type(type if type in TYPES else _usual()), filled)
 
 
 @router.post("")

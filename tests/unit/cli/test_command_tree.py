@@ -140,6 +140,7 @@ OPTIONS = {
     ("task", "submit"): (
         "--type",
         "--base",
+        "--continues",
         "--dataset",
         "--hours",
         "--spec",
@@ -150,7 +151,17 @@ OPTIONS = {
         "--api-key",
         "--json",
     ),
-    ("task", "estimate"): ("--type", "--base", "--dataset", "--spec", "--set", "--api-url", "--api-key", "--json"),
+    ("task", "estimate"): (
+        "--type",
+        "--base",
+        "--continues",
+        "--dataset",
+        "--spec",
+        "--set",
+        "--api-url",
+        "--api-key",
+        "--json",
+    ),
     ("task", "list"): (
         "--state",
         "--type",
