@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from itertools import count
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gradients.clock import SystemClock
@@ -67,10 +67,10 @@ def _furnish(ledger_url: str) -> None:
     ledger.engine.dispose()
 
 
-def generated(run: subprocess.CompletedProcess[str]) -> int:
-    """How many requests were sent."""
-    counted = re.search(r"([\d,]+) generated", run.stdout)
-    return int(counted[1].replace(",", "")) if counted else 0
+def counted(run: subprocess.CompletedProcess[str]) -> tuple[int, int]:
+    """How many requests were sent, and how many answers were in order."""
+    found = re.search(r"([\d,]+) generated, ([\d,]+) passed", run.stdout)
+    return (int(found[1].replace(",", "")), int(found[2].replace(",", ""))) if found else (0, 0)
 
 
 def main() -> None:
@@ -79,18 +79,31 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=20_000, help="generated requests, at least")
     parser.add_argument("--ledger", help="SQLAlchemy URL of an empty database")
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
+    parser.add_argument("--at-once", type=int, default=1, help="rounds; they mostly wait for jobs and streams")
     asked = parser.parse_args()
-    sent = 0
-    for number in count():
-        cases, task_id = min(asked.cases - sent, ROUND), KNOWN[number % len(KNOWN)]
-        run = fuzz(cases=cases, ledger_url=asked.ledger, seed=asked.seed + number, task_id=task_id)
-        sent += generated(run)
-        if run.returncode != 0 or sent >= asked.cases:
-            break
-        print(f"{sent:,} cases of {asked.cases:,}, all in order", flush=True)
-    print(run.stdout, run.stderr)
-    print(f"{sent:,} cases" + (", all in order" if run.returncode == 0 else ""))
-    sys.exit(run.returncode)
+    if asked.ledger:
+        _furnish(asked.ledger)
+    sent = passed = first = 0
+    with ThreadPoolExecutor(asked.at_once) as pool:
+        while sent < asked.cases:
+            cases, numbers = math.ceil((asked.cases - sent) / asked.at_once), range(first, first + asked.at_once)
+            begun = [
+                pool.submit(
+                    fuzz,
+                    cases=min(cases, ROUND),
+                    ledger_url=asked.ledger,
+                    seed=asked.seed + number,
+                    task_id=KNOWN[number % len(KNOWN)],
+                )
+                for number in numbers
+            ]
+            first = numbers.stop
+            for run in [each.result() for each in begun]:
+                if run.returncode != 0:
+                    print(run.stdout, run.stderr)
+                    sys.exit(run.returncode)
+                sent, passed = sent + counted(run)[0], passed + counted(run)[1]
+            print(f"{sent:,} generated, {passed:,} passed", flush=True)
 
 
 if __name__ == "__main__":
