@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from gradients.datasets.sources import parse_source
+from gradients.datasets.sources import parse_source, with_parts
 from gradients.domain.json import Json, JsonObject, check_storable
 from gradients.domain.task import TaskRequest
 from gradients.errors import SetupError, TaskInvalid
@@ -45,7 +45,10 @@ class TaskSpec(BaseModel):
 
     type: str = Field(description="a task type's name")
     base: str = Field(min_length=1, max_length=256, description="a shipped base, a folder, or a Hub id")
-    dataset: JsonValue = Field(description="a file, an upload, or hub:org/name@revision#split")
+    dataset: JsonValue = Field(
+        description="a file, an upload, hub:org/name@revision#split, a URL or s3://bucket/key; or a list of such, which are merged, "
+        "each also as an object with its `dataset`, `columns`, a `limit` of rows and a `weight`"
+    )
     hours: float = Field(gt=0, le=LONGEST_REQUEST_HOURS, description="training budget of each miner")
     parameters: dict[str, JsonValue] = Field(default_factory=dict, description="the task type's own part")
     private: bool = Field(
@@ -116,7 +119,7 @@ def with_sources(spec: Mapping[str, Json], change: Callable[[Json], Json]) -> di
     names = task_type(kind).sources if isinstance(kind, str) and kind in TYPES else ()
     changed = dict(spec)
     if spec.get("dataset") is not None:
-        changed["dataset"] = change(spec["dataset"])
+        changed["dataset"] = with_parts(spec["dataset"], change)
     if isinstance(parameters, Mapping):
         changed["parameters"] = {name: change(value) if name in names else value for name, value in parameters.items()}
     return changed

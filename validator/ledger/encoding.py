@@ -8,7 +8,7 @@ from typing import Literal, cast
 from gradients.domain.evaluation import Fingerprint, Measurement, Metric, Placing
 from gradients.domain.failure import Failure
 from gradients.domain.submission import Submission, SubmissionState
-from gradients.domain.task import Blob, Hotkey, Prepared, Task, TaskId, TaskRequest, TaskState, Window
+from gradients.domain.task import Blob, Hotkey, Prepared, SourceCount, Task, TaskId, TaskRequest, TaskState, Window
 from gradients.errors import Blame
 from validator.ledger.rows import JsonColumn, MeasurementRow, PlacingRow, SubmissionRow, TaskRow
 
@@ -26,7 +26,8 @@ def task_of(row: TaskRow) -> Task:
     if (column := row.prepared) is not None:
         removed = tuple((str(reason), int(count)) for reason, count in column["removed"])
         blobs = {"train": Blob(**column["train"]), "held_out": Blob(**column["held_out"])}
-        prepared = Prepared(**{**column, **blobs, "removed": removed})
+        sources = tuple(SourceCount(**counted) for counted in column.get("sources", ()))
+        prepared = Prepared(**{**column, **blobs, "removed": removed, "sources": sources})
     return Task(
         id=TaskId(row.id),
         request=TaskRequest(**row.request),
