@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
+from pydantic import JsonValue
 from typer.testing import CliRunner
 
 from gradients.cli.task import app
@@ -43,7 +45,7 @@ def test_files_are_uploaded_one_by_one_and_the_report_tells_of_each(market: Mark
     assert report.sources[0].dataset.endswith(".jsonl")
     found = market.ledger.tasks.find(task.id)
     assert found is not None
-    source = parse_source(dict(found.request.dataset))
+    source = parse_source(cast(JsonValue, found.request.dataset))
     assert isinstance(source, MergedSource)
     assert source.sources[1].columns == {"q": "frage", "a": "antwort"}
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from gradients.datasets.merging import chosen, shares
 from gradients.datasets.sources import (
@@ -196,7 +198,7 @@ def test_what_cannot_be_merged_is_refused_with_its_place(dataset: Json, said: st
 def test_a_list_and_its_normal_form_are_the_same_request() -> None:
     listed = validate_request({**SPEC, "dataset": ["hub:org/rows", {"dataset": "a.jsonl", "limit": 5}]})
     assert validate_request({**SPEC, "dataset": listed.dataset}) == listed
-    assert parts_of(dict(listed.dataset)) == [HubSource(repo="org/rows"), FileSource(path=Path("a.jsonl"))]
+    assert parts_of(cast(JsonValue, listed.dataset)) == [HubSource(repo="org/rows"), FileSource(path=Path("a.jsonl"))]
     assert parts_of("a.jsonl") == [parse_source("a.jsonl")]
 
 
@@ -206,7 +208,12 @@ def test_every_source_of_a_list_is_looked_at() -> None:
     assert with_parts(listed, lambda source: f"<{source}>") == ["<a>", {"dataset": "<b>", "limit": 3}]
     merged: Json = {"kind": "merged", "sources": [{"dataset": "b"}, {"path": "c"}, 7]}
     seen = list[Json]()
-    with_sources({**SPEC, "dataset": merged}, lambda source: seen.append(source) or source)
+
+    def look(source: Json) -> Json:
+        seen.append(source)
+        return source
+
+    with_sources({**SPEC, "dataset": merged}, look)
     assert seen == ["b", {"path": "c"}, 7]
 
 
