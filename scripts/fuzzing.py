@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,11 @@ from pathlib import Path
 from gradients.testing.axons import serving_in_thread
 from scripts.benchmarks.flood import api_in
 
+HOOKS = """# What schemathesis cannot know: how bodies of this type are written.
+import schemathesis
+
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+"""
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
@@ -31,9 +37,19 @@ def fuzz(*, cases: int, ledger_url: str | None = None, seed: int = 1) -> subproc
         examples = max(math.ceil(cases / operations), 1)
         with serving_in_thread(app, host="127.0.0.1", limits=limits) as address:
             command = [sys.executable, "-m", "schemathesis.cli", "run", address.url("/openapi.json")]
-            flags = ["--header", f"Authorization: Bearer {key}", "--checks", CHECKS, "--phases", "coverage,fuzzing"]
+            (Path(folder) / "fuzz_hooks.py").write_text(HOOKS, encoding="utf-8")
+            environment = {**os.environ, "SCHEMATHESIS_HOOKS": "fuzz_hooks"}
+            headers = ["--header", f"Authorization: Bearer {key}", "--header", "Tus-Resumable: 1.0.0"]
+            flags = ["--checks", CHECKS, "--phases", "coverage,fuzzing"]
             counts = ["--max-examples", str(examples), "--seed", str(seed), "--request-timeout", "60", "--no-color"]
-            return subprocess.run([*command, *flags, *counts], capture_output=True, text=True, check=False, cwd=folder)
+            return subprocess.run(
+                [*command, *headers, *flags, *counts],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=folder,
+                env=environment,
+            )
 
 
 def main() -> None:

@@ -322,6 +322,25 @@ class Upload(Answer):
     customer: str = Field(description="whose upload it is")
 
 
+class UploadStanding(Answer):
+    """An upload that comes in pieces."""
+
+    id: str = Field(description="the upload's id")
+    file_name: str = Field(description="the file's name, as it was announced")
+    offset: int = Field(description="bytes that are here: the next ones begin there")
+    size_bytes: int = Field(description="bytes that were announced")
+    sha256: str | None = Field(description="sha256 of the whole file as it was announced; null where it was not")
+    created_at: float = Field(description="when it was begun, Unix seconds")
+    expires_at: float = Field(description="when it is dropped unless more bytes come, Unix seconds")
+    dataset: str | None = Field(description="the name to use as `dataset` in a task spec; null until the file is whole")
+
+
+class UploadList(Answer):
+    """A customer's uploads in pieces."""
+
+    uploads: tuple[UploadStanding, ...] = Field(description="newest first")
+
+
 class Health(Answer):
     """Whether the process answers."""
 
