@@ -82,6 +82,7 @@ class S3Source(BaseModel):
 
 _FORMS = "Give a file, hub:org/name@revision#split, an https:// URL, s3://bucket/key, or a list of such"
 _HUB = re.compile(r"^hub:(?P<repo>[^@#]+)(@(?P<revision>[^#]+))?(#(?P<split>.+))?$")
+_DIGEST = re.compile("[0-9a-f]{64}")
 _S3 = re.compile(r"^s3://(?P<bucket>[^/]+)/(?P<key>.+)$")
 
 
@@ -195,8 +196,9 @@ def with_parts(given: Json, change: Callable[[Json], Json]) -> Json:
 
 def name_of(source: Source) -> str:
     """Where rows come from, as their customer named it: of a file its name, for the folder is of the machine that has it."""
-    if isinstance(source, FileSource):
-        return source.path.name
+    if isinstance(source, FileSource):  # of an upload the name is a digest, whose beginning is enough
+        stem = source.path.stem
+        return f"{stem[:12]}…{source.path.suffix}" if _DIGEST.fullmatch(stem) else source.path.name
     if isinstance(source, HubSource):
         return f"{source.repo}@{source.revision}#{source.split}"
     return source.url if isinstance(source, UrlSource) else f"s3://{source.bucket}/{source.key}"

@@ -155,10 +155,10 @@ def _facts(task: Task, seen: TaskDetails, *, owner: bool) -> list[Fact]:
         facts.append(Fact("rows", rows + (f", of these {data.made_up_rows:,} synthetic" if data.made_up_rows else "")))
         removed = ", ".join(f"{count:,} {reason}" for reason, count in data.removed.items() if count)
         facts.append(Fact("left out", removed or "nothing"))
-        for source in data.sources:
+        for number, source in enumerate(data.sources, start=1):
             rows = f"{source.taken:,} of {source.rows:,} rows, {source.train_rows:,} to train on, {source.held_out_rows:,} held out"
             repeated = f"; {source.repeated:,} stand in an earlier data set too" if source.repeated else ""
-            facts.append(Fact(source.dataset, rows + repeated))
+            facts.append(Fact(f"data set {number}", f"{source.dataset}: {rows}{repeated}"))
         if data.cut_rows:
             facts.append(Fact("cut", f"{data.cut_rows:,} of {data.tried_rows:,} tried rows lose tokens"))
         facts.append(Fact("weights of the base", f"{data.base_parameters:,}"))

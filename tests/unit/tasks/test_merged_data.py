@@ -18,6 +18,7 @@ from gradients.datasets.sources import (
     FileSource,
     HubSource,
     Part,
+    name_of,
     parse_source,
     parts_of,
     sources_from,
@@ -200,6 +201,11 @@ def test_a_list_and_its_normal_form_are_the_same_request() -> None:
     assert validate_request({**SPEC, "dataset": listed.dataset}) == listed
     assert parts_of(cast(JsonValue, listed.dataset)) == [HubSource(repo="org/rows"), FileSource(path=Path("a.jsonl"))]
     assert parts_of("a.jsonl") == [parse_source("a.jsonl")]
+
+
+def test_an_upload_is_named_by_the_beginning_of_its_digest() -> None:
+    assert name_of(FileSource(path=Path("/uploads") / f"{'ab' * 32}.jsonl")) == "abababababab….jsonl"
+    assert name_of(FileSource(path=Path("/data/rows.csv"))) == "rows.csv"
 
 
 def test_every_source_of_a_list_is_looked_at() -> None:
