@@ -170,7 +170,7 @@ def _written(text: str) -> Json:
     try:
         read: Json = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise TaskInvalid(f"dataset: {text[:96]} is not JSON: {error}", fix=_FORMS) from error
+        raise TaskInvalid(f"dataset is not JSON ({text[:96]}): {error}", fix=_FORMS) from error
     return read
 
 
