@@ -30,7 +30,8 @@ RUNS = [
 
 def test_a_market_hands_in_whom_the_selection_rows_choose_and_pays_for_all() -> None:
     (outcome,) = outcomes_of(RUNS)["market of 4"].values()
-    assert (outcome.test, outcome.share) == ((1.5,), pytest.approx(4 * 0.5))
+    assert outcome.test == (1.5,)
+    assert outcome.share == pytest.approx(4 * 0.5)
 
 
 def test_an_oracle_is_the_best_by_the_rows_that_are_reported() -> None:
