@@ -25,6 +25,7 @@
     │   ├── TooManyRequests         more often than a customer may: validator/api/rates.py
     │   ├── TooManyStreams          more tasks followed than a customer may: validator/api/streams.py
     │   ├── TooManyTasks            more tasks running than a customer may: validator/ledger/tasks.py
+    │   ├── IdempotencyKeyReused    another task was posted under this key: validator/api/posting.py
     │   ├── TaskBegun               too late to cancel a task: validator/ledger/tasks.py
     │   ├── NotFound                no such task of this customer: validator/api/dependencies.py
     │   └── ApiRefused              the validator's API said no (carries its code): gradients/client/answers.py

@@ -98,6 +98,10 @@ class Board:
         """One task in a list."""
         return self.summaries([task])[0]
 
+    def as_posted(self, task: Task) -> TaskSummary:
+        """What was said of the task when it was posted, whatever has become of it."""
+        return self.summary(Task(task.id, task.request, TaskState.DRAFT, task.created_at))
+
     def summaries(self, tasks: Sequence[Task]) -> list[TaskSummary]:
         """Tasks of a list, looked up together."""
         scored = [task.id for task in tasks if task.state is TaskState.SCORED]

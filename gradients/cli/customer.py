@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from gradients.client.api import MarketClient
+    from gradients.client.models import Answer
     from gradients.client.shelf import Shelf
 
 Url = Annotated[str | None, typer.Option("--api-url", help="The validator's API. [env: GRADIENTS_API_URL]")]
@@ -36,3 +38,8 @@ def shelf(folder: Path | None = None) -> Shelf:
     from gradients.config import CustomerSettings
 
     return Shelf(folder.expanduser().absolute() if folder else CustomerSettings().models)
+
+
+def as_json_text(answer: Answer) -> str:
+    """An answer of the API for scripts, in one line."""
+    return json.dumps(answer.model_dump(mode="json"))

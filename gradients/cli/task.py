@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradients.cli import models
-from gradients.cli.customer import AsJson, Key, TaskArgument, Url, market
-from gradients.domain.json import Json
-from gradients.errors import SetupError, TaskInvalid
+from gradients.cli import account, models, rewards
+from gradients.cli.customer import AsJson, Key, TaskArgument, Url, as_json_text, market
+from gradients.cli.spec import Base, Dataset, Parameters, Spec, Type, task_spec
 
 if TYPE_CHECKING:
-    from gradients.client.models import Answer, TaskDetails
+    from gradients.client.models import TaskDetails, TaskEvent, TaskProgress
 
 app = typer.Typer(help="Post tasks, watch them, get and try the models.", no_args_is_help=True, rich_markup_mode=None)
-
-Type = Annotated[str | None, typer.Option("--type", help="Kind of fine-tuning, such as instruct.")]
-Base = Annotated[str | None, typer.Option(help="nano-lm, smollm2, a Hub id (org/name@revision).")]
-Dataset = Annotated[
-    str | None,
-    typer.Option(
-        help="A JSON, JSONL, CSV, Parquet or zip file, a folder of images or one that `datasets` saved, "
-        "hub:org/name@revision#split, an https:// URL, or s3://bucket/key."
-    ),
-]
-Spec = Annotated[
-    Path | None, typer.Option("--spec", help="The whole task as a TOML or JSON file; options given here win.")
-]
-Parameters = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="A parameter of the task type, such as columns.output=answer; may be repeated."),
-]
 
 
 @app.command()
@@ -49,12 +29,16 @@ def submit(
     spec_file: Spec = None,
     parameters: Parameters = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Take the estimated hours without asking.")] = False,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(help="Any text: the same command with the same key, within a day, posts the task once."),
+    ] = None,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Post a task: say what to train, on which rows, for how long."""
-    spec = _spec(spec_file, parameters, type=type, base=base, dataset=dataset, hours=hours)
+    spec = task_spec(spec_file, parameters, type=type, base=base, dataset=dataset, hours=hours)
     with market(url, key) as client:
         if "hours" not in spec:
             spec = client.uploaded(spec)
@@ -66,8 +50,10 @@ def submit(
             if not (yes or as_json):
                 typer.confirm("Post the task?", default=True, abort=True)
             spec["hours"] = estimate.hours
-        task = client.submit(spec)
-    typer.echo(_json(task) if as_json else f"{task.id} is posted; follow it with `gradients task watch {task.id}`")
+        task = client.submit(spec, idempotency_key=idempotency_key)
+    typer.echo(
+        as_json_text(task) if as_json else f"{task.id} is posted; follow it with `gradients task watch {task.id}`"
+    )
 
 
 @app.command()
@@ -82,11 +68,11 @@ def estimate(
     as_json: AsJson = False,
 ) -> None:
     """What a task would take: rows, tokens, speed and hours. Nothing is posted."""
-    spec = _spec(spec_file, parameters, type=type, base=base, dataset=dataset)
+    spec = task_spec(spec_file, parameters, type=type, base=base, dataset=dataset)
     with market(url, key) as client:
         found = client.estimate(spec)
     if as_json:
-        typer.echo(_json(found))
+        typer.echo(as_json_text(found))
         return
     from gradients.client.render import estimate_text
 
@@ -131,21 +117,7 @@ def cancel(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJ
     """Take a task back, as long as no miner has been drawn for it."""
     with market(url, key) as client:
         task = client.cancel(task_id)
-    typer.echo(_json(task) if as_json else f"{task.id} is cancelled")
-
-
-@app.command()
-def account(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
-    """Whose API key this is, what it may be used for, and how much of each limit is used."""
-    with market(url, key) as client:
-        found = client.account()
-    if as_json:
-        typer.echo(_json(found))
-        return
-    tasks, held = found.running_tasks, found.upload_bytes
-    typer.echo(f"{found.customer}, key {found.key.id} {found.key.name} ({', '.join(found.key.scopes)})")
-    typer.echo(f"{tasks.used} of {tasks.most} running tasks, {held.used:,} of {held.most:,} bytes of uploads")
-    typer.echo(f"{found.requests_per_minute} requests a minute")
+    typer.echo(as_json_text(task) if as_json else f"{task.id} is cancelled")
 
 
 @app.command()
@@ -154,7 +126,7 @@ def show(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJso
     with market(url, key) as client:
         task = client.task(task_id)
     if as_json:
-        typer.echo(_json(task))
+        typer.echo(as_json_text(task))
     else:
         _print_task(task)
 
@@ -165,7 +137,7 @@ def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJs
     last, task = "", None
     with market(url, key) as client:
         for task in client.watch(task_id):
-            line = _json(task) if as_json else _progress_line(task)
+            line = as_json_text(task) if as_json else _progress_line(task)
             if line != last:
                 typer.echo(line)
             last = line
@@ -177,60 +149,27 @@ def watch(task_id: TaskArgument, url: Url = None, key: Key = None, as_json: AsJs
         raise ApiRefused(f"{task.id} has failed: {task.failure.message}", code=task.failure.code)
 
 
-for command in (models.download, models.sheet, models.chat, models.compare, models.export, models.push):
+@app.command()
+def events(
+    task_id: TaskArgument,
+    after: Annotated[int, typer.Option(min=0, help="The last event that you have seen; those after it are shown.")] = 0,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """What happens to a task, event by event, until it has ended; what has happened already comes first."""
+    with market(url, key) as client:
+        for event in client.events(task_id, after=after):
+            typer.echo(as_json_text(event) if as_json else _event_line(event))
+
+
+for command in (
+    *(account.account, rewards.rewards),
+    *(models.download, models.sheet, models.chat, models.compare, models.export, models.push),
+):
     app.command()(command)
+app.add_typer(account.key_app, name="key")
 app.command("generate", help="The same as chat.")(models.chat)
-
-
-def _spec(spec_file: Path | None, parameters: Sequence[str] | None, **given: Json) -> dict[str, Json]:
-    """The spec of the file, with what was given beside it."""
-    spec: dict[str, Json] = {
-        **(_read_spec(spec_file) if spec_file else {}),
-        **{k: v for k, v in given.items() if v is not None},
-    }
-    for assignment in parameters or []:
-        known = spec.get("parameters", {})
-        if not isinstance(known, Mapping):
-            raise TaskInvalid(
-                f"`parameters` in {spec_file} is not a table", fix="Write the type's parameters there by name"
-            )
-        spec["parameters"] = _assigned(known, assignment)
-    try:
-        json.dumps(spec, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise TaskInvalid(
-            f"The task has a value that JSON cannot express: {error}", fix="Use texts, numbers and lists"
-        ) from error
-    return spec
-
-
-def _read_spec(file: Path) -> dict[str, Json]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        spec: object = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
-    except OSError as error:
-        raise SetupError(f"The task file {file} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise TaskInvalid(f"{file} is not valid {file.suffix.lstrip('.').upper()}: {error}") from error
-    if not isinstance(spec, dict):
-        raise TaskInvalid(f"{file} does not hold a task", fix='Write one object: {"type": …, "base": …, "dataset": …}')
-    return spec
-
-
-def _assigned(parameters: Mapping[str, Json], assignment: str) -> dict[str, Json]:
-    """`parameters` with "a.b=value" put in; the value is JSON where it reads as such, else text."""
-    path, equals, text = assignment.partition("=")
-    if not equals:
-        raise TaskInvalid(f"--set {assignment} has no value", fix="Write it as name=value")
-    try:
-        value: Json = json.loads(text)
-    except ValueError:
-        value = text
-    head, _, rest = path.partition(".")
-    if not rest:
-        return {**parameters, head: value}
-    inner = parameters.get(head, {})
-    return {**parameters, head: _assigned(inner if isinstance(inner, Mapping) else {}, f"{rest}={text}")}
 
 
 def _progress_line(task: TaskDetails) -> str:
@@ -243,6 +182,18 @@ def _progress_line(task: TaskDetails) -> str:
     return line
 
 
+def _event_line(event: TaskEvent | TaskProgress) -> str:
+    """An event in a line: its number, its time, and what it says."""
+    from gradients.client.models import TaskEvent
+
+    if not isinstance(event, TaskEvent):
+        doing = (f"{hotkey[:8]} {said.phase} {said.fraction:.0%}" for hotkey, said in event.miners.items())
+        return f"{'-':>6}  " + "  ".join(doing)
+    when = datetime.fromtimestamp(event.at).astimezone()
+    said = " ".join(str(word) for word in (event.kind, event.state, event.hotkey, event.submission) if word)
+    return f"{event.id:>6}  {when:%Y-%m-%d %H:%M:%S}  {said}"
+
+
 def _print_task(task: TaskDetails) -> None:
     from gradients.client.render import console, result_table, task_table, times_text
 
@@ -252,7 +203,3 @@ def _print_task(task: TaskDetails) -> None:
         terminal.print(due)
     if task.miners:
         terminal.print(result_table(task))
-
-
-def _json(answer: Answer) -> str:
-    return json.dumps(answer.model_dump(mode="json"))

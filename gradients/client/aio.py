@@ -44,6 +44,8 @@ from gradients.client.requests import (
     Wanted,
     heard,
     key_path,
+    may_repeat,
+    posting,
     task_path,
 )
 from gradients.client.rewards import RewardTrial, RewardVerdict
@@ -69,9 +71,14 @@ class AsyncMarketClient:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def submit(self, spec: Mapping[str, Json]) -> TaskSummary:
-        """Post a task; data that lies on this machine is uploaded first."""
-        return await self._asked(TaskSummary, "POST", TASKS, json=await self.uploaded(spec))
+    async def submit(self, spec: Mapping[str, Json], *, idempotency_key: str | None = None) -> TaskSummary:
+        """Post a task; data that lies on this machine is uploaded first. A request whose answer was lost is sent again.
+
+        Args:
+            idempotency_key: two calls with the same one, within a day, post one task; by default each call has its own.
+        """
+        json = await self.uploaded(spec)
+        return await self._asked(TaskSummary, "POST", TASKS, json=json, headers=posting(idempotency_key))
 
     async def estimate(self, spec: Mapping[str, Json]) -> Estimate:
         """What a spec will take: rows, tokens, weights, speed, hours."""
@@ -197,11 +204,16 @@ class AsyncMarketClient:
             yield EventSource(response)
 
     async def _asked(self, model: type[Model], method: str, path: str, **options: Any) -> Model:  # noqa: ANN401 (as httpx)
+        lost = 0
         while True:
             try:
                 response = await self._http.request(method, path, **options)
             except httpx.HTTPError as error:
-                raise unreachable(self._http.base_url, error) from error
+                lost += 1
+                if not may_repeat(options.get("headers"), error, lost=lost):
+                    raise unreachable(self._http.base_url, error) from error
+                await asyncio.sleep(REST_SECONDS * lost)
+                continue
             if response.is_success:
                 return read(model, response)
             refused = refusal(response)

@@ -44,6 +44,8 @@ from gradients.client.requests import (
     Wanted,
     heard,
     key_path,
+    may_repeat,
+    posting,
     task_path,
 )
 from gradients.client.rewards import RewardTrial, RewardVerdict
@@ -74,9 +76,14 @@ class MarketClient:
     def __exit__(self, *_: object) -> None:
         self._http.close()
 
-    def submit(self, spec: Mapping[str, Json]) -> TaskSummary:
-        """Post a task; data that lies on this machine is uploaded first."""
-        return self._asked(TaskSummary, "POST", TASKS, json=self.uploaded(spec))
+    def submit(self, spec: Mapping[str, Json], *, idempotency_key: str | None = None) -> TaskSummary:
+        """Post a task; data that lies on this machine is uploaded first. A request whose answer was lost is sent again.
+
+        Args:
+            idempotency_key: two calls with the same one, within a day, post one task; by default each call has its own.
+        """
+        json = self.uploaded(spec)
+        return self._asked(TaskSummary, "POST", TASKS, json=json, headers=posting(idempotency_key))
 
     def estimate(self, spec: Mapping[str, Json]) -> Estimate:
         """What a spec will take: rows, tokens, weights, speed, hours. The base may have to be fetched for it, which takes a while."""
@@ -219,11 +226,16 @@ class MarketClient:
 
     def _answered(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 (httpx names them one by one)
         """A successful answer."""
+        lost = 0
         while True:
             try:
                 response = self._http.request(method, path, **options)
             except httpx.HTTPError as error:
-                raise unreachable(self._http.base_url, error) from error
+                lost += 1
+                if not may_repeat(options.get("headers"), error, lost=lost):
+                    raise unreachable(self._http.base_url, error) from error
+                time.sleep(REST_SECONDS * lost)
+                continue
             if response.is_success:
                 return response
             refused = refusal(response)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
+from uuid import uuid4
 
 import httpx
 
@@ -17,6 +18,8 @@ TRIAL_TIMEOUT = httpx.Timeout(10.0, read=300.0)
 MOST_SILENT_SECONDS = 120.0  # of a validator whose task is followed
 REST_SECONDS = 1.0  # before it is asked again
 CHUNK_BYTES = 1 << 20
+MOST_LOST_ANSWERS = 4  # of one request, before its caller is told
+IDEMPOTENCY_KEY = "Idempotency-Key"
 TASKS, ESTIMATES, DATASETS = "/v1/tasks", "/v1/estimates", "/v1/datasets"
 TRY_REWARDS = "/v1/rewards/try"
 ACCOUNT, KEYS = "/v1/account", "/v1/keys"
@@ -56,6 +59,17 @@ def task_path(task_id: str, *parts: str) -> str:
 def key_path(key_id: str) -> str:
     """The path of an API key."""
     return f"{KEYS}/{quote(key_id, safe='')}"
+
+
+def posting(key: str | None) -> dict[str, str]:
+    """Headers of a task that is posted once, however often the request is sent: with this key, or one made up for it."""
+    return {IDEMPOTENCY_KEY: key or str(uuid4())}
+
+
+def may_repeat(headers: Mapping[str, str] | None, error: httpx.HTTPError, *, lost: int) -> bool:
+    """Whether a request whose answer was lost for the so many-th time is sent again: it has a key by which the API knows it."""
+    nobody_there = lost == 1 and isinstance(error, httpx.ConnectError)  # whose caller should hear of it at once
+    return IDEMPOTENCY_KEY in (headers or {}) and lost <= MOST_LOST_ANSWERS and not nobody_there
 
 
 def heard(last_id: int) -> dict[str, str]:

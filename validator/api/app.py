@@ -14,7 +14,7 @@ from gradients.domain.addresses import networks
 from gradients.errors import GradientsError
 from gradients.monitoring.requests import CountedRequests
 from gradients.monitoring.routes import add_health_routes, readiness
-from validator.api import key_routes, routes, task_routes
+from validator.api import agents, key_routes, routes, task_routes
 from validator.api.bodies import TimedBodies
 from validator.api.callers import RequestsPerAddress
 from validator.api.dependencies import Dependencies
@@ -28,6 +28,7 @@ ROUTERS = (
     *(routes.submitting, routes.reading),
     *(key_routes.reading, key_routes.managing),
     record_router,
+    agents.router,
 )
 
 

@@ -37,6 +37,7 @@ TAGS = [
     {"name": "models", "description": "Get what miners trained, once the task is scored."},
     {"name": "account", "description": "Your keys and limits."},
     {"name": "record", "description": "The public record of scores and weights; for anybody, without a key."},
+    {"name": "agents", "description": "Texts for programs that read before they act; without a key."},
     {"name": "health", "description": "For the operator and its monitoring; without a key."},
 ]
 ABOUT = """Post fine-tuning tasks to the miners of a subnet, follow them, and download the best model.

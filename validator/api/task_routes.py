@@ -19,24 +19,50 @@ from gradients.domain.task import TaskState
 from gradients.errors import TaskInvalid
 from validator.api.dependencies import AppDependencies, Customer, OwnTask, keyed
 from validator.api.documented import NOT_FOUND, PREFIX, REFUSALS, Responses
+from validator.api.posting import post
 from validator.api.streams import EVENT_STREAM, NO_MORE, TooManyStreams, stream
 from validator.ledger.listing import Place, TaskFilter
 
 MOST_LISTED = 1000
 LATEST = 1e12  # seconds; the year 33658
+REPLAYED = "Idempotent-Replayed"
+REPEATED: Responses = {
+    201: {
+        "headers": {
+            REPLAYED: {
+                "description": "'true' where an earlier request with this Idempotency-Key has posted the task",
+                "schema": {"type": "string"},
+            }
+        }
+    }
+}
 BEGUN: Responses = {409: {"model": Refusal, "description": "Miners work on the task already, or it has ended"}}
 
 reading = APIRouter(prefix=PREFIX, route_class=keyed(Scope.READ), responses=REFUSALS, tags=["tasks"])
 submitting = APIRouter(prefix=PREFIX, route_class=keyed(Scope.SUBMIT), responses=REFUSALS, tags=["tasks"])
 
 
-@submitting.post("/tasks", status_code=201)
-async def post_task(spec: PostedSpec, dependencies: AppDependencies, customer: Customer) -> TaskSummary:
-    """Post a task."""
-    resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
-    fits = dependencies.ledger.tasks.at_most(dependencies.quotas.running_tasks, customer)
-    task = await asyncio.to_thread(dependencies.intake.submit, resolved, customer=customer, also=lambda _: fits)
-    return await asyncio.to_thread(dependencies.board.summary, task)
+@submitting.post("/tasks", status_code=201, responses=REPEATED)
+async def post_task(
+    spec: PostedSpec,
+    dependencies: AppDependencies,
+    customer: Customer,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="any text of your choice, such as a UUID: a request with the same key and body, within a day, posts nothing new "
+            "and gets the same answer",
+        ),
+    ] = None,
+) -> TaskSummary:
+    """Post a task. With an `Idempotency-Key` the request can be sent again until its answer has come, and one task is posted."""
+    posted = await asyncio.to_thread(post, spec, dependencies, customer, key=idempotency_key)
+    if posted.repeated:
+        response.headers[REPLAYED] = "true"
+    return posted.task
 
 
 @submitting.post("/estimates")

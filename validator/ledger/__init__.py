@@ -11,6 +11,7 @@ from gradients.clock import Clock
 from validator.ledger.census import Census
 from validator.ledger.customers import Customers
 from validator.ledger.events import Events
+from validator.ledger.idempotency import IdempotencyKeys
 from validator.ledger.outbox import Outbox
 from validator.ledger.overview import Overview
 from validator.ledger.placings import Placings
@@ -36,6 +37,7 @@ class Ledger:
     slots: Slots
     records: Records
     uploads: UploadClaims
+    idempotency: IdempotencyKeys
     census: Census
     overview: Overview
 
@@ -54,6 +56,7 @@ class Ledger:
             slots=Slots(engine),
             records=Records(engine),
             uploads=UploadClaims(engine, clock),
+            idempotency=IdempotencyKeys(engine, clock),
             census=Census(engine, clock),
             overview=Overview(engine),
         )

@@ -220,3 +220,16 @@ class ApiKeyRow(LedgerTable):
     name: Mapped[str] = mapped_column(String(64), default="", server_default="")  # for people
     scopes: Mapped[str] = mapped_column(String(64), default="read submit", server_default="read submit")
     expires_at: Mapped[float | None] = mapped_column(Float)
+
+
+class IdempotencyKeyRow(LedgerTable):
+    """A key under which a customer has posted a task; whoever posts with it again gets the same one."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "used_at"),)
+
+    customer: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    task_id: Mapped[str] = mapped_column(String(32))
+    used_at: Mapped[float] = mapped_column(Float)

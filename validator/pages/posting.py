@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -17,6 +18,8 @@ from gradients.errors import CustomerError, TaskInvalid
 from gradients.tasks.base import TaskType
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, TaskSpec, all_types, task_type
 from validator.api import task_routes as api
+from validator.api.posting import body_digest
+from validator.api.posting import post as post_once
 from validator.api.refusals import STATUS_OF_BLAME, STATUS_OF_ERROR
 from validator.api.routes import UPLOAD_PATH
 from validator.pages.dependencies import AnyVisitor, Form, OwnForm, Pages, PagesBehind, Submitter, Visitor, first, show
@@ -38,7 +41,8 @@ async def post(pages: PagesBehind, visitor: AnyVisitor, customer: Submitter, for
     """Post the task and go to its page; a form that cannot be used is shown again with what is wrong."""
     kind = _type_of(form)
     try:
-        task = await api.post_task(_spec(form, kind, PostedSpec), pages.api, customer)
+        spec = _spec(form, kind, PostedSpec)
+        task, _ = await asyncio.to_thread(post_once, spec, pages.api, customer, key=_key_of(form, spec))
     except CustomerError as error:
         status = STATUS_OF_ERROR.get(type(error), STATUS_OF_BLAME[error.blame])
         return await asyncio.to_thread(_form, pages, visitor, kind, form, problem=error, status=status)
@@ -62,6 +66,12 @@ async def upload(request: Request, pages: PagesBehind, customer: Submitter, name
     pages.sessions.check_form(request, request.headers.get("x-csrf-token", ""))
     dataset = await pages.api.uploads.receive(Path(name).name, request.stream(), customer=customer)
     return JSONResponse({"dataset": dataset}, status_code=201)
+
+
+def _key_of(form: Form, spec: PostedSpec) -> str | None:
+    """Two clicks, or a page that is loaded again, post one task; the same form with another task in it posts that."""
+    shown = first(form, "shown")
+    return f"{shown[:64]}/{body_digest(spec)}" if shown else None
 
 
 def _usual() -> str:
@@ -128,6 +138,7 @@ def _form(
         groups=groups,
         filled={name: values[0] for name, values in filled.items() if values},
         sent=bool(filled),
+        shown=secrets.token_hex(16),
         problem=problem,
         most_hours=LONGEST_REQUEST_HOURS,
     )

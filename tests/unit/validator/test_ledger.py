@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.orm import Session
 
 from gradients.domain.evaluation import Measurement, Metric, Placing
 from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionState
@@ -15,6 +16,7 @@ from gradients.domain.task import Blob, Hotkey, Prepared, TaskId, TaskRequest, T
 from gradients.errors import Blame, LeaseLost, LedgerConflict
 from gradients.testing.clock import HandClock
 from validator.ledger import Ledger
+from validator.ledger.idempotency import KEPT_SECONDS, Answered
 from validator.ledger.lease import Claim
 from validator.ledger.outbox import OutboxState
 from validator.ledger.placings import add_placings
@@ -77,6 +79,40 @@ def test_a_task_reads_back_as_it_was_written(ledger: Ledger) -> None:
     task = ledger.tasks.find(TASK)
     assert task is not None
     assert (task.request, task.prepared, task.window, task.state) == (REQUEST, PREPARED, window, TaskState.ASSIGNED)
+
+
+def test_a_key_that_two_use_at_once_makes_one_task(ledger: Ledger) -> None:
+    """The second waits for the first one's transaction, and then writes nothing."""
+
+    def post(number: int) -> str:
+        task_id = TaskId(f"instruct-{number:012x}")
+        also = ledger.idempotency.keep("acme", "key", Answered(task_id, "a" * 64))
+        try:
+            return ledger.tasks.create(task_id, REQUEST, customer="acme", salt=b"s" * 32, also=also).id
+        except LedgerConflict:
+            found = ledger.idempotency.find("acme", "key")
+            assert found is not None
+            return found.task_id
+
+    with ThreadPoolExecutor(4) as pool:
+        posted = set(pool.map(post, range(8)))
+    assert [{task.id for task in ledger.tasks.list()}] == [posted]
+    assert len(posted) == 1
+
+
+def test_a_key_is_forgotten_after_a_day_and_of_use_again(ledger: Ledger, clock: HandClock) -> None:
+    _draft(ledger)
+    also = ledger.idempotency.keep("acme", "key", Answered(TASK, "a" * 64))
+    with Session(ledger.engine) as session, session.begin():
+        also(session)
+    clock.time += KEPT_SECONDS - 1
+    assert ledger.idempotency.find("acme", "key") == Answered(TASK, "a" * 64)
+    assert ledger.idempotency.find("rival", "key") is None
+    clock.time += 1
+    assert ledger.idempotency.find("acme", "key") is None
+    with Session(ledger.engine) as session, session.begin():
+        also(session)
+    assert ledger.idempotency.find("acme", "key") == Answered(TASK, "a" * 64)
 
 
 def test_only_one_owner_holds_a_task(ledger: Ledger) -> None:

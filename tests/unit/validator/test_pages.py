@@ -291,10 +291,24 @@ def test_a_task_that_is_not_there_or_anothers_model_is_a_page_for_people_and_jso
         assert rival.request("PATCH", "/v1/tasks").status_code == 405
 
 
+def test_a_form_that_is_sent_twice_posts_one_task_and_one_with_another_task_in_it_posts_that(pages: Served) -> None:
+    with pages.customer() as customer:
+        page = customer.get("/new").text
+        shown = re.search('name="shown" value="([^"]+)"', page)
+        assert shown is not None
+        form = {"csrf": token_in(page), "type": "instruct", "base": "tiny", "dataset": "hub:acme/rows", "hours": "1"}
+        form |= {"shown": shown[1], "columns.instruction": "q", "columns.output": "a"}
+        first, again = (customer.post("/new", data=form).headers["location"] for _ in range(2))
+        other = customer.post("/new", data={**form, "hours": "2"}).headers["location"]
+        assert shown[1] not in customer.get("/new").text
+    assert first == again != other
+    assert pages.ledger.tasks.count() == 2
+
+
 def test_pages_are_not_in_the_document_of_the_api(pages: Served) -> None:
     with pages.visitor() as visitor:
         paths = visitor.get("/openapi.json").json()["paths"]
-    assert all(path.startswith(("/v1", "/livez", "/readyz", "/version", "/metrics")) for path in paths)
+    assert all(path.startswith(("/v1", "/llms", "/livez", "/readyz", "/version", "/metrics")) for path in paths)
 
 
 def test_the_list_goes_on_from_page_to_page_without_a_gap(pages: Served) -> None:
