@@ -41,6 +41,7 @@ from gradients.repo.manifest import Manifest, TrainingSummary, describe_folder
 from gradients.repo.screening import screen_folder, screen_manifest
 from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.registry import task_type
+from miner.engines import Speed
 from miner.experience import Found, informed
 from miner.fitting import fitted_plan, shape_in
 from miner.journal import Journal, Record, openings
@@ -168,8 +169,11 @@ class Attempts:
         base = await asyncio.to_thread(self.bases.resolve, start.offer.base)
         if base.digest != start.offer.base_digest:
             raise ModelUnknown(f"The base {start.offer.base} is another one here", code="base_mismatch")
-        planned = await asyncio.to_thread(self._plan, start.offer.type, base)
-        plan = informed(planned, self._past(record), parameters=base.parameters)
+        past = self._past(record)
+        speeds = [each.speed for each in past if each.speed is not None]
+        planned = await asyncio.to_thread(self._plan, start.offer.type, base, speeds)
+        found_before = [each.found for each in past if each.found is not None]
+        plan = informed(planned, found_before, parameters=base.parameters)
         arguments = TrainJob(
             base_folder=base.folder,
             train_file=train_file,
@@ -192,24 +196,26 @@ class Attempts:
             losses = {"ours": result.validation_loss, "base": result.base_validation_loss}
             log.warning("base_not_beaten", task=record.task_id, **losses)
         found = Found.of(result, plan, recipe_rate=planned.learning_rate, parameters=base.parameters)
-        self.journal.change(record.task_id, found=found)
+        speed = Speed.of(result, plan, parameters=base.parameters)
+        self.journal.change(record.task_id, found=found, speed=speed)
         return result
 
-    def _past(self, record: Record) -> list[Found]:
-        """What searches for tasks of its type had found when it was started, the newest first: a restart plans the same again."""
+    def _past(self, record: Record) -> list[Record]:
+        """The tasks of its type that were over when it was started, the newest first: a restart plans the same again."""
         kind, block = record.start.offer.type, record.start.started_at_block
         return [
-            each.found
+            each
             for each in reversed(self.journal.all())
-            if each.found is not None and each.start.offer.type == kind and (each.committed_at_block or block) < block
+            if each.start.offer.type == kind and (each.committed_at_block or block) < block
         ]
 
-    def _plan(self, kind: str, base: BaseInfo) -> TrainingPlan:
+    def _plan(self, kind: str, base: BaseInfo, speeds: Sequence[Speed]) -> TrainingPlan:
         """The recipe's plan as it fits; it was looked at before the task was taken."""
         memory = self.memory.share(self.settings.concurrent_tasks)
         shape = shape_in(base.folder, base.parameters)
-        fitted = fitted_plan(self.recipe, kind=kind, shape=shape, memory=memory)
-        log.info("planned", base=base.name, reasons=fitted.fit.reasons if fitted.fit else ())
+        fitted = fitted_plan(self.recipe, kind=kind, shape=shape, memory=memory, past=speeds)
+        reasons = fitted.fit.reasons if fitted.fit else ()
+        log.info("planned", base=base.name, engine=fitted.engine.engine, reasons=(*reasons, fitted.engine.reason))
         return fitted.plan
 
     async def _trained(self, job: Job, task_id: str, *, until: float) -> JsonObject:

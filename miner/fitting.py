@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from gradients.tasks.jobs import TrainingPlan
 from gradients.tasks.registry import task_type
+from miner.engines import Choice, Speed, choose_engine
 from miner.fit import Fit, fit
 from miner.footprint import Shape, like_others
 from miner.memory import Memory, bytes_to_train
@@ -23,6 +25,7 @@ class Fitted(NamedTuple):
     needed_bytes: int
     there_bytes: int  # that may be used
     fit: Fit | None  # None for pipelines of images, whose weights alone are counted
+    engine: Choice  # the plan's
 
     @property
     def fits(self) -> bool:
@@ -30,15 +33,18 @@ class Fitted(NamedTuple):
         return self.needed_bytes <= self.there_bytes
 
 
-def fitted_plan(recipe: Recipe, *, kind: str, shape: Shape, memory: Memory) -> Fitted:
+def fitted_plan(recipe: Recipe, *, kind: str, shape: Shape, memory: Memory, past: Iterable[Speed] = ()) -> Fitted:
     """The plan for a task of a type.
 
     Args:
         memory: that this task may take.
+        past: how fast tasks of its type were trained here.
     """
     plan = plan_training(recipe, task_type=kind, base_parameters=shape.parameters)
     if task_type(kind).base_family != "language":
-        return Fitted(plan, bytes_to_train(shape.parameters, method=plan.method, memory=memory), memory.bytes, None)
+        choice = Choice("ours", "TRL trains no pictures")
+        needed = bytes_to_train(shape.parameters, method=plan.method, memory=memory)
+        return Fitted(plan.model_copy(update={"engine": choice.engine}), needed, memory.bytes, None, choice)
     found = fit(shape, memory, method=plan.method, rank=plan.lora_rank, row_tokens=plan.max_tokens)
     if found.fits:
         other = found.way.method != plan.method
@@ -52,7 +58,11 @@ def fitted_plan(recipe: Recipe, *, kind: str, shape: Shape, memory: Memory) -> F
                 "probe_learning_rates": tuple(min(each * rate, 1.0) for each in plan.probe_learning_rates),
             }
         )
-    return Fitted(plan, found.needed(plan.max_tokens), found.there, found)
+    choice = choose_engine(
+        plan.engine, method=plan.method, parameters=shape.parameters, on_gpu=memory.is_gpu, past=past
+    )
+    plan = plan.model_copy(update={"engine": choice.engine})
+    return Fitted(plan, found.needed(plan.max_tokens), found.there, found, choice)
 
 
 def shape_in(folder: Path, parameters: int) -> Shape:

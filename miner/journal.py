@@ -17,6 +17,7 @@ from gradients.axon.messages import Outcome, Start
 from gradients.domain.commitment import Opening
 from gradients.errors import SetupError
 from gradients.files.whole import make_folder, write_text
+from miner.engines import Speed
 from miner.experience import Found
 
 RECORD = "record.json"
@@ -41,6 +42,7 @@ class Record(BaseModel):
     ] = ()  # all leaves (hex) under the root that holds this submission, written before it is sent
     failure: str | None = None  # why there will be no submission
     found: Found | None = None  # what its search is a first guess for
+    speed: Speed | None = None  # at which it was trained
     outcome: Outcome | None = None  # what the validator has said of the result, last
 
     @property

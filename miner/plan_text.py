@@ -29,6 +29,7 @@ GPUS = {
 }  # GiB, as sold
 _SHOWN = (
     "method",
+    "engine",
     "learning_rate",
     "probe_learning_rates",
     "lora_rank",
@@ -98,6 +99,7 @@ def as_json(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory) -> Js
         "usable_bytes": fitted.there_bytes,
         "on_gpu": memory.is_gpu,
         "reasons": list(found.reasons) if found else [],
+        "engine_reason": fitted.engine.reason,
         "epochs_in_time": _epochs(task, shape) if memory.is_gpu else None,
         "plan": {name: value for name, value in plan.model_dump(mode="json").items() if name in _SHOWN},
     }
@@ -114,7 +116,8 @@ def as_text(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, gp
         told = fitted.plan.model_dump(mode="json")
         for name in _SHOWN:
             if not (name == "lora_rank" and told["method"] == "full"):
-                yield f"  {name:<23} {told[name]}"
+                why = f" ({fitted.engine.reason})" if name == "engine" else ""
+                yield f"  {name:<23} {told[name]}{why}"
         if memory.is_gpu:
             yield f"  time      about {_epochs(task, shape):.1f} passes over {task.rows:,} rows in {task.hours:g} h, as an H100 does"
     if gpus > 1:

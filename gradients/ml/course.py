@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from gradients.ml.batching import endless_batches
 from gradients.ml.checkpoint import CheckpointFile, Position, Snapshot, Tensors
+from gradients.ml.engine import Engine
 from gradients.ml.objective import Objective
 from gradients.ml.schedule import Every, Leg
 from gradients.ml.search import Candidate
@@ -22,6 +23,7 @@ class Course:
         self,
         trainee: Trainee,
         objective: Objective,
+        engine: Engine,
         *,
         batch_rows: int,
         seed: int,
@@ -38,6 +40,7 @@ class Course:
         self.saves = Every(math.inf, now)
         self._trainee = trainee
         self._objective = objective
+        self._engine = engine
         self._probe_batch_rows = batch_rows
         self._seed = seed
         self._checkpoints = checkpoints
@@ -62,18 +65,37 @@ class Course:
             rows=self.position.rows_seen + ahead * self.batch_rows,
         )
 
-    def step(self, rate: float) -> None:
-        """One step, and a checkpoint when it is time for one."""
-        started, position = self._now(), self.position
-        batch = next(self._batches)
-        loss, smooth = self._objective.backward(self._trainee.model, batch), position.train_loss
-        if self._trainee.step(rate):
+    def run(self, leg: Callable[[], Leg], *, rate: Callable[[], float], after: Callable[[], bool]) -> None:
+        """Make steps for as long as there is room in the leg, with checkpoints when it is time for one.
+
+        Args:
+            leg: as it is at that moment.
+            rate: the learning rate of the step that is about to be made.
+            after: called behind each step; False ends the run.
+        """
+        if not self.has_room(leg()):
+            return
+        started = self._now()
+
+        def stepped(rows: int, loss: float | None) -> bool:
+            nonlocal started
+            self._count(rows, loss, seconds=self._now() - started)
+            goes_on = after() and self.has_room(leg())
+            started = self._now()
+            return goes_on
+
+        self._engine.run(self._batches, batch_rows=self.batch_rows, rate=rate, stepped=stepped)
+        self._batches = self._batches_from_here()  # an engine may have drawn rows beyond its last step
+
+    def _count(self, rows: int, loss: float | None, *, seconds: float) -> None:
+        """Note that a step was made, and leave a checkpoint when it is time for one."""
+        position, smooth = self.position, self.position.train_loss
+        if loss is not None:
             smooth = loss if smooth is None else _SMOOTHING * smooth + (1 - _SMOOTHING) * loss
-        seconds = self._now() - started
         self.step_seconds = max(0.9 * self.step_seconds, seconds)
         self.advance(
             steps=position.steps + 1,
-            rows_seen=position.rows_seen + len(batch),
+            rows_seen=position.rows_seen + rows,
             seconds=position.seconds + seconds,
             train_loss=smooth,
         )

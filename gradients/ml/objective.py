@@ -51,30 +51,30 @@ class CompletionObjective:
         micro: MicroBatches,
     ) -> None:
         self.lengths = [len(example.tokens) for example in train]
-        self._train = train
+        self.train = train
+        self.weighting = weighting
+        self.device = device
+        self.micro = micro
         self._validation = validation
-        self._weighting = weighting
-        self._device = device
-        self._micro = micro
 
     def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
-        counted = sum(self._train[row].counted for row in rows)
+        counted = sum(self.train[row].counted for row in rows)
 
         def one(positions: Sequence[int]) -> float:
-            batch = pad([self._train[rows[i]] for i in positions], self._device)
-            with self._device.precision():
+            batch = pad([self.train[rows[i]] for i in positions], self.device)
+            with self.device.precision():
                 losses = batch_losses(model, batch)
-            by_row = self._weighting == "row"
+            by_row = self.weighting == "row"
             loss = (losses.sums / losses.tokens).sum() / len(rows) if by_row else losses.sums.sum() / counted
             loss.backward()
             return float(loss.item())
 
-        return self._micro.total(model, [self.lengths[row] for row in rows], one)
+        return self.micro.total(model, [self.lengths[row] for row in rows], one)
 
     def validate(self, model: PreTrainedModel) -> float | None:
         if not self._validation:
             return None
-        measured = measure_rows(model, self._validation, device=self._device, max_tokens=self._micro.tokens)
+        measured = measure_rows(model, self._validation, device=self.device, max_tokens=self.micro.tokens)
         return statistics.fmean(row.mean for row in measured)
 
 

@@ -169,33 +169,33 @@ class PreferenceObjective:
         sft_weight: what the chosen answer's mean cross-entropy per token counts beside the DPO loss (RPO, arXiv 2404.19733).
         """
         self.lengths = [len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in train]
-        self._train, self._train_reference = train, reference(train)
+        self.train, self.train_reference = train, reference(train)
         self._validation, self._validation_reference = validation, reference(validation)
-        self._beta, self._sft_weight = beta, sft_weight
-        self._device, self._micro = device, micro
+        self.beta, self.sft_weight = beta, sft_weight
+        self.device, self.micro = device, micro
 
     def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
         def one(positions: Sequence[int]) -> float:
             some = [rows[position] for position in positions]
-            pairs = [self._train[row] for row in some]
-            batch = pad([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], self._device)
-            with self._device.precision():
+            pairs = [self.train[row] for row in some]
+            batch = pad([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], self.device)
+            with self.device.precision():
                 losses = batch_losses(model, batch)  # both answers share a forward pass
             chosen, rejected = losses.sums.chunk(2)
-            references = [self._train_reference[row] for row in some]
+            references = [self.train_reference[row] for row in some]
             known = chosen.new_tensor([reference.chosen - reference.rejected for reference in references])
-            preference = softplus(-self._beta * (rejected - chosen - known))  # losses are negative log-probabilities
-            by_row = preference + self._sft_weight * chosen / losses.tokens[: len(some)]
+            preference = softplus(-self.beta * (rejected - chosen - known))  # losses are negative log-probabilities
+            by_row = preference + self.sft_weight * chosen / losses.tokens[: len(some)]
             loss = by_row.sum() / len(rows)
             loss.backward()
             return float(loss.item())
 
-        return self._micro.total(model, [self.lengths[row] for row in rows], one)
+        return self.micro.total(model, [self.lengths[row] for row in rows], one)
 
     def validate(self, model: PreTrainedModel) -> float | None:
         if not self._validation:
             return None
-        measured = measure_pairs(model, self._validation, device=self._device, max_tokens=self._micro.tokens)
+        measured = measure_pairs(model, self._validation, device=self.device, max_tokens=self.micro.tokens)
         pairs = zip(measured, self._validation_reference, strict=True)
-        losses = [rewards(logs, reference, beta=self._beta).loss for logs, reference in pairs]
+        losses = [rewards(logs, reference, beta=self.beta).loss for logs, reference in pairs]
         return math.fsum(losses) / len(losses)

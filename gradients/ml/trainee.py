@@ -40,23 +40,40 @@ class Trainee:
         self._averaged_steps = 0
         self._average = self._copies()
 
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """What changes the weights now; another one after `load_moments`."""
+        return self._optimiser
+
     def step(self, rate: float) -> bool:
         """Follow the gradients that lie in the model, and clear them. False, and no step, when they are not finite."""
-        norm = clip_grad_norm_(self._weights.values(), _MAX_GRADIENT_NORM)
-        finite = bool(torch.isfinite(norm))
+        finite = self.prepare(rate)
         if finite:
-            for group in self._optimiser.param_groups:
-                group["lr"] = rate * group["rate_multiple"]
             self._optimiser.step()
-            if self._average_decay:
-                # the average moves faster in the first steps, which the start should not outweigh
-                self._averaged_steps += 1
-                decay = min(self._average_decay, self._averaged_steps / (self._averaged_steps + 9))
-                with torch.no_grad():
-                    for name, weight in self._weights.items():
-                        self._average[name].lerp_(weight, 1 - decay)
+            self.follow()
         self._optimiser.zero_grad()
         return finite
+
+    def prepare(self, rate: float) -> bool:
+        """Get ready for the optimiser's step: gradients clipped, the rate set. False when they are not finite, and dropped."""
+        norm = clip_grad_norm_(self._weights.values(), _MAX_GRADIENT_NORM)
+        finite = bool(torch.isfinite(norm))
+        if not finite:
+            self._optimiser.zero_grad()
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate * group["rate_multiple"]
+        return finite
+
+    def follow(self) -> None:
+        """Take the step that the optimiser has made into the running average."""
+        if not self._average_decay:
+            return
+        # the average moves faster in the first steps, which the start should not outweigh
+        self._averaged_steps += 1
+        decay = min(self._average_decay, self._averaged_steps / (self._averaged_steps + 9))
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                self._average[name].lerp_(weight, 1 - decay)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

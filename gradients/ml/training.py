@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from gradients.errors import JobFailed
 from gradients.ml.checkpoint import CheckpointFile, Tensors
 from gradients.ml.course import Course
+from gradients.ml.engine import Engine, OwnEngine
 from gradients.ml.objective import Objective, Weighting
 from gradients.ml.schedule import Every, Leg, Schedule, TimeBox, rate_factor
 from gradients.ml.search import Candidate, Trial, champion_of, is_lost, propose
@@ -43,6 +44,8 @@ class TrainingSettings:
     """Hyper-parameters of one run: the fields of TrainingPlan in gradients/tasks/jobs.py, less its recipe and options."""
 
     method: Literal["lora", "full"]
+    engine: Literal["ours", "trl", "auto"]
+    processes: int
     learning_rate: float
     batch_rows: int
     max_tokens: int
@@ -87,6 +90,7 @@ class Outcome(NamedTuple):
     validation_loss: float | None  # of the weights that are handed in
     base_validation_loss: float | None  # of the untouched base, on the same rows
     beats_base: bool | None  # None without validation rows
+    tokens_per_second: float | None  # of train rows, in all whole runs
 
 
 class TrainingRun:
@@ -104,11 +108,13 @@ class TrainingRun:
         report: Callable[[TrainingProgress], None],
         now: Callable[[], float] = time.time,
         average_decay: float = 0.0,
+        engine: Callable[[Trainee, Objective], Engine] = OwnEngine,
     ) -> None:
         """Args:
         model: untouched; the weights that are to train require gradients.
         deadline: Unix seconds when choosing and saving must be over.
         average_decay: of the running average of weights that is validated and handed in; 0 hands in weights as they are.
+        engine: who makes the steps.
         """
         self._trainee = Trainee(
             model,
@@ -120,10 +126,16 @@ class TrainingRun:
         self._checkpoints = checkpoints
         self._report = report
         self._now = now
-        self._rows = len(objective.lengths)
+        self._rows, self._tokens = len(objective.lengths), sum(objective.lengths)
         self._box = TimeBox(started=now(), deadline=deadline)
         self._course = Course(
-            self._trainee, objective, batch_rows=settings.batch_rows, seed=seed, checkpoints=checkpoints, now=now
+            self._trainee,
+            objective,
+            engine(self._trainee, objective),
+            batch_rows=settings.batch_rows,
+            seed=seed,
+            checkpoints=checkpoints,
+            now=now,
         )
         self._untouched: Tensors = {}
         self._reports = Every(_REPORT_SECONDS, now)
@@ -192,6 +204,7 @@ class TrainingRun:
             validation_loss=best_loss if best_loss is not None and math.isfinite(best_loss) else None,
             base_validation_loss=base_loss if base_loss is not None and math.isfinite(base_loss) else None,
             beats_base=None if base_loss is None or best_loss is None else best_loss < base_loss,
+            tokens_per_second=self._tokens / self._rows / self._row_seconds(),
         )
 
     # Which learning rate
@@ -223,11 +236,17 @@ class TrainingRun:
             time_share * box.training_seconds - box.validation_seconds,
             course.position.probe_rows or whole_batches * plan.batch_rows,
         )
-        while course.has_room(leg):
-            factor = rate_factor(course.done(leg, ahead=0.5), schedule="constant", warmup_fraction=_PROBE_WARMUP)
-            course.step(rate * factor)
+
+        def rate_now() -> float:
+            done = course.done(leg, ahead=0.5)
+            return rate * rate_factor(done, schedule="constant", warmup_fraction=_PROBE_WARMUP)
+
+        def after_step() -> bool:
             done = (len(course.position.probed) + course.done(leg)) / len(plan.probe_learning_rates)
             self._tell("probing", _PROBING_SHARE * done)
+            return True
+
+        course.run(lambda: leg, rate=rate_now, after=after_step)
 
     # Whole runs
 
@@ -236,19 +255,25 @@ class TrainingRun:
         plan, course = self._settings, self._course
         parts, validated = self._parts(candidate), 0
         last = course.position.curve[-1][0] if course.position.curve else 0.0
-        while course.has_room(leg := self._leg(candidate)):
-            factor = rate_factor(
-                course.done(leg, ahead=0.5), schedule=plan.schedule, warmup_fraction=plan.warmup_fraction
-            )
-            course.step(candidate.learning_rate * factor)
+        lost = False
+
+        def rate_now() -> float:
+            done = course.done(self._leg(candidate), ahead=0.5)
+            factor = rate_factor(done, schedule=plan.schedule, warmup_fraction=plan.warmup_fraction)
+            return candidate.learning_rate * factor
+
+        def after_step() -> bool:
+            nonlocal validated, last, lost
             done = course.done(self._leg(candidate))
             self._tell_of_run(done)
             if math.floor(done * parts) > math.floor(last * parts):
                 course.validate(done)
                 validated, last = course.position.steps, course.done(self._leg(candidate))
-                if self._is_lost():
-                    return
-        if validated < course.position.steps:
+                lost = self._is_lost()
+            return not lost
+
+        course.run(lambda: self._leg(candidate), rate=rate_now, after=after_step)
+        if not lost and validated < course.position.steps:
             course.validate(1.0)
 
     def _parts(self, candidate: Candidate) -> int:

