@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Weighting = Literal["row", "token"]
-_ENOUGH_TO_CHOOSE_BY = 8  # rows
 
 
 class Objective(Protocol):
@@ -79,11 +78,7 @@ class CompletionObjective:
 
 
 def split_validation(rows: int, *, fraction: float, seed: int, most: int = 256) -> tuple[list[int], list[int]]:
-    """Positions of train and validation rows. Few rows (under 20) are all trained on: too few to choose by.
-
-    A small fraction of little still leaves some to choose by: 8 rows, or a tenth of them.
-    """
+    """Positions of train and validation rows. Few rows (under 20) are all trained on: too few to choose by."""
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed)).tolist()
-    asked = max(round(fraction * rows), min(_ENOUGH_TO_CHOOSE_BY, rows // 10))
-    kept = min(most, asked) if fraction > 0 and rows >= 20 else 0
+    kept = min(most, max(1, round(fraction * rows))) if fraction > 0 and rows >= 20 else 0
     return sorted(order[kept:]), sorted(order[:kept])
