@@ -228,9 +228,9 @@ def test_of_several_gpus_a_plan_says_which_are_used_and_what_they_would_hold() -
     )
     told = "\n".join(as_text(task, shape, alone, one, spread=spread))
     assert "load_in_4bit            True" in told
-    assert "one of them is used" in told
-    assert "FSDP over 8 would hold a LoRA of rank 32 with layers computed again" in told
-    assert "one of them" not in "\n".join(as_text(task, shape, alone, one, spread=None))
+    assert "GPUs      one of" in told
+    assert "a LoRA of rank 32 with layers computed again: 73.0 GiB on each" in told
+    assert "on each" not in "\n".join(as_text(task, shape, alone, one, spread=alone))
     said = as_json(task, shape, alone, one, spread=spread)["spread"]
     assert isinstance(said, dict)
     assert said["gpus"] == 8
