@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from gradients.bases.continued import base_after
 from gradients.client.models import EstimateSpec, PostedSpec
+from gradients.datasets.sources import sources_from
 from gradients.domain.json import Json
 from gradients.errors import CustomerError, TaskInvalid
 from gradients.tasks.base import TaskType
@@ -97,7 +97,7 @@ def _spec(form: Form, kind: TaskType, model: type[Spec]) -> Spec:
     spec: dict[str, Json] = {
         "type": kind.name,
         "base": first(form, "base").strip(),
-        "dataset": _source(source),
+        "dataset": sources_from(source.splitlines()),
         "hours": hours,
         "private": "private" in form,
         "parameters": parameters_from(form, fields_of(kind)),
@@ -108,18 +108,6 @@ def _spec(form: Form, kind: TaskType, model: type[Spec]) -> Spec:
         told = error.errors()[0]
         raise TaskInvalid(
             f"{'.'.join(map(str, told['loc'])) or 'task'}: {told['msg']}", fix="Mend the field and send again"
-        ) from error
-
-
-def _source(text: str) -> Json:
-    """A name of a data set, or a JSON object that says more of it."""
-    if not text.startswith("{"):
-        return text
-    try:
-        return cast(Json, json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise TaskInvalid(
-            f"dataset is not JSON: {error}", fix="Name an upload, a hub id or a URL, or mend it"
         ) from error
 
 
