@@ -43,6 +43,8 @@ class Trainee:
         self._weight_decay = weight_decay
         self._lora_plus_ratio = lora_plus_ratio
         self._optimiser_name = optimiser
+        if any(hasattr(weight, "to_local") for weight in model.parameters()):  # a model in parts
+            self._optimiser_name = "adamw"  # bitsandbytes has no moments in parts; plain ones in parts take no more
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._optimiser = self._fresh_optimiser()
         self._average_decay = average_decay
