@@ -59,9 +59,14 @@ def fitted_plan(recipe: Recipe, *, kind: str, shape: Shape, memory: Memory, past
             }
         )
     choice = choose_engine(
-        plan.engine, method=plan.method, parameters=shape.parameters, on_gpu=memory.is_gpu, past=past
+        plan.engine,
+        method=plan.method,
+        parameters=shape.parameters,
+        on_gpu=memory.is_gpu,
+        gpus=1 if task_type(kind).judge else min(memory.gpus, plan.batch_rows),  # answers are drawn in one process
+        past=past,
     )
-    plan = plan.model_copy(update={"engine": choice.engine})
+    plan = plan.model_copy(update={"engine": choice.engine, "processes": choice.processes})
     return Fitted(plan, found.needed(plan.max_tokens), found.there, found, choice)
 
 

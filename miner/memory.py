@@ -28,12 +28,13 @@ QUERY = ("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 class Memory:
     """Where a training may live."""
 
-    bytes: int
+    bytes: int  # of one GPU, or of the machine
     is_gpu: bool = False
+    gpus: int = 1  # that a task may be spread over
 
     def share(self, tasks: int) -> Memory:
         """What one of so many tasks may take."""
-        return Memory(self.bytes // tasks, is_gpu=self.is_gpu)
+        return Memory(self.bytes // tasks, is_gpu=self.is_gpu, gpus=self.gpus)
 
 
 def bytes_to_train(parameters: int, *, method: Literal["lora", "full"], memory: Memory) -> int:
@@ -58,8 +59,14 @@ def installed_memory(visible: str | None = None) -> Memory:
     if tool is not None:  # asked without torch, which takes seconds to import
         run = subprocess.run([tool, *QUERY], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 (a fixed command)
         if run.returncode == 0 and (gpu := first_gpu_bytes(run.stdout, visible)):
-            return Memory(gpu, is_gpu=True)
+            return Memory(gpu, is_gpu=True, gpus=visible_gpus(run.stdout, visible))
     return Memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def visible_gpus(listing: str, visible: str | None) -> int:
+    """How many GPUs of a listing of nvidia-smi workers see; see `first_gpu_bytes`."""
+    listed = len(listing.splitlines())
+    return listed if visible is None else max(1, min(listed, len(visible.split(","))))
 
 
 def first_gpu_bytes(listing: str, visible: str | None) -> int:

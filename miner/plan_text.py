@@ -30,6 +30,7 @@ GPUS = {
 _SHOWN = (
     "method",
     "engine",
+    "processes",
     "learning_rate",
     "probe_learning_rates",
     "lora_rank",
@@ -85,7 +86,7 @@ def memory_of(gpu: str) -> Memory:
         raise SetupError(
             f"'{gpu}' is not a GPU that is known here", fix=f"Choose from {', '.join(GPUS)}, or say its GiB: --gpu 48"
         ) from error
-    return Memory(int(gibibytes * GIB), is_gpu=True)
+    return Memory(int(gibibytes * GIB), is_gpu=True, gpus=gpus_in(gpu))
 
 
 def as_json(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory) -> JsonObject:
@@ -120,8 +121,8 @@ def as_text(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, gp
                 yield f"  {name:<23} {told[name]}{why}"
         if memory.is_gpu:
             yield f"  time      about {_epochs(task, shape):.1f} passes over {task.rows:,} rows in {task.hours:g} h, as an H100 does"
-    if gpus > 1:
-        yield f"  of {gpus} GPUs one is used: the trainer does not spread over several yet"
+    if fitted.plan.processes < gpus:
+        yield f"  of {gpus} GPUs {fitted.plan.processes} would be used"
 
 
 def gpus_in(gpu: str | None) -> int:

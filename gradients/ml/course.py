@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from gradients.ml.batching import endless_batches
-from gradients.ml.checkpoint import CheckpointFile, Position, Snapshot, Tensors
+from gradients.ml.checkpoint import Checkpoints, Position, Snapshot, Tensors
 from gradients.ml.engine import Engine
 from gradients.ml.objective import Objective
 from gradients.ml.schedule import Every, Leg
@@ -27,7 +27,7 @@ class Course:
         *,
         batch_rows: int,
         seed: int,
-        checkpoints: CheckpointFile,
+        checkpoints: Checkpoints,
         now: Callable[[], float],
     ) -> None:
         """Args:

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW
 
 from gradients.ml.checkpoint import Tensors
+from gradients.ml.shards import like, local, whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,7 +58,7 @@ class Trainee:
     def prepare(self, rate: float) -> bool:
         """Get ready for the optimiser's step: gradients clipped, the rate set. False when they are not finite, and dropped."""
         norm = clip_grad_norm_(self._weights.values(), _MAX_GRADIENT_NORM)
-        finite = bool(torch.isfinite(norm))
+        finite = bool(torch.isfinite(whole(norm)))
         if not finite:
             self._optimiser.zero_grad()
         for group in self._optimiser.param_groups:
@@ -89,18 +90,25 @@ class Trainee:
             self._put(latest)
 
     def weights(self) -> Tensors:
-        """Copies of the weights on the CPU."""
-        return {name: weight.detach().to("cpu", copy=True) for name, weight in self._weights.items()}
+        """Copies of the weights on the CPU; of a model that is spread, this process's part."""
+        return {name: local(weight).detach().to("cpu", copy=True) for name, weight in self._weights.items()}
 
     def load_weights(self, tensors: Tensors) -> None:
         """Take over weights that `weights` gave; their average begins anew."""
         self._put(tensors)
         self._average, self._averaged_steps = self._copies(), 0
 
+    def restore(self, tensors: Tensors) -> None:
+        """Take over weights that `weights` gave, in the precision that they had then."""
+        for name, weight in self._weights.items():
+            if weight.dtype != tensors[name].dtype:
+                weight.data = weight.data.to(tensors[name].dtype)
+                self._put({name: tensors[name]})
+
     def moments(self) -> Tensors:
         """Copies of the optimiser's state on the CPU, by "<parameter number>/<key>"."""
         return {
-            f"{number}/{key}": tensor.detach().to("cpu", copy=True)
+            f"{number}/{key}": local(tensor).detach().to("cpu", copy=True)
             for number, state in self._optimiser.state_dict()["state"].items()
             for key, tensor in state.items()
         }
@@ -108,10 +116,11 @@ class Trainee:
     def load_moments(self, tensors: Tensors) -> None:
         """Take over a state that `moments` gave; an empty one starts afresh."""
         state: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
+        self._optimiser = self._fresh_optimiser()
+        order = [weight for group in self._optimiser.param_groups for weight in group["params"]]
         for name, tensor in tensors.items():
             number, _, key = name.partition("/")
-            state[int(number)][key] = tensor.clone()
-        self._optimiser = self._fresh_optimiser()
+            state[int(number)][key] = like(tensor.clone(), order[int(number)])
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": dict(state), "param_groups": groups})
 
@@ -122,7 +131,7 @@ class Trainee:
     def _put(self, tensors: Tensors) -> None:
         with torch.no_grad():
             for name, tensor in tensors.items():
-                self._weights[name].copy_(tensor)
+                local(self._weights[name]).copy_(tensor)
 
     def _fresh_optimiser(self) -> AdamW:
         groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
