@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -79,7 +80,10 @@ def plan(
     hours: Annotated[float | None, typer.Option(help="The task's hours; 2 by default.")] = None,
     gpu: Annotated[
         str | None,
-        typer.Option(help="On which GPU: h100, rtx4090 or GiB; by default what is here.", show_default=False),
+        typer.Option(
+            help="On which GPU: h100, rtx4090 or GiB, or several: h100:8, 8x80; by default what is here.",
+            show_default=False,
+        ),
     ] = None,
     recipe: Recipe = None,
     as_json: AsJson = False,
@@ -105,10 +109,15 @@ def plan(
     else:
         shape = like_others(int(asked.parameters or 0))
     fitted = fitted_plan(read_recipe(settings.recipe), kind=asked.type, shape=shape, memory=memory)
+    spread = None
+    if (gpus := plan_text.gpus_in(gpu)) > 1:
+        spread = fitted_plan(
+            read_recipe(settings.recipe), kind=asked.type, shape=shape, memory=replace(memory, devices=gpus)
+        )
     if as_json:
-        typer.echo(json.dumps(plan_text.as_json(asked, shape, fitted, memory)))
+        typer.echo(json.dumps(plan_text.as_json(asked, shape, fitted, memory, spread=spread)))
     else:
-        for line in plan_text.as_text(asked, shape, fitted, memory, gpus=plan_text.gpus_in(gpu)):
+        for line in plan_text.as_text(asked, shape, fitted, memory, spread=spread):
             typer.echo(line)
     if not fitted.fits:
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 from gradients.axon.auth import MetagraphPolicy, nonces_at
@@ -100,4 +101,4 @@ def allowed_memory(settings: MinerSettings) -> Memory:
     installed = installed_memory(device_environment().get("CUDA_VISIBLE_DEVICES"))
     if settings.memory_gib is None:
         return installed
-    return Memory(int(settings.memory_gib * GIB), is_gpu=installed.is_gpu)
+    return replace(installed, bytes=int(settings.memory_gib * GIB))

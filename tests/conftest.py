@@ -10,6 +10,29 @@ settings.load_profile("any machine")
 settings.register_profile("thorough", max_examples=1000, deadline=None)  # pytest --hypothesis-profile thorough
 
 
+# Files that take longest go first, so that no process is left alone with one in the end; no more than two markets train at a time.
+LONGEST = (
+    "e2e/test_gpu_script.py",
+    "fault/test_weights.py",
+    "e2e/test_localnet.py",
+    "e2e/test_evaluation_stress.py",
+    "e2e/test_example_miner.py",
+    "fault/test_cluster.py",
+    "fault/test_kills.py",
+    "e2e/test_delivery.py",
+    "e2e/test_browser.py",
+    "cluster/test_ray_executor.py",
+    "e2e/test_btcli.py",
+    "datasets/test_hub.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the order of LONGEST, and then as collected; xdist keeps to it without its own reordering."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places)))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="SIGKILLs of the fault suite; CI takes fewer")
     parser.addoption("--shots", type=int, default=3, help="parts of a cluster that the fault suite kills; CI takes one")

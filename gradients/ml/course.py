@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import repeat
 
 from gradients.ml.batching import endless_batches
 from gradients.ml.checkpoint import Checkpoints, Position, Snapshot, Tensors
@@ -101,6 +102,23 @@ class Course:
         )
         if self.saves.due():
             self.save()
+
+    def try_longest(self) -> None:
+        """Have two steps at their most rows' longest go through memory and change nothing: the second one finds the moments there, too.
+
+        Where memory runs out, the objective's micro-batches become smaller for all that follows.
+        """
+        lengths = self._objective.lengths
+        longest = sorted(range(len(lengths)), key=lambda row: -lengths[row])[: self.batch_rows]
+        made = 0
+
+        def stepped(_: int, __: float | None) -> bool:
+            nonlocal made
+            made += 1
+            return made < 2
+
+        self._engine.run(repeat(longest), batch_rows=self.batch_rows, rate=lambda: 0.0, stepped=stepped)
+        self._trainee.load_moments({})
 
     def validation_loss(self) -> float | None:
         """The objective's loss on the kept rows, infinite where it is not a number; None when no rows are kept."""

@@ -87,14 +87,12 @@ def test_a_bases_own_template_has_no_other_clock(base_folder: Path) -> None:
 
 # A base of a hub brings its template
 
-HOSTILE = {
-    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{{ messages }}",
+HOSTILE = {  # those that take all of their processor time are in tests/unit/tasks/test_chat.py, where less is allowed
     "eats memory": "{{ 'x' * 10 ** 10 }}{{ messages }}",
     "writes without end": "{{ 'x' * 300000 }}{% for m in messages %}{{ m.content }}{% endfor %}",
     "reaches out": "{{ messages.__class__.__mro__[1].__subclasses__() }}",
     "grows": "{% set n = namespace(x='x' * 100000) %}{% for a in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}{{ messages }}",
     "is not Jinja": "{% for m in messages %}",
-    "a number without end": "{{ 9 ** (9 ** 9) }}{{ messages }}",
 }
 
 
@@ -103,16 +101,7 @@ def tokenizer(base_folder: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(base_folder)
 
 
-ENDLESS = ("loops", "a number without end")  # which take all of their processor time, twice
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        pytest.param(text, id=name, marks=[pytest.mark.slow] if name in ENDLESS else [])
-        for name, text in HOSTILE.items()
-    ],
-)
+@pytest.mark.parametrize("template", HOSTILE.values(), ids=HOSTILE)
 def test_a_bases_hostile_template_ends_as_the_customers_mistake(
     tokenizer: PreTrainedTokenizerBase, template: str
 ) -> None:
@@ -124,9 +113,3 @@ def test_a_bases_hostile_template_ends_as_the_customers_mistake(
         DialogueFormat(tokenizer).encode(
             [DialogueRow(exchanges=(Exchange(prompt="a", completion="b"),))], max_tokens=99
         )
-
-
-@pytest.mark.parametrize("seconds", [1])
-def test_the_limit_is_of_processor_time(seconds: int) -> None:
-    with pytest.raises(TaskInvalid, match="more time or memory"):
-        layouts(HOSTILE["loops"], [ONE], seconds=seconds)

@@ -19,13 +19,14 @@ from torch import nn
 from gradients.domain.json import JsonObject, canonical
 from gradients.errors import JobFailed
 from gradients.files.whole import whole_folder, write_text
-from gradients.ml.base_model import LoadedBase, load_base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.device import Device, choose_device
 from gradients.ml.engine import Engine, OwnEngine
 from gradients.ml.full_model import write_full_model
 from gradients.ml.micro_batches import MicroBatches, compute_layers_again
 from gradients.ml.objective import CompletionObjective, Objective, split_validation
+from gradients.ml.precision import load_to_train
 from gradients.ml.shards import layers_of, shard
 from gradients.ml.spread import Agreed, ShardedCheckpoint, agreed, agreed_time, here
 from gradients.ml.text import Example
@@ -107,7 +108,8 @@ def language_model(
 ) -> Trainable:
     """The job's base with the plan's weights trainable, and the plan's engine. The objective is made from the untouched base."""
     engine = _engine(settings)
-    base = load_base(job.base_folder, _device())
+    frozen = settings.method == "lora"
+    base = load_to_train(job.base_folder, _device(), frozen=frozen, in_4bit=settings.load_in_4bit)
     if settings.gradient_checkpointing:
         compute_layers_again(base.model)
     if here().processes > 1:  # the base is measured in parts as well; a fresh adapter adds nothing to it

@@ -13,6 +13,7 @@ import pytest
 
 from gradients.cli.main import SUBCOMMANDS
 from scripts.packages import declared_layers
+from tests.conftest import LONGEST
 
 ROOT = Path(__file__).parents[3]
 DOCUMENTS = sorted(
@@ -163,3 +164,8 @@ def test_pre_commit_runs_what_ci_runs() -> None:
     assert "scripts/check" in (ROOT / ".ci/run").read_text(encoding="utf-8")
     with (ROOT / "pyproject.toml").open("rb") as file:
         assert tomllib.load(file)["tool"]["mypy"]["strict"] is True
+
+
+def test_the_files_that_take_longest_are_there() -> None:
+    """Those of tests/conftest.py, which begin; a name that nothing has orders nothing."""
+    assert [name for name in LONGEST if not list((ROOT / "tests").rglob(name))] == []
