@@ -149,6 +149,7 @@ def check(
     those count that the recipe keeps from training. The exit code is 1 when the model would be refused, 3 when it would not be paid.
     """
     from gradients.bases.bases import BaseModels
+    from gradients.bases.continued import pinned
     from gradients.config import device_environment
     from gradients.execution.process import ProcessExecutor
     from miner import check_text
@@ -160,7 +161,7 @@ def check(
     settings = given.load(MinerSettings, recipe=recipe)
     record = settings.folder / "tasks" / task / "record.json"
     asked = CheckedTask.read(task := record if record.is_file() and not task.exists() else task)
-    base = BaseModels.default(settings.caches, folders=True).resolve(asked.base)
+    base = BaseModels.default(settings.caches, folders=True).resolve(pinned(asked.base, asked.base_digest))
     plan = plan_training(read_recipe(settings.recipe), task_type=asked.type, base_parameters=base.parameters)
     report = checked(
         model.absolute(),

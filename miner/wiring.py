@@ -25,6 +25,7 @@ from miner.attempt import Attempts
 from miner.bases import KnownBases
 from miner.daemon import Daemon
 from miner.endpoints import Endpoints, add_routes
+from miner.given_bases import GivenBases
 from miner.journal import Journal
 from miner.memory import GIB, Memory, installed_memory
 from miner.outcomes import Outcomes
@@ -52,6 +53,7 @@ def build(settings: MinerSettings) -> Daemon:
         refresh_seconds=settings.chain.refresh_seconds,
         start_seconds=settings.chain.start_seconds,
     )
+    client = AxonClient(keys.hotkey, allow_private=network.is_local)
     journal = Journal(settings.folder / "tasks")
     begun: asyncio.Queue[str] = asyncio.Queue()
     memory = allowed_memory(settings)
@@ -60,7 +62,7 @@ def build(settings: MinerSettings) -> Daemon:
         journal=journal,
         gateway=gateway,
         view=view,
-        bases=KnownBases(bases),
+        bases=KnownBases(bases, GivenBases(client, view, bases.cache)),
         settings=settings,
         recipe=recipe,
         memory=memory,
@@ -72,7 +74,7 @@ def build(settings: MinerSettings) -> Daemon:
         journal=journal,
         gateway=gateway,
         view=view,
-        client=AxonClient(keys.hotkey, allow_private=network.is_local),
+        client=client,
         executor=ProcessExecutor(environment=device_environment()),
         bases=bases,
         recipe=recipe,

@@ -16,6 +16,7 @@ from gradients.errors import Blame
 Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
 MERGE = "gradients.tasks.workers.exporting:merge"
+MAKE_BASE = "gradients.tasks.workers.continuing:make_base"
 PROMPT_LAYOUT = "gradients.tasks.workers.exporting:prompt_layout"
 CHECK_REPO = "gradients.tasks.workers.checking:check"
 KEEP = "gradients.tasks.workers.keeping:keep"
@@ -231,6 +232,15 @@ class ExportJob(WorkerMessage):
     model_folder: Path = Field(description="a delivered adapter")
     target: Path = Field(description="where the merged model goes")
     family: Literal["language", "image"] = "language"
+
+
+class ContinueJob(WorkerMessage):
+    """Arguments of MAKE_BASE."""
+
+    base_folder: Path = Field(description="of the task that is continued")
+    submission: Path = Field(description="its winner's files, as they were screened and measured")
+    target: Path = Field(description="where the new base goes; empty")
+    family: Literal["language", "image"]
 
 
 class PromptLayout(WorkerMessage):

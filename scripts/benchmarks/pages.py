@@ -207,7 +207,7 @@ def _app(folder: Path, ledger: Ledger) -> tuple[FastAPI, str]:
     api = Dependencies(
         ledger=ledger,
         board=Board(ledger, told),
-        intake=Intake(ledger, bases, lambda: None),
+        intake=Intake(ledger, bases, folders, lambda: None),
         uploads=Uploads(folders.uploads, ledger.uploads, 1_000_000, 1_000_000),
         estimates=Estimates(bases, ProcessExecutor(), Access(), EstimateSettings()),
         rewards=RewardTrials(ProcessExecutor()),
