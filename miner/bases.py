@@ -19,7 +19,9 @@ from gradients.log import get_logger
 from miner.given_bases import Given, GivenBases
 
 MOST_FETCHES = 2  # at a time; who offers more at once is told to come back
-ANSWER_SECONDS = 2.0  # that an offer waits: enough for a base that is here, and for a hub that refuses at once
+ANSWER_SECONDS = (
+    1.0  # that an offer waits: enough for a base that is here; a validator waits little longer than for others
+)
 
 log = get_logger("bases")
 

@@ -31,7 +31,7 @@ def run(
     recipe: Recipe = None,
 ) -> None:
     """Run a miner until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
-    from gradients.cli.daemon import run_daemon
+    from gradients.cli.daemon import run_daemon, settle
     from miner.settings import MinerSettings
 
     settings = given.load(MinerSettings, recipe=recipe)
@@ -41,7 +41,9 @@ def run(
         from miner.daemon import run_until_signalled
         from miner.wiring import build
 
-        await run_until_signalled(build(settings))
+        miner = build(settings)
+        settle()
+        await run_until_signalled(miner)
 
     run_daemon(settings, daemon, what="miner")
 

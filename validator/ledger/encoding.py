@@ -20,8 +20,8 @@ def encode(value: Failure | Fingerprint | Prepared | TaskRequest | Window) -> Js
     return asdict(value)
 
 
-def task_of(row: TaskRow) -> Task:
-    """The task that a row holds."""
+def task_of(row: TaskRow, *, with_draw: bool = True) -> Task:
+    """The task that a row holds. What went into its draw is long, and not for lists."""
     prepared = None
     if (column := row.prepared) is not None:
         removed = tuple((str(reason), int(count)) for reason, count in column["removed"])
@@ -35,7 +35,7 @@ def task_of(row: TaskRow) -> Task:
         created_at=row.created_at,
         prepared=prepared,
         window=Window(**row.window) if row.window else None,
-        draw=row.draw,
+        draw=row.draw if with_draw else None,
         failure=failure_of(row.failure),
     )
 

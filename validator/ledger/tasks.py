@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import ColumnElement, Engine, func, select
 from sqlalchemy.orm import Session
 
 from gradients.bases.continued import continued_task
@@ -100,12 +100,12 @@ class Tasks:
             return [task_of(row) for row in session.scalars(query)]
 
     def page(self, customer: str | None, wanted: TaskFilter, *, limit: int, after: Place | None = None) -> TaskPage:
-        """At most `limit` tasks behind a place, newest first; of one customer or of all."""
+        """At most `limit` tasks behind a place, newest first, without their draws; of one customer or of all."""
         with Session(self._engine) as session:
             rows = page_rows(session, customer, wanted, after=after, limit=limit + 1)
             shown = rows[:limit]
             more = Place(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
-            return TaskPage([task_of(row) for row in shown], more)
+            return TaskPage([task_of(row, with_draw=False) for row in shown], more)
 
     def cancel(self, task_id: TaskId) -> Task:
         """The task, taken back; again, it stays so. Whoever works on it has lost its lease. Raises TaskBegun once miners are drawn."""
@@ -176,6 +176,12 @@ class Tasks:
         files = (blob.sha256 for p in found if p.parent for _, blob in p.parent.files)
         return frozenset([*(p.train.sha256 for p in found), *files])
 
+    def due(self, states: Sequence[TaskState], *, block: int) -> frozenset[TaskState]:
+        """Those of `states` in which a task could be claimed."""
+        query = select(TaskRow.state).where(*_due(states, block=block, now=self._clock.now())).distinct()
+        with Session(self._engine) as session:
+            return frozenset(map(TaskState, session.scalars(query)))
+
     def claim(self, states: Sequence[TaskState], *, owner: str, block: int, lease_seconds: float) -> Claim | None:
         """Lease the task that has been due for longest in one of `states`, or None when nothing is due.
 
@@ -185,8 +191,7 @@ class Tasks:
         now = self._clock.now()
         due = (
             select(TaskRow)
-            .where(TaskRow.state.in_(states), TaskRow.due_at_block <= block, TaskRow.due_at <= now)
-            .where(TaskRow.lease_expires_at <= now)
+            .where(*_due(states, block=block, now=now))
             .order_by(TaskRow.due_at, TaskRow.created_at, TaskRow.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -288,6 +293,12 @@ class Tasks:
                 row.looked_at_block = looked_at_block
             if problem:
                 record(session, at=now, name="task_postponed", task_id=lease.task_id, fields={"problem": problem})
+
+
+def _due(states: Sequence[TaskState], *, block: int, now: float) -> tuple[ColumnElement[bool], ...]:
+    """What has to be so for a task to be claimed."""
+    waits_no_more = (TaskRow.due_at_block <= block, TaskRow.due_at <= now, TaskRow.lease_expires_at <= now)
+    return (TaskRow.state.in_(states), *waits_no_more)
 
 
 def _running(session: Session, customer: str | None) -> int:
