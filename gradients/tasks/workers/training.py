@@ -26,9 +26,10 @@ from gradients.ml.engine import Engine, OwnEngine
 from gradients.ml.full_model import write_full_model
 from gradients.ml.micro_batches import MicroBatches, compute_layers_again
 from gradients.ml.objective import CompletionObjective, Objective, split_validation
+from gradients.ml.telling import TrainingProgress
 from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
-from gradients.ml.training import TrainingProgress, TrainingRun, TrainingSettings
+from gradients.ml.training import TrainingRun, TrainingSettings
 from gradients.tasks.jobs import TrainJob, TrainProgress, TrainResult
 
 
@@ -71,7 +72,7 @@ def run_job(
             return finished.result.model_dump(mode="json")
 
     def tell(progress: TrainingProgress) -> None:
-        report(TrainProgress(**progress._asdict()).model_dump(mode="json"))
+        report(TrainProgress.model_validate(progress, from_attributes=True).model_dump(mode="json"))
 
     tell(TrainingProgress("loading", 0.0, 0, None))
     result, write = _train(job, make, checkpoints=CheckpointFile(job.checkpoint_folder, digest), tell=tell)
@@ -164,7 +165,7 @@ def _train(
         engine=made.engine,
     )
     outcome = run.run()
-    tell(TrainingProgress("saving", 1.0, outcome.steps, outcome.train_loss))
+    tell(run.progress("saving", 1.0))
     result = TrainResult(
         kind="adapter" if settings.method == "lora" else "full",
         engine="trl" if settings.engine == "trl" else "ours",
