@@ -168,7 +168,7 @@ class Attempts:
         if until is None:
             until = self.clock.now() + await self._seconds_left(record)
             self.journal.change(record.task_id, train_until=until)
-        base = await asyncio.to_thread(self.bases.resolve, start.offer.base)
+        base = await asyncio.to_thread(self.bases.resolve, record.base)
         if base.digest != start.offer.base_digest:
             raise ModelUnknown(f"The base {start.offer.base} is another one here", code="base_mismatch")
         past = self._past(record)
@@ -301,7 +301,7 @@ class Attempts:
 
         Raises SubmissionRejected for a repo that nobody could measure. That it could not be looked at is no reason to hand nothing in.
         """
-        base = await asyncio.to_thread(self.bases.resolve, record.start.offer.base)
+        base = await asyncio.to_thread(self.bases.resolve, record.base)
         repo = self.journal.folder(record.task_id) / REPO
         await asyncio.to_thread(screen_manifest, manifest, base)
         await asyncio.to_thread(screen_folder, repo, manifest, base)

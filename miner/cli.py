@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def run(
     recipe: Recipe = None,
 ) -> None:
     """Run a miner until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
-    from gradients.cli.daemon import run_daemon
+    from gradients.cli.daemon import run_daemon, settle
     from miner.settings import MinerSettings
 
     settings = given.load(MinerSettings, recipe=recipe)
@@ -40,7 +41,9 @@ def run(
         from miner.daemon import run_until_signalled
         from miner.wiring import build
 
-        await run_until_signalled(build(settings))
+        miner = build(settings)
+        settle()
+        await run_until_signalled(miner)
 
     run_daemon(settings, daemon, what="miner")
 
@@ -79,7 +82,10 @@ def plan(
     hours: Annotated[float | None, typer.Option(help="The task's hours; 2 by default.")] = None,
     gpu: Annotated[
         str | None,
-        typer.Option(help="On which GPU: h100, rtx4090 or GiB; by default what is here.", show_default=False),
+        typer.Option(
+            help="On which GPU: h100, rtx4090 or GiB, or several: h100:8, 8x80; by default what is here.",
+            show_default=False,
+        ),
     ] = None,
     recipe: Recipe = None,
     as_json: AsJson = False,
@@ -105,10 +111,15 @@ def plan(
     else:
         shape = like_others(int(asked.parameters or 0))
     fitted = fitted_plan(read_recipe(settings.recipe), kind=asked.type, shape=shape, memory=memory)
+    spread = None
+    if (gpus := plan_text.gpus_in(gpu)) > 1:
+        spread = fitted_plan(
+            read_recipe(settings.recipe), kind=asked.type, shape=shape, memory=replace(memory, devices=gpus)
+        )
     if as_json:
-        typer.echo(json.dumps(plan_text.as_json(asked, shape, fitted, memory)))
+        typer.echo(json.dumps(plan_text.as_json(asked, shape, fitted, memory, spread=spread)))
     else:
-        for line in plan_text.as_text(asked, shape, fitted, memory, gpus=plan_text.gpus_in(gpu)):
+        for line in plan_text.as_text(asked, shape, fitted, memory, spread=spread):
             typer.echo(line)
     if not fitted.fits:
         raise typer.Exit(1)
@@ -140,6 +151,7 @@ def check(
     those count that the recipe keeps from training. The exit code is 1 when the model would be refused, 3 when it would not be paid.
     """
     from gradients.bases.bases import BaseModels
+    from gradients.bases.continued import pinned
     from gradients.config import device_environment
     from gradients.execution.process import ProcessExecutor
     from miner import check_text
@@ -151,7 +163,7 @@ def check(
     settings = given.load(MinerSettings, recipe=recipe)
     record = settings.folder / "tasks" / task / "record.json"
     asked = CheckedTask.read(task := record if record.is_file() and not task.exists() else task)
-    base = BaseModels.default(settings.caches, folders=True).resolve(asked.base)
+    base = BaseModels.default(settings.caches, folders=True).resolve(pinned(asked.base, asked.base_digest))
     plan = plan_training(read_recipe(settings.recipe), task_type=asked.type, base_parameters=base.parameters)
     report = checked(
         model.absolute(),

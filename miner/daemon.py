@@ -22,6 +22,7 @@ from gradients.monitoring.figures import figures_look
 from gradients.monitoring.routes import monitoring, readiness
 from gradients.monitoring.tracing import tracing
 from miner.attempt import Attempts
+from miner.given_bases import sweep_given
 from miner.journal import Journal
 from miner.metrics import count_tasks
 from miner.outcomes import Outcomes
@@ -122,9 +123,16 @@ class Daemon:
             try:
                 for task_id in await asyncio.to_thread(self.journal.sweep, block=self.view.block):
                     log.info("task_swept", task=task_id)
+                for name in await asyncio.to_thread(self._sweep_bases):
+                    log.info("base_swept", base=name)
             except Exception:  # the loop's outermost: a file that cannot be removed must not end the miner
                 log.exception("sweep_failed")
             await self.view.wait_for_block(self.view.block + SWEEP_EVERY_BLOCKS)
+
+    def _sweep_bases(self) -> list[str]:
+        """Bases that validators have given and no task here needs any more; their names."""
+        open_ones = [record for record in self.journal.all() if record.phase in ("training", "trained")]
+        return sweep_given(self.attempts.bases.cache, needed=[record.base for record in open_ones])
 
     async def _attempt_all(self) -> None:
         """One attempt per begun task, side by side."""

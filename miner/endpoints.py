@@ -71,9 +71,9 @@ class Endpoints:
         self.progress[task_id] = said
         self.curves[task_id].add(said.step, said.loss)
 
-    async def offer(self, offer: Offer) -> OfferAnswer:
+    async def offer(self, offer: Offer, caller: Caller) -> OfferAnswer:
         """Whether this miner would train the task. The operator hears of a no once: validators ask again and again."""
-        answer = await self._answered(offer)
+        answer = await self._answered(offer, caller)
         OFFERS.labels("accepted" if answer.accepted else "declined").inc()
         if answer.accepted:
             self.declined.pop(offer.task_id, None)
@@ -84,7 +84,7 @@ class Endpoints:
             log.info("offer_declined", task=offer.task_id, base=offer.base, hours=offer.hours, reason=answer.reason)
         return answer
 
-    async def _answered(self, offer: Offer) -> OfferAnswer:
+    async def _answered(self, offer: Offer, caller: Caller) -> OfferAnswer:
         """Yes or no. A base is fetched only for a task that is taken if the base is what the offer says."""
         if obstacle := self.obstacle():
             return OfferAnswer(accepted=False, reason=_told(obstacle))
@@ -93,7 +93,12 @@ class Endpoints:
         if not answer.accepted:
             return answer
         try:
-            base = await self.bases.find(offer.base, parameters=offer.base_parameters)
+            base = await self.bases.find(
+                offer.base,
+                parameters=offer.base_parameters,
+                digest=offer.base_digest,
+                validator=caller.hotkey,
+            )
         except GradientsError as error:
             situation = replace(announced, base_digest=None, base_problem=_told(str(error)))
         else:
@@ -109,7 +114,7 @@ class Endpoints:
             if known is not None:
                 same = (known.start, known.validator) == (start, caller.hotkey)
                 return StartAnswer(accepted=same, reason="begun already" + ("" if same else " with other terms"))
-            answer = await self._answered(start.offer)
+            answer = await self._answered(start.offer, caller)
             reason = answer.reason
             if answer.accepted:
                 block_seconds = await self.gateway.block_seconds()
@@ -202,7 +207,7 @@ def add_routes(app: FastAPI, endpoints: Endpoints) -> None:
 
     @app.post("/v1/offers")
     async def offer(message: Offer, caller: Caller = requires_caller) -> OfferAnswer:
-        return await endpoints.offer(message)
+        return await endpoints.offer(message, caller)
 
     @app.post("/v1/tasks")
     async def start(message: Start, caller: Caller = requires_caller) -> StartAnswer:

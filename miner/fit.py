@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from miner.footprint import Footprint, Method, Shape, Way, footprint
+from miner.footprint import NARROW_BYTES, Footprint, Shape, Way, footprint, weight_bytes
 from miner.memory import GIB, Memory
 
 USABLE = 0.92  # of the memory: the rest is the driver's or the system's, and lost between blocks
@@ -20,7 +21,7 @@ class Fit:
     way: Way
     tokens: int  # of a micro-batch; 0 when nothing fits
     footprint: Footprint
-    there: int  # bytes that may be used
+    there: int  # bytes that may be used, of each device
     reasons: tuple[str, ...]
 
     @property
@@ -33,36 +34,61 @@ class Fit:
         return self.footprint.total(self.tokens or row_tokens)
 
 
-def fit(shape: Shape, memory: Memory, *, method: Method, rank: int, row_tokens: int) -> Fit:
-    """The first way that holds the longest row, in the order: as asked, with layers computed again, a LoRA instead of all weights.
+def fit(shape: Shape, memory: Memory, *, asked: Way, row_tokens: int) -> Fit:
+    """The first way that holds the longest row, in the order of `_ladder`; several devices are used where one does not hold a better one.
 
     Args:
         memory: that one task may take.
+        asked: for, by the recipe.
         row_tokens: of the longest row.
     """
     gpu = memory.bytes if memory.is_gpu else None
     there = int(USABLE * memory.bytes) - (0 if memory.is_gpu else CPU_RUNTIME_BYTES)
-    methods: tuple[Method, ...] = ("full", "lora") if method == "full" else ("lora",)
+    low_bits = memory.low_bits and not shape.has_experts
     reasons = list[str]()
-    for chosen in methods:
-        for checkpointing in (False, True):
-            way = Way(chosen, rank, checkpointing)
-            taken = footprint(shape, way, gpu_bytes=gpu)
-            tokens = int((there - taken.standing) / taken.by_token)
-            if tokens >= row_tokens:
-                most = min(tokens, MOST_TOKENS[memory.is_gpu])
-                rounded = most - most % STEP_TOKENS if most >= STEP_TOKENS else most
-                return Fit(way, max(rounded, row_tokens), taken, there, (*reasons, _why(way, taken, there)))
+    for way in _ladder(asked, low_bits=low_bits, devices=memory.devices):
+        taken = footprint(shape, way, gpu_bytes=gpu)
+        tokens = int((there - taken.standing) / taken.by_token)
+        if way.method == "full" and way.devices == 1 and weight_bytes(shape, gpu_bytes=gpu) == NARROW_BYTES:
             reasons.append(
-                f"{_name(way)} needs {taken.total(row_tokens) / GIB:.1f} GiB for one row of {row_tokens} tokens"
+                f"{name_of(way)}: in bfloat16, which these weights would be kept in, small steps are rounded away"
+            )
+        elif tokens >= row_tokens:
+            most = min(tokens, MOST_TOKENS[memory.is_gpu])
+            rounded = most - most % STEP_TOKENS if most >= STEP_TOKENS else most
+            return Fit(way, max(rounded, row_tokens), taken, there, (*reasons, _why(way, taken, there)))
+        else:
+            reasons.append(
+                f"{name_of(way)}: {taken.total(row_tokens) / GIB:.1f} GiB needed for one row of {row_tokens} tokens"
             )
     return Fit(way, 0, taken, there, (*reasons, f"{there / GIB:.1f} GiB can be used"))
 
 
+def _ladder(asked: Way, *, low_bits: bool, devices: int) -> Iterator[Way]:
+    """What costs time before what costs quality: layers computed again, moments in 8 bits, several devices; a LoRA; its base in 4 bits."""
+    lora = asked if asked.method == "lora" else replace(asked, method="lora", optimiser="adamw")
+    small = replace(asked, optimiser="adamw_8bit") if low_bits else asked
+    steps: list[list[Way]] = [[lora]] if asked == lora else [[asked, small], [lora]]
+    if low_bits:
+        steps.append([replace(lora, load_in_4bit=True)])
+    for step in steps:
+        ways = list(dict.fromkeys(each for way in step for each in (way, replace(way, checkpointing=True))))
+        yield from ways
+        if devices > 1:
+            yield from (replace(way, devices=devices) for way in ways if way.spreads)
+
+
 def _why(way: Way, taken: Footprint, there: int) -> str:
-    return f"{_name(way)}: {taken.standing / GIB:.1f} of {there / GIB:.1f} GiB stand, {taken.by_token / 2**20:.2f} MiB a token"
+    return f"{name_of(way)}: {taken.standing / GIB:.1f} of {there / GIB:.1f} GiB stand, {taken.by_token / 2**20:.2f} MiB a token"
 
 
-def _name(way: Way) -> str:
+def name_of(way: Way) -> str:
+    """A way in words."""
     named = {"full": "all weights", "lora": f"a LoRA of rank {way.rank}"}[way.method]
-    return f"{named} with layers computed again" if way.checkpointing else named
+    more = [
+        "with moments in 8 bits" if way.optimiser == "adamw_8bit" else "",
+        "on a base in 4 bits" if way.load_in_4bit else "",
+        "with layers computed again" if way.checkpointing else "",
+        f"spread over {way.devices} devices" if way.devices > 1 else "",
+    ]
+    return " ".join([named, *filter(None, more)])

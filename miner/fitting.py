@@ -11,7 +11,7 @@ from gradients.tasks.jobs import TrainingPlan
 from gradients.tasks.registry import task_type
 from miner.engines import Choice, Speed, choose_engine
 from miner.fit import Fit, fit
-from miner.footprint import Shape, like_others
+from miner.footprint import Shape, Way, like_others
 from miner.memory import Memory, bytes_to_train
 from miner.plan import Recipe, plan_training
 
@@ -45,7 +45,8 @@ def fitted_plan(recipe: Recipe, *, kind: str, shape: Shape, memory: Memory, past
         choice = Choice("ours", "TRL trains no pictures")
         needed = bytes_to_train(shape.parameters, method=plan.method, memory=memory)
         return Fitted(plan.model_copy(update={"engine": choice.engine}), needed, memory.bytes, None, choice)
-    found = fit(shape, memory, method=plan.method, rank=plan.lora_rank, row_tokens=plan.max_tokens)
+    asked = Way(plan.method, plan.lora_rank, plan.gradient_checkpointing, plan.load_in_4bit, plan.optimiser)
+    found = fit(shape, memory, asked=asked, row_tokens=plan.max_tokens)
     if found.fits:
         other = found.way.method != plan.method
         rate = LORA_RATE if other else 1.0
@@ -54,6 +55,8 @@ def fitted_plan(recipe: Recipe, *, kind: str, shape: Shape, memory: Memory, past
                 "method": found.way.method,
                 "micro_batch_tokens": found.tokens,
                 "gradient_checkpointing": found.way.checkpointing,
+                "load_in_4bit": found.way.load_in_4bit,
+                "optimiser": found.way.optimiser,
                 "learning_rate": min(plan.learning_rate * rate, 1.0),
                 "probe_learning_rates": tuple(min(each * rate, 1.0) for each in plan.probe_learning_rates),
             }

@@ -2,8 +2,9 @@
 
 Bytes that a layer keeps for the backward pass were measured with `torch.autograd.graph.saved_tensors_hooks` on layers of Mistral-7B,
 Qwen2.5-7B and TinyLlama with our own LoRA, loss and bfloat16 products: 221, 243 and 98 kB a token, which 25.5 bytes a number of the
-hidden state and 8.1 a number of the feed-forward one give within 2 %. On a CPU everything is float32, taken as twice that. Does not
-cover: pipelines of images (memory.py), and pieces of memory that nobody can use.
+hidden state and 8.1 a number of the feed-forward one give within 2 %; a base that lies in bfloat16 or in 4 bits keeps as much a token
+and no copies of its weights, a full fine-tune 12 % more (a Llama layer of width 1,024). On a CPU everything is float32, taken as twice
+that. A GPU is taken to multiply in bfloat16. Does not cover: pipelines of images (memory.py), and pieces of memory that nobody can use.
 """
 
 from __future__ import annotations
@@ -16,11 +17,20 @@ from typing import Any, Literal
 from miner.memory import NARROW_ABOVE
 
 Method = Literal["lora", "full"]
+Optimiser = Literal["adamw", "adamw_8bit"]
 HIDDEN_BYTES, FEED_FORWARD_BYTES = 25.5, 8.1  # kept a token and layer, for each number of the state
 CHECKPOINT_BYTES = 4  # for each number of the hidden state, of a layer that is computed again
 LOGIT_BYTES = 14  # a token and entry of the vocabulary: logits, their gradient, and what the loss keeps
-LORA_BYTES = 16  # a weight of the adapter: itself, its gradient and two moments in float32
-_WIDE, _NARROW = 4, 2
+FULL_MORE = 1.12  # of these, where all weights train
+LORA_BYTES = 18  # a weight of the adapter: itself, its gradient and two moments in float32, a copy in bfloat16
+FOUR_BIT_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # a weight, its share of a scale of 8 bits, and of that scale's own
+EIGHT_BIT_MOMENTS_BYTES = 2 * (1 + 4 / 256)  # two of a byte, and a scale for 256 of them
+EXPERTS = (
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+)  # whose matrices are one tensor, which stays unquantised
+WIDE_BYTES, NARROW_BYTES = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,7 @@ class Shape:
     hidden: int
     feed_forward: int
     vocabulary: int
+    has_experts: bool = False
 
     @classmethod
     def of(cls, config: Mapping[str, Any], parameters: int) -> Shape:
@@ -49,7 +60,18 @@ class Shape:
             hidden=hidden,
             feed_forward=first("intermediate_size", "n_inner", "ffn_dim", otherwise=4 * hidden),
             vocabulary=first("vocab_size", otherwise=like.vocabulary),
+            has_experts=any(told.get(name) for name in EXPERTS),
         )
+
+    @property
+    def looked_up(self) -> int:
+        """Weights of embeddings and head, which may be one."""
+        return min(2 * self.vocabulary * self.hidden, self.parameters)
+
+    @property
+    def multiplied(self) -> int:
+        """Weights of all layers."""
+        return self.parameters - self.looked_up
 
 
 KNOWN = (
@@ -78,6 +100,14 @@ class Way:
     method: Method
     rank: int  # of a LoRA on all linear layers
     checkpointing: bool = False  # whether layers are computed again
+    load_in_4bit: bool = False
+    optimiser: Optimiser = "adamw"
+    devices: int = 1  # over which weights, gradients and moments are spread (FSDP)
+
+    @property
+    def spreads(self) -> bool:
+        """Whether it can be: what bitsandbytes packs is not cut into parts."""
+        return not self.load_in_4bit and self.optimiser == "adamw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +116,7 @@ class Footprint:
 
     weights: int
     trained: int  # gradients and moments; of a LoRA its weights too
-    copies: int  # of weights in the precision of their products, kept for the backward pass
+    copies: int  # of weights in the precision of their products: kept for the backward pass, gathered or unpacked
     per_token: float
     fixed_layer: float  # a token's bytes in the one layer that is computed again; none without checkpointing
     logits_per_token: float
@@ -106,25 +136,69 @@ class Footprint:
         return self.per_token + self.fixed_layer + self.logits_per_token
 
 
+def weight_bytes(shape: Shape, *, gpu_bytes: int | None) -> int:
+    """Of a number as the device keeps weights that train, as gradients/ml/device.py chooses."""
+    return NARROW_BYTES if gpu_bytes is not None and shape.parameters > NARROW_ABOVE * gpu_bytes else WIDE_BYTES
+
+
 def footprint(shape: Shape, way: Way, *, gpu_bytes: int | None) -> Footprint:
-    """What training takes.
+    """What training takes, of each device.
 
     Args:
-        gpu_bytes: of the GPU; None trains on the CPU.
+        gpu_bytes: of a GPU; None trains on the CPU.
     """
     on_gpu = gpu_bytes is not None
-    width = _NARROW if gpu_bytes is not None and shape.parameters > NARROW_ABOVE * gpu_bytes else _WIDE
+    product = NARROW_BYTES if on_gpu else WIDE_BYTES
     layer = (HIDDEN_BYTES * shape.hidden + FEED_FORWARD_BYTES * shape.feed_forward) * (1 if on_gpu else 2)
-    matrices = shape.layers * (
-        8 * shape.hidden + 3 * (shape.hidden + shape.feed_forward)
-    )  # inputs and outputs, together
-    full = way.method == "full"
-    looked_up = 2 * shape.vocabulary * shape.hidden
+    layer *= FULL_MORE if way.method == "full" else 1
+    if way.devices > 1:
+        weights, trained, copies = _spread(shape, way, product=product)
+    else:
+        width = weight_bytes(shape, gpu_bytes=gpu_bytes)
+        weights, trained, copies = _whole(shape, way, width=width, product=product)
     return Footprint(
-        weights=shape.parameters * width,
-        trained=3 * width * shape.parameters if full else LORA_BYTES * way.rank * matrices,
-        copies=_NARROW * max(shape.parameters - looked_up, 0) if on_gpu and width == _WIDE else 0,
+        weights=weights,
+        trained=trained,
+        copies=copies,
         per_token=shape.layers * (CHECKPOINT_BYTES * shape.hidden if way.checkpointing else layer),
         fixed_layer=layer if way.checkpointing else 0.0,
         logits_per_token=LOGIT_BYTES * shape.vocabulary,
     )
+
+
+def _whole(shape: Shape, way: Way, *, width: int, product: int) -> tuple[int, int, int]:
+    """Weights, what trains, and copies on one device; `width` and `product` are bytes of a weight and of a number in products.
+
+    A frozen base's layers lie as they are multiplied (gradients/ml/precision.py). Weights in 4 bits are unpacked a matrix at a time.
+    """
+    if way.method == "full":
+        moments = EIGHT_BIT_MOMENTS_BYTES if way.optimiser == "adamw_8bit" else 2 * width
+        copies = product * shape.multiplied if product < width else 0
+        return width * shape.parameters, int((width + moments) * shape.parameters), copies
+    adapter = LORA_BYTES * way.rank * _sides(shape)
+    if way.load_in_4bit:
+        weights = FOUR_BIT_BYTES * shape.multiplied + product * shape.looked_up
+        return int(weights), adapter, product * shape.hidden * max(shape.feed_forward, shape.hidden)
+    head = product * shape.vocabulary * shape.hidden if product < width else 0
+    return product * shape.multiplied + width * shape.looked_up, adapter, head
+
+
+def _spread(shape: Shape, way: Way, *, product: int) -> tuple[int, int, int]:
+    """As `_whole` for each of several devices: its part, and what is gathered at a time.
+
+    Gathered are two layers, one of them in advance, and embeddings and head; of a full fine-tune also the gradients of the largest of
+    these. Weights that train are kept in 4 bytes, frozen ones as they are multiplied.
+    """
+    layer = shape.multiplied // shape.layers
+    gathered = product * (2 * layer + shape.looked_up)
+    if way.method == "lora":
+        weights, trained = product * shape.parameters, LORA_BYTES * way.rank * _sides(shape)
+    else:
+        weights, trained = WIDE_BYTES * shape.parameters, 3 * WIDE_BYTES * shape.parameters
+        gathered += WIDE_BYTES * max(layer, shape.looked_up)
+    return weights // way.devices, trained // way.devices, gathered
+
+
+def _sides(shape: Shape) -> int:
+    """Inputs and outputs of all linear layers, together."""
+    return shape.layers * (8 * shape.hidden + 3 * (shape.hidden + shape.feed_forward))

@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gradients.axon.messages import Outcome, Start
+from gradients.bases.continued import pinned
 from gradients.domain.commitment import Opening
 from gradients.errors import SetupError
 from gradients.files.whole import make_folder, write_text
@@ -49,6 +50,11 @@ class Record(BaseModel):
     def task_id(self) -> str:
         """The task."""
         return self.start.offer.task_id
+
+    @property
+    def base(self) -> str:
+        """Under which name the base is found here."""
+        return pinned(self.start.offer.base, self.start.offer.base_digest)
 
     @property
     def phase(self) -> Literal["training", "trained", "committed", "failed"]:

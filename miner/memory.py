@@ -5,10 +5,11 @@ Covers: weights, gradients, AdamW's two moments, and a reserve for activations a
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gradients.execution.accelerator import torch_may_use_gpu
@@ -21,6 +22,7 @@ MARGIN = 1.2
 NARROW_ABOVE = (
     0.1  # a GPU keeps the weights in 2 bytes instead of 4 when there are more of them than this share of its bytes
 )
+LOW_BIT_PACKAGES = ("bitsandbytes", "accelerate")  # the extra `gpu`
 QUERY = ("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 
 
@@ -28,12 +30,14 @@ QUERY = ("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 class Memory:
     """Where a training may live."""
 
-    bytes: int
+    bytes: int  # of one device
     is_gpu: bool = False
+    devices: int = 1
+    low_bits: bool = True  # whether what keeps weights in 4 bits and moments in 8 is installed
 
     def share(self, tasks: int) -> Memory:
         """What one of so many tasks may take."""
-        return Memory(self.bytes // tasks, is_gpu=self.is_gpu)
+        return replace(self, bytes=self.bytes // tasks)
 
 
 def bytes_to_train(parameters: int, *, method: Literal["lora", "full"], memory: Memory) -> int:
@@ -54,12 +58,13 @@ def installed_memory(visible: str | None = None) -> Memory:
     Args:
         visible: CUDA_VISIBLE_DEVICES, where it is set; its first device counts, and an empty one hides all GPUs.
     """
+    low_bits = all(importlib.util.find_spec(name) for name in LOW_BIT_PACKAGES)
     tool = shutil.which("nvidia-smi") if torch_may_use_gpu(visible) else None
     if tool is not None:  # asked without torch, which takes seconds to import
         run = subprocess.run([tool, *QUERY], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 (a fixed command)
         if run.returncode == 0 and (gpu := first_gpu_bytes(run.stdout, visible)):
-            return Memory(gpu, is_gpu=True)
-    return Memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+            return Memory(gpu, is_gpu=True, low_bits=low_bits)
+    return Memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), low_bits=low_bits)
 
 
 def first_gpu_bytes(listing: str, visible: str | None) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +15,7 @@ from gradients.domain.json import JsonObject
 from gradients.errors import SetupError
 from gradients.tasks.hours import OPERATIONS, PEAK_FLOPS, UTILISATION
 from gradients.tasks.registry import TYPES
+from miner.fit import name_of
 from miner.fitting import Fitted
 from miner.footprint import Shape
 from miner.memory import GIB, Memory
@@ -37,6 +40,8 @@ _SHOWN = (
     "max_tokens",
     "micro_batch_tokens",
     "gradient_checkpointing",
+    "load_in_4bit",
+    "optimiser",
     "max_epochs",
     "candidates",
 )
@@ -76,9 +81,8 @@ def read_task(file: Path | None, **given: object) -> AskedTask:
 
 
 def memory_of(gpu: str) -> Memory:
-    """The memory of one of a kind of GPU, h100 or h100:8, or of so many GiB. Raises SetupError."""
-    match = re.fullmatch(r"(?P<name>[\w.]+)(:\d+)?", gpu.strip().lower())
-    name = match["name"] if match else ""
+    """The memory of one of a kind of GPU, h100, h100:8 or 8x80, or of so many GiB. Raises SetupError."""
+    name, _ = _named(gpu)
     try:
         gibibytes = float(GPUS[name]) if name in GPUS else float(name)
     except ValueError as error:
@@ -88,8 +92,8 @@ def memory_of(gpu: str) -> Memory:
     return Memory(int(gibibytes * GIB), is_gpu=True)
 
 
-def as_json(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory) -> JsonObject:
-    """Everything, for scripts."""
+def as_json(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, spread: Fitted | None) -> JsonObject:
+    """Everything, for scripts; `spread` is what several GPUs would hold together."""
     plan, found = fitted.plan, fitted.fit
     return {
         "type": task.type,
@@ -99,13 +103,14 @@ def as_json(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory) -> Js
         "usable_bytes": fitted.there_bytes,
         "on_gpu": memory.is_gpu,
         "reasons": list(found.reasons) if found else [],
+        "spread": _spread(spread),
         "engine_reason": fitted.engine.reason,
         "epochs_in_time": _epochs(task, shape) if memory.is_gpu else None,
         "plan": {name: value for name, value in plan.model_dump(mode="json").items() if name in _SHOWN},
     }
 
 
-def as_text(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, gpus: int) -> Iterator[str]:
+def as_text(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, spread: Fitted | None) -> Iterator[str]:
     """The same for people, a line each."""
     verdict = "fits" if fitted.fits else "does not fit: a task like it is declined"
     yield f"{task.type} on {shape.parameters / 1e9:.3g} billion weights {verdict}"
@@ -120,14 +125,31 @@ def as_text(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, gp
                 yield f"  {name:<23} {told[name]}{why}"
         if memory.is_gpu:
             yield f"  time      about {_epochs(task, shape):.1f} passes over {task.rows:,} rows in {task.hours:g} h, as an H100 does"
-    if gpus > 1:
-        yield f"  of {gpus} GPUs one is used: the trainer does not spread over several yet"
+    if spread is not None:
+        yield "  GPUs      one of them is used: no trainer here spreads a model over several"
+        if (held := _spread(spread)) is not None:
+            yield f"            FSDP over {held['gpus']} would hold {held['way']}: {held['needed_bytes'] / GIB:.1f} GiB on each"
+
+
+def _spread(fitted: Fitted | None) -> dict[str, Any] | None:  # JSON
+    """What a model that is spread would be trained by; None where spreading brings nothing better."""
+    if fitted is None or fitted.fit is None or not fitted.fits or fitted.fit.way.devices == 1:
+        return None
+    way = fitted.fit.way
+    return {"gpus": way.devices, "way": name_of(replace(way, devices=1)), "needed_bytes": fitted.needed_bytes}
 
 
 def gpus_in(gpu: str | None) -> int:
-    """How many GPUs are named: 8 in h100:8."""
-    count = (gpu or "").partition(":")[2]
-    return int(count) if count.isdigit() else 1
+    """How many GPUs are named: 8 in h100:8 and in 8x80."""
+    return _named(gpu or "")[1]
+
+
+def _named(gpu: str) -> tuple[str, int]:
+    """The name or size of a GPU, and how many of it."""
+    for form in (r"(?P<name>[\w.]+):(?P<count>\d+)", r"(?P<count>\d+)x(?P<name>[\w.]+)", r"(?P<name>[\w.]+)"):
+        if match := re.fullmatch(form, gpu.strip().lower()):
+            return match["name"], max(int(match.groupdict().get("count") or 1), 1)
+    return "", 1
 
 
 def _epochs(task: AskedTask, shape: Shape) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 from gradients.axon.auth import MetagraphPolicy, nonces_at
@@ -24,6 +25,7 @@ from miner.attempt import Attempts
 from miner.bases import KnownBases
 from miner.daemon import Daemon
 from miner.endpoints import Endpoints, add_routes
+from miner.given_bases import GivenBases
 from miner.journal import Journal
 from miner.memory import GIB, Memory, installed_memory
 from miner.outcomes import Outcomes
@@ -52,6 +54,7 @@ def build(settings: MinerSettings) -> Daemon:
         refresh_seconds=settings.chain.refresh_seconds,
         start_seconds=settings.chain.start_seconds,
     )
+    client = AxonClient(keys.hotkey, allow_private=network.is_local)
     journal = Journal(settings.folder / "tasks")
     begun: asyncio.Queue[str] = asyncio.Queue()
     memory = allowed_memory(settings)
@@ -60,7 +63,7 @@ def build(settings: MinerSettings) -> Daemon:
         journal=journal,
         gateway=gateway,
         view=view,
-        bases=KnownBases(bases),
+        bases=KnownBases(bases, GivenBases(client, view, bases.cache)),
         settings=settings,
         recipe=recipe,
         memory=memory,
@@ -72,7 +75,7 @@ def build(settings: MinerSettings) -> Daemon:
         journal=journal,
         gateway=gateway,
         view=view,
-        client=AxonClient(keys.hotkey, allow_private=network.is_local),
+        client=client,
         executor=ProcessExecutor(environment=device_environment()),
         bases=bases,
         recipe=recipe,
@@ -102,4 +105,4 @@ def allowed_memory(settings: MinerSettings) -> Memory:
     installed = installed_memory(device_environment().get("CUDA_VISIBLE_DEVICES"))
     if settings.memory_gib is None:
         return installed
-    return Memory(int(settings.memory_gib * GIB), is_gpu=installed.is_gpu)
+    return replace(installed, bytes=int(settings.memory_gib * GIB))

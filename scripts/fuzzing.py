@@ -1,34 +1,55 @@
 """Generated requests against the customers' API: its document is what schemathesis makes them from, and what answers are held against.
 
 python -m scripts.fuzzing [--cases 20000] [--ledger URL]    without a ledger, SQLite in a folder that is removed
+
+They come in rounds, each with a seed of its own. A generated id is nobody's, so in all rounds but the first one the ids are those of tasks
+that are there: scored, running, and a draft.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 import subprocess
 import sys
 import tempfile
+from itertools import count
 from pathlib import Path
 
+from gradients.clock import SystemClock
+from gradients.domain.task import TaskId, TaskRequest
 from gradients.testing.axons import serving_in_thread
+from scripts.benchmarks import pages
 from scripts.benchmarks.flood import api_in
+from validator.ledger import Ledger
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+ROUND = 5_000  # cases that are asked for at once; of a route with few different requests there are fewer
+TASKS = 60
+DRAFT = TaskId("instruct-fffffffffff0")
+KNOWN = (None, pages.task_id_of(0), pages.task_id_of(TASKS - 2), DRAFT)
 
 
-def fuzz(*, cases: int, ledger_url: str | None = None, seed: int = 1) -> subprocess.CompletedProcess[str]:
+def fuzz(
+    *, cases: int, ledger_url: str | None = None, seed: int = 1, task_id: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """What schemathesis said of an API of its own; it exits with 0 when every answer was in order.
 
     Args:
         cases: generated requests, shared out over the operations, beside those of the coverage phase (some hundreds in all).
-        ledger_url: an empty database.
+        ledger_url: of a database; what is there stays.
+        task_id: the task that is meant wherever a path names one; generated ones when there is none.
     """
     with tempfile.TemporaryDirectory() as folder:
-        app, key, limits = api_in(Path(folder), ledger_url)
+        url = ledger_url or f"sqlite:///{folder}/ledger.db"
+        _furnish(url)
+        app, key, limits = api_in(Path(folder), url)
         operations = sum(len(path) for path in app.openapi()["paths"].values())
         examples = max(math.ceil(cases / operations), 1)
+        if task_id is not None:
+            given = f'[parameters]\n"path.task_id" = "{task_id}"\n"path.hotkey" = "best"\n'
+            Path(folder, "schemathesis.toml").write_text(given, encoding="utf-8")
         with serving_in_thread(app, host="127.0.0.1", limits=limits) as address:
             command = [sys.executable, "-m", "schemathesis.cli", "run", address.url("/openapi.json")]
             flags = ["--header", f"Authorization: Bearer {key}", "--checks", CHECKS, "--phases", "coverage,fuzzing"]
@@ -36,15 +57,39 @@ def fuzz(*, cases: int, ledger_url: str | None = None, seed: int = 1) -> subproc
             return subprocess.run([*command, *flags, *counts], capture_output=True, text=True, check=False, cwd=folder)
 
 
+def _furnish(ledger_url: str) -> None:
+    """Tasks of the customer who asks, where there are none."""
+    ledger = Ledger.open(ledger_url, SystemClock())
+    if ledger.tasks.count() == 0:
+        pages.fill(ledger, TASKS)
+        request = TaskRequest("instruct", "nano-lm", {"kind": "file", "path": "rows.jsonl"}, {}, 1.0)
+        ledger.tasks.create(DRAFT, request, customer=pages.CUSTOMER, salt=b"s" * 32)
+    ledger.engine.dispose()
+
+
+def generated(run: subprocess.CompletedProcess[str]) -> int:
+    """How many requests were sent."""
+    counted = re.search(r"([\d,]+) generated", run.stdout)
+    return int(counted[1].replace(",", "")) if counted else 0
+
+
 def main() -> None:
-    """Fuzz once, and say what came of it."""
+    """Fuzz until there were so many cases or an answer was out of order, and say what came of it."""
     parser = argparse.ArgumentParser(prog="scripts/fuzz api", description=__doc__)
-    parser.add_argument("--cases", type=int, default=20_000, help="generated requests")
+    parser.add_argument("--cases", type=int, default=20_000, help="generated requests, at least")
     parser.add_argument("--ledger", help="SQLAlchemy URL of an empty database")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the first round")
     asked = parser.parse_args()
-    run = fuzz(cases=asked.cases, ledger_url=asked.ledger, seed=asked.seed)
+    sent = 0
+    for number in count():
+        cases, task_id = min(asked.cases - sent, ROUND), KNOWN[number % len(KNOWN)]
+        run = fuzz(cases=cases, ledger_url=asked.ledger, seed=asked.seed + number, task_id=task_id)
+        sent += generated(run)
+        if run.returncode != 0 or sent >= asked.cases:
+            break
+        print(f"{sent:,} cases of {asked.cases:,}, all in order", flush=True)
     print(run.stdout, run.stderr)
+    print(f"{sent:,} cases" + (", all in order" if run.returncode == 0 else ""))
     sys.exit(run.returncode)
 
 

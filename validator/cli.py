@@ -37,7 +37,7 @@ def run(
     api_port: Annotated[int | None, typer.Option(help="Port of the customers' API.")] = None,
 ) -> None:
     """Run a validator until it is stopped. Flags win over GRADIENTS_* variables, those over BT_*, those over the file."""
-    from gradients.cli.daemon import run_daemon
+    from gradients.cli.daemon import run_daemon, settle
     from validator.settings import ValidatorSettings
 
     settings = given.load(ValidatorSettings, api__host=api_host, api__port=api_port)
@@ -47,7 +47,9 @@ def run(
         from validator.daemon import run_until_signalled
         from validator.wiring import build
 
-        await run_until_signalled(build(settings))
+        validator = build(settings)
+        settle()
+        await run_until_signalled(validator)
 
     run_daemon(settings, daemon, what="validator")
 

@@ -70,17 +70,14 @@ class StepEngine:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._at_once = at_once
-        self._wakes = {state: asyncio.Event() for state in stages}
+        self._due = {state: asyncio.Event() for state in stages}  # that there is work, as far as anybody knows
+        self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
 
     def wake(self) -> None:
         """Look for work now: something has changed. Any thread may say so; an engine that does not run has nobody to wake."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake_all)
-
-    def _wake_all(self) -> None:
-        for event in self._wakes.values():
-            event.set()
+            self._loop.call_soon_threadsafe(self._changed.set)
 
     async def run(self) -> None:
         """Work for ever, on as many tasks at a time in each stage as it takes."""
@@ -89,11 +86,12 @@ class StepEngine:
         async def wake_with_blocks() -> None:
             while True:
                 await self._view.wait_for_block(self._view.block + 1)
-                self._wake_all()
+                self._changed.set()
 
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(wake_with_blocks())
+                group.create_task(run_forever(self._look, name="look", rest_seconds=POLL_SECONDS))
                 for state, stage in self._stages.items():
                     turn = partial(self._turn, state, stage)
                     for _ in range(self._at_once.get(state, 1)):
@@ -101,25 +99,31 @@ class StepEngine:
         finally:
             self._loop = None
 
+    async def _look(self) -> None:
+        """Wake the stages for which there is work, then wait until there may be more: one look for all, so that idling costs little."""
+        self._changed.clear()
+        for state in await asyncio.to_thread(self._ledger.tasks.due, list(self._stages), block=self._view.block):
+            self._due[state].set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):  # asyncio.wait_for of Python 3.11 may swallow a cancellation
+                await self._changed.wait()
+
     async def _turn(self, state: TaskState, stage: Stage) -> None:
-        """One task, or a wait until there may be one."""
-        self._wakes[state].clear()
-        claim = None
-        if state not in self._obstacles or not self._obstacles[state]():
-            claim = await asyncio.to_thread(
-                self._ledger.tasks.claim,
-                [state],
-                owner=self._owner,
-                block=self._view.block,
-                lease_seconds=self._lease_seconds,
-            )
+        """One task, once there is one."""
+        await self._due[state].wait()
+        self._due[state].clear()  # before the look at the ledger, so that what comes during it is not lost
+        if state in self._obstacles and self._obstacles[state]():
+            return
+        claim = await asyncio.to_thread(
+            self._ledger.tasks.claim,
+            [state],
+            owner=self._owner,
+            block=self._view.block,
+            lease_seconds=self._lease_seconds,
+        )
         if claim:
             await self._work(stage, claim)
-            self._wake_all()
-        else:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):  # asyncio.wait_for of Python 3.11 may swallow a cancellation
-                    await self._wakes[state].wait()
+            self._changed.set()
 
     async def _work(self, stage: Stage, claim: Claim) -> None:
         task = claim.task

@@ -66,8 +66,11 @@ class Estimates:
         default_factory=lambda: ThreadPoolExecutor(MOST_READERS, thread_name_prefix="estimate")
     )
 
-    async def of(self, spec: Mapping[str, Json]) -> Estimate:
+    async def of(self, spec: Mapping[str, Json], *, stand_in: BaseInfo | None = None) -> Estimate:
         """Rows, tokens, weights, speed and hours of a spec; its own hours play no part. Raises CustomerError when it cannot be run.
+
+        Args:
+            stand_in: what is measured in place of a base that is not made before the task is posted.
 
         Rows that nearly repeat each other are found when the task is prepared only.
         """
@@ -76,8 +79,13 @@ class Estimates:
         speed: Throughput | None = None
         with tempfile.TemporaryDirectory(prefix="gradients-estimate-", ignore_cleanup_errors=True) as place:
             folder = Path(place)
+            if stand_in is None:  # what costs least is checked first
+                family = await asyncio.get_running_loop().run_in_executor(self.readers, self.bases.look, request.base)
+                check_family(kind, request.base, family)
             surveyed = await self._survey(kind, request, folder)
-            base = await asyncio.to_thread(self.bases.resolve, request.base)
+            base = stand_in
+            if base is None:
+                base = await asyncio.to_thread(self.bases.resolve, request.base)
             async with self.turn:
                 tried = await self._tried(request, base, folder, surveyed.tried)
                 if kind.effort.goes_by_tokens:
@@ -125,8 +133,7 @@ class Estimates:
         return SurveyResult.model_validate(result)
 
     def _fetch(self, kind: TaskType, request: TaskRequest, folder: Path) -> Fetched:
-        """What costs least is checked first. Blocking, for as long as the sources take."""
-        check_family(kind, request.base, self.bases.look(request.base))
+        """Blocking, for as long as the sources take."""
         return fetch_sources(kind, request, folder, access=self.access)
 
     async def _tried(

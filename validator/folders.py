@@ -52,6 +52,10 @@ class Folders:
         """Scratch space of preparation."""
         return self.task(task_id) / "prepared"
 
+    def base(self, task_id: str) -> Path:
+        """The base of a task that goes on from another."""
+        return self.task(task_id) / "base"
+
     def submission(self, task_id: str, hotkey: str) -> Path:
         """A screened repo."""
         return self.task(task_id) / "submissions" / hotkey

@@ -103,7 +103,8 @@ class Pruner:
         keep, folder = self.settings, self.folders.task(task.id)
         data = task.prepared
         rows = frozenset({data.train.sha256, data.held_out.sha256}) if data else frozenset[str]()
-        if not folder.is_dir() and not any(map(self.store.has, rows)):
+        base = _base_files(task)
+        if not folder.is_dir() and not any(map(self.store.has, rows | base)):
             return  # all of it has gone
         others_until = ended_at + keep.models_hours * HOUR
         open_until = ended_at + keep.record_days * DAY if _is_public(task) else others_until
@@ -113,6 +114,7 @@ class Pruner:
         yield Kept(max(others_until, open_until), spare_from, self.folders.prepared(task.id), rows)
         yield Kept(others_until, spare_from, self.folders.jobs(task.id), frozenset())
         yield Kept(winners_until, None, self.folders.results(task.id), frozenset())
+        yield Kept(winners_until, None, self.folders.base(task.id), base)
         for hotkey, manifest in self.ledger.submissions.manifests(task.id).items():
             until = winners_until if hotkey in winners else max(others_until, open_until)
             place = self.folders.submission(task.id, hotkey)
@@ -122,6 +124,7 @@ class Pruner:
         """What an unfinished task names."""
         if task.prepared:
             yield from (task.prepared.train.sha256, task.prepared.held_out.sha256)
+        yield from _base_files(task)
         for manifest in self.ledger.submissions.manifests(task.id).values():
             yield from _files(manifest)
 
@@ -169,6 +172,12 @@ def _named(things: Sequence[Kept], *, but: AbstractSet[Path] = frozenset()) -> f
 def _is_public(task: Task) -> bool:
     """Whether auditors may download what the task has left."""
     return task.state is TaskState.SCORED and not task.request.private
+
+
+def _base_files(task: Task) -> frozenset[str]:
+    """Digests of a base that was made for the task."""
+    parent = task.prepared.parent if task.prepared else None
+    return frozenset(blob.sha256 for _, blob in parent.files) if parent else frozenset()
 
 
 def _files(manifest: str) -> frozenset[str]:

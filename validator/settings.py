@@ -22,6 +22,9 @@ class OfferSettings(Section):
 
     pool_size: int = Field(default=32, ge=1, le=256, description="miners per task")
     answer_seconds: float = Field(default=5.0, gt=0, le=60, description="time for a miner to answer")
+    quiet_seconds: float = Field(
+        default=1.5, gt=0, le=60, description="a round of offers ends so long after the last answer that came"
+    )
     retry_seconds: float = Field(default=15.0, gt=0, description="rest before a task that nobody took is offered again")
     tries: int = Field(default=12, ge=1, le=12, description="offers of one task before it ends without miners")
 

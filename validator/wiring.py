@@ -119,7 +119,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         obstacles={TaskState.OPEN: lambda: conditions.against(*TO_OFFER)},
     )
     progress = ProgressBoard(ledger, view, client)
-    intake = Intake(ledger, bases, engine.wake, settings.seed)
+    intake = Intake(ledger, bases, folders, engine.wake, settings.seed)
     seed = secrets.randbits(63) if settings.seed is None else settings.seed
     streams = OpenStreams()
     return Daemon(

@@ -14,6 +14,12 @@ from gradients.texts import harmless
 PROTOCOL_VERSION: Literal[1] = 1
 LONGEST_OFFER_HOURS = 240  # what a message can say; what customers may ask for is less
 
+MOST_BASE_FILES = 1000
+# Of a file of a base: a plain name, in a pipeline within a folder; nothing that code is kept in.
+BASE_PATH = (
+    r"^([A-Za-z0-9_-][A-Za-z0-9._-]{0,95}/)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,95}\.(safetensors|json|jinja|model|txt)$"
+)
+
 # Words for people. Whoever sends longer ones is refused; what is in them is made harmless on the way in, and out.
 Name = Annotated[str, Field(max_length=64), AfterValidator(partial(harmless, most=64))]
 Words = Annotated[str, Field(max_length=500), AfterValidator(partial(harmless, most=500))]
@@ -55,6 +61,16 @@ class OfferAnswer(Message):
     accepted: bool
     reason: Words = ""
     recipe: Name = Field(default="", description="shown to people, never used")
+
+
+class BaseListing(Message):
+    """Validator to anybody registered, at the validator's axon, GET /v1/bases/{base_digest}: the files of a base that nobody else has.
+
+    They lie at GET /v1/data/{sha256}. The digest is sha256 over the canonical JSON of [path, sha256] of each, in the order of the paths.
+    """
+
+    base_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    files: dict[Annotated[str, Field(pattern=BASE_PATH)], BlobName] = Field(min_length=1, max_length=MOST_BASE_FILES)
 
 
 class Start(Message):

@@ -11,11 +11,13 @@ import hashlib
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
+from gradients.bases.continued import continued_task, is_pinned
 from gradients.bases.hub import COMMIT_FILE, EXIT_NO_ROOM, EXIT_REFUSED
 from gradients.config import environment_without, hub_environment
 from gradients.domain.json import canonical
@@ -97,9 +99,7 @@ class BaseModels:
         Raises ModelUnknown when there is no such base, OutsideError when its source does not answer, DiskFull, and OperatorError
         (unwritable) when the cache cannot be used.
         """
-        folder = self._present(name) or self._fetched(name, announced_parameters)
-        parameters = sum(tensor.elements for tensor in _tensors(folder).values())
-        return BaseInfo(name, folder, _digest(folder), parameters, _family(folder))
+        return base_in(name, self._present(name) or self._fetched(name, announced_parameters))
 
     def look(self, name: str) -> Family:
         """What kind of model the base is, in seconds: of one that is not here its hub is asked for the names of its files only.
@@ -131,14 +131,21 @@ class BaseModels:
             return shipped
         if self.folders and _is_folder(folder := Path(name).expanduser()):
             return folder.resolve()
-        match = _HUB_ID.fullmatch(name)
-        key = _key(match["repo"], match["revision"] or MAIN) if match else SMOLLM2 if name == SMOLLM2 else None
+        key = name if is_pinned(name) or name == SMOLLM2 else None
+        if match := _HUB_ID.fullmatch(name):
+            key = _key(match["repo"], match["revision"] or MAIN)
         return cached if key and _is_folder(cached := self.cache / key) else None
 
     def _hub_id(self, name: str) -> tuple[str, str]:
         """Repo and revision. Raises ModelUnknown for a name that can be none."""
         if match := _HUB_ID.fullmatch(name):
             return match["repo"], match["revision"] or MAIN
+        if task := continued_task(name):
+            raise ModelUnknown(
+                f"The model of task {task} is not here",
+                code="base_not_here",
+                fix="A miner gets it from the validator that offers to go on from it, a customer with the model",
+            )
         raise ModelUnknown(
             f"There is no base model '{name}'",
             fix=f"Name {', '.join(self.names())}, or a Hub id such as org/name@revision"
@@ -169,6 +176,25 @@ class BaseModels:
                 _run([*command, str(part), *announced], environment, what)
                 put(part, folder)
         return folder
+
+
+def base_in(name: str, folder: Path) -> BaseInfo:
+    """The base that `folder` holds. Raises ModelUnknown when it is none."""
+    parameters = sum(tensor.elements for tensor in _tensors(folder).values())
+    digests = {path: _file_digest(file, *_stat(file)) for path, file in files_of(folder).items()}
+    return BaseInfo(name, folder, digest_of(digests), parameters, _family(folder))
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """The files that decide what the model computes, by their paths in `folder`."""
+    parts = {file for pattern in _FILES_THAT_MATTER for file in _parts(folder, pattern)}
+    return {file.relative_to(folder).as_posix(): file for file in sorted(parts - {folder / n for n in _NOT_PART})}
+
+
+def digest_of(digests: Mapping[str, str]) -> str:
+    """What a base is known by: sha256 over path and sha256 of each of its files."""
+    in_order = sorted(digests, key=lambda path: path.split("/"))  # as paths of a file system are sorted: part by part
+    return hashlib.sha256(canonical([[path, digests[path]] for path in in_order])).hexdigest()
 
 
 def _key(repo: str, revision: str) -> str:
@@ -215,16 +241,10 @@ def _tensors(folder: Path) -> dict[tuple[Path, str], TensorShape]:
         raise ModelUnknown(f"{folder} holds a model that cannot be read: {error.message}") from error
 
 
-def _digest(folder: Path) -> str:
-    """sha256 over the files that decide what the model computes."""
-    files = sorted(
-        {file for pattern in _FILES_THAT_MATTER for file in _parts(folder, pattern)} - {folder / n for n in _NOT_PART}
-    )
-    listing = [
-        [file.relative_to(folder).as_posix(), _file_digest(file, file.stat().st_size, file.stat().st_mtime_ns)]
-        for file in files
-    ]
-    return hashlib.sha256(canonical(listing)).hexdigest()
+def _stat(file: Path) -> tuple[int, int]:
+    """Size in bytes, and when it was written, in nanoseconds."""
+    seen = file.stat()
+    return seen.st_size, seen.st_mtime_ns
 
 
 @lru_cache(maxsize=256)

@@ -45,11 +45,22 @@ class TaskRequest:
     """What a customer asks for, already checked against the schema of its task type."""
 
     type: str  # name of a task type, such as "instruct"
-    base: str  # a shipped base ("nano-lm"), a local folder, or a Hub id with optional "@revision"
+    base: str  # a shipped base ("nano-lm"), a local folder, a Hub id with optional "@revision", or "task:" and a task's id
     dataset: JsonObject  # where the rows come from; see gradients/datasets/sources.py
     parameters: JsonObject  # the task type's own part, in its normal form
     hours: float  # training budget of each miner
     private: bool = True  # whether rows, salt and models stay out of the public record
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Where the base of a task comes from that goes on from another: that task's winner, merged with its base."""
+
+    task_id: TaskId
+    hotkey: Hotkey  # the winner's
+    manifest_sha256: str  # of what it handed in
+    base_digest: str  # of the base that it was trained from
+    files: tuple[tuple[str, Blob], ...]  # of the merged model, by path; the new base's digest is over them
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ class Prepared:
     made_up_rows: int = 0  # of the held-out ones, the last so many; written by a language model
     tried_rows: int = 0  # with the base, before the task was offered
     cut_rows: int = 0  # of these, how many lose tokens to max_tokens or to what the base can read
+    parent: Parent | None = None  # of a task that goes on from another
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,10 @@ def write_settings(plan: Plan) -> None:
     sections: Mapping[str, Mapping[str, Json]] = {
         "api": {"host": CHAIN_HOST, "port": plan.api_port},
         "estimate": {"reference": "here"},
-        "offer": {"retry_seconds": 2.0},
+        "offer": {
+            "retry_seconds": 2.0,
+            "quiet_seconds": 5.0,
+        },  # all share this machine, so some answer long after others
         "collect": {"reveal_seconds": 120.0},
     }
     _write(plan, plan.validator, own=own, sections=sections)

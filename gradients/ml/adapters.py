@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from transformers.pytorch_utils import Conv1D
 
+from gradients.ml.low_bits import counted_as_absent
 from gradients.ml.submission import is_linear
 from gradients.ml.tensor_files import write_tensors
+
+with counted_as_absent():  # layers in 4 bits are adapted as any linear layer is
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from gradients.errors import ModelUnknown
 from gradients.ml.device import Device, is_larger_than_one, weights_dtype
 from gradients.ml.held import held, hold
+from gradients.ml.low_bits import four_bit_config, keep_differentiable
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -92,12 +94,21 @@ def read_base(folder: Path) -> TextBase:
         raise _unusable(folder, error) from error
 
 
-def load_base(folder: Path, device: Device) -> LoadedBase:
+def load_base(folder: Path, device: Device, *, in_4bit: bool = False) -> LoadedBase:
     """The model in `folder`, frozen and in evaluation mode. Raises ModelUnknown when there is none that can be read.
 
     Where this process keeps it already, it is taken from there. One that is larger than a GPU lies on all that this process sees.
+
+    Args:
+        in_4bit: quantise its matrices on the way to the device, which never holds all of them unquantised.
     """
     files = _check_files(folder)
+    if in_4bit:
+        dtype = torch.float32 if device.autocast_dtype is None else None
+        placed = {"device_map": {"": device.name}, "quantization_config": four_bit_config(device)}
+        base = _read(folder, files, device, dtype=dtype, placed=placed)
+        keep_differentiable(base.model)
+        return base
     size = sum(file.stat().st_size for file in files)
     dtype = weights_dtype(device, size)
     spread = is_larger_than_one(device, size)
@@ -105,7 +116,7 @@ def load_base(folder: Path, device: Device) -> LoadedBase:
     if isinstance(kept, LoadedBase) and not spread:
         kept.model.to(device=device.name, dtype=dtype or kept.stored_dtype)
         return replace(kept, device=device)
-    base = _read(folder, files, device, dtype=dtype, spread=spread)
+    base = _read(folder, files, device, dtype=dtype, placed={"device_map": "auto"} if spread else {})
     if not spread:
         base.model.to(device.name)
     return base
@@ -114,11 +125,17 @@ def load_base(folder: Path, device: Device) -> LoadedBase:
 def hold_base(folder: Path, *, in_stored_precision: bool) -> None:
     """Keep the model in `folder` in this process's memory, for `load_base`. Raises as that does."""
     dtype = None if in_stored_precision else torch.float32
-    hold(_FAMILY, folder, lambda: _read(folder, _check_files(folder), Device("cpu"), dtype=dtype, spread=False))
+    hold(_FAMILY, folder, lambda: _read(folder, _check_files(folder), Device("cpu"), dtype=dtype, placed={}))
 
 
-def _read(folder: Path, files: list[Path], device: Device, *, dtype: torch.dtype | None, spread: bool) -> LoadedBase:
-    """The model from its files: on the CPU, or spread over the GPUs."""
+def _read(
+    folder: Path, files: list[Path], device: Device, *, dtype: torch.dtype | None, placed: Mapping[str, object]
+) -> LoadedBase:
+    """The model from its files.
+
+    Args:
+        placed: what transformers is told of devices; on the CPU by default.
+    """
     transformers_logging.disable_progress_bar()
     tokenizer = load_tokenizer(folder)
     try:
@@ -134,7 +151,7 @@ def _read(folder: Path, files: list[Path], device: Device, *, dtype: torch.dtype
             use_safetensors=True,
             output_loading_info=True,
             attn_implementation=attention_of(config),
-            **({"device_map": "auto"} if spread else {}),
+            **placed,
         )
     except _UNREADABLE as error:
         raise _unusable(folder, error) from error

@@ -102,6 +102,18 @@ class Course:
         if self.saves.due():
             self.save()
 
+    def try_longest(self) -> None:
+        """Have two steps at their most rows' longest go through memory and change nothing: the second one finds the moments there, too.
+
+        Where memory runs out, the objective's micro-batches become smaller for all that follows.
+        """
+        lengths = self._objective.lengths
+        longest = sorted(range(len(lengths)), key=lambda row: -lengths[row])[: self.batch_rows]
+        for _ in range(2):
+            self._objective.backward(self._trainee.model, longest)
+            self._trainee.step(0.0)
+        self._trainee.load_moments({})
+
     def validation_loss(self) -> float | None:
         """The objective's loss on the kept rows, infinite where it is not a number; None when no rows are kept."""
         self._trainee.model.eval()

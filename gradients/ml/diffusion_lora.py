@@ -54,7 +54,7 @@ def lora_applied(base: ImageBase, folder: Path | None) -> Iterator[Mapping[str, 
     Raises SubmissionRejected when the submission cannot be applied, and OperatorError when the base did not come back bit by bit.
     """
     parts = base.parts()
-    with changed(parts, _merged(parts, folder / WEIGHTS) if folder else ()) as replaced:
+    with changed(parts, lora_weights(parts, folder / WEIGHTS) if folder else ()) as replaced:
         yield replaced
 
 
@@ -95,7 +95,7 @@ def _layers(part: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
     }
 
 
-def _merged(parts: nn.ModuleDict, file: Path) -> Iterator[NewWeight]:
+def lora_weights(parts: nn.ModuleDict, file: Path) -> Iterator[NewWeight]:
     """W + B · A for every layer that the submission changes, multiplied in float32; times alpha over rank where kohya's names are used."""
     _check_header(file)
     layers, ranks = _layers(parts), dict[str, int]()

@@ -20,6 +20,14 @@ def load_to_measure(folder: Path, device: Device) -> LoadedBase:
     return base
 
 
+def load_to_train(folder: Path, device: Device, *, frozen: bool, in_4bit: bool) -> LoadedBase:
+    """As `load_base`; the layers of a frozen base lie in the precision of its products: half the memory or less, the same bits."""
+    base = load_base(folder, device, in_4bit=in_4bit)
+    if frozen and not in_4bit and device.autocast_dtype is not None:
+        round_products(base.model, device.autocast_dtype)
+    return base
+
+
 def round_products(model: nn.Module, dtype: torch.dtype) -> None:
     """Give the weights of linear layers this precision, which autocast would give them in each call.
 

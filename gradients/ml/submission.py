@@ -68,17 +68,29 @@ def applied(model: PreTrainedModel, folder: Path | None) -> Iterator[Mapping[str
 
     Raises SubmissionRejected when the submission cannot be applied, and OperatorError when the base did not come back bit by bit.
     """
-    weights: Iterable[NewWeight] = ()
-    if folder is not None:
-        full = sorted(folder.glob(FULL_WEIGHTS))
-        is_adapter = (folder / ADAPTER_CONFIG).is_file()
-        if is_adapter == bool(full):
-            raise SubmissionRejected(
-                f"The repo must hold an adapter or a model: {ADAPTER_CONFIG} or {FULL_WEIGHTS}", code="repo_kind"
-            )
-        weights = _merged(model, folder) if is_adapter else _copied(model, full, folder / FULL_CONFIG)
-    with changed(model, weights) as replaced:
+    with changed(model, weights_in(folder, model) if folder is not None else ()) as replaced:
         yield replaced
+
+
+def weights_in(folder: Path, model: PreTrainedModel) -> Iterator[NewWeight]:
+    """The weights of the base as the submission in `folder` wants them. Raises SubmissionRejected."""
+    full = sorted(folder.glob(FULL_WEIGHTS))
+    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    if is_adapter == bool(full):
+        raise SubmissionRejected(
+            f"The repo must hold an adapter or a model: {ADAPTER_CONFIG} or {FULL_WEIGHTS}", code="repo_kind"
+        )
+    return _merged(model, folder) if is_adapter else _copied(model, full, folder / FULL_CONFIG)
+
+
+def change_for_good(model: nn.Module, weights: Iterable[NewWeight]) -> frozenset[str]:
+    """Give `model`, on the CPU, these weights instead of its own; their names. Raises SubmissionRejected for what is not finite."""
+    parameters, names = dict(model.named_parameters()), set[str]()
+    for name, value, _ in weights:
+        _check_finite(name, value)
+        parameters[name].data = value.to(parameters[name].dtype)
+        names.add(name)
+    return frozenset(names)
 
 
 @contextmanager
@@ -94,8 +106,7 @@ def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[Mapping[
     try:
         with torch.no_grad():
             for name, value, change in weights:
-                if not _is_finite(value):
-                    raise SubmissionRejected(f"{name} holds NaN or infinity", code="tensor_not_finite")
+                _check_finite(name, value)
                 aside[name] = _put(parameters[name], value, change)
         yield aside
     finally:
@@ -106,9 +117,10 @@ def changed(model: nn.Module, weights: Iterable[NewWeight]) -> Iterator[Mapping[
         raise OperatorError("The base model changed while a submission was measured", code="base_changed")
 
 
-def _is_finite(value: torch.Tensor) -> bool:
-    """Whether no number is NaN or infinite. A sum says so at a fraction of the cost; only one that overflows has to be looked at."""
-    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
+def _check_finite(name: str, value: torch.Tensor) -> None:
+    """Raises SubmissionRejected for NaN and infinity. A sum tells it at little cost; only one that overflows has to be looked at."""
+    if not (bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())):
+        raise SubmissionRejected(f"{name} holds NaN or infinity", code="tensor_not_finite")
 
 
 def _put(parameter: nn.Parameter, value: torch.Tensor, change: LowRank | None) -> Replaced:

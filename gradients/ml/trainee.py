@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 from gradients.ml.checkpoint import Tensors
+from gradients.ml.low_bits import adamw_8bit
 
 if TYPE_CHECKING:
     from torch import nn
 
+OptimiserName = Literal["adamw", "adamw_8bit"]
 _BETAS = (0.9, 0.99)  # runs are short: a memory of 100 steps, not of 1,000
 _MAX_GRADIENT_NORM = 1.0
 
@@ -24,7 +26,13 @@ class Trainee:
     """Changes those weights of a model that require gradients, in place."""
 
     def __init__(
-        self, model: nn.Module, *, weight_decay: float, lora_plus_ratio: float, average_decay: float = 0.0
+        self,
+        model: nn.Module,
+        *,
+        weight_decay: float,
+        lora_plus_ratio: float,
+        optimiser: OptimiserName = "adamw",
+        average_decay: float = 0.0,
     ) -> None:
         """Args:
         weight_decay: on matrices only.
@@ -34,11 +42,17 @@ class Trainee:
         self.model = model
         self._weight_decay = weight_decay
         self._lora_plus_ratio = lora_plus_ratio
+        self._optimiser_name = optimiser
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._optimiser = self._fresh_optimiser()
         self._average_decay = average_decay
         self._averaged_steps = 0
         self._average = self._copies()
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether memory that runs out is an error that can be answered; a CPU's process is killed."""
+        return any(weight.is_cuda for weight in self._weights.values())
 
     @property
     def optimiser(self) -> torch.optim.Optimizer:
@@ -100,17 +114,18 @@ class Trainee:
     def moments(self) -> Tensors:
         """Copies of the optimiser's state on the CPU, by "<parameter number>/<key>"."""
         return {
-            f"{number}/{key}": tensor.detach().to("cpu", copy=True)
-            for number, state in self._optimiser.state_dict()["state"].items()
-            for key, tensor in state.items()
+            f"{number}/{key}": torch.as_tensor(value).detach().to("cpu", copy=True)
+            for number, weight in enumerate(w for group in self._optimiser.param_groups for w in group["params"])
+            for key, value in self._optimiser.state.get(weight, {}).items()
         }
 
     def load_moments(self, tensors: Tensors) -> None:
         """Take over a state that `moments` gave; an empty one starts afresh."""
-        state: dict[int, dict[str, torch.Tensor]] = defaultdict(dict)
+        state: dict[int, dict[str, torch.Tensor | int]] = defaultdict(dict)
         for name, tensor in tensors.items():
             number, _, key = name.partition("/")
-            state[int(number)][key] = tensor.clone()
+            counts = key == "step" and self._optimiser_name == "adamw_8bit"  # which has a Python number there
+            state[int(number)][key] = int(tensor) if counts else tensor.clone()
         self._optimiser = self._fresh_optimiser()
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": dict(state), "param_groups": groups})
@@ -124,17 +139,15 @@ class Trainee:
             for name, tensor in tensors.items():
                 self._weights[name].copy_(tensor)
 
-    def _fresh_optimiser(self) -> AdamW:
+    def _fresh_optimiser(self) -> Optimizer:
         groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
         for name, weight in self._weights.items():
             multiple = self._lora_plus_ratio if ".lora_B." in name else 1.0
             groups[multiple, self._weight_decay if weight.ndim > 1 else 0.0].append(weight)
-        return AdamW(
-            [
-                {"params": weights, "rate_multiple": multiple, "weight_decay": decay}
-                for (multiple, decay), weights in groups.items()
-            ],
-            lr=0.0,
-            betas=_BETAS,
-            fused=True,
-        )
+        asked: list[dict[str, Any]] = [  # as torch's optimisers take them
+            {"params": weights, "rate_multiple": multiple, "weight_decay": decay}
+            for (multiple, decay), weights in groups.items()
+        ]
+        if self._optimiser_name == "adamw_8bit":
+            return adamw_8bit(asked, betas=_BETAS, on_gpu=self.is_on_gpu)
+        return AdamW(asked, lr=0.0, betas=_BETAS, fused=True)

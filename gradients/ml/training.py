@@ -23,7 +23,7 @@ from gradients.ml.objective import Objective, Weighting
 from gradients.ml.schedule import Every, Leg, Schedule, TimeBox, rate_factor
 from gradients.ml.search import Candidate, Trial, champion_of, is_lost, propose
 from gradients.ml.telling import Phase, TrainingProgress, progress_of
-from gradients.ml.trainee import Trainee
+from gradients.ml.trainee import OptimiserName, Trainee
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,6 +51,8 @@ class TrainingSettings:
     max_tokens: int
     micro_batch_tokens: int | None
     gradient_checkpointing: bool
+    load_in_4bit: bool
+    optimiser: OptimiserName
     max_epochs: float
     candidates: int
     schedule: Schedule
@@ -111,6 +113,7 @@ class TrainingRun:
             model,
             weight_decay=settings.weight_decay,
             lora_plus_ratio=settings.lora_plus_ratio,
+            optimiser=settings.optimiser,
             average_decay=average_decay,
         )
         self._settings = settings
@@ -168,6 +171,8 @@ class TrainingRun:
         saving_seconds = self._now() - validated
         self._box = TimeBox(course.position.started, self._box.deadline, validated - started, saving_seconds)
         course.saves = Every(max(saving_seconds / _CHECKPOINT_SHARE, _MIN_CHECKPOINT_SECONDS), self._now)
+        if found is None and self._trainee.is_on_gpu:
+            course.try_longest()
         has_steps = course.position.candidate is not None and (course.position.steps > 0 or bool(course.best))
         if not has_steps and self._now() >= self._box.training_ends:
             raise JobFailed(

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from io import FileIO
@@ -55,15 +55,30 @@ async def fetch_repo(
     """
     # Whoever answers for these bytes: one miner in one task. Others may announce the same file and send something else.
     source = hashlib.sha256(f"{manifest.task_id} {manifest.hotkey}".encode()).hexdigest()[:16]
-    missing = {
-        each.sha256: each.size_bytes for each in manifest.files.values() if not store.came_from(each.sha256, source)
-    }
+    await fetch_files(reader, manifest.files, store, source=source, budget=budget)
+
+
+async def fetch_files(
+    reader: RepoReader,
+    files: Mapping[str, RepoFile],
+    store: ContentStore,
+    *,
+    source: str,
+    budget: FetchBudget = FetchBudget(),
+) -> None:
+    """Bring files, each by its name, into the store. Raises as `fetch_repo` does.
+
+    Args:
+        source: who answers for these bytes, in letters and digits: what another has sent is read again.
+    """
+    missing = {each.sha256: each.size_bytes for each in files.values() if not store.came_from(each.sha256, source)}
     await asyncio.to_thread(store.reserve, sum(missing.values()))
-    allowed = budget.seconds(manifest.size_bytes)
+    size_bytes = sum(file.size_bytes for file in files.values())
+    allowed = budget.seconds(size_bytes)
     started = time.monotonic()
     try:
         async with asyncio.timeout(allowed):
-            for name, file in manifest.files.items():
+            for name, file in files.items():
                 if not store.came_from(file.sha256, source):
                     await _fetch_file(reader, name, file, store=store, source=source)
                 # What was here already by its digest may have been announced with another size, to get past the limits.
@@ -73,7 +88,7 @@ async def fetch_repo(
                     )
     except TimeoutError as error:
         took = time.monotonic() - started
-        raise PeerUnreachable(f"The repo of {manifest.size_bytes:,} bytes was not here after {took:.0f} s") from error
+        raise PeerUnreachable(f"What has {size_bytes:,} bytes was not here after {took:.0f} s") from error
 
 
 async def _fetch_file(reader: RepoReader, name: str, file: RepoFile, *, store: ContentStore, source: str) -> None:

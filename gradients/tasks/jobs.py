@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from gradients.domain.evaluation import Fingerprint
 from gradients.errors import Blame
@@ -16,6 +16,7 @@ from gradients.errors import Blame
 Parameters = dict[str, JsonValue]
 MEASURE_THROUGHPUT = "gradients.tasks.workers.throughput:measure"
 MERGE = "gradients.tasks.workers.exporting:merge"
+MAKE_BASE = "gradients.tasks.workers.continuing:make_base"
 PROMPT_LAYOUT = "gradients.tasks.workers.exporting:prompt_layout"
 CHECK_REPO = "gradients.tasks.workers.checking:check"
 KEEP = "gradients.tasks.workers.keeping:keep"
@@ -113,6 +114,13 @@ class TrainingPlan(WorkerMessage):
     gradient_checkpointing: bool = Field(
         default=False, description="compute each layer again in the backward pass instead of keeping what it computed"
     )
+    load_in_4bit: bool = Field(
+        default=False,
+        description="keep a language model's matrices in 4 bits while a LoRA is trained on them (QLoRA); needs bitsandbytes",
+    )
+    optimiser: Literal["adamw", "adamw_8bit"] = Field(
+        default="adamw", description="adamw_8bit keeps its moments in a byte each; needs bitsandbytes"
+    )
     max_epochs: float = Field(default=3.0, gt=0, description="stop after this many passes even when time is left")
     candidates: int = Field(
         default=1,
@@ -144,6 +152,12 @@ class TrainingPlan(WorkerMessage):
     lora_rank_stabilised: bool = Field(default=False, description="scale by alpha / sqrt(rank)")
     lora_plus_ratio: float = Field(default=1.0, ge=1, description="learning rate of B over that of A (LoRA+)")
     options: Parameters = Field(default_factory=dict, description="knobs of the task type's own trainer")
+
+    @model_validator(mode="after")
+    def _only_a_lora_trains_on_4_bits(self) -> Self:
+        if self.load_in_4bit and self.method != "lora":
+            raise ValueError('load_in_4bit freezes the base: write method = "lora" beside it')
+        return self
 
 
 class TrainJob(WorkerMessage):
@@ -233,6 +247,15 @@ class ExportJob(WorkerMessage):
     model_folder: Path = Field(description="a delivered adapter")
     target: Path = Field(description="where the merged model goes")
     family: Literal["language", "image"] = "language"
+
+
+class ContinueJob(WorkerMessage):
+    """Arguments of MAKE_BASE."""
+
+    base_folder: Path = Field(description="of the task that is continued")
+    submission: Path = Field(description="its winner's files, as they were screened and measured")
+    target: Path = Field(description="where the new base goes; empty")
+    family: Literal["language", "image"]
 
 
 class PromptLayout(WorkerMessage):

@@ -10,10 +10,11 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import TypeVar, cast
+from typing import Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from gradients.bases.continued import base_after
 from gradients.datasets.sources import parse_source
 from gradients.domain.json import Json, JsonObject, check_storable
 from gradients.domain.task import TaskRequest
@@ -44,13 +45,24 @@ class TaskSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: str = Field(description="a task type's name")
-    base: str = Field(min_length=1, max_length=256, description="a shipped base, a folder, or a Hub id")
+    base: str = Field(default="", max_length=256, description="a shipped base, a folder, or a Hub id")
+    continues: str | None = Field(
+        default=None,
+        pattern=r"^[a-z]{2,12}-[0-9a-f]{12}$",
+        description="in place of a base: a scored task of yours, whose best model is trained further",
+    )
     dataset: JsonValue = Field(description="a file, an upload, or hub:org/name@revision#split")
     hours: float = Field(gt=0, le=LONGEST_REQUEST_HOURS, description="training budget of each miner")
     parameters: dict[str, JsonValue] = Field(default_factory=dict, description="the task type's own part")
     private: bool = Field(
         default=True, description="keep rows, salt and models out of the public record; others can check less then"
     )
+
+    @model_validator(mode="after")
+    def _one_base(self) -> Self:
+        if bool(self.base) == bool(self.continues):
+            raise ValueError("name a `base`, or a task that it `continues`, and not both")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -90,7 +102,7 @@ def validate_request(spec: Mapping[str, Json]) -> TaskRequest:
     parameters = validate_parameters(task_type(checked.type), checked.parameters)
     return TaskRequest(
         type=checked.type,
-        base=checked.base,
+        base=base_after(checked.continues) if checked.continues else checked.base,
         dataset=cast(JsonObject, parse_source(checked.dataset).model_dump(mode="json")),
         parameters=parameters,
         hours=checked.hours,

@@ -38,6 +38,12 @@ class ChainProcess:
         self.url = said["url"]
         return int(said["block"])
 
+    @property
+    def process_id(self) -> int:
+        """Of the running chain."""
+        assert self._process is not None  # noqa: S101 (it was started)
+        return self._process.pid
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Nobody gets an answer and no block comes, while connections stay open."""

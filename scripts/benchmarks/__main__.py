@@ -85,6 +85,20 @@ def deadlines() -> Iterable[Figure]:
     return deadlines.deadlines()
 
 
+def idle() -> Iterable[Figure]:
+    """What daemons take while there is nothing to do. Imported here, since the chain's SDK takes seconds that few others have to wait."""
+    from scripts.benchmarks import idle
+
+    return idle.idle()
+
+
+def offers() -> Iterable[Figure]:
+    """A round of offers among dead miners. Imported here, since a validator's step takes seconds that no other benchmark has to wait."""
+    from scripts.benchmarks import offering
+
+    return offering.offers()
+
+
 BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
     "help": control.help_text,
     "imports": control.imports,
@@ -104,10 +118,12 @@ BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
     "racing-rows": racing_rows,
     "budgets": budgets,
     "deadlines": deadlines,
+    "idle": idle,
+    "offers": offers,
 }
 
 
-ON_DEMAND = ("racing-rows", "deadlines")  # half an hour, two hours
+ON_DEMAND = ("racing-rows", "deadlines", "idle")  # half an hour, two hours, ten minutes
 WITH_OPTIONS = "recipes"  # by itself, with options of its own
 
 

@@ -1,4 +1,7 @@
-"""How long pages take over a ledger with many tasks: every page, by a stranger and by a customer, over HTTP on loopback."""
+"""How long pages and the API's reads take over many tasks, over HTTP on loopback: for a stranger, and for a customer of half of them.
+
+Requests come one after another, so what is timed is an answer and not a queue; elsewhere, others' work on the same cores is in it.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from sqlalchemy.orm import Session
 from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
 from gradients.chain.view import ChainView
+from gradients.cli.daemon import settle
 from gradients.clock import SystemClock
 from gradients.conditions.state import Conditions
 from gradients.datasets.access import Access
@@ -31,6 +35,7 @@ from gradients.web.curves import Point
 from scripts.benchmarks.timing import Figure
 from validator.api.app import api_app
 from validator.api.dependencies import Dependencies
+from validator.api.rates import OwnRates
 from validator.api.uploads import Uploads
 from validator.board import Board
 from validator.estimates import Estimates
@@ -38,6 +43,7 @@ from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.rows import EventRow, LedgerTable, MeasurementRow, PlacingRow, SubmissionRow, TaskRow
+from validator.ledger.submissions import CHANGED
 from validator.pages.app import add_pages, site
 from validator.pages.dependencies import Pages
 from validator.pages.sessions import Sessions
@@ -49,6 +55,7 @@ RUNNING = 20  # of the tasks
 REQUESTS = 60  # of each page
 BLOCKS_BETWEEN = 20  # of two tasks' deadlines
 BATCH = 500
+CUSTOMER = "acme"  # of half of the tasks
 HOTKEYS = [keypair_of(f"miner {number}").ss58_address for number in range(256)]
 
 
@@ -60,19 +67,48 @@ def pages() -> Iterator[Figure]:
         fill(ledger)
         print(f"{TASKS:,} tasks written in {time.perf_counter() - began:.0f} s", flush=True)
         app, key = _app(Path(place), ledger)
+        settle()  # as daemons do
         with serving_in_thread(app, host="127.0.0.1") as address:
             for who in ("stranger", "customer"):
                 with httpx.Client(base_url=address.url(), trust_env=False, timeout=60) as client:
                     if who == "customer":
                         client.post("/sign-in", data={"key": key})
                     yield from (_timed(client, who, path) for path in _paths(signed_in=who == "customer"))
+            with httpx.Client(
+                base_url=address.url(), trust_env=False, timeout=60, headers={"Authorization": f"Bearer {key}"}
+            ) as client:
+                yield from (_timed(client, "API", path) for path in _reads(client))
         ledger.engine.dispose()
 
 
 def _paths(*, signed_in: bool) -> list[str]:
-    deep = f"/tasks?before={_created_at(TASKS // 10)!r}/{_task_id(TASKS // 10)}"
-    for_all = ["/", "/leaderboard", "/tasks", deep, "/tasks?state=failed", "/tasks?type=chat", f"/tasks/{_task_id(5)}"]
-    return [*for_all, f"/tasks/{_task_id(TASKS - 1)}", *(["/tasks?mine=true", "/account", "/new"] if signed_in else [])]
+    deep = f"/tasks?before={_created_at(TASKS // 10)!r}/{task_id_of(TASKS // 10)}"
+    for_all = [
+        "/",
+        "/leaderboard",
+        "/tasks",
+        deep,
+        "/tasks?state=failed",
+        "/tasks?type=chat",
+        f"/tasks/{task_id_of(5)}",
+    ]
+    return [
+        *for_all,
+        f"/tasks/{task_id_of(TASKS - 1)}",
+        *(["/tasks?mine=true", "/account", "/new"] if signed_in else []),
+    ]
+
+
+def _reads(client: httpx.Client) -> list[str]:
+    """What programs read: lists, searches, a page far down, tasks that are scored and that run, models, the account, the record."""
+    far, cursor = TASKS // 4, ""
+    while far > 0:
+        page = client.get(f"/v1/tasks?limit=1000&cursor={cursor}" if cursor else "/v1/tasks?limit=1000").json()
+        far, cursor = far - len(page["tasks"]), page["next"]
+    scored, running = f"/v1/tasks/{task_id_of(8)}", f"/v1/tasks/{task_id_of(TASKS - 2)}"
+    searches = ["?search=00270", "?search=nothing-has-this", "?state=assigned", "?type=chat&state=scored"]
+    lists = [f"/v1/tasks{asked}" for asked in ("", "?limit=1000", f"?cursor={cursor}", *searches)]
+    return [*lists, scored, running, "/v1/account", "/v1/record"]
 
 
 def _timed(client: httpx.Client, who: str, path: str) -> Figure:
@@ -84,36 +120,44 @@ def _timed(client: httpx.Client, who: str, path: str) -> Figure:
         answer.raise_for_status()
     taken.sort()
     slowest = taken[int(len(taken) * 0.95)]
-    name = path.partition("?before")[0] + (" far down" if "before" in path else "")
+    name, far, _ = path.replace("?cursor", "?before").partition("?before")
+    name += " far down" if far else ""
     return Figure(f"{who} {name}: 95th of 100", "ms", *[1000 * each for each in (slowest, taken[0], taken[-1])])
 
 
-def fill(ledger: Ledger) -> None:
-    """Tasks as a validator leaves them, the last of them still running."""
+def fill(ledger: Ledger, tasks: int = TASKS) -> None:
+    """Tasks as a validator leaves them, the last of them still running; every other one is CUSTOMER's."""
     chance = random.Random(0)
     losses = [[round(chance.gauss(2, 0.1), 4) for _ in range(HELD_OUT_ROWS)] for _ in range(50)]
-    for start in range(0, TASKS, BATCH):
-        numbers = range(start, min(start + BATCH, TASKS))
+    for start in range(0, tasks, BATCH):
+        numbers = range(start, min(start + BATCH, tasks))
         drawn = {number: chance.sample(HOTKEYS, MINERS) for number in numbers}
         with Session(ledger.engine) as session, session.begin():
-            for table, rows in _rows(drawn, losses).items():
+            for table, rows in _rows(drawn, losses, running_from=tasks - RUNNING).items():
                 session.execute(insert(table), rows)
     shares = {hotkey: 1 / len(HOTKEYS) for hotkey in HOTKEYS}
     for epoch in range(50):
-        counted = [_task_id(number) for number in range(500)]
+        counted = [task_id_of(number) for number in range(min(500, tasks))]
         ledger.outbox.decide(f"weights:{epoch}", {"shares": shares, "tasks": counted}, block=epoch * 360)
 
 
-def _rows(drawn: dict[int, list[str]], losses: list[list[float]]) -> dict[type[LedgerTable], list[dict[str, object]]]:
+def _rows(
+    drawn: dict[int, list[str]], losses: list[list[float]], *, running_from: int
+) -> dict[type[LedgerTable], list[dict[str, object]]]:
     found: dict[type[LedgerTable], list[dict[str, object]]] = {
         table: [] for table in (TaskRow, SubmissionRow, PlacingRow, MeasurementRow, EventRow)
     }
     for number, hotkeys in drawn.items():
-        task_id, deadline = _task_id(number), BLOCKS_BETWEEN * number
-        runs = number >= TASKS - RUNNING
+        task_id, deadline = task_id_of(number), BLOCKS_BETWEEN * number
+        runs = number >= running_from
         found[TaskRow].append(_task(number, TaskState.ASSIGNED if runs else TaskState.SCORED, deadline))
         found[EventRow] += [
-            {"at": _created_at(number), "task_id": task_id, "name": "submission_changed", "fields": {"n": event}}
+            {
+                "at": _created_at(number),
+                "task_id": task_id,
+                "name": CHANGED,
+                "fields": {"hotkey": hotkeys[event % MINERS], "state": SubmissionState.STARTED},
+            }
             for event in range(20)
         ]
         for rank, hotkey in enumerate(hotkeys, start=1):
@@ -134,10 +178,10 @@ def _task(number: int, state: TaskState, deadline: int) -> dict[str, object]:
     blob = Blob("c" * 64, 10)
     prepared = Prepared("b" * 64, 1_500_000_000, blob, blob, 9_000, HELD_OUT_ROWS, "e" * 64, (("repeated", 12),))
     return {
-        "id": _task_id(number),
+        "id": task_id_of(number),
         "state": state,
         "created_at": _created_at(number),
-        "customer": f"customer {number % 50}",
+        "customer": CUSTOMER if number % 2 == 0 else f"customer {number % 50}",
         "request": asdict(request),
         "salt": b"s" * 32,
         "prepared": asdict(prepared),
@@ -149,7 +193,7 @@ def _task(number: int, state: TaskState, deadline: int) -> dict[str, object]:
 
 def _placing(number: int, hotkey: str, rank: int, deadline: int) -> dict[str, object]:
     return {
-        "task_id": _task_id(number),
+        "task_id": task_id_of(number),
         "hotkey": hotkey,
         "task_type": "instruct",
         "rank": rank,
@@ -165,7 +209,7 @@ def _placing(number: int, hotkey: str, rank: int, deadline: int) -> dict[str, ob
 
 def _measurement(number: int, entrant: str, rows: list[float]) -> dict[str, object]:
     return {
-        "task_id": _task_id(number),
+        "task_id": task_id_of(number),
         "entrant": entrant,
         "metric": "completion cross-entropy",
         "metric_version": 1,
@@ -179,7 +223,8 @@ def _measurement(number: int, entrant: str, rows: list[float]) -> dict[str, obje
     }
 
 
-def _task_id(number: int) -> str:
+def task_id_of(number: int) -> str:
+    """The id of the task with this number."""
     return f"{('instruct', 'chat', 'dpo')[number % 3]}-{number:012x}"
 
 
@@ -207,14 +252,15 @@ def _app(folder: Path, ledger: Ledger) -> tuple[FastAPI, str]:
     api = Dependencies(
         ledger=ledger,
         board=Board(ledger, told),
-        intake=Intake(ledger, bases, lambda: None),
+        intake=Intake(ledger, bases, folders, lambda: None),
         uploads=Uploads(folders.uploads, ledger.uploads, 1_000_000, 1_000_000),
         estimates=Estimates(bases, ProcessExecutor(), Access(), EstimateSettings()),
         rewards=RewardTrials(ProcessExecutor()),
         folders=folders,
         store=ContentStore(folders.blobs),
         conditions=Conditions(),
+        rates=OwnRates(10_000_000),
     )
     app = api_app(api)
     add_pages(app, Pages(site(), api, Sessions(clock), view, told, ProcessExecutor(), PagesSettings()))
-    return app, ledger.customers.issue("customer 2")
+    return app, ledger.customers.issue(CUSTOMER)

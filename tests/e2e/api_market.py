@@ -162,7 +162,7 @@ def dependencies_of(
     return Dependencies(
         ledger=ledger,
         board=Board(ledger, Words()),
-        intake=Intake(ledger, bases, lambda: posted.append("task")),
+        intake=Intake(ledger, bases, Folders(folder), lambda: posted.append("task")),
         uploads=Uploads(Folders(folder).uploads, ledger.uploads, MAX_UPLOAD_BYTES, 3 * MAX_UPLOAD_BYTES),
         estimates=Estimates(bases, InlineExecutor(), Access(), EstimateSettings()),
         rewards=RewardTrials(ProcessExecutor()),

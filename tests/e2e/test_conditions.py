@@ -184,6 +184,14 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
             yield Market(chain, validator, miner, home)
 
 
+@pytest.mark.parametrize(("role", "most_mib"), [("validator", 200), ("miner", 150)])
+def test_a_daemon_without_work_is_small(market: Market, role: str, most_mib: int) -> None:
+    """What `scripts/bench idle` watches for ten minutes, its processor time too."""
+    running: Running = getattr(market, role)
+    [resident] = re.findall(r"^process_resident_memory_bytes (\S+)$", running.metrics(), flags=re.MULTILINE)
+    assert 20 < float(resident) / 2**20 < most_mib
+
+
 @pytest.mark.parametrize("role", ["validator", "miner"])
 def test_an_axon_that_a_second_process_took_is_taken_back(market: Market, role: str) -> None:
     running: Running = getattr(market, role)

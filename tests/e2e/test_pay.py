@@ -99,7 +99,7 @@ class Market:
         await PrepareStage(ledger, self.bases, self.store, self.folders, InlineExecutor()).run(
             self.due(TaskState.DRAFT)
         )
-        settings = OfferSettings(answer_seconds=ANSWER_SECONDS)
+        settings = OfferSettings(answer_seconds=ANSWER_SECONDS, quiet_seconds=ANSWER_SECONDS)
         await OfferStage(ledger, gateway, view, self.client, self.clock, settings, collect).run(
             self.due(TaskState.OPEN)
         )

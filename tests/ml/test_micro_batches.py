@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +11,13 @@ import torch
 
 from gradients.errors import JobFailed
 from gradients.ml.base_model import LoadedBase, load_base
+from gradients.ml.checkpoint import CheckpointFile
+from gradients.ml.course import Course
+from gradients.ml.engine import OwnEngine
 from gradients.ml.micro_batches import MicroBatches, compute_layers_again
 from gradients.ml.objective import CompletionObjective
 from gradients.ml.text import Example
+from gradients.ml.trainee import Trainee
 from gradients.testing.tiny_models import write_tiny_llama
 from tests.ml.conftest import CPU
 
@@ -36,6 +41,38 @@ def gradients(base: LoadedBase, micro: MicroBatches) -> tuple[float, list[torch.
 
 def equal(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
     return all(torch.allclose(mine, his, atol=1e-6) for mine, his in zip(one, other, strict=True))
+
+
+def test_the_longest_rows_are_tried_first_and_nothing_is_left_of_it(base: LoadedBase, tmp_path: Path) -> None:
+    micro, forward, tokens = MicroBatches(CPU, vocabulary=base.vocabulary, most=256), base.model.forward, list[int]()
+    objective = CompletionObjective(train=ROWS, validation=[], weighting="row", device=CPU, micro=micro)
+    trainee = Trainee(base.model, weight_decay=0.1, lora_plus_ratio=1.0)
+    course = Course(
+        trainee,
+        objective,
+        OwnEngine(trainee, objective),
+        batch_rows=3,
+        seed=1,
+        checkpoints=CheckpointFile(tmp_path, "digest"),
+        now=time.time,
+    )
+    before = trainee.weights()
+
+    def limited(input_ids: torch.Tensor, **how: object) -> object:
+        tokens.append(input_ids.shape[1])
+        if input_ids.numel() > 100 or len(tokens) == 6:  # too large; and the last part of the second step, with moments
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(input_ids=input_ids, **how)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(base.model, "forward", limited)
+        course.try_longest()
+    assert max(tokens) == 64
+    assert min(tokens) >= 33  # 64, 40 and 33 tokens are the longest of all
+    assert micro.tokens == 32
+    assert trainee.moments() == {}
+    assert all(torch.equal(weight, before[name]) for name, weight in trainee.weights().items())
+    assert course.position.steps == 0
 
 
 def test_where_memory_runs_out_the_step_begins_anew_with_half_of_the_tokens(

@@ -11,10 +11,12 @@ import torch
 from safetensors.numpy import save_file
 from torch import nn
 
+from gradients.ml.adapters import LoraShape, add_adapter
 from gradients.ml.base_model import LoadedBase, load_base
+from gradients.ml.batching import pad
 from gradients.ml.device import Device
-from gradients.ml.losses import measure_rows
-from gradients.ml.precision import load_to_measure, round_products
+from gradients.ml.losses import batch_losses, measure_rows
+from gradients.ml.precision import load_to_measure, load_to_train, round_products
 from gradients.ml.submission import applied
 from gradients.ml.text import Example
 from gradients.testing.tiny_models import write_tiny_llama
@@ -69,6 +71,29 @@ def test_a_submission_measures_to_the_bit_as_with_weights_that_are_rounded_each_
     for folder in (None, adapter, None):
         assert losses(often, folder) == losses(once, folder)
     assert losses(once, adapter) != losses(once, None)
+
+
+def test_a_lora_gets_the_same_gradients_on_layers_that_were_rounded_once(base_folder: Path) -> None:
+    def gradients(base: LoadedBase) -> list[torch.Tensor]:
+        torch.manual_seed(1)
+        adapted = add_adapter(base.model, LoraShape(rank=RANK, alpha=8.0)).train()
+        with torch.no_grad():
+            for name, weight in adapted.named_parameters():
+                if "lora_B" in name:
+                    weight.copy_(torch.randn_like(weight) * 0.1)
+        with HALF.precision():
+            loss = batch_losses(adapted, pad(ROWS, HALF)).sums.sum()
+        loss.backward()
+        return [weight.grad for weight in adapted.parameters() if weight.grad is not None]
+
+    often = load_to_train(base_folder, HALF, frozen=False, in_4bit=False)
+    often.model.requires_grad_(False)
+    once = load_to_train(base_folder, HALF, frozen=True, in_4bit=False)
+    kept, less = (sum(weight.nbytes for weight in base.model.parameters()) for base in (often, once))
+    assert less < 0.7 * kept
+    found = gradients(once)
+    assert found[0].dtype is torch.float32
+    assert all(torch.equal(mine, his) for mine, his in zip(found, gradients(often), strict=True))
 
 
 def test_what_is_looked_up_stays_and_so_does_a_head_that_is_the_embedding() -> None:

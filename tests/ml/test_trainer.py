@@ -47,7 +47,13 @@ def loss(base: LoadedBase, rows: Path, folder: Path | None) -> float:
 def test_a_lora_learns_and_genuine_peft_reads_it(
     base: LoadedBase, base_folder: Path, held_out_file: Path, train_job: MakeJob
 ) -> None:
-    job = train_job(seconds=6, probe_learning_rates=(1e-2, 3e-2), lora_rank_stabilised=True, lora_plus_ratio=4.0)
+    job = train_job(
+        seconds=300,
+        max_epochs=4.0,
+        probe_learning_rates=(1e-2, 3e-2),
+        lora_rank_stabilised=True,
+        lora_plus_ratio=4.0,
+    )
     result = run(job)
     assert time.time() < job.deadline_unix
     assert result.kind == "adapter"
@@ -84,7 +90,7 @@ def test_layers_that_are_computed_again_and_small_parts_learn_the_same(
 def test_a_full_fine_tune_learns_and_is_as_large_as_the_base(
     base: LoadedBase, base_folder: Path, held_out_file: Path, train_job: MakeJob
 ) -> None:
-    job = train_job(seconds=5, method="full")
+    job = train_job(seconds=300, max_epochs=4.0, method="full")
     result = run(job)
     assert time.time() < job.deadline_unix
     assert result.kind == "full"
@@ -98,7 +104,7 @@ def test_a_full_fine_tune_learns_and_is_as_large_as_the_base(
 
 
 def test_a_finished_job_returns_its_result_without_training(train_job: MakeJob) -> None:
-    job = train_job(seconds=3)
+    job = train_job(seconds=120, max_epochs=1.0)
     told: list[JsonObject] = []
     result = run(job)
     assert run(job.model_copy(update={"deadline_unix": time.time() + 99}), told) == result
@@ -107,7 +113,7 @@ def test_a_finished_job_returns_its_result_without_training(train_job: MakeJob) 
 
 def test_progress_goes_from_loading_over_training_to_saving(train_job: MakeJob) -> None:
     told: list[JsonObject] = []
-    run(train_job(seconds=4), told)
+    run(train_job(seconds=120, max_epochs=2.0), told)
     assert list(dict.fromkeys(progress["phase"] for progress in told)) == ["loading", "training", "saving"]
     steps = [progress["step"] for progress in told if isinstance(progress["step"], int)]
     assert steps == sorted(steps)
@@ -162,8 +168,10 @@ def test_a_budget_that_is_over_is_refused_and_leaves_nothing(train_job: MakeJob)
 
 
 def test_other_arguments_do_not_go_on_from_a_strange_checkpoint(train_job: MakeJob) -> None:
-    run(train_job(seconds=3))
-    assert run(train_job(seconds=3, method="full")).kind == "full"  # the checkpoint has weights that it does not know
+    run(train_job(seconds=120, max_epochs=1.0))
+    assert (
+        run(train_job(seconds=120, max_epochs=1.0, method="full")).kind == "full"
+    )  # the checkpoint has weights that it does not know
 
 
 def test_a_missing_base_and_missing_rows_are_named(train_job: MakeJob, tmp_path: Path) -> None:

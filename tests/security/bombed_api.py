@@ -44,7 +44,7 @@ async def serve(root: Path) -> None:
         Dependencies(
             ledger=ledger,
             board=Board(ledger, cast(ProgressBoard, None)),  # no task runs here that anybody could ask about
-            intake=Intake(ledger, bases, lambda: None),
+            intake=Intake(ledger, bases, folders, lambda: None),
             uploads=Uploads(folders.uploads, ledger.uploads, MOST_BYTES, 4 * MOST_BYTES),
             estimates=Estimates(bases, workers, Access(), EstimateSettings()),
             rewards=RewardTrials(InlineExecutor()),

@@ -23,6 +23,7 @@ from gradients.repo.manifest import parse_manifest
 from gradients.tasks.registry import task_type
 from validator.api.dependencies import AppDependencies, Customer, Dependencies, NotFound, OwnTask, keyed
 from validator.api.documented import NOT_FOUND, PREFIX, REFUSALS
+from validator.continuing import base_of
 
 UPLOAD_PATH = "/datasets"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -119,7 +120,7 @@ def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> tuple[str,
         ours=_result(measured.get(owner)),
         base=_result(measured.get(BASE_ENTRANT)),
     )
-    base = dependencies.estimates.bases.resolve(task.request.base)
+    base = base_of(task, dependencies.estimates.bases, dependencies.folders)
     return owner, delivery(folder, parse_manifest(text), base, merit)
 
 

@@ -69,7 +69,8 @@ async def post_task(
 async def estimate_task(spec: EstimateSpec, dependencies: AppDependencies, customer: Customer) -> Estimate:
     """What a spec will take; nothing is posted."""
     resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
-    return await dependencies.estimates.of(resolved)
+    stand_in = await asyncio.to_thread(dependencies.intake.stand_in, resolved, customer=customer)
+    return await dependencies.estimates.of(resolved, stand_in=stand_in)
 
 
 @submitting.post("/rewards/try")

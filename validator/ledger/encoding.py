@@ -8,7 +8,7 @@ from typing import Literal, cast
 from gradients.domain.evaluation import Fingerprint, Measurement, Metric, Placing
 from gradients.domain.failure import Failure
 from gradients.domain.submission import Submission, SubmissionState
-from gradients.domain.task import Blob, Hotkey, Prepared, Task, TaskId, TaskRequest, TaskState, Window
+from gradients.domain.task import Blob, Hotkey, Parent, Prepared, Task, TaskId, TaskRequest, TaskState, Window
 from gradients.errors import Blame
 from validator.ledger.rows import JsonColumn, MeasurementRow, PlacingRow, SubmissionRow, TaskRow
 
@@ -20,13 +20,14 @@ def encode(value: Failure | Fingerprint | Prepared | TaskRequest | Window) -> Js
     return asdict(value)
 
 
-def task_of(row: TaskRow) -> Task:
-    """The task that a row holds."""
+def task_of(row: TaskRow, *, with_draw: bool = True) -> Task:
+    """The task that a row holds. What went into its draw is long, and not for lists."""
     prepared = None
     if (column := row.prepared) is not None:
         removed = tuple((str(reason), int(count)) for reason, count in column["removed"])
         blobs = {"train": Blob(**column["train"]), "held_out": Blob(**column["held_out"])}
-        prepared = Prepared(**{**column, **blobs, "removed": removed})
+        parent = parent_of(column.get("parent"))
+        prepared = Prepared(**{**column, **blobs, "removed": removed, "parent": parent})
     return Task(
         id=TaskId(row.id),
         request=TaskRequest(**row.request),
@@ -34,9 +35,17 @@ def task_of(row: TaskRow) -> Task:
         created_at=row.created_at,
         prepared=prepared,
         window=Window(**row.window) if row.window else None,
-        draw=row.draw,
+        draw=row.draw if with_draw else None,
         failure=failure_of(row.failure),
     )
+
+
+def parent_of(column: JsonColumn | None) -> Parent | None:
+    """The parent that a column of what was prepared holds."""
+    if column is None:
+        return None
+    files = tuple((str(path), Blob(**blob)) for path, blob in column["files"])
+    return Parent(**{**column, "files": files})
 
 
 def submission_of(row: SubmissionRow) -> Submission:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import BigInteger, Engine, func, literal, select
 from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
@@ -52,8 +52,9 @@ class Events:
             return [_event(row) for row in session.scalars(query)]
 
     def after(self, task_id: str, last_id: int, *, limit: int = 1000) -> Sequence[Event]:
-        """A task's events behind the one with this id, oldest first."""
-        behind = select(EventRow).where(EventRow.task_id == task_id, EventRow.id > last_id)
+        """A task's events behind the one with this id, oldest first. Whoever asks may name any id."""
+        place = literal(last_id, BigInteger)
+        behind = select(EventRow).where(EventRow.task_id == task_id, EventRow.id > place)
         with Session(self._engine) as session:
             return [_event(row) for row in session.scalars(behind.order_by(EventRow.id).limit(limit))]
 

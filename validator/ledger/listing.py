@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from gradients.domain.task import Task, TaskState
 from gradients.texts import storable
@@ -42,7 +42,7 @@ class TaskFilter:
 def page_rows(
     session: Session, customer: str | None, wanted: TaskFilter, *, after: Place | None, limit: int
 ) -> Sequence[TaskRow]:
-    """The rows of a page, of one customer or of all."""
+    """The rows of a page, of one customer or of all, without `draw`."""
     meant: list[ColumnElement[bool]] = []
     if customer is not None:
         meant.append(TaskRow.customer == customer)
@@ -61,5 +61,5 @@ def page_rows(
     if after is not None:
         same = and_(TaskRow.created_at == after.created_at, TaskRow.id > storable(after.task_id))
         meant.append(or_(TaskRow.created_at < after.created_at, same))
-    query = select(TaskRow).where(*meant).order_by(TaskRow.created_at.desc(), TaskRow.id).limit(limit)
-    return session.scalars(query).all()
+    query = select(TaskRow).options(defer(TaskRow.draw, raiseload=True)).where(*meant)
+    return session.scalars(query.order_by(TaskRow.created_at.desc(), TaskRow.id).limit(limit)).all()

@@ -51,6 +51,7 @@ class TaskRow(LedgerTable):
         Index(None, "created_at"),  # lists are newest first: of all tasks, of a state, of a customer
         Index(None, "state", "created_at"),
         Index(None, "customer", "created_at"),
+        Index(None, "continues"),
     )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -74,6 +75,7 @@ class TaskRow(LedgerTable):
     outages: Mapped[int] = mapped_column(Integer, default=0, server_default="0")  # claims in a row that an outage ended
     outage_since: Mapped[float | None] = mapped_column(Float)  # when the first of them ended
     looked_at_block: Mapped[int | None] = mapped_column(BigInteger)  # the last full look of a state that takes several
+    continues: Mapped[str | None] = mapped_column(String(32))  # the task whose winner is its base
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     lease_token: Mapped[int] = mapped_column(BigInteger, default=0)  # grows with every claim: the fence
     lease_expires_at: Mapped[float] = mapped_column(Float, default=0.0)

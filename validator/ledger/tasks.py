@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import ColumnElement, Engine, func, select
 from sqlalchemy.orm import Session
 
+from gradients.bases.continued import continued_task
 from gradients.clock import Clock
 from gradients.domain.failure import Failure
 from gradients.domain.json import JsonObject
@@ -49,7 +50,13 @@ class Tasks:
         now = self._clock.now()
         with Session(self._engine, expire_on_commit=False) as session, session.begin():
             row = TaskRow(
-                id=task_id, state=TaskState.DRAFT, created_at=now, customer=customer, request=encode(request), salt=salt
+                id=task_id,
+                state=TaskState.DRAFT,
+                created_at=now,
+                customer=customer,
+                request=encode(request),
+                salt=salt,
+                continues=continued_task(request.base),
             )
             session.add(row)
             if also:
@@ -62,6 +69,21 @@ class Tasks:
         with Session(self._engine) as session:
             row = session.get(TaskRow, task_id)
             return task_of(row) if row else None
+
+    def lineage(self, task: Task) -> Sequence[Task]:
+        """The tasks that this one goes on from, the first of them first."""
+        found = list[Task]()
+        while (before := continued_task((found[0] if found else task).request.base)) is not None:
+            if (parent := self.find(before)) is None:
+                break
+            found.insert(0, parent)
+        return found
+
+    def continuations(self, task_id: str) -> Sequence[str]:
+        """Ids of the tasks that go on from this one, oldest first."""
+        query = select(TaskRow.id).where(TaskRow.continues == task_id).order_by(TaskRow.created_at, TaskRow.id)
+        with Session(self._engine) as session:
+            return session.scalars(query).all()
 
     def customer_of(self, task_id: str) -> str | None:
         """Whose task it is."""
@@ -78,12 +100,12 @@ class Tasks:
             return [task_of(row) for row in session.scalars(query)]
 
     def page(self, customer: str | None, wanted: TaskFilter, *, limit: int, after: Place | None = None) -> TaskPage:
-        """At most `limit` tasks behind a place, newest first; of one customer or of all."""
+        """At most `limit` tasks behind a place, newest first, without their draws; of one customer or of all."""
         with Session(self._engine) as session:
             rows = page_rows(session, customer, wanted, after=after, limit=limit + 1)
             shown = rows[:limit]
             more = Place(shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
-            return TaskPage([task_of(row) for row in shown], more)
+            return TaskPage([task_of(row, with_draw=False) for row in shown], more)
 
     def cancel(self, task_id: TaskId) -> Task:
         """The task, taken back; again, it stays so. Whoever works on it has lost its lease. Raises TaskBegun once miners are drawn."""
@@ -142,11 +164,23 @@ class Tasks:
         with Session(self._engine) as session:
             return [(task_of(row), at) for row, at in session.execute(query)]
 
-    def train_blobs(self) -> frozenset[str]:
-        """Digests of the train rows that miners of running tasks may fetch."""
+    def published(self) -> Sequence[Prepared]:
+        """Of the running tasks: what of it miners may fetch are train rows, and bases that nobody else has."""
         running = select(TaskRow).where(TaskRow.state.in_([TaskState.OPEN, TaskState.ASSIGNED]))
         with Session(self._engine) as session:
-            return frozenset(p.train.sha256 for row in session.scalars(running) if (p := task_of(row).prepared))
+            return [p for row in session.scalars(running) if (p := task_of(row).prepared)]
+
+    def published_blobs(self) -> frozenset[str]:
+        """Digests of what miners may fetch."""
+        found = self.published()
+        files = (blob.sha256 for p in found if p.parent for _, blob in p.parent.files)
+        return frozenset([*(p.train.sha256 for p in found), *files])
+
+    def due(self, states: Sequence[TaskState], *, block: int) -> frozenset[TaskState]:
+        """Those of `states` in which a task could be claimed."""
+        query = select(TaskRow.state).where(*_due(states, block=block, now=self._clock.now())).distinct()
+        with Session(self._engine) as session:
+            return frozenset(map(TaskState, session.scalars(query)))
 
     def claim(self, states: Sequence[TaskState], *, owner: str, block: int, lease_seconds: float) -> Claim | None:
         """Lease the task that has been due for longest in one of `states`, or None when nothing is due.
@@ -157,8 +191,7 @@ class Tasks:
         now = self._clock.now()
         due = (
             select(TaskRow)
-            .where(TaskRow.state.in_(states), TaskRow.due_at_block <= block, TaskRow.due_at <= now)
-            .where(TaskRow.lease_expires_at <= now)
+            .where(*_due(states, block=block, now=now))
             .order_by(TaskRow.due_at, TaskRow.created_at, TaskRow.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -260,6 +293,12 @@ class Tasks:
                 row.looked_at_block = looked_at_block
             if problem:
                 record(session, at=now, name="task_postponed", task_id=lease.task_id, fields={"problem": problem})
+
+
+def _due(states: Sequence[TaskState], *, block: int, now: float) -> tuple[ColumnElement[bool], ...]:
+    """What has to be so for a task to be claimed."""
+    waits_no_more = (TaskRow.due_at_block <= block, TaskRow.due_at <= now, TaskRow.lease_expires_at <= now)
+    return (TaskRow.state.in_(states), *waits_no_more)
 
 
 def _running(session: Session, customer: str | None) -> int:

@@ -21,6 +21,7 @@ from gradients.domain.task import Task, TaskState
 from gradients.errors import CustomerError
 from gradients.execution.job import Job
 from gradients.tasks.registry import task_type
+from validator.continuing import base_of
 from validator.pages.dependencies import AnyVisitor, Form, OwnForm, OwnTask, Pages, PagesBehind, first, show
 from validator.pages.sessions import TALK_HOURS
 
@@ -139,7 +140,7 @@ def _tokens(form: Form) -> int:
 
 async def _answers(pages: Pages, task: Task, prompt: str, entrants: Sequence[str], *, tokens: int) -> dict[str, str]:
     """Entrant -> its answer, the base's among them."""
-    base = await asyncio.to_thread(pages.api.estimates.bases.resolve, task.request.base)
+    base = await asyncio.to_thread(base_of, task, pages.api.estimates.bases, pages.api.folders)
     folders = {entrant: pages.api.folders.submission(task.id, entrant) for entrant in entrants}
     arguments: JsonObject = {
         "base_folder": str(base.folder),

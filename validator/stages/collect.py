@@ -46,6 +46,7 @@ from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.repo.materialise import materialise
 from gradients.repo.screening import screen_folder, screen_manifest
 from gradients.repo.store import ContentStore
+from validator.continuing import base_of
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
@@ -85,7 +86,7 @@ class CollectStage:
         """Look once; then move the task on when all submissions are here or have failed, or the reveal has ended, and else rest."""
         task, now_block, no_room = claim.task, self.view.block, False
         if waiting := await self._waiting(task):
-            base = await asyncio.to_thread(self.bases.resolve, task.request.base)
+            base = await asyncio.to_thread(base_of, task, self.bases, self.folders)
             no_room = await self._collect(claim, waiting, await self._commitments(task), base)
         # A look that our disk has cut short is none, and neither is one without a permit, for which miners answer nobody: it may
         # neither cost a miner nor count as the network's.

@@ -19,6 +19,7 @@ from gradients.execution.job import Executor
 from gradients.repo.store import ContentStore
 from gradients.scoring.contest import SCHEDULED, contest_seed
 from gradients.tasks.registry import task_type
+from validator.continuing import base_of
 from validator.entrants import Entrants
 from validator.evaluation import Evaluation
 from validator.folders import Folders
@@ -65,7 +66,7 @@ class MeasureStage:
         )
 
     async def _measuring(self, claim: Claim, deadline_hash: str) -> Measuring:
-        base = await asyncio.to_thread(self.bases.resolve, claim.task.request.base)
+        base = await asyncio.to_thread(base_of, claim.task, self.bases, self.folders)
         evaluation = await asyncio.to_thread(
             Evaluation.of, claim, base, deadline_hash, self.store, self.executor, self.folders, self.settings
         )

@@ -74,8 +74,7 @@ class OfferStage:
                 return
             offer, metagraph = offer_of(task), self.view.metagraph()
             miners = [n for n in metagraph.neurons if n.axon is not None and n.hotkey != self.gateway.hotkey]
-            answers = await asyncio.gather(*(self._ask(neuron, offer) for neuron in miners))
-            accepted = [answer for answer in answers if answer is not None]
+            accepted = await self._ask_all(miners, offer)
             if not accepted:
                 await self._nobody(claim)
                 return
@@ -94,8 +93,32 @@ class OfferStage:
             due_at_block=window.deadline_block + 1,
         )
 
-    async def _ask(self, neuron: Neuron, offer: Offer) -> Acceptance | None:
-        """The miner's yes; None for a no, for silence and for nonsense, which only cost it this task."""
+    async def _ask_all(self, miners: Sequence[Neuron], offer: Offer) -> list[Acceptance]:
+        """Who wants the task. Nobody waits for the silent until the end: when no answer has come for a while, the round is over.
+
+        That is measured from the last answer and not from the beginning, so that our own slowness costs nobody the task.
+        """
+        accepted: list[Acceptance] = []
+        unheard = {neuron.uid for neuron in miners}
+        now = asyncio.get_running_loop().time
+
+        async def ask(neuron: Neuron) -> None:
+            answer = await self._ask(neuron, offer)
+            unheard.discard(neuron.uid)
+            if answer is not None and not patience.expired():
+                patience.reschedule(now() + self.settings.quiet_seconds)
+            if answer is not None and answer.accepted:
+                accepted.append(Acceptance(neuron, answer.recipe))
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as patience:
+                await asyncio.gather(*(ask(neuron) for neuron in miners))
+        for uid in sorted(unheard):
+            log.info("offer_unanswered", task=offer.task_id, uid=uid, problem="no answer in time")
+        return accepted
+
+    async def _ask(self, neuron: Neuron, offer: Offer) -> OfferAnswer | None:
+        """What the miner says; None for silence and for nonsense, which only cost it this task."""
         try:
             async with asyncio.timeout(self.settings.answer_seconds):
                 answer = await self.client.post(_peer(neuron), "/v1/offers", offer, answer=OfferAnswer)
@@ -103,7 +126,7 @@ class OfferStage:
             log.info("offer_unanswered", task=offer.task_id, uid=neuron.uid, problem=str(error) or "no answer in time")
             return None
         log.info("offer_answered", task=offer.task_id, uid=neuron.uid, accepted=answer.accepted, reason=answer.reason)
-        return Acceptance(neuron, answer.recipe) if answer.accepted else None
+        return answer
 
     async def _nobody(self, claim: Claim) -> None:
         """Rest, or end the task. What counts are offers that were made: attempts also count steps that a crash cut off."""

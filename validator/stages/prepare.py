@@ -14,7 +14,7 @@ from pathlib import Path
 from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
 from gradients.datasets.synthesis import ask
-from gradients.domain.task import Blob, Prepared, TaskRequest, TaskState
+from gradients.domain.task import Blob, Parent, Prepared, Task, TaskState
 from gradients.execution.job import Executor
 from gradients.files.plain import check_plain
 from gradients.log import get_logger
@@ -22,6 +22,7 @@ from gradients.repo.store import ContentStore
 from gradients.tasks.jobs import PREPARE, TRIED_ROWS, PrepareJob, PrepareResult, TrialResult
 from gradients.tasks.preparation import HELDOUT_FILE, TRAIN_FILE, fetch_sources, held_out_commitment
 from gradients.tasks.registry import TYPES, check_family, task_type
+from validator.continuing import Continuing, winner_before
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
@@ -51,7 +52,7 @@ class PrepareStage:
         """Prepare the task's data, and try them with the base. Raises CustomerError for what cannot be used."""
         folder = self.folders.prepared(claim.task.id)
         await asyncio.to_thread(_remove, folder)
-        base = await asyncio.to_thread(self._base, claim.task.request)
+        base, parent = await self._base(claim.task)
         fetched = await asyncio.to_thread(
             fetch_sources,
             task_type(claim.task.request.type),
@@ -76,16 +77,23 @@ class PrepareStage:
             self.executor, claim.task.request, base, job.folder / TRIED_ROWS, folder=folder / "trial"
         )
         prepared = await asyncio.to_thread(self._keep, claim, base, job.folder, result, tried)
+        prepared = dataclasses.replace(prepared, parent=parent)
         await asyncio.to_thread(_remove, folder)
         await asyncio.to_thread(
             self.ledger.tasks.advance, claim.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=prepared
         )
         log.info("task_opened", task=claim.task.id, train=prepared.train_rows, held_out=prepared.held_out_rows)
 
-    def _base(self, request: TaskRequest) -> BaseInfo:
-        base = self.bases.resolve(request.base)
+    async def _base(self, task: Task) -> tuple[BaseInfo, Parent | None]:
+        """The task's base; of one that goes on from another it is made."""
+        request, customer = task.request, await asyncio.to_thread(self.ledger.tasks.customer_of, task.id)
+        winner = await asyncio.to_thread(winner_before, self.ledger, self.folders, request, customer=customer or "")
+        if winner is not None:
+            continuing = Continuing(self.bases, self.store, self.folders, self.executor)
+            return await continuing.base_after(winner, task)
+        base = await asyncio.to_thread(self.bases.resolve, request.base)
         check_family(task_type(request.type), request.base, base.family)
-        return base
+        return base, None
 
     async def _read(self, job: PrepareJob, folder: Path) -> PrepareResult:
         result = await read_data(self.executor, PREPARE, job, folder=folder, settings=self.reading)

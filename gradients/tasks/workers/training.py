@@ -19,13 +19,14 @@ from torch import nn
 from gradients.domain.json import JsonObject, canonical
 from gradients.errors import JobFailed
 from gradients.files.whole import whole_folder, write_text
-from gradients.ml.base_model import LoadedBase, load_base
+from gradients.ml.base_model import LoadedBase
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.device import choose_device
 from gradients.ml.engine import Engine, OwnEngine
 from gradients.ml.full_model import write_full_model
 from gradients.ml.micro_batches import MicroBatches, compute_layers_again
 from gradients.ml.objective import CompletionObjective, Objective, split_validation
+from gradients.ml.precision import load_to_train
 from gradients.ml.telling import TrainingProgress
 from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
@@ -87,7 +88,8 @@ def language_model(
     job: TrainJob, settings: TrainingSettings, objective: Callable[[LoadedBase], Objective]
 ) -> Trainable:
     """The job's base with the plan's weights trainable, and the plan's engine. The objective is made from the untouched base."""
-    base = load_base(job.base_folder, choose_device())
+    frozen = settings.method == "lora"
+    base = load_to_train(job.base_folder, choose_device(), frozen=frozen, in_4bit=settings.load_in_4bit)
     made, engine = objective(base), _engine(base, settings)
     if settings.engine == "trl":
         from gradients.ml.trl_engine import speed_up
@@ -95,7 +97,7 @@ def language_model(
         speed_up(base.model, base.device, packs=isinstance(made, CompletionObjective))
     if settings.gradient_checkpointing:
         compute_layers_again(base.model)
-    if settings.method == "full":
+    if not frozen:
         base.model.requires_grad_(True)
         return Trainable(base.model, made, lambda folder: write_full_model(base, folder), engine=engine)
     from gradients.ml.adapters import LoraShape, add_adapter, write_adapter  # peft; a full fine-tune does without

@@ -14,6 +14,7 @@ PACKAGES = ("gradients", "validator", "miner")
 BROUGHT_BY = importlib.metadata.packages_distributions()
 # Nothing imports these by name.
 LOADED_OTHERWISE = {
+    "accelerate": "transformers puts layers in 4 bits with it",
     "psycopg": "SQLAlchemy loads it for a postgresql URL",
     "mkdocs": "a program: scripts/docs",
     "mkdocs-material": "mkdocs loads it as a theme",

@@ -34,6 +34,7 @@ from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.testing.axons import keypair_of, warm_nonces
 from gradients.testing.fake_chain import FakeChain, FakeGateway
 from gradients.testing.tiny_models import write_tiny_llama
+from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.submissions import add_submissions
@@ -51,6 +52,7 @@ PREPARED = Prepared(
     removed=(),
 )
 WINDOW = Window(started_at_block=10, deadline_block=20, reveal_until_block=30)
+NOWHERE = Folders(Path("nowhere"))  # of validators that keep no files
 HOST = "127.0.0.2"
 PATIENCE_SECONDS = 30.0
 LOST_ANSWER_SECONDS = 1.0

@@ -105,7 +105,7 @@ def served(
     api = Dependencies(
         ledger=ledger,
         board=Board(ledger, told),
-        intake=Intake(ledger, bases, lambda: None),
+        intake=Intake(ledger, bases, folders, lambda: None),
         uploads=Uploads(folders.uploads, ledger.uploads, 1_000_000, 2_000_000),
         estimates=Estimates(bases, executor, Access(), EstimateSettings()),
         rewards=RewardTrials(executor),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -285,9 +286,14 @@ def _run_until_settled(ledger: Ledger, clock: HandClock, stage: Steps, *, turn_s
 
     async def scenario() -> None:
         engine = _engine(ledger, stage)
+        done, at = -1, time.monotonic()
 
         def turn() -> None:
-            clock.time += turn_seconds
+            """The clock waits for the step of this hour; not for ever, since a rest may be longer than a turn."""
+            nonlocal done, at
+            if len(stage.claims) > done or time.monotonic() > at + 1.0:
+                done, at = len(stage.claims), time.monotonic()
+                clock.time += turn_seconds
             engine.wake()
 
         async with _running(engine):

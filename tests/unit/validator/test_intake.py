@@ -17,7 +17,7 @@ from gradients.domain.task import TaskState
 from gradients.errors import ModelUnknown, OutsideError, SetupError, TaskInvalid
 from gradients.testing.loopback_hub import loopback_hub
 from gradients.testing.tiny_models import write_tiny_llama
-from tests.unit.validator.market import claimed, tiny_bases
+from tests.unit.validator.market import NOWHERE, claimed, tiny_bases
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
@@ -36,7 +36,7 @@ def _spec(**changes: Json) -> dict[str, Json]:
 
 def test_a_spec_becomes_a_draft_in_its_normal_form_and_somebody_is_told(ledger: Ledger, bases: BaseModels) -> None:
     told: list[str] = []
-    task = Intake(ledger, bases, lambda: told.append("now")).submit(_spec(), customer="acme")
+    task = Intake(ledger, bases, NOWHERE, lambda: told.append("now")).submit(_spec(), customer="acme")
     assert ledger.tasks.find(task.id) == task
     assert (task.state, task.request.hours, ledger.tasks.customer_of(task.id)) == (TaskState.DRAFT, 1.0, "acme")
     assert task.request.dataset == {"kind": "hub", "repo": "acme/rows", "revision": "main", "split": "train"}
@@ -56,7 +56,7 @@ def test_a_spec_that_cannot_be_run_leaves_no_task(
     ledger: Ledger, bases: BaseModels, changes: dict[str, Json], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        Intake(ledger, bases, lambda: None).submit(_spec(**changes), customer="acme")
+        Intake(ledger, bases, NOWHERE, lambda: None).submit(_spec(**changes), customer="acme")
     assert ledger.tasks.count() == 0
 
 
@@ -64,7 +64,7 @@ def test_a_base_of_a_hub_is_looked_up_and_not_fetched(
     ledger: Ledger, bases: BaseModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tiny_llama(tmp_path / "hub" / "models" / "org" / "tiny")
-    intake = Intake(ledger, bases, lambda: None)
+    intake = Intake(ledger, bases, NOWHERE, lambda: None)
     with loopback_hub(tmp_path / "hub") as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -80,7 +80,7 @@ def test_a_base_of_a_hub_is_looked_up_and_not_fetched(
 
 
 def test_every_task_has_a_salt_of_its_own(ledger: Ledger, bases: BaseModels) -> None:
-    intake = Intake(ledger, bases, lambda: None)
+    intake = Intake(ledger, bases, NOWHERE, lambda: None)
     for _ in range(3):
         intake.submit(_spec(), customer="acme")
     salts = [claimed(ledger, TaskState.DRAFT).salt for _ in range(3)]
@@ -96,7 +96,7 @@ def test_with_a_seed_the_nth_task_has_the_same_salt_in_every_run(tmp_path: Path,
 
 def _salts_of_a_run(folder: Path, bases: BaseModels, number: int) -> list[bytes]:
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock())
-    intake = Intake(ledger, bases, lambda: None, seed=number)
+    intake = Intake(ledger, bases, NOWHERE, lambda: None, seed=number)
     for _ in range(2):
         intake.submit(_spec(), customer="acme")
     salts = [claimed(ledger, TaskState.DRAFT).salt for _ in range(2)]

@@ -317,6 +317,26 @@ def test_every_change_of_a_task_leaves_an_event(ledger: Ledger) -> None:
     assert names == ["task_created", "task_advanced"]
 
 
+def test_behind_an_event_that_there_will_never_be_is_nothing(ledger: Ledger) -> None:
+    _draft(ledger)
+    assert len(ledger.events.after(TASK, 0)) == 1
+    assert ledger.events.after(TASK, 2**63 - 1) == []
+
+
+def test_states_with_a_task_that_could_be_claimed_are_due(ledger: Ledger, clock: HandClock) -> None:
+    states = [TaskState.DRAFT, TaskState.OPEN]
+    assert ledger.tasks.due(states, block=0) == frozenset()
+    _draft(ledger)
+    assert ledger.tasks.due(states, block=0) == {TaskState.DRAFT}
+    assert ledger.tasks.due([TaskState.OPEN], block=0) == frozenset()
+    lease = _claim(ledger).lease
+    assert ledger.tasks.due(states, block=0) == frozenset()  # somebody works on it
+    ledger.tasks.postpone(lease, seconds=5)
+    assert ledger.tasks.due(states, block=0) == frozenset()
+    clock.time += 5
+    assert ledger.tasks.due(states, block=0) == {TaskState.DRAFT}
+
+
 def test_two_processes_that_look_at_once_claim_different_tasks(
     ledger: Ledger, database_url: str, clock: HandClock
 ) -> None:

@@ -22,7 +22,7 @@ from gradients.errors import DiskFull, SetupError
 from gradients.localnet.plan import free_ports
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
-from tests.unit.validator.market import Subnet, draft, full_disk, until
+from tests.unit.validator.market import NOWHERE, Subnet, draft, full_disk, until
 from validator.api.uploads import Uploads
 from validator.confinement import Confinement
 from validator.daemon import Daemon
@@ -217,5 +217,7 @@ def _parts(ledger: Ledger, subnet: Subnet, client: AxonClient, clock: HandClock)
         engine=StepEngine(ledger, subnet.view, {TaskState.DRAFT: Noting()}, owner="one"),
         emission=Emission(ledger, subnet.gateway, subnet.view, clock),
         progress=ProgressBoard(ledger, subnet.view, client, every_seconds=0.05),
-        schedule=Schedule(ledger, Intake(ledger, bases, lambda: None), clock, ScheduleSettings(every_hours=1), seed=1),
+        schedule=Schedule(
+            ledger, Intake(ledger, bases, NOWHERE, lambda: None), clock, ScheduleSettings(every_hours=1), seed=1
+        ),
     )

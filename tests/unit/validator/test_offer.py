@@ -37,7 +37,13 @@ def subnet(clock: HandClock) -> Subnet:
 
 
 def _stage(
-    ledger: Ledger, subnet: Subnet, *, pool_size: int = 15, tries: int = 3, answer_seconds: float = 5.0
+    ledger: Ledger,
+    subnet: Subnet,
+    *,
+    pool_size: int = 15,
+    tries: int = 3,
+    answer_seconds: float = 5.0,
+    quiet_seconds: float = 5.0,
 ) -> OfferStage:
     return OfferStage(
         ledger=ledger,
@@ -45,7 +51,13 @@ def _stage(
         view=subnet.view,
         client=subnet.client(),
         clock=subnet.clock,
-        settings=OfferSettings(pool_size=pool_size, answer_seconds=answer_seconds, retry_seconds=15.0, tries=tries),
+        settings=OfferSettings(
+            pool_size=pool_size,
+            answer_seconds=answer_seconds,
+            quiet_seconds=quiet_seconds,
+            retry_seconds=15.0,
+            tries=tries,
+        ),
         collect=CollectSettings(reveal_seconds=30.0),
     )
 
@@ -158,6 +170,28 @@ def test_who_declines_a_start_that_comes_late_has_not_failed_by_its_own_fault(
 
     asyncio.run(scenario())
     assert failures(ledger) == {fickle.hotkey: (blame, "start_declined")}
+
+
+def test_a_round_does_not_wait_for_the_silent_once_the_others_have_answered(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger)
+    quick, silent = StandIn("quick"), StandIn("silent", silent_seconds=60.0)
+    stage = _stage(ledger, subnet, answer_seconds=60.0, quiet_seconds=0.2)
+
+    async def scenario() -> None:
+        await subnet.start(quick, silent)
+        async with subnet.serving(quick, silent), asyncio.timeout(30):
+            await stage.run(claimed(ledger, TaskState.OPEN))
+
+    asyncio.run(scenario())
+    assert _states(ledger) == {quick.hotkey: SubmissionState.STARTED}
+    assert len(silent.offers) == 1
+
+
+def test_a_round_in_which_nobody_has_answered_yet_waits(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger)
+    slow = StandIn("slow", silent_seconds=0.5)
+    _offer(ledger, _stage(ledger, subnet, answer_seconds=30.0, quiet_seconds=0.05), subnet, [slow])
+    assert _states(ledger) == {slow.hotkey: SubmissionState.STARTED}
 
 
 def test_a_start_whose_answer_is_lost_is_told_again(ledger: Ledger, subnet: Subnet) -> None:

@@ -62,7 +62,7 @@ def test_the_held_out_rows_are_bound_by_the_tasks_own_salt(stage: PrepareStage, 
 def test_only_train_rows_are_published(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
     _post(ledger, tmp_path)
     _run(stage, ledger)
-    assert ledger.tasks.train_blobs() == {found(ledger).data.train.sha256}
+    assert ledger.tasks.published_blobs() == {found(ledger).data.train.sha256}
 
 
 def test_the_base_is_named_by_its_digest_and_size(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:

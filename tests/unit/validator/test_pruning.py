@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gradients.domain.evaluation import Placing
-from gradients.domain.task import Blob, Hotkey, TaskId, TaskState
+from gradients.domain.task import Blob, Hotkey, Parent, TaskId, TaskState
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import PREPARED, assigned, claimed, request_for
@@ -56,10 +56,20 @@ class Box:
         os.utime(self.store.path(sha256), (self.clock.time, self.clock.time))
         return sha256
 
-    def task(self, task_id: TaskId, *, ends: bool = True, private: bool = True, shared: bool = False) -> None:
-        """A task with a winner and a loser; `shared`: both have a file that every such task's miners have."""
+    def task(
+        self, task_id: TaskId, *, ends: bool = True, private: bool = True, shared: bool = False, continues: bool = False
+    ) -> None:
+        """A task with a winner and a loser.
+
+        Args:
+            shared: both have a file that every such task's miners have.
+            continues: its base was made for it.
+        """
         prepared = replace(
-            PREPARED, train=Blob(self.blob(f"{task_id} train"), SIZE), held_out=Blob(self.blob(f"{task_id} held"), SIZE)
+            PREPARED,
+            train=Blob(self.blob(f"{task_id} train"), SIZE),
+            held_out=Blob(self.blob(f"{task_id} held"), SIZE),
+            parent=self._parent(task_id) if continues else None,
         )
         assigned(
             self.ledger,
@@ -97,6 +107,12 @@ class Box:
             ),
         )
 
+    def _parent(self, task_id: TaskId) -> Parent:
+        sha256, folder = self.blob(f"{task_id} base"), self.folders.base(task_id)
+        folder.mkdir(parents=True)
+        os.link(self.store.path(sha256), folder / "model.safetensors")
+        return Parent(FIRST, WINNER, "f" * 64, "b" * 64, (("model.safetensors", Blob(sha256, SIZE)),))
+
     def has(self, task_id: TaskId) -> set[str]:
         """What is here of a task, blobs and folders agreeing."""
         blobs = self.store.sizes()
@@ -105,6 +121,8 @@ class Box:
             folder = self.folders.submission(task_id, hotkey)
             assert folder.is_dir() == (digest(f"{task_id} {hotkey}") in blobs)
             there |= {hotkey} if folder.is_dir() else set()
+        assert self.folders.base(task_id).is_dir() == (digest(f"{task_id} base") in blobs)
+        there |= {"base"} if self.folders.base(task_id).is_dir() else set()
         there |= {"jobs"} if self.folders.jobs(task_id).is_dir() else set()
         return there | ({"sheet"} if self.folders.contact_sheet(task_id).is_file() else set())
 
@@ -256,3 +274,15 @@ def test_a_kill_at_any_moment_loses_nothing_that_is_needed(box: Box) -> None:
         assert (winner / "w").read_bytes() == f"{task} {WINNER}".encode().ljust(SIZE, b".")
         assert box.store.check(digest("shared")).is_file()
         assert box.store.check(digest(f"{task} {WINNER}")).is_file()
+
+
+def test_a_base_that_was_made_for_a_task_stays_as_long_as_its_winner(box: Box) -> None:
+    box.task(FIRST, continues=True)
+    box.task(SECOND, ends=False, continues=True)
+    box.clock.time += 49 * HOUR
+    box.pruner().prune()
+    assert box.has(FIRST) == {WINNER, "sheet", "base"}
+    box.clock.time += 89 * DAY
+    box.pruner().prune()
+    assert box.has(FIRST) == set()
+    assert box.has(SECOND) == {"train", "held", WINNER, LOSER, "jobs", "sheet", "base"}

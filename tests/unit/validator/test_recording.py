@@ -63,7 +63,7 @@ def _api(market: RealMarket) -> FastAPI:
         Dependencies(
             ledger=ledger,
             board=Board(ledger, ProgressBoard(ledger, view, market.client)),
-            intake=Intake(ledger, market.bases, lambda: None),
+            intake=Intake(ledger, market.bases, market.folders, lambda: None),
             uploads=Uploads(market.folders.uploads, ledger.uploads, 1_000_000, 1_000_000),
             estimates=Estimates(market.bases, market.executor, Access(), EstimateSettings()),
             rewards=RewardTrials(market.executor),

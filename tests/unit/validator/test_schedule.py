@@ -19,7 +19,7 @@ from gradients.scoring.contest import SCHEDULED
 from gradients.tasks.mix import draw
 from gradients.tasks.registry import all_types, validate_request
 from gradients.testing.clock import HandClock
-from tests.unit.validator.market import claimed, request_for, tiny_bases
+from tests.unit.validator.market import NOWHERE, claimed, request_for, tiny_bases
 from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
@@ -180,7 +180,7 @@ def bases(tmp_path: Path) -> BaseModels:
 def _schedule(
     ledger: Ledger, bases: BaseModels, clock: HandClock, pool: ScheduleSettings = TINY, *, seed: int = 1
 ) -> Schedule:
-    return Schedule(ledger, Intake(ledger, bases, lambda: None), clock, pool, seed)
+    return Schedule(ledger, Intake(ledger, bases, NOWHERE, lambda: None), clock, pool, seed)
 
 
 def _end(ledger: Ledger) -> None:
