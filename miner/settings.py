@@ -53,7 +53,7 @@ class MinerSettings(DaemonSettings):
     folder: Place = Field(default=Path("~/.gradients/miner"), description="data, checkpoints and repos")
     monitoring: MonitoringSettings = MonitoringSettings()
     recipe: Annotated[Place, BeforeValidator(_recipe_file)] = Field(
-        default_factory=lambda: shipped_configs() / "recipes" / "lora-tuned.toml",
+        default_factory=lambda: shipped_configs() / "recipes" / "tuned.toml",
         description="how to train: the name of a shipped recipe (see configs/recipes/), or a file of your own",
     )
     task_types: tuple[str, ...] | None = Field(

@@ -63,6 +63,8 @@ def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
         bias="none",
         fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in linear.values()),
     )
+    if getattr(model, "is_quantized", False):
+        model._hf_peft_config_loaded = True  # what its Trainer looks at before it trains on a base in 4 bits
     return get_peft_model(model, config)
 
 
