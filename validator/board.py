@@ -22,6 +22,7 @@ from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionStat
 from gradients.domain.task import Hotkey, Task, TaskState, Window
 from gradients.tasks.registry import task_type
 from validator.ledger import Ledger
+from validator.reading import source_reports
 
 _NOTES = {
     TaskState.DRAFT: "The base is fetched and the data are prepared",
@@ -76,6 +77,7 @@ class Board:
                 held_out_rows=data.held_out_rows,
                 made_up_rows=data.made_up_rows,
                 removed=dict(data.removed),
+                sources=source_reports(task.request, data.sources),
                 tried_rows=data.tried_rows,
                 cut_rows=data.cut_rows,
                 train_sha256=data.train.sha256,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradients.cli import account, models, rewards
+from gradients.cli import account, models, rewards, uploads
 from gradients.cli.customer import AsJson, Key, TaskArgument, Url, as_json_text, market
-from gradients.cli.spec import Base, Dataset, Parameters, Spec, Type, task_spec
+from gradients.cli.spec import Base, Dataset, Parameters, Spec, Type, dataset_of, task_spec
 
 if TYPE_CHECKING:
     from gradients.client.models import TaskDetails, TaskEvent, TaskProgress
@@ -38,7 +38,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Post a task: say what to train, on which rows, for how long."""
-    spec = task_spec(spec_file, parameters, type=type, base=base, dataset=dataset, hours=hours)
+    spec = task_spec(spec_file, parameters, type=type, base=base, dataset=dataset_of(dataset), hours=hours)
     with market(url, key) as client:
         if "hours" not in spec:
             spec = client.uploaded(spec)
@@ -68,7 +68,7 @@ def estimate(
     as_json: AsJson = False,
 ) -> None:
     """What a task would take: rows, tokens, speed and hours. Nothing is posted."""
-    spec = task_spec(spec_file, parameters, type=type, base=base, dataset=dataset)
+    spec = task_spec(spec_file, parameters, type=type, base=base, dataset=dataset_of(dataset))
     with market(url, key) as client:
         found = client.estimate(spec)
     if as_json:
@@ -164,7 +164,7 @@ def events(
 
 
 for command in (
-    *(account.account, rewards.rewards),
+    *(account.account, rewards.rewards, uploads.upload, uploads.uploads),
     *(models.download, models.sheet, models.chat, models.compare, models.export, models.push),
 ):
     app.command()(command)

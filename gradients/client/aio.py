@@ -27,6 +27,8 @@ from gradients.client.models import (
     TaskProgress,
     TaskSummary,
     Upload,
+    UploadList,
+    UploadStanding,
 )
 from gradients.client.requests import (
     ACCOUNT,
@@ -41,6 +43,7 @@ from gradients.client.requests import (
     TIMEOUT,
     TRIAL_TIMEOUT,
     TRY_REWARDS,
+    UPLOADS,
     Wanted,
     heard,
     key_path,
@@ -49,9 +52,21 @@ from gradients.client.requests import (
     task_path,
 )
 from gradients.client.rewards import RewardTrial, RewardVerdict
+from gradients.client.uploading import (
+    ENDING_TIMEOUT,
+    PIECE_BYTES,
+    TUS,
+    OnUpload,
+    begin_headers,
+    begun_before,
+    goes_on_after,
+    piece_of,
+    upload_path,
+)
 from gradients.config import CustomerSettings
 from gradients.domain.json import Json
 from gradients.errors import OutsideError, PeerUnreachable
+from gradients.files.digest import file_sha256
 from gradients.files.whole import whole_file
 from gradients.repo.manifest import is_file_name
 from gradients.tasks.registry import with_sources
@@ -62,7 +77,11 @@ Model = TypeVar("Model", bound=BaseModel)
 class AsyncMarketClient:
     """One customer at one validator; see MarketClient for what its calls raise."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, *, on_upload: OnUpload = lambda *_: None) -> None:
+        """Args:
+        on_upload: told how far the upload of a file is.
+        """
+        self._on_upload = on_upload
         self._http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT)
 
     async def __aenter__(self) -> Self:
@@ -93,11 +112,50 @@ class AsyncMarketClient:
         return with_sources(spec, lambda source: names.get(source, source) if isinstance(source, str) else source)
 
     async def upload(self, file: Path) -> str:
-        """Upload a file, or a folder as one; the name to use as a task's data set."""
+        """Upload a file, or a folder as one; the name to use as a task's data set. A large one goes in pieces, and on after a break."""
         with contextlib.ExitStack() as made:
             whole = await asyncio.to_thread(made.enter_context, as_file(file))
+            size = whole.stat().st_size
+            if size > PIECE_BYTES:
+                return await self._upload_in_pieces(whole, size)
             answer = await self._asked(Upload, "POST", DATASETS, params={"name": whole.name}, content=_chunks(whole))
-        return answer.dataset
+            self._on_upload(whole.name, size, size)
+            return answer.dataset
+
+    async def uploads(self, *, sha256: str | None = None) -> tuple[UploadStanding, ...]:
+        """The customer's uploads in pieces, newest first; those of a file with this digest alone when one is given."""
+        return (await self._asked(UploadList, "GET", UPLOADS, params={"sha256": sha256} if sha256 else None)).uploads
+
+    async def drop_upload(self, upload_id: str) -> None:
+        """Give an upload in pieces up; what it has become, if it was whole, stays."""
+        await self._answered("DELETE", upload_path(upload_id), headers=TUS)
+
+    async def _upload_in_pieces(self, file: Path, size: int) -> str:
+        loop, sha256 = asyncio.get_running_loop(), await asyncio.to_thread(file_sha256, file)
+        standing = begun_before(await self.uploads(sha256=sha256), file)
+        where = upload_path(standing.id) if standing else await self._begun(begin_headers(file, size, sha256=sha256))
+        offset: int | None = standing.offset if standing else 0
+        heard_at = loop.time()
+        while True:
+            try:
+                if offset is None or offset == size:
+                    standing = await self._asked(UploadStanding, "GET", where, timeout=ENDING_TIMEOUT)
+                    if standing.dataset is not None:
+                        return standing.dataset
+                    offset = standing.offset
+                piece = await asyncio.to_thread(piece_of, file, offset)
+                sent = {"content": piece.content, "headers": piece.headers, "timeout": ENDING_TIMEOUT}
+                await self._answered("PATCH", where, **sent)
+                offset, heard_at = offset + len(piece.content), loop.time()
+                self._on_upload(file.name, offset, size)
+            except (ApiRefused, PeerUnreachable) as error:
+                if not goes_on_after(error) or loop.time() - heard_at > MOST_SILENT_SECONDS:
+                    raise
+                offset = None
+                await asyncio.sleep(REST_SECONDS)
+
+    async def _begun(self, headers: Mapping[str, str]) -> str:
+        return (await self._answered("POST", UPLOADS, headers=headers)).headers["Location"]
 
     async def tasks(self, wanted: Wanted = EVERYTHING, *, limit: int = 50, cursor: str | None = None) -> TaskList:
         """A page of the customer's tasks, newest first; its `next` is the cursor of the page after it."""
@@ -203,7 +261,10 @@ class AsyncMarketClient:
                 raise refusal(response)
             yield EventSource(response)
 
-    async def _asked(self, model: type[Model], method: str, path: str, **options: Any) -> Model:  # noqa: ANN401 (as httpx)
+    async def _asked(self, model: type[Model], method: str, path: str, **options: object) -> Model:
+        return read(model, await self._answered(method, path, **options))
+
+    async def _answered(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 (as httpx)
         lost = 0
         while True:
             try:
@@ -215,10 +276,10 @@ class AsyncMarketClient:
                 await asyncio.sleep(REST_SECONDS * lost)
                 continue
             if response.is_success:
-                return read(model, response)
+                return response
             refused = refusal(response)
             wait = worth_waiting(refused)
-            if wait is None or "content" in options:  # a body that was sent is gone
+            if wait is None or not isinstance(options.get("content", b""), bytes):  # a stream that was sent is gone
                 raise refused
             await asyncio.sleep(wait)
 

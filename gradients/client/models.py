@@ -94,6 +94,20 @@ class TaskSummary(Answer):
     failure: TaskFailure | None = Field(description="why it has failed; null unless it has")
 
 
+class SourceReport(Answer):
+    """What became of one of several data sets that were merged."""
+
+    dataset: str = Field(description="where its rows come from; of a file its name")
+    rows: int = Field(description="rows in it")
+    taken: int = Field(description="of these, rows that its limit or weight lets in")
+    usable: int = Field(description="of these, rows that can be trained on")
+    repeated: int = Field(description="of these, rows that say what a row of an earlier data set says")
+    train_rows: int | None = Field(
+        description="rows of it that miners get; null where near-duplicates were not looked for"
+    )
+    held_out_rows: int | None = Field(description="rows of it that are held out; null with `train_rows`")
+
+
 class TaskData(Answer):
     """What preparation made of a task's data set and base model."""
 
@@ -101,6 +115,9 @@ class TaskData(Answer):
     held_out_rows: int = Field(description="rows that only the validator has until the task is scored")
     made_up_rows: int = Field(description="how many of the held-out rows are synthetic, written by a language model")
     removed: dict[str, int] = Field(description="how many rows, or turns of conversations, were left out, by reason")
+    sources: tuple[SourceReport, ...] = Field(
+        default=(), description="of several data sets that were merged, each; empty for one alone"
+    )
     tried_rows: int = Field(default=0, description="rows that were tried with the base before the task was offered")
     cut_rows: int = Field(default=0, description="how many of these lose tokens to max_tokens or to the base's context")
     train_sha256: str = Field(description="sha256 of the file with the rows that miners get")
@@ -253,6 +270,9 @@ class DataReport(Answer):
         "null for a data set too large to look for near-duplicates before that"
     )
     held_out_rows: int | None = Field(description="rows that will be held out; null with `train_rows`")
+    sources: tuple[SourceReport, ...] = Field(
+        default=(), description="of several data sets that are merged, each; empty for one alone"
+    )
     characters: LengthReport = Field(description="characters of all texts of a row")
     tokens: LengthReport | None = Field(
         description="tokens of a row before it is cut, of the rows that were tried (all of a small set; of a large one the longest "
@@ -300,6 +320,25 @@ class Upload(Answer):
 
     dataset: str = Field(description="the name to use as `dataset` in a task spec")
     customer: str = Field(description="whose upload it is")
+
+
+class UploadStanding(Answer):
+    """An upload that comes in pieces."""
+
+    id: str = Field(description="the upload's id")
+    file_name: str = Field(description="the file's name, as it was announced")
+    offset: int = Field(description="bytes that are here: the next ones begin there")
+    size_bytes: int = Field(description="bytes that were announced")
+    sha256: str | None = Field(description="sha256 of the whole file as it was announced; null where it was not")
+    created_at: float = Field(description="when it was begun, Unix seconds")
+    expires_at: float = Field(description="when it is dropped unless more bytes come, Unix seconds")
+    dataset: str | None = Field(description="the name to use as `dataset` in a task spec; null until the file is whole")
+
+
+class UploadList(Answer):
+    """A customer's uploads in pieces."""
+
+    uploads: tuple[UploadStanding, ...] = Field(description="newest first")
 
 
 class Health(Answer):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gradients.errors import JobFailed
-from gradients.ml.checkpoint import CheckpointFile, Tensors
+from gradients.ml.checkpoint import Checkpoints, Tensors
 from gradients.ml.course import Course
 from gradients.ml.engine import Engine, OwnEngine
 from gradients.ml.objective import Objective, Weighting
@@ -97,7 +97,7 @@ class TrainingRun:
         *,
         seed: int,
         deadline: float,
-        checkpoints: CheckpointFile,
+        checkpoints: Checkpoints,
         report: Callable[[TrainingProgress], None],
         now: Callable[[], float] = time.time,
         average_decay: float = 0.0,

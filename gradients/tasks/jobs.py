@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from gradients.domain.evaluation import Fingerprint
+from gradients.domain.task import SourceCount
 from gradients.errors import Blame
 
 Parameters = dict[str, JsonValue]
@@ -415,6 +416,7 @@ class PrepareResult(WorkerMessage):
     held_out_rows: int = Field(ge=1)
     made_up_rows: int = Field(ge=0)
     removed: tuple[tuple[str, int], ...]
+    sources: tuple[SourceCount, ...] = Field(default=(), description="of several data sets, in their order")
     shown: tuple[tuple[str, ...], ...] = Field(default=(), description="train rows to show, for each request")
 
 
@@ -439,5 +441,6 @@ class SurveyResult(WorkerMessage):
     removed: tuple[tuple[str, int], ...] = Field(default=(), description="what is left out, by reason")
     train_rows: int | None = Field(default=None, description="None where near-duplicates were not looked for")
     held_out_rows: int | None = Field(default=None, description="None with it")
+    sources: tuple[SourceCount, ...] = Field(default=(), description="of several data sets, in their order")
     characters: Lengths | None = Field(default=None, description="of the rows' texts")
     shown: tuple[JsonValue, ...] = Field(default=(), description="rows in their normal form, long texts cut")

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from gradients.errors import SetupError
 from gradients.ml.adapters import LoraShape, add_adapter
@@ -125,6 +128,20 @@ def test_an_optimiser_goes_on_from_its_moments(optimiser: str) -> None:
         step(model, trainee, number)
         step(other, resumed, number)
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_a_model_in_parts_keeps_plain_moments(tmp_path: Path) -> None:
+    """bitsandbytes takes no weight that lies in parts; a device's part of plain moments is as small from two devices on."""
+    meeting = (tmp_path / "meeting").as_uri()
+    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
+    try:
+        model = fully_shard(nn.Linear(128, 64), mesh=init_device_mesh("cpu", (1,)))
+        trainee = Trainee(model, weight_decay=0.0, lora_plus_ratio=1.0, optimiser="adamw_8bit")
+        model(torch.ones(2, 128)).square().sum().backward()
+        assert trainee.step(1e-3)
+        assert all(moment.dtype == torch.float32 for moment in trainee.moments().values())
+    finally:
+        dist.destroy_process_group()
 
 
 def test_without_bitsandbytes_what_needs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

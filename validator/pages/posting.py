@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
 from gradients.client.models import EstimateSpec, PostedSpec
+from gradients.datasets.sources import sources_from
 from gradients.domain.json import Json
 from gradients.errors import CustomerError, TaskInvalid
 from gradients.tasks.base import TaskType
@@ -89,7 +89,7 @@ def _spec(form: Form, kind: TaskType, model: type[Spec]) -> Spec:
     spec: dict[str, Json] = {
         "type": kind.name,
         "base": first(form, "base").strip(),
-        "dataset": _source(source),
+        "dataset": sources_from(source.splitlines()),
         "hours": hours,
         "private": "private" in form,
         "parameters": parameters_from(form, fields_of(kind)),
@@ -100,18 +100,6 @@ def _spec(form: Form, kind: TaskType, model: type[Spec]) -> Spec:
         told = error.errors()[0]
         raise TaskInvalid(
             f"{'.'.join(map(str, told['loc'])) or 'task'}: {told['msg']}", fix="Mend the field and send again"
-        ) from error
-
-
-def _source(text: str) -> Json:
-    """A name of a data set, or a JSON object that says more of it."""
-    if not text.startswith("{"):
-        return text
-    try:
-        return cast(Json, json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise TaskInvalid(
-            f"dataset is not JSON: {error}", fix="Name an upload, a hub id or a URL, or mend it"
         ) from error
 
 

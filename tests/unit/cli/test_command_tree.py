@@ -176,6 +176,8 @@ OPTIONS = {
         "--api-key",
         "--json",
     ),
+    ("task", "upload"): ("--api-url", "--api-key", "--json"),
+    ("task", "uploads"): ("--drop", "--api-url", "--api-key", "--json"),
     ("task", "events"): ("--after", "--api-url", "--api-key", "--json"),
     ("task", "cancel"): ("--api-url", "--api-key", "--json"),
     ("task", "show"): ("--api-url", "--api-key", "--json"),

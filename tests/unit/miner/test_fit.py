@@ -215,7 +215,9 @@ def test_the_table_in_the_readme_is_what_comes_out() -> None:
 
 
 def test_gpus_are_known_by_name_number_or_size() -> None:
-    assert memory_of("H100:8") == memory_of("80") == memory_of("8x80") == Memory(GPUS["h100"] * GIB, is_gpu=True)
+    one = Memory(GPUS["h100"] * GIB, is_gpu=True)
+    assert memory_of("80") == memory_of("h100") == one
+    assert memory_of("H100:8") == memory_of("8x80") == replace(one, gpus=8)
     assert [gpus_in(named) for named in (None, "h100", "h100:8", "8x80", "2xh100")] == [1, 1, 8, 8, 2]
 
 
