@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -21,6 +21,23 @@ class PageSettings(Section):
         default="127.0.0.1", description="interface of the page; everybody who reaches it may read what is trained"
     )
     port: int = Field(default=8093, ge=0, le=65535, description="port of the page; 0 takes a free one")
+
+
+class TrackingSettings(Section):
+    """Where the curves of trainings go, beside the miner's own page."""
+
+    kind: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
+        default="none", description="who keeps them: none, tensorboard, trackio or wandb (extras of the same name)"
+    )
+    folder: Place | None = Field(
+        default=None, description="where files go; by default `tracking` in the miner's folder"
+    )
+    project: str = Field(
+        default="gradients", pattern=r"^[\w.-]{1,64}$", description="name under which runs are put together"
+    )
+    online: bool = Field(
+        default=False, description="send to wandb's server (WANDB_API_KEY) or trackio's, not only write files"
+    )
 
 
 def _recipe_file(given: object) -> object:
@@ -65,6 +82,7 @@ class MinerSettings(DaemonSettings):
         default=None, description="converted and downloaded bases; by default the user's cache"
     )
     page: PageSettings = PageSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
     @field_validator("task_types")
     @classmethod

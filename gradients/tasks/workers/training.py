@@ -29,9 +29,10 @@ from gradients.ml.objective import CompletionObjective, Objective, split_validat
 from gradients.ml.precision import load_to_train
 from gradients.ml.shards import layers_of, shard
 from gradients.ml.spread import Agreed, ShardedCheckpoint, agreed, agreed_time, here
+from gradients.ml.telling import TrainingProgress
 from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
-from gradients.ml.training import TrainingProgress, TrainingRun, TrainingSettings
+from gradients.ml.training import TrainingRun, TrainingSettings
 from gradients.tasks.jobs import TrainJob, TrainProgress, TrainResult
 from gradients.tasks.workers.ranks import run_in_ranks
 
@@ -84,7 +85,7 @@ def run_job(
 
     def tell(progress: TrainingProgress) -> None:
         if place.is_first:
-            report(TrainProgress(**progress._asdict()).model_dump(mode="json"))
+            report(TrainProgress.model_validate(progress, from_attributes=True).model_dump(mode="json"))
 
     if job.plan.engine == "trl" and job.plan.processes > 1 and place.processes == 1:
         trainer = f"{make.__module__}:train"
@@ -206,7 +207,7 @@ def _train(
         engine=made.engine,
     )
     outcome = run.run()
-    tell(TrainingProgress("saving", 1.0, outcome.steps, outcome.train_loss))
+    tell(run.progress("saving", 1.0))
     result = TrainResult(
         kind="adapter" if settings.method == "lora" else "full",
         engine="trl" if settings.engine == "trl" else "ours",
