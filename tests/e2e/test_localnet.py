@@ -16,12 +16,18 @@ from typing import Any
 
 import pytest
 
+from gradients.bases.bases import base_in
+from gradients.client.api import MarketClient
+from gradients.client.delivery import bring
+from gradients.client.shelf import Shelf
+from gradients.localnet.demo import spec
 from gradients.tasks.registry import TYPES
 
 pytestmark = pytest.mark.slow
 
 BTCLI = Path(sys.executable).with_name("btcli")
 LONGEST_RUN_SECONDS = 1200
+HOURS = 0.012
 LONGEST_STOP_SECONDS = 60
 MOST_BYTES = 6e9  # of memory, all processes together
 
@@ -38,6 +44,7 @@ class Run:
     chain_url: str
     api_url: str
     peak_bytes: int
+    home: Path
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +53,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     asked = str(request.config.getoption("--market-types"))
     types = list(TYPES) if asked == "all" else asked.split(",")
     home = tmp_path_factory.mktemp("home")
-    flags = ["--types", ",".join(types), "--miners", "2", "--hours", "0.012", "--stay", "--json"]
+    flags = ["--types", ",".join(types), "--miners", "2", "--hours", str(HOURS), "--stay", "--json"]
     with (home / "errors").open("w") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "gradients.cli", "localnet", *flags],
@@ -68,7 +75,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         url, api = re.search(r"ws://[\d.]+:\d+", said), re.search(r"http://[\d.]+:\d+", said)
         assert url is not None
         assert api is not None
-        yield Run(types, report, url.group(), api.group(), memory.stop())
+        yield Run(types, report, url.group(), api.group(), memory.stop(), home)
         process.send_signal(signal.SIGTERM)
         assert process.wait(LONGEST_STOP_SECONDS) == 0
     finally:
@@ -163,12 +170,36 @@ def test_btcli_shows_the_miners_incentives_while_the_market_stands(run: Run, tmp
     assert shown == pytest.approx(run.report["chain"]["incentive"], abs=1e-3)
 
 
+def test_a_task_goes_on_from_the_winner_of_another_and_brings_the_base_that_only_the_validator_has(
+    run: Run, tmp_path: Path
+) -> None:
+    """Its miners have the former winner from the validator's axon, and its base is better than the former task's."""
+    first = run.report["tasks"][0]
+    key = next(run.home.rglob("api.key")).read_text().strip()
+    asked = {**spec(first["type"], number=0, hours=HOURS, base=None), "continues": first["id"]}
+    del asked["base"]
+    with MarketClient(run.api_url, key) as client:
+        posted = client.submit(asked)
+        *_, task = client.watch(posted.id)
+        assert (task.state, [step.task for step in task.lineage]) == ("scored", [first["id"]])
+        assert task.data is not None
+        assert task.base_loss is not None
+        better = task.base_loss > first["base_loss"] if task.better == "higher" else task.base_loss < first["base_loss"]
+        assert better
+        measured = [miner.hotkey for miner in task.miners if miner.loss is not None]
+        assert measured
+        folder = bring(client, task.id, Shelf(tmp_path), miner=measured[0])
+    assert base_in(task.base, folder / "base").digest == task.data.base_digest
+    given = run.home / ".cache" / "gradients" / "bases" / f"{task.base}@{task.data.base_digest}"
+    assert base_in(task.base, given).digest == task.data.base_digest
+
+
 def test_an_auditor_who_knows_but_the_validators_url_and_the_chain_finds_nothing_wrong(run: Run) -> None:
     command = [sys.executable, "-m", "gradients.cli", "audit", run.api_url, "--network", run.chain_url, "--netuid", "1"]
     audit = subprocess.run([*command, "--reevaluate", "2", "--json"], capture_output=True, text=True, check=False)
     assert audit.returncode == 0, audit.stdout + audit.stderr
     report = json.loads(audit.stdout.splitlines()[-1])
-    assert (report["tasks"], report["reevaluated"], report["alarms"]) == (len(run.types), 2, [])
+    assert (report["tasks"], report["reevaluated"], report["alarms"]) == (len(run.types) + 1, 2, [])
     assert report["epochs"] >= 1
 
 
