@@ -221,6 +221,14 @@ def upload_environment() -> dict[str, str]:
     return {**environment_without("GRADIENTS_", "BT_", "AWS_"), "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
+def tracking_environment(folder: Path, *, online: bool) -> dict[str, str]:
+    """The environment of a tracker's process: no wallet or key of ours, and keys and servers of its own only where it is online."""
+    away = () if online else ("WANDB_API_KEY", "WANDB_BASE_URL", "TRACKIO_S", "TRACKIO_W", "HF_TOKEN", "HUGGING_FACE")
+    environment = environment_without("GRADIENTS_", "BT_", "AWS_", *away)
+    own = {"TRACKIO_DIR": str(folder / "trackio"), "WANDB_ERROR_REPORTING": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return {**environment, **own}
+
+
 def environment_without(*prefixes: str) -> dict[str, str]:
     """The environment to hand to a child process, less every variable that starts with one of `prefixes`."""
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

@@ -24,6 +24,14 @@
     │   ├── ScopeMissing            the API key may not be used for this: validator/api/dependencies.py
     │   ├── TooManyRequests         more often than a customer may: validator/api/rates.py
     │   ├── TooManyStreams          more tasks followed than a customer may: validator/api/streams.py
+    │   ├── TooManyUploads          more unfinished uploads than a customer may: validator/api/resumable.py
+    │   ├── UploadUnknown           no such upload in pieces, or none any more: validator/api/resumable.py
+    │   ├── UploadConflict          bytes that do not begin where the upload stands: validator/api/resumable.py
+    │   ├── UploadBusy              another request writes to the upload: validator/api/resumable.py
+    │   ├── UploadDamaged           bytes without the checksum that was sent: validator/api/resumable.py
+    │   ├── UploadInvalid           a header of an upload that cannot be read: validator/api/tus.py
+    │   ├── UploadNotBinary         a piece of another content type: validator/api/tus.py
+    │   ├── TusVersionUnknown       another version of the upload protocol: validator/api/tus.py
     │   ├── TooManyTasks            more tasks running than a customer may: validator/ledger/tasks.py
     │   ├── IdempotencyKeyReused    another task was posted under this key: validator/api/posting.py
     │   ├── TaskBegun               too late to cancel a task: validator/ledger/tasks.py

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gradients.axon.client import AxonClient, Peer
@@ -49,6 +49,7 @@ from miner.memory import Memory
 from miner.metrics import FAILURES
 from miner.plan import Recipe, seconds_to_train
 from miner.settings import MinerSettings
+from miner.tracking.tracking import Tracking
 
 REST_SECONDS = 2.0
 CHECKED_SHARE = 0.25  # of what is left after training, for looking at the repo once more
@@ -78,6 +79,7 @@ class Attempts:
     clock: Clock
     tell: Tell
     committing: asyncio.Lock  # one slot on chain for all tasks
+    tracking: Tracking = field(default_factory=Tracking)
 
     async def run(self, task_id: str) -> None:
         """Bring a task to its end: committed, or failed with the reason in the journal."""
@@ -191,7 +193,10 @@ class Attempts:
             deadline_seconds=max(until - self.clock.now(), 0.0) + self.settings.keep_seconds,
             threads=self.settings.threads,
         )
-        result = TrainResult.model_validate(await self._trained(job, record.task_id, until=until))
+        offer = start.offer
+        about = {"type": offer.type, "base": offer.base, "hours": offer.hours, **plan.model_dump(mode="json")}
+        async with self.tracking.run(record.task_id, about):
+            result = TrainResult.model_validate(await self._trained(job, record.task_id, until=until))
         if result.beats_base is False:
             losses = {"ours": result.validation_loss, "base": result.base_validation_loss}
             log.warning("base_not_beaten", task=record.task_id, **losses)
@@ -232,6 +237,7 @@ class Attempts:
                 fraction = progress.get("fraction")
                 reached.append(fraction if isinstance(fraction, float) else 0.0)
                 self.tell(task_id, progress)
+                self.tracking.tell(task_id, progress)
 
             try:
                 return await self.executor.run(job, report=report)

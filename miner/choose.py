@@ -19,6 +19,7 @@ class Situation:
     running: int  # tasks that are being trained
     base_digest: str | None  # of the offered base on this machine; None when it is not known here
     base_problem: str = ""  # why it is not
+    fetching: bool = False  # whether it is on its way
     needed_bytes: int = 0  # memory that training this base takes
     memory_bytes: int = 0  # memory that one task may take
     needed_disk_bytes: int = 0  # that the result takes at the very least
@@ -30,7 +31,8 @@ class Situation:
 def choose(offer: Offer, situation: Situation, settings: MinerSettings, *, recipe: str) -> OfferAnswer:
     """Yes with the recipe's name, or no with a reason for the validator's operator."""
     reason = _against(offer, situation, settings)
-    return OfferAnswer(accepted=not reason, reason=reason[:500], recipe="" if reason else recipe)
+    fetching = bool(reason) and situation.fetching
+    return OfferAnswer(accepted=not reason, reason=reason[:500], recipe="" if reason else recipe, fetching=fetching)
 
 
 def against_start(start: Start, settings: MinerSettings, *, block: int, block_seconds: float) -> str:

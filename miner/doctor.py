@@ -14,13 +14,16 @@ from gradients.errors import GradientsError
 from miner.memory import installed_memory
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
+from miner.tracking.tracking import require
 
 
 def examine_miner(settings: MinerSettings, clock: Clock) -> list[Finding]:
     """Every finding on a miner with these settings."""
     caches = settings.caches or DEFAULT_CACHE.expanduser()
     daemon = Daemon("miner", settings, caches=caches, sandboxed=False)
-    return examine(daemon, (lambda: (recipe(settings),), lambda: training_memory(settings)), clock)
+    return examine(
+        daemon, (lambda: (recipe(settings),), lambda: training_memory(settings), lambda: tracker(settings)), clock
+    )
 
 
 def recipe(settings: MinerSettings) -> Finding:
@@ -41,3 +44,11 @@ def training_memory(settings: MinerSettings) -> Iterator[Finding]:
     if settings.memory_gib is not None and settings.memory_gib * GIB > there.bytes:
         found = f"memory_gib is {settings.memory_gib:g}, and {there.bytes / GIB:.0f} GiB are there"
         yield Finding("memory_gib", "note", found, "lower memory_gib, or tasks that don't fit are accepted and fail")
+
+
+def tracker(settings: MinerSettings) -> Iterator[Finding]:
+    """Whether the library is there that keeps the curves, where one is asked for."""
+    try:
+        require(settings.tracking)
+    except GradientsError as error:
+        yield Finding("tracking", "missing", error.message, error.fix or "")

@@ -39,6 +39,7 @@ from miner.plan import Recipe
 from miner.settings import MinerSettings
 
 NARROW_BYTES = 2  # of a weight, as it is stored at the least
+ON_ITS_WAY = frozenset({"being_fetched", "fetch_busy"})  # by this process, or by another one with the same cache
 MOST_DECLINED = 1000  # offers whose answer is remembered, for the log
 MOST_TOLD = 200  # characters of a problem
 _PATH = re.compile(r"(?<![\w:/])(~|\.{1,2})?(/[^\s/:;,)'\"]+){2,}/?")  # not org/name, and no URL
@@ -100,7 +101,9 @@ class Endpoints:
                 validator=caller.hotkey,
             )
         except GradientsError as error:
-            situation = replace(announced, base_digest=None, base_problem=_told(str(error)))
+            situation = replace(
+                announced, base_digest=None, base_problem=_told(str(error)), fetching=error.code in ON_ITS_WAY
+            )
         else:
             situation = self._situation(
                 offer, base.digest, await asyncio.to_thread(shape_in, base.folder, base.parameters)

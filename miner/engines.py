@@ -43,6 +43,7 @@ class Choice(NamedTuple):
 
     engine: Engine
     reason: str
+    processes: int = 1
 
 
 def choose_engine(
@@ -51,6 +52,7 @@ def choose_engine(
     method: str,
     parameters: int,
     on_gpu: bool,
+    gpus: int = 1,
     past: Iterable[Speed] = (),
 ) -> Choice:
     """The engine for a run.
@@ -59,10 +61,14 @@ def choose_engine(
         asked: by the recipe.
         parameters: of the base.
         on_gpu: where it is trained.
+        gpus: over how many it can be spread.
         past: what tasks of its type were trained at on this machine.
     """
+    processes = gpus if on_gpu else 1
     if asked != "auto":
-        return Choice(asked, "the recipe says so")
+        return Choice(asked, "the recipe says so", processes if asked == "trl" else 1)
+    if processes > 1:
+        return Choice("trl", f"only TRL's trainers are spread over {gpus} GPUs", processes)
     if not on_gpu:
         return Choice("ours", "on a CPU it is the faster one (docs/benchmarks/training.md)")
     speeds: dict[Engine, list[float]] = {"ours": [], "trl": []}

@@ -61,10 +61,17 @@ def fitted_plan(recipe: Recipe, *, kind: str, shape: Shape, memory: Memory, past
                 "probe_learning_rates": tuple(min(each * rate, 1.0) for each in plan.probe_learning_rates),
             }
         )
+    # answers are drawn in one process, and what is quantised cannot lie in parts
+    apart = task_type(kind).judge is not None or plan.load_in_4bit
     choice = choose_engine(
-        plan.engine, method=plan.method, parameters=shape.parameters, on_gpu=memory.is_gpu, past=past
+        plan.engine,
+        method=plan.method,
+        parameters=shape.parameters,
+        on_gpu=memory.is_gpu,
+        gpus=1 if apart else min(memory.gpus, plan.batch_rows),
+        past=past,
     )
-    plan = plan.model_copy(update={"engine": choice.engine})
+    plan = plan.model_copy(update={"engine": choice.engine, "processes": choice.processes})
     return Fitted(plan, found.needed(plan.max_tokens), found.there, found, choice)
 
 

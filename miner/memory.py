@@ -30,9 +30,10 @@ QUERY = ("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 class Memory:
     """Where a training may live."""
 
-    bytes: int  # of one device
+    bytes: int  # of one GPU, or of the machine
     is_gpu: bool = False
-    devices: int = 1
+    devices: int = 1  # over which weights lie in parts
+    gpus: int = 1  # that are here
     low_bits: bool = True  # whether what keeps weights in 4 bits and moments in 8 is installed
 
     def share(self, tasks: int) -> Memory:
@@ -63,8 +64,14 @@ def installed_memory(visible: str | None = None) -> Memory:
     if tool is not None:  # asked without torch, which takes seconds to import
         run = subprocess.run([tool, *QUERY], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 (a fixed command)
         if run.returncode == 0 and (gpu := first_gpu_bytes(run.stdout, visible)):
-            return Memory(gpu, is_gpu=True, low_bits=low_bits)
+            return Memory(gpu, is_gpu=True, gpus=visible_gpus(run.stdout, visible), low_bits=low_bits)
     return Memory(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), low_bits=low_bits)
+
+
+def visible_gpus(listing: str, visible: str | None) -> int:
+    """How many GPUs of a listing of nvidia-smi workers see; see `first_gpu_bytes`."""
+    listed = len(listing.splitlines())
+    return listed if visible is None else max(1, min(listed, len(visible.split(","))))
 
 
 def first_gpu_bytes(listing: str, visible: str | None) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import tomllib
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -25,6 +28,7 @@ class LearningRate(BaseModel):
     up_to_parameters: float = Field(gt=0, description="size of the base; write inf for the last row")
     value: float = Field(gt=0, le=1)
     probes: tuple[float, ...] = Field(default=(), description="rates to try briefly first")
+    plan: dict[str, Any] = Field(default_factory=dict, description="fields of the plan that differ for such bases")
 
 
 class RateFactor(BaseModel):
@@ -67,8 +71,9 @@ def read_recipe(file: Path) -> Recipe:
     """The recipe in `file`. Raises SetupError that names what is wrong with it."""
     try:
         recipe = Recipe.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-        for task_type in TYPES:
-            plan_training(recipe, task_type=task_type, base_parameters=1)
+        for task_type, row in product(TYPES, recipe.learning_rate):
+            size = int(row.up_to_parameters) if math.isfinite(row.up_to_parameters) else sys.maxsize
+            plan_training(recipe, task_type=task_type, base_parameters=size)
     except OSError as error:
         shipped = ", ".join(sorted(each.stem for each in (shipped_configs() / "recipes").glob("*.toml")))
         fix = f"Name a shipped one ({shipped}), or a file that is there; see configs/recipes/"
@@ -88,6 +93,7 @@ def plan_training(recipe: Recipe, *, task_type: str, base_parameters: int) -> Tr
     return TrainingPlan.model_validate(
         {
             **recipe.plan,
+            **row.plan,
             **changes.plan,
             "recipe": recipe.name,
             "learning_rate": row.value * factor,

@@ -33,6 +33,7 @@ GPUS = {
 _SHOWN = (
     "method",
     "engine",
+    "processes",
     "learning_rate",
     "probe_learning_rates",
     "lora_rank",
@@ -89,7 +90,7 @@ def memory_of(gpu: str) -> Memory:
         raise SetupError(
             f"'{gpu}' is not a GPU that is known here", fix=f"Choose from {', '.join(GPUS)}, or say its GiB: --gpu 48"
         ) from error
-    return Memory(int(gibibytes * GIB), is_gpu=True)
+    return Memory(int(gibibytes * GIB), is_gpu=True, gpus=gpus_in(gpu))
 
 
 def as_json(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, spread: Fitted | None) -> JsonObject:
@@ -125,10 +126,13 @@ def as_text(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, sp
                 yield f"  {name:<23} {told[name]}{why}"
         if memory.is_gpu:
             yield f"  time      about {_epochs(task, shape):.1f} passes over {task.rows:,} rows in {task.hours:g} h, as an H100 does"
-    if spread is not None:
-        yield "  GPUs      one of them is used: no trainer here spreads a model over several"
-        if (held := _spread(spread)) is not None:
-            yield f"            FSDP over {held['gpus']} would hold {held['way']}: {held['needed_bytes'] / GIB:.1f} GiB on each"
+    if memory.gpus > 1:
+        gpus = memory.gpus
+        used = fitted.plan.processes
+        yield f"  GPUs      {used} of {gpus} share the work" if used > 1 else f"  GPUs      one of {gpus} is used"
+    if (held := _spread(spread)) is not None:
+        needed = held["needed_bytes"] / GIB
+        yield f"            in parts on all {held['gpus']} there would be room for {held['way']}: {needed:.1f} GiB on each"
 
 
 def _spread(fitted: Fitted | None) -> dict[str, Any] | None:  # JSON

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -23,6 +23,23 @@ class PageSettings(Section):
     port: int = Field(default=8093, ge=0, le=65535, description="port of the page; 0 takes a free one")
 
 
+class TrackingSettings(Section):
+    """Where the curves of trainings go, beside the miner's own page."""
+
+    kind: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
+        default="none", description="who keeps them: none, tensorboard, trackio or wandb (extras of the same name)"
+    )
+    folder: Place | None = Field(
+        default=None, description="where files go; by default `tracking` in the miner's folder"
+    )
+    project: str = Field(
+        default="gradients", pattern=r"^[\w.-]{1,64}$", description="name under which runs are put together"
+    )
+    online: bool = Field(
+        default=False, description="send to wandb's server (WANDB_API_KEY) or trackio's, not only write files"
+    )
+
+
 def _recipe_file(given: object) -> object:
     """The shipped recipe of a bare name, such as lora-tuned; anything else is a path."""
     named = str(given)
@@ -36,7 +53,7 @@ class MinerSettings(DaemonSettings):
     folder: Place = Field(default=Path("~/.gradients/miner"), description="data, checkpoints and repos")
     monitoring: MonitoringSettings = MonitoringSettings()
     recipe: Annotated[Place, BeforeValidator(_recipe_file)] = Field(
-        default_factory=lambda: shipped_configs() / "recipes" / "lora-tuned.toml",
+        default_factory=lambda: shipped_configs() / "recipes" / "tuned.toml",
         description="how to train: the name of a shipped recipe (see configs/recipes/), or a file of your own",
     )
     task_types: tuple[str, ...] | None = Field(
@@ -65,6 +82,7 @@ class MinerSettings(DaemonSettings):
         default=None, description="converted and downloaded bases; by default the user's cache"
     )
     page: PageSettings = PageSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
     @field_validator("task_types")
     @classmethod

@@ -33,6 +33,7 @@ from miner.page.app import page_app
 from miner.page.figures import Behind
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
+from miner.tracking.tracking import Tracking
 
 TO_TRAIN = ("folder", "gpu")  # conditions without which a task that is taken would fail
 
@@ -83,6 +84,7 @@ def build(settings: MinerSettings) -> Daemon:
         clock=clock,
         tell=endpoints.tell,
         committing=asyncio.Lock(),
+        tracking=Tracking.by(settings),
     )
     stake = settings.least_stake_alpha(is_local=network.is_local)
     policy = MetagraphPolicy(view.metagraph, validators_only=True, min_stake_alpha=stake)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gradients.axon.messages import AttemptStatus
+from gradients.bases.continued import continued_task
 from gradients.client.models import (
+    Ancestor,
     MetricName,
     MinerProgress,
     MinerResult,
@@ -22,6 +24,7 @@ from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionStat
 from gradients.domain.task import Hotkey, Task, TaskState, Window
 from gradients.tasks.registry import task_type
 from validator.ledger import Ledger
+from validator.reading import source_reports
 
 _NOTES = {
     TaskState.DRAFT: "The base is fetched and the data are prepared",
@@ -76,6 +79,7 @@ class Board:
                 held_out_rows=data.held_out_rows,
                 made_up_rows=data.made_up_rows,
                 removed=dict(data.removed),
+                sources=source_reports(task.request, data.sources),
                 tried_rows=data.tried_rows,
                 cut_rows=data.cut_rows,
                 train_sha256=data.train.sha256,
@@ -89,9 +93,24 @@ class Board:
             if window
             else None,
             last_event=last_event,
+            lineage=self._lineage(task),
+            continued_by=tuple(self.ledger.tasks.continuations(task.id)),
             base_loss=base.value if base else None,
             base_stderr=base.stderr if base else None,
             miners=tuple(sorted(miners, key=lambda miner: (miner.rank or float("inf"), miner.uid))),
+        )
+
+    def _lineage(self, task: Task) -> tuple[Ancestor, ...]:
+        before = self.ledger.tasks.lineage(task)
+        best = self.ledger.placings.best_of([each.id for each in before])
+        return tuple(
+            Ancestor(
+                task=each.id,
+                type=each.request.type,
+                base=each.request.base,
+                hotkey=best[each.id].hotkey if each.id in best else None,
+            )
+            for each in before
         )
 
     def summary(self, task: Task) -> TaskSummary:
@@ -137,6 +156,7 @@ def _summary(task: Task, *, has_model: bool, obstacle: str) -> TaskSummary:
         note=_note(task, has_model=has_model, obstacle=obstacle),
         has_model=has_model if task.state.ended else None,
         base=task.request.base,
+        continues=continued_task(task.request.base),
         hours=task.request.hours,
         created_at=task.created_at,
         metric=MetricName(name=metric.name, unit=metric.unit),

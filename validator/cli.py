@@ -167,7 +167,13 @@ def prune(
     settings = given.load(ValidatorSettings)
     ledger, _ = known_ledger(settings)
     folders, api = Folders(settings.folder), settings.api
-    uploads = Uploads(folders.uploads, ledger.uploads, api.max_upload_bytes, api.max_upload_bytes_per_customer)
+    uploads = Uploads(
+        folders.uploads,
+        ledger.uploads,
+        api.max_upload_bytes,
+        api.max_upload_bytes_per_customer,
+        unfinished_seconds=api.unfinished_upload_hours * 3600,
+    )
     pruner = Pruner(ledger, folders, ContentStore(folders.blobs), uploads, SystemClock(), settings.keep)
     pruned = pruner.prune(only_look=dry_run)
     if as_json:

@@ -36,7 +36,7 @@ from gradients.tasks.jobs import (
 )
 from gradients.tasks.preparation import Fetched, fetch_sources
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, check_family, task_type, validate_request
-from validator.reading import read_data
+from validator.reading import read_data, source_reports
 from validator.settings import EstimateSettings, ReadingSettings
 from validator.trials import try_base
 
@@ -111,7 +111,7 @@ class Estimates:
             hours_by_rows=RowsHours(**hours_by_rows(work.rows, draws_images=kind.base_family == "image")._asdict()),
             tried_rows=tried.rows if tried else 0,
             cut_rows=tried.cut_rows if tried else 0,
-            data=_report(surveyed, tried),
+            data=_report(request, surveyed, tried),
         )
 
     async def _survey(self, kind: TaskType, request: TaskRequest, folder: Path) -> SurveyResult:
@@ -180,7 +180,7 @@ class Estimates:
             return None
 
 
-def _report(surveyed: SurveyResult, tried: TrialResult | None) -> DataReport | None:
+def _report(request: TaskRequest, surveyed: SurveyResult, tried: TrialResult | None) -> DataReport | None:
     """What people are told of the rows."""
     if surveyed.characters is None:
         return None
@@ -193,6 +193,7 @@ def _report(surveyed: SurveyResult, tried: TrialResult | None) -> DataReport | N
         removed=removed,
         train_rows=surveyed.train_rows,
         held_out_rows=surveyed.held_out_rows,
+        sources=source_reports(request, surveyed.sources),
         characters=_lengths(surveyed.characters),
         tokens=_lengths(tried.tokens) if tried and tried.tokens else None,
         samples=surveyed.shown,

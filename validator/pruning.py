@@ -93,7 +93,8 @@ class Pruner:
             ),
             "uploads": self.uploads.drop_unused(
                 since=min(now - self.settings.uploads_hours * HOUR, oldest), only_look=only_look
-            ),
+            )
+            + self.uploads.drop_unfinished(only_look=only_look),
         }
         if not only_look:
             self._tell(pruned)

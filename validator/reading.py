@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
+from pydantic import JsonValue
+
+from gradients.client.models import SourceReport
+from gradients.datasets.sources import name_of, parts_of
 from gradients.domain.json import JsonObject
+from gradients.domain.task import SourceCount, TaskRequest
 from gradients.errors import DatasetInvalid, JobFailed
 from gradients.execution.job import Executor, Job, JobLimits
 from gradients.tasks.jobs import PrepareJob, SurveyJob
@@ -39,6 +47,14 @@ async def read_data(
         return await executor.run(job, report=lambda _: None)
     except JobFailed as error:
         raise whose(error, settings) from error
+
+
+def source_reports(request: TaskRequest, counted: Sequence[SourceCount]) -> tuple[SourceReport, ...]:
+    """What people are told of several data sets, each with its name; nothing of one alone."""
+    sources = parts_of(cast(JsonValue, request.dataset)) if counted else []
+    return tuple(
+        SourceReport(dataset=name_of(source), **asdict(count)) for source, count in zip(sources, counted, strict=True)
+    )
 
 
 def whose(error: JobFailed, settings: ReadingSettings) -> DatasetInvalid | JobFailed:

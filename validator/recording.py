@@ -20,7 +20,7 @@ from gradients.domain.json import Json
 from gradients.domain.seasons import season_of
 from gradients.domain.seeds import seed
 from gradients.domain.submission import BASE_ENTRANT, Submission
-from gradients.domain.task import Blob, Prepared, Task, TaskRequest
+from gradients.domain.task import Blob, Parent, Prepared, Task, TaskRequest
 from gradients.errors import LedgerConflict
 from gradients.log import get_logger
 from gradients.record.models import (
@@ -33,6 +33,7 @@ from gradients.record.models import (
     Kind,
     MeasurementPart,
     MetricPart,
+    ParentPart,
     Part,
     PlacingPart,
     RequestPart,
@@ -203,6 +204,8 @@ def _opened(body: Part) -> Iterator[str]:
     """Digests of what anybody may have once this is recorded."""
     if isinstance(body, TaskBody) and not body.request.private:
         yield from (body.data.train.sha256, body.data.held_out.sha256)
+        if body.data.parent is not None:
+            yield from body.data.parent.files.values()
         for entrant in body.entrants:
             yield from (file.sha256 for file in files_of(entrant).values())
 
@@ -235,6 +238,17 @@ def _data(data: Prepared) -> DataPart:
         held_out_rows=data.held_out_rows,
         made_up_rows=data.made_up_rows,
         held_out_commitment=data.held_out_commitment,
+        parent=_parent(data.parent) if data.parent else None,
+    )
+
+
+def _parent(parent: Parent) -> ParentPart:
+    return ParentPart(
+        task_id=parent.task_id,
+        hotkey=parent.hotkey,
+        manifest_sha256=parent.manifest_sha256,
+        base_digest=parent.base_digest,
+        files={path: blob.sha256 for path, blob in parent.files},
     )
 
 

@@ -246,6 +246,9 @@ class ApiSettings(Section):
     max_upload_bytes_per_customer: int = Field(
         default=20 * 1024**3, gt=0, description="all uploads of one customer that are kept, together"
     )
+    unfinished_upload_hours: float = Field(
+        default=24.0, gt=0, description="time that an upload in pieces is kept after its last byte came"
+    )
     max_running_tasks_per_customer: int = Field(
         default=64, ge=1, description="tasks of one customer that have not ended; more are refused until one has"
     )

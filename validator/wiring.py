@@ -105,6 +105,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         settings.api.max_upload_bytes,
         settings.api.max_upload_bytes_per_customer,
         settings.allow_local_paths,
+        settings.api.unfinished_upload_hours * 3600,
     )
     access = Access(private_addresses=network.is_local, s3=settings.s3.access())
     devices = _devices(settings, workers, folders)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gradients.audit.commitments import check_commitments
 from gradients.audit.evaluation import Evaluator
+from gradients.audit.lineage import Won, check_lineage, won
 from gradients.audit.links import check_link
 from gradients.audit.report import Checks, Report
 from gradients.audit.rows import check_opening, check_rows, check_source
@@ -44,6 +45,7 @@ class _Known:
 
     before: Record | None = None
     tasks: dict[str, TaskBody] = field(default_factory=dict)  # less what nothing later is computed from
+    won: dict[str, Won] = field(default_factory=dict)
     sample: Sample = field(default_factory=Sample)
     seasons: dict[int, str] = field(default_factory=dict)  # season -> commitment
     opened: dict[int, str] = field(default_factory=dict)  # season -> secret
@@ -127,6 +129,8 @@ class Auditor:
             lambda: check_opening(body, checks),
             lambda: check_draw(body, known.tasks, checks),
             lambda: check_placings(body, list(known.tasks.values()), checks),
+            lambda: check_lineage(body, known.won, checks),
+            lambda: known.won.update({body.task_id: won(body)}),
         ]
         if self.scope.rows:
             work.append(lambda: check_rows(body, self.source, checks))

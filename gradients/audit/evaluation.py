@@ -5,6 +5,7 @@ On the same kind of processor and the same libraries every row has to be equal t
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import cast
 
 from gradients.audit.report import Checks
-from gradients.bases.bases import BaseModels
+from gradients.bases.bases import BaseInfo, BaseModels, base_in
+from gradients.bases.continued import FILE_PATH
 from gradients.domain.seasons import key_of
 from gradients.domain.submission import BASE_ENTRANT
 from gradients.errors import GradientsError, JobFailed, ModelUnknown, OutsideError
@@ -50,20 +52,21 @@ class Evaluator:
         Args:
             season_secret: with it fingerprints are taken again, too.
         """
-        try:
-            base = self.bases.resolve(body.request.base)
-        except ModelUnknown as error:
-            checks.alarm("body.request.base", body.request.base, str(error))
-            return 0
-        except OutsideError as error:
-            checks.note(f"the base {body.request.base} cannot be had here: {error}")
-            return 0
-        checks.equal("body.data.base_parameters", body.data.base_parameters, base.parameters)
-        if not checks.equal("body.data.base_digest", body.data.base_digest, base.digest) or body.metric_seed is None:
-            return 0
         wanted = {entrant.entrant: entrant for entrant in body.entrants if entrant.entrant in hotkeys}
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
+            try:
+                base = self._base(body, folder / "base")
+            except ModelUnknown as error:
+                checks.alarm("body.request.base", body.request.base, str(error))
+                return 0
+            except OutsideError as error:
+                checks.note(f"the base {body.request.base} cannot be had here: {error}")
+                return 0
+            checks.equal("body.data.base_parameters", body.data.base_parameters, base.parameters)
+            same = checks.equal("body.data.base_digest", body.data.base_digest, base.digest)
+            if not same or body.metric_seed is None:
+                return 0
             entrants = [Entrant(id=BASE_ENTRANT)]
             try:
                 held_out = self.source.blob(body.data.held_out.sha256, folder)
@@ -113,6 +116,18 @@ class Evaluator:
                     result = EntrantResult.model_validate_json(read_plain(file, most_bytes=MOST_RESULT_BYTES))
                     _compare(each, _as_raced(each, result, seed), checks, position, exact=exact)
         return len(entrants) - 1
+
+    def _base(self, body: TaskBody, folder: Path) -> BaseInfo:
+        """The task's base; of a task that continues another its files are in the record."""
+        if body.data.parent is None:
+            return self.bases.resolve(body.request.base)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as blobs:
+            for path, sha256 in body.data.parent.files.items():
+                if not re.fullmatch(FILE_PATH, path):
+                    raise ModelUnknown(f"The record names a file {path[:96]!r}, which no base has")
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(self.source.blob(sha256, Path(blobs)), folder / path)
+        return base_in(body.request.base, folder)
 
     def _repo(self, entrant: EntrantPart, folder: Path) -> None:
         """The submission's files under their names."""

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from pydantic import JsonValue
+
 from gradients.audit.report import Checks
 from gradients.datasets.access import Access
 from gradients.datasets.normal_texts import normalised, plain
 from gradients.datasets.rows import Row
+from gradients.datasets.sources import FileSource, parts_of
 from gradients.datasets.splits import lot
 from gradients.domain.seeds import seed
 from gradients.errors import CustomerError, GradientsError
@@ -83,10 +86,11 @@ def check_source(body: TaskBody, checks: Checks, *, access: Access) -> None:
     if body.salt is None:
         return
     dataset = body.request.dataset or {}
-    if dataset.get("kind") == "file" and not Path(str(dataset.get("path"))).exists():
-        checks.note("its data set is a file that is not on this machine: the split was checked by its rows alone")
-        return
     try:
+        files = [source.path for source in parts_of(cast(JsonValue, dataset)) if isinstance(source, FileSource)]
+        if not all(file.exists() for file in files):
+            checks.note("its data set is a file that is not on this machine: the split was checked by its rows alone")
+            return
         with tempfile.TemporaryDirectory() as folder:
             made = prepare(
                 task_type(body.request.type),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bittensor import http_auth
 
+from gradients.axon.signatures import verify_signature
 from gradients.domain.chain import Metagraph
 from gradients.domain.task import Hotkey
 from gradients.errors import OutsideError, PeerRefused, SetupError
@@ -182,15 +183,15 @@ def verify_request(
         target: path and query exactly as they were sent.
     """
     try:
-        http_auth.verify(
+        verify_signature(
             headers,
             body,
             method=method,
             path=target,
-            self_hotkey_ss58=our_hotkey,
-            max_age=MAX_AGE_SECONDS,
-            allowed_skew=ALLOWED_SKEW_SECONDS,
-            nonce_store=nonces,
+            receiver=our_hotkey,
+            nonces=nonces,
+            max_age_seconds=MAX_AGE_SECONDS,
+            allowed_skew_seconds=ALLOWED_SKEW_SECONDS,
         )
     except http_auth.AuthError as error:
         raise Unauthenticated(str(error), code=type(error).__name__) from error

@@ -21,6 +21,7 @@ from gradients.axon.auth import HEADER_HOTKEY, HEADER_NONCE, answer_target
 from gradients.axon.evidence import SignedAnswer
 from gradients.axon.limits import ClientLimits
 from gradients.axon.messages import Refusal
+from gradients.axon.signatures import verify_signature
 from gradients.axon.transport import ANSWER_METHOD, HEADER_FILE
 from gradients.domain.addresses import may_be_called
 from gradients.domain.chain import AxonAddress
@@ -155,13 +156,13 @@ class AxonClient:
         if response.headers.get(HEADER_HOTKEY) != peer.hotkey:
             raise PeerUnreachable(f"The answer is not signed by {peer.hotkey}", code="answer_unsigned")
         try:
-            http_auth.verify(
+            verify_signature(
                 response.headers,
                 content,
                 method=ANSWER_METHOD,
                 path=target,
-                self_hotkey_ss58=self._keypair.ss58_address,
-                nonce_store=http_auth.InMemoryNonceStore(),
+                receiver=self._keypair.ss58_address,
+                nonces=http_auth.InMemoryNonceStore(),
             )
         except http_auth.StaleRequest as error:
             raise PeerUnreachable(f"The clocks of {peer.hotkey} and ours are too far apart: {error}") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bittensor import http_auth
 
 from gradients.axon.auth import HEADER_HOTKEY, HEADER_NONCE, HEADER_SIGNATURE
+from gradients.axon.signatures import verify_signature
 from gradients.axon.transport import ANSWER_METHOD
 
 
@@ -38,13 +39,13 @@ class SignedAnswer:
             http_auth.HEADER_RECEIVER: to,
         }
         try:
-            http_auth.verify(
+            verify_signature(
                 headers,
                 self.body.encode(),
                 method=ANSWER_METHOD,
                 path=self.target,
-                self_hotkey_ss58=to,
-                nonce_store=http_auth.InMemoryNonceStore(),
+                receiver=to,
+                nonces=http_auth.InMemoryNonceStore(),
                 now_ns=self.nonce_ns,
             )
         except http_auth.AuthError:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+from gradients.bases.continued import FILE_PATH
 from gradients.domain.json import canonical
 from gradients.texts import harmless
 
@@ -15,10 +16,6 @@ PROTOCOL_VERSION: Literal[1] = 1
 LONGEST_OFFER_HOURS = 240  # what a message can say; what customers may ask for is less
 
 MOST_BASE_FILES = 1000
-# Of a file of a base: a plain name, in a pipeline within a folder; nothing that code is kept in.
-BASE_PATH = (
-    r"^([A-Za-z0-9_-][A-Za-z0-9._-]{0,95}/)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,95}\.(safetensors|json|jinja|model|txt)$"
-)
 
 # Words for people. Whoever sends longer ones is refused; what is in them is made harmless on the way in, and out.
 Name = Annotated[str, Field(max_length=64), AfterValidator(partial(harmless, most=64))]
@@ -61,6 +58,7 @@ class OfferAnswer(Message):
     accepted: bool
     reason: Words = ""
     recipe: Name = Field(default="", description="shown to people, never used")
+    fetching: bool = Field(default=False, description="a no for now: the base is on its way to the miner")
 
 
 class BaseListing(Message):
@@ -70,7 +68,7 @@ class BaseListing(Message):
     """
 
     base_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
-    files: dict[Annotated[str, Field(pattern=BASE_PATH)], BlobName] = Field(min_length=1, max_length=MOST_BASE_FILES)
+    files: dict[Annotated[str, Field(pattern=FILE_PATH)], BlobName] = Field(min_length=1, max_length=MOST_BASE_FILES)
 
 
 class Start(Message):

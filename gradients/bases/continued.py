@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 
 PREFIX = "task:"
+# Of a file of such a base: a plain name, in a pipeline within one folder; nothing that code is kept in.
+FILE_PATH = (
+    r"^([A-Za-z0-9_-][A-Za-z0-9._-]{0,95}/)?[A-Za-z0-9_-][A-Za-z0-9._-]{0,95}\.(safetensors|json|jinja|model|txt)$"
+)
 _NAME = re.compile(r"task:(?P<task>[a-z]{2,12}-[0-9a-f]{12})(?P<digest>@[0-9a-f]{64})?", re.ASCII)
 
 

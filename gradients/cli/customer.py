@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,16 @@ def market(url: str | None, key: str | None) -> MarketClient:
     from gradients.client.api import connect
     from gradients.config import CustomerSettings
 
-    return connect(CustomerSettings().given(url=url, key=key))
+    return connect(CustomerSettings().given(url=url, key=key), on_upload=_show_upload)
+
+
+def _show_upload(name: str, sent: int, size: int) -> None:
+    """How far an upload is, on a terminal: in one line, over and over."""
+    if sys.stderr.isatty():
+        end = "\n" if sent >= size else ""
+        share = sent / size if size else 1.0
+        sys.stderr.write(f"\r{name}: {share:4.0%} of {size:,} bytes are uploaded{end}")
+        sys.stderr.flush()
 
 
 def shelf(folder: Path | None = None) -> Shelf:

@@ -15,11 +15,15 @@ from gradients.errors import SetupError, TaskInvalid
 
 Type = Annotated[str | None, typer.Option("--type", help="Kind of fine-tuning, such as instruct.")]
 Base = Annotated[str | None, typer.Option(help="nano-lm, smollm2, a Hub id (org/name@revision).")]
+Continues = Annotated[
+    str | None, typer.Option(help="In place of a base: a scored task of yours whose best model is trained further.")
+]
 Dataset = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         help="A JSON, JSONL, CSV, Parquet or zip file, a folder of images or one that `datasets` saved, "
-        "hub:org/name@revision#split, an https:// URL, or s3://bucket/key."
+        "hub:org/name@revision#split, an https:// URL, or s3://bucket/key. May be repeated: then they are merged, and each may be "
+        '\'{"dataset": …, "columns": {…}, "limit": …, "weight": …}\'.'
     ),
 ]
 Spec = Annotated[
@@ -29,6 +33,13 @@ Parameters = Annotated[
     list[str] | None,
     typer.Option("--set", help="A parameter of the task type, such as columns.output=answer; may be repeated."),
 ]
+
+
+def dataset_of(given: Sequence[str] | None) -> Json:
+    """What --dataset says: a source, or a list of several that are merged; None where it was not given."""
+    from gradients.datasets.sources import sources_from
+
+    return sources_from(given) if given else None
 
 
 def task_spec(spec_file: Path | None, parameters: Sequence[str] | None, **given: Json) -> dict[str, Json]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradients.cli import account, models, rewards
+from gradients.cli import account, models, rewards, uploads
 from gradients.cli.customer import AsJson, Key, TaskArgument, Url, as_json_text, market
-from gradients.cli.spec import Base, Dataset, Parameters, Spec, Type, task_spec
+from gradients.cli.spec import Base, Continues, Dataset, Parameters, Spec, Type, dataset_of, task_spec
 
 if TYPE_CHECKING:
     from gradients.client.models import TaskDetails, TaskEvent, TaskProgress
@@ -22,6 +22,7 @@ app = typer.Typer(help="Post tasks, watch them, get and try the models.", no_arg
 def submit(
     type: Type = None,  # noqa: A002
     base: Base = None,
+    continues: Continues = None,
     dataset: Dataset = None,
     hours: Annotated[
         float | None, typer.Option(help="Training budget of each miner; without it an estimate is shown first.")
@@ -38,7 +39,9 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Post a task: say what to train, on which rows, for how long."""
-    spec = task_spec(spec_file, parameters, type=type, base=base, dataset=dataset, hours=hours)
+    spec = task_spec(
+        spec_file, parameters, type=type, base=base, continues=continues, dataset=dataset_of(dataset), hours=hours
+    )
     with market(url, key) as client:
         if "hours" not in spec:
             spec = client.uploaded(spec)
@@ -60,6 +63,7 @@ def submit(
 def estimate(
     type: Type = None,  # noqa: A002
     base: Base = None,
+    continues: Continues = None,
     dataset: Dataset = None,
     spec_file: Spec = None,
     parameters: Parameters = None,
@@ -68,7 +72,7 @@ def estimate(
     as_json: AsJson = False,
 ) -> None:
     """What a task would take: rows, tokens, speed and hours. Nothing is posted."""
-    spec = task_spec(spec_file, parameters, type=type, base=base, dataset=dataset)
+    spec = task_spec(spec_file, parameters, type=type, base=base, continues=continues, dataset=dataset_of(dataset))
     with market(url, key) as client:
         found = client.estimate(spec)
     if as_json:
@@ -164,7 +168,7 @@ def events(
 
 
 for command in (
-    *(account.account, rewards.rewards),
+    *(account.account, rewards.rewards, uploads.upload, uploads.uploads),
     *(models.download, models.sheet, models.chat, models.compare, models.export, models.push),
 ):
     app.command()(command)
@@ -195,10 +199,12 @@ def _event_line(event: TaskEvent | TaskProgress) -> str:
 
 
 def _print_task(task: TaskDetails) -> None:
-    from gradients.client.render import console, result_table, task_table, times_text
+    from gradients.client.render import console, lineage_text, result_table, task_table, times_text
 
     terminal = console()
     terminal.print(task_table([task]))
+    if task.lineage:
+        terminal.print(lineage_text(task))
     if due := times_text(task):
         terminal.print(due)
     if task.miners:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -14,12 +15,16 @@ import httpx
 from httpx_sse import EventSource, SSEError
 from pydantic import BaseModel
 
+from gradients.bases.bases import digest_of
+from gradients.bases.continued import FILE_PATH
 from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
 from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
 from gradients.client.api import EVERYTHING, is_local, key_of
 from gradients.client.folders import as_file
 from gradients.client.models import (
+    BaseFiles,
     Estimate,
+    ModelFile,
     ModelListing,
     TaskDetails,
     TaskEvent,
@@ -27,6 +32,8 @@ from gradients.client.models import (
     TaskProgress,
     TaskSummary,
     Upload,
+    UploadList,
+    UploadStanding,
 )
 from gradients.client.requests import (
     ACCOUNT,
@@ -41,6 +48,7 @@ from gradients.client.requests import (
     TIMEOUT,
     TRIAL_TIMEOUT,
     TRY_REWARDS,
+    UPLOADS,
     Wanted,
     heard,
     key_path,
@@ -49,9 +57,21 @@ from gradients.client.requests import (
     task_path,
 )
 from gradients.client.rewards import RewardTrial, RewardVerdict
+from gradients.client.uploading import (
+    ENDING_TIMEOUT,
+    PIECE_BYTES,
+    TUS,
+    OnUpload,
+    begin_headers,
+    begun_before,
+    goes_on_after,
+    piece_of,
+    upload_path,
+)
 from gradients.config import CustomerSettings
 from gradients.domain.json import Json
 from gradients.errors import OutsideError, PeerUnreachable
+from gradients.files.digest import file_sha256
 from gradients.files.whole import whole_file
 from gradients.repo.manifest import is_file_name
 from gradients.tasks.registry import with_sources
@@ -62,7 +82,11 @@ Model = TypeVar("Model", bound=BaseModel)
 class AsyncMarketClient:
     """One customer at one validator; see MarketClient for what its calls raise."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, *, on_upload: OnUpload = lambda *_: None) -> None:
+        """Args:
+        on_upload: told how far the upload of a file is.
+        """
+        self._on_upload = on_upload
         self._http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT)
 
     async def __aenter__(self) -> Self:
@@ -93,11 +117,50 @@ class AsyncMarketClient:
         return with_sources(spec, lambda source: names.get(source, source) if isinstance(source, str) else source)
 
     async def upload(self, file: Path) -> str:
-        """Upload a file, or a folder as one; the name to use as a task's data set."""
+        """Upload a file, or a folder as one; the name to use as a task's data set. A large one goes in pieces, and on after a break."""
         with contextlib.ExitStack() as made:
             whole = await asyncio.to_thread(made.enter_context, as_file(file))
+            size = whole.stat().st_size
+            if size > PIECE_BYTES:
+                return await self._upload_in_pieces(whole, size)
             answer = await self._asked(Upload, "POST", DATASETS, params={"name": whole.name}, content=_chunks(whole))
-        return answer.dataset
+            self._on_upload(whole.name, size, size)
+            return answer.dataset
+
+    async def uploads(self, *, sha256: str | None = None) -> tuple[UploadStanding, ...]:
+        """The customer's uploads in pieces, newest first; those of a file with this digest alone when one is given."""
+        return (await self._asked(UploadList, "GET", UPLOADS, params={"sha256": sha256} if sha256 else None)).uploads
+
+    async def drop_upload(self, upload_id: str) -> None:
+        """Give an upload in pieces up; what it has become, if it was whole, stays."""
+        await self._answered("DELETE", upload_path(upload_id), headers=TUS)
+
+    async def _upload_in_pieces(self, file: Path, size: int) -> str:
+        loop, sha256 = asyncio.get_running_loop(), await asyncio.to_thread(file_sha256, file)
+        standing = begun_before(await self.uploads(sha256=sha256), file)
+        where = upload_path(standing.id) if standing else await self._begun(begin_headers(file, size, sha256=sha256))
+        offset: int | None = standing.offset if standing else 0
+        heard_at = loop.time()
+        while True:
+            try:
+                if offset is None or offset == size:
+                    standing = await self._asked(UploadStanding, "GET", where, timeout=ENDING_TIMEOUT)
+                    if standing.dataset is not None:
+                        return standing.dataset
+                    offset = standing.offset
+                piece = await asyncio.to_thread(piece_of, file, offset)
+                sent = {"content": piece.content, "headers": piece.headers, "timeout": ENDING_TIMEOUT}
+                await self._answered("PATCH", where, **sent)
+                offset, heard_at = offset + len(piece.content), loop.time()
+                self._on_upload(file.name, offset, size)
+            except (ApiRefused, PeerUnreachable) as error:
+                if not goes_on_after(error) or loop.time() - heard_at > MOST_SILENT_SECONDS:
+                    raise
+                offset = None
+                await asyncio.sleep(REST_SECONDS)
+
+    async def _begun(self, headers: Mapping[str, str]) -> str:
+        return (await self._answered("POST", UPLOADS, headers=headers)).headers["Location"]
 
     async def tasks(self, wanted: Wanted = EVERYTHING, *, limit: int = 50, cursor: str | None = None) -> TaskList:
         """A page of the customer's tasks, newest first; its `next` is the cursor of the page after it."""
@@ -159,18 +222,22 @@ class AsyncMarketClient:
         for name, announced in model.files.items():
             if not is_file_name(name):
                 raise PeerUnreachable(f"The validator names a file {name[:96]!r}, which no model has")
-            path, digest = task_path(task_id, "models", model.hotkey, name), hashlib.sha256()
-            with whole_file(folder / name) as file:
-                try:
-                    async with self._http.stream("GET", path) as response:
-                        response.raise_for_status()
-                        async for chunk in response.aiter_bytes(CHUNK_BYTES):
-                            digest.update(chunk)
-                            await asyncio.to_thread(file.write, chunk)
-                except httpx.HTTPError as error:
-                    raise PeerUnreachable(f"{name} could not be downloaded: {error}") from error
-                if digest.hexdigest() != announced.sha256:
-                    raise PeerUnreachable(f"{name} arrived damaged", fix="Try again")
+            await self._fetch(task_path(task_id, "models", model.hotkey, name), folder / name, announced)
+        return folder
+
+    async def base(self, task_id: str) -> BaseFiles:
+        """The files of the base of a task that continues another. Raises ApiRefused (not_found) for a task on a base that others have."""
+        return await self._asked(BaseFiles, "GET", task_path(task_id, "base"))
+
+    async def download_base(self, task_id: str, base: BaseFiles, folder: Path) -> Path:
+        """A base's files in `folder`, each checked against its digest, and all of them against the base's."""
+        if digest_of({path: file.sha256 for path, file in base.files.items()}) != base.digest:
+            raise PeerUnreachable("The validator lists the files of another base than it names")
+        for path, announced in base.files.items():
+            if not re.fullmatch(FILE_PATH, path):
+                raise PeerUnreachable(f"The validator names a file {path[:96]!r}, which no base has")
+            await asyncio.to_thread((folder / path).parent.mkdir, parents=True, exist_ok=True)
+            await self._fetch(task_path(task_id, "base", *path.split("/")), folder / path, announced)
         return folder
 
     async def try_rewards(self, trial: RewardTrial) -> RewardVerdict:
@@ -195,6 +262,21 @@ class AsyncMarketClient:
         """A key, made useless; wants a key with the scope admin."""
         return await self._asked(ApiKey, "DELETE", key_path(key_id))
 
+    async def _fetch(self, path: str, target: Path, announced: ModelFile) -> None:
+        """A file, whole and as it was announced."""
+        digest = hashlib.sha256()
+        with whole_file(target) as file:
+            try:
+                async with self._http.stream("GET", path) as response:
+                    response.raise_for_status()
+                    async for chunk in response.aiter_bytes(CHUNK_BYTES):
+                        digest.update(chunk)
+                        await asyncio.to_thread(file.write, chunk)
+            except httpx.HTTPError as error:
+                raise PeerUnreachable(f"{target.name} could not be downloaded: {error}") from error
+            if digest.hexdigest() != announced.sha256:
+                raise PeerUnreachable(f"{target.name} arrived damaged", fix="Try again")
+
     @contextlib.asynccontextmanager
     async def _stream(self, task_id: str, after: int) -> AsyncIterator[EventSource]:
         async with self._http.stream("GET", task_path(task_id, "events"), headers=heard(after)) as response:
@@ -203,7 +285,10 @@ class AsyncMarketClient:
                 raise refusal(response)
             yield EventSource(response)
 
-    async def _asked(self, model: type[Model], method: str, path: str, **options: Any) -> Model:  # noqa: ANN401 (as httpx)
+    async def _asked(self, model: type[Model], method: str, path: str, **options: object) -> Model:
+        return read(model, await self._answered(method, path, **options))
+
+    async def _answered(self, method: str, path: str, **options: Any) -> httpx.Response:  # noqa: ANN401 (as httpx)
         lost = 0
         while True:
             try:
@@ -215,10 +300,10 @@ class AsyncMarketClient:
                 await asyncio.sleep(REST_SECONDS * lost)
                 continue
             if response.is_success:
-                return read(model, response)
+                return response
             refused = refusal(response)
             wait = worth_waiting(refused)
-            if wait is None or "content" in options:  # a body that was sent is gone
+            if wait is None or not isinstance(options.get("content", b""), bytes):  # a stream that was sent is gone
                 raise refused
             await asyncio.sleep(wait)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,13 +14,17 @@ import httpx
 from httpx_sse import EventSource, SSEError
 from pydantic import BaseModel
 
+from gradients.bases.bases import digest_of
+from gradients.bases.continued import FILE_PATH
 from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
 from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
 from gradients.client.folders import as_file
 from gradients.client.models import (
     HOSTED_PREFIXES,
     UPLOAD_PREFIX,
+    BaseFiles,
     Estimate,
+    ModelFile,
     ModelListing,
     TaskDetails,
     TaskEvent,
@@ -27,6 +32,8 @@ from gradients.client.models import (
     TaskProgress,
     TaskSummary,
     Upload,
+    UploadList,
+    UploadStanding,
 )
 from gradients.client.requests import (
     ACCOUNT,
@@ -41,6 +48,7 @@ from gradients.client.requests import (
     TIMEOUT,
     TRIAL_TIMEOUT,
     TRY_REWARDS,
+    UPLOADS,
     Wanted,
     heard,
     key_path,
@@ -49,9 +57,21 @@ from gradients.client.requests import (
     task_path,
 )
 from gradients.client.rewards import RewardTrial, RewardVerdict
+from gradients.client.uploading import (
+    ENDING_TIMEOUT,
+    PIECE_BYTES,
+    TUS,
+    OnUpload,
+    begin_headers,
+    begun_before,
+    goes_on_after,
+    piece_of,
+    upload_path,
+)
 from gradients.config import CustomerSettings
 from gradients.domain.json import Json
 from gradients.errors import OutsideError, PeerUnreachable, SetupError
+from gradients.files.digest import file_sha256
 from gradients.files.whole import whole_file, write_bytes
 from gradients.repo.manifest import is_file_name
 from gradients.tasks.registry import with_sources
@@ -67,7 +87,11 @@ class MarketClient:
     that was one too many is made again when its Retry-After is over.
     """
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, *, on_upload: OnUpload = lambda *_: None) -> None:
+        """Args:
+        on_upload: told how far the upload of a file is.
+        """
+        self._on_upload = on_upload
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT)
 
     def __enter__(self) -> Self:
@@ -94,9 +118,52 @@ class MarketClient:
         return with_sources(spec, lambda source: self.upload(Path(str(source))) if is_local(source) else source)
 
     def upload(self, file: Path) -> str:
-        """Upload a file, or a folder as one; the name to use as a task's data set."""
-        with as_file(file) as whole, whole.open("rb") as stream:
-            return self._asked(Upload, "POST", DATASETS, params={"name": whole.name}, content=stream).dataset
+        """Upload a file, or a folder as one; the name to use as a task's data set.
+
+        A file of more than 8 MiB goes in pieces: after a broken connection it goes on where it stood, within a day also in another process.
+        """
+        with as_file(file) as whole:
+            size = whole.stat().st_size
+            if size > PIECE_BYTES:
+                return self._upload_in_pieces(whole, size)
+            with whole.open("rb") as stream:
+                dataset = self._asked(Upload, "POST", DATASETS, params={"name": whole.name}, content=stream).dataset
+            self._on_upload(whole.name, size, size)
+            return dataset
+
+    def uploads(self, *, sha256: str | None = None) -> tuple[UploadStanding, ...]:
+        """The customer's uploads in pieces, newest first; those of a file with this digest alone when one is given."""
+        return self._asked(UploadList, "GET", UPLOADS, params={"sha256": sha256} if sha256 else None).uploads
+
+    def drop_upload(self, upload_id: str) -> None:
+        """Give an upload in pieces up; what it has become, if it was whole, stays."""
+        self._answered("DELETE", upload_path(upload_id), headers=TUS)
+
+    def _upload_in_pieces(self, file: Path, size: int) -> str:
+        sha256 = file_sha256(file)
+        standing = begun_before(self.uploads(sha256=sha256), file)
+        where = upload_path(standing.id) if standing else self._begun(begin_headers(file, size, sha256=sha256))
+        offset: int | None = standing.offset if standing else 0
+        heard_at = time.monotonic()
+        while True:
+            try:
+                if offset is None or offset == size:
+                    standing = self._asked(UploadStanding, "GET", where, timeout=ENDING_TIMEOUT)
+                    if standing.dataset is not None:
+                        return standing.dataset
+                    offset = standing.offset
+                piece = piece_of(file, offset)
+                self._answered("PATCH", where, content=piece.content, headers=piece.headers, timeout=ENDING_TIMEOUT)
+                offset, heard_at = offset + len(piece.content), time.monotonic()
+                self._on_upload(file.name, offset, size)
+            except (ApiRefused, PeerUnreachable) as error:
+                if not goes_on_after(error) or time.monotonic() - heard_at > MOST_SILENT_SECONDS:
+                    raise
+                offset = None
+                time.sleep(REST_SECONDS)
+
+    def _begun(self, headers: Mapping[str, str]) -> str:
+        return self._answered("POST", UPLOADS, headers=headers).headers["Location"]
 
     def tasks(self, wanted: Wanted = EVERYTHING, *, limit: int = 50, cursor: str | None = None) -> TaskList:
         """A page of the customer's tasks, newest first; its `next` is the cursor of the page after it."""
@@ -170,18 +237,22 @@ class MarketClient:
         for name, announced in model.files.items():
             if not is_file_name(name):
                 raise PeerUnreachable(f"The validator names a file {name[:96]!r}, which no model has")
-            path, digest = task_path(task_id, "models", model.hotkey, name), hashlib.sha256()
-            with whole_file(folder / name) as file:
-                try:
-                    with self._http.stream("GET", path) as response:
-                        response.raise_for_status()
-                        for chunk in response.iter_bytes(CHUNK_BYTES):
-                            digest.update(chunk)
-                            file.write(chunk)
-                except httpx.HTTPError as error:
-                    raise PeerUnreachable(f"{name} could not be downloaded: {error}") from error
-                if digest.hexdigest() != announced.sha256:
-                    raise PeerUnreachable(f"{name} arrived damaged", fix="Try again")
+            self._fetch(task_path(task_id, "models", model.hotkey, name), folder / name, announced)
+        return folder
+
+    def base(self, task_id: str) -> BaseFiles:
+        """The files of the base of a task that continues another. Raises ApiRefused (not_found) for a task on a base that others have."""
+        return self._asked(BaseFiles, "GET", task_path(task_id, "base"))
+
+    def download_base(self, task_id: str, base: BaseFiles, folder: Path) -> Path:
+        """A base's files in `folder`, each checked against its digest, and all of them against the base's."""
+        if digest_of({path: file.sha256 for path, file in base.files.items()}) != base.digest:
+            raise PeerUnreachable("The validator lists the files of another base than it names")
+        for path, announced in base.files.items():
+            if not re.fullmatch(FILE_PATH, path):
+                raise PeerUnreachable(f"The validator names a file {path[:96]!r}, which no base has")
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            self._fetch(task_path(task_id, "base", *path.split("/")), folder / path, announced)
         return folder
 
     def contact_sheet(self, task_id: str, target: Path) -> Path:
@@ -213,6 +284,21 @@ class MarketClient:
         """A key, made useless; wants a key with the scope admin."""
         return self._asked(ApiKey, "DELETE", key_path(key_id))
 
+    def _fetch(self, path: str, target: Path, announced: ModelFile) -> None:
+        """A file, whole and as it was announced."""
+        digest = hashlib.sha256()
+        with whole_file(target) as file:
+            try:
+                with self._http.stream("GET", path) as response:
+                    response.raise_for_status()
+                    for chunk in response.iter_bytes(CHUNK_BYTES):
+                        digest.update(chunk)
+                        file.write(chunk)
+            except httpx.HTTPError as error:
+                raise PeerUnreachable(f"{target.name} could not be downloaded: {error}") from error
+            if digest.hexdigest() != announced.sha256:
+                raise PeerUnreachable(f"{target.name} arrived damaged", fix="Try again")
+
     @contextlib.contextmanager
     def _stream(self, task_id: str, after: int) -> Iterator[EventSource]:
         with self._http.stream("GET", task_path(task_id, "events"), headers=heard(after)) as response:
@@ -240,7 +326,7 @@ class MarketClient:
                 return response
             refused = refusal(response)
             wait = worth_waiting(refused)
-            if wait is None or "content" in options:  # a body that was sent is gone
+            if wait is None or not isinstance(options.get("content", b""), bytes):  # a stream that was sent is gone
                 raise refused
             time.sleep(wait)
 
@@ -250,9 +336,9 @@ def is_local(source: Json) -> bool:
     return isinstance(source, str) and not source.startswith((*HOSTED_PREFIXES, UPLOAD_PREFIX))
 
 
-def connect(settings: CustomerSettings) -> MarketClient:
+def connect(settings: CustomerSettings, *, on_upload: OnUpload = lambda *_: None) -> MarketClient:
     """A client by these settings. Raises SetupError when there is no key."""
-    return MarketClient(settings.api_url, key_of(settings))
+    return MarketClient(settings.api_url, key_of(settings), on_upload=on_upload)
 
 
 def key_of(settings: CustomerSettings) -> str:

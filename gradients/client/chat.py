@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, cast
 
-from gradients.client.delivery import measured_base
+from gradients.client.delivery import base_behind
 from gradients.client.shelf import ShelvedModel
 from gradients.config import device_environment
 from gradients.domain.json import JsonObject
@@ -35,10 +35,10 @@ class Conversation:
     @classmethod
     def with_models(cls, models: Mapping[str, ShelvedModel], *, max_new_tokens: int, temperature: float) -> Self:
         """A conversation with models of one task, by the names that they are to have; their base is looked up on this machine."""
-        card = next(iter(models.values())).card
+        one = next(iter(models.values()))
         return cls(
-            function=task_type(card.type).generate,
-            base_folder=measured_base(card.base, card.base_digest).folder,
+            function=task_type(one.card.type).generate,
+            base_folder=base_behind(one).folder,
             models={name: model.folder for name, model in models.items()},
             max_new_tokens=max_new_tokens,
             temperature=temperature,

@@ -7,10 +7,11 @@ import os
 import shutil
 from pathlib import Path
 
-from gradients.bases.bases import BaseInfo, BaseModels, hub_name
+from gradients.bases.bases import BaseInfo, BaseModels, base_in, hub_name
+from gradients.bases.continued import continued_task
 from gradients.client.api import MarketClient
 from gradients.client.models import BEST, TaskDetails
-from gradients.client.shelf import Shelf
+from gradients.client.shelf import Shelf, ShelvedModel
 from gradients.errors import ModelUnknown, OutsideError, PeerUnreachable
 from gradients.files.whole import write_text
 from gradients.repo.card import BASE_FOLDER
@@ -25,7 +26,7 @@ def bring(
 
     Args:
         miner: a hotkey; None means the winner.
-        with_base: put the base beside an adapter; None: where the base can be had from no hub.
+        with_base: put the base beside an adapter, and beside any model of a task that continues another; None: where no hub has the base.
 
     Raises PeerUnreachable when a file does not come as it was announced, and ModelUnknown when the base is wanted and is not the one
     that the model was measured on.
@@ -34,15 +35,35 @@ def bring(
     model = client.model(task_id, miner or BEST)
     if not is_file_name(model.hotkey):
         raise PeerUnreachable(f"The validator names a miner {model.hotkey[:96]!r}, which is not a hotkey")
-    beside = FULL_CONFIG not in model.files and (with_base if with_base is not None else hub_name(task.base) is None)
-    base = _beside(task) if beside else None
+    # Whoever wants to compare with it, or merge with it, needs a base that only the validator has, and so does a whole model's owner.
+    made = continued_task(task.base) is not None
+    wanted = with_base if with_base is not None else hub_name(task.base) is None
+    beside = wanted and (made or FULL_CONFIG not in model.files)
+    base = _beside(task) if beside and not made else None
     folder = shelf.folder(task.id, model.hotkey)
     with shelf.adding(task, model.hotkey) as part:
         client.download(task_id, model, part)
         if base is not None:
             copy_base(base, part / BASE_FOLDER)
+        if beside and made:
+            _bring_base(client, task, part / BASE_FOLDER)
+        if beside:
             _point_at(part / ADAPTER_CONFIG, (folder / BASE_FOLDER).absolute())
     return folder
+
+
+def base_behind(model: ShelvedModel) -> BaseInfo:
+    """The base of a model on the shelf, as it was measured: on this machine or, of one that only its validator has, beside the model.
+
+    Raises as `measured_base` does.
+    """
+    name, digest, beside = model.card.base, model.card.base_digest, model.folder / BASE_FOLDER
+    if continued_task(name) is None:
+        return measured_base(name, digest)
+    if not beside.is_dir():
+        fix = "Get the model with its base: gradients task download --with-base"
+        raise ModelUnknown(f"The base of {model.name} is not beside it", code="base_not_here", fix=fix)
+    return _as_measured(base_in(name, beside), digest)
 
 
 def measured_base(name: str, digest: str | None) -> BaseInfo:
@@ -50,15 +71,26 @@ def measured_base(name: str, digest: str | None) -> BaseInfo:
 
     Raises ModelUnknown where it is another one than was measured, and as `BaseModels.resolve` does.
     """
-    base = BaseModels.default(folders=True).resolve(name)
+    return _as_measured(BaseModels.default(folders=True).resolve(name), digest)
+
+
+def _as_measured(base: BaseInfo, digest: str | None) -> BaseInfo:
     if digest is not None and base.digest != digest:
         raise ModelUnknown(
-            f"The base {name} on this machine is not the one that the model was measured on: its files have sha256 {base.digest[:16]}…, "
-            f"not {digest[:16]}…",
+            f"The base {base.name} on this machine is not the one that the model was measured on: "
+            f"its files have sha256 {base.digest[:16]}…, not {digest[:16]}…",
             code="base_differs",
             fix="Remove it from ~/.cache/gradients/bases and try again",
         )
     return base
+
+
+def _bring_base(client: MarketClient, task: TaskDetails, folder: Path) -> None:
+    """The base that was made for the task. Raises PeerUnreachable when it is another one than the task says."""
+    listing = client.base(task.id)
+    if task.data is not None and listing.digest != task.data.base_digest:
+        raise PeerUnreachable(f"The validator has another base for {task.id} than it says")
+    client.download_base(task.id, listing, folder)
 
 
 def _beside(task: TaskDetails) -> BaseInfo:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from gradients.bases.bases import BaseInfo
-from gradients.client.delivery import measured_base
+from gradients.client.delivery import base_behind
 from gradients.client.serving import (
     LLAMA_CPP,
     MODELFILE,
@@ -51,7 +51,7 @@ def export_merged(model: ShelvedModel, target: Path) -> Path:
 
     Raises ModelUnknown when its base is not here as it was measured, and JobFailed.
     """
-    base = measured_base(model.card.base, model.card.base_digest)
+    base = base_behind(model)
     with whole_folder(target) as part:
         _merge(model, base, part)
         if base.family == "language":
@@ -70,7 +70,7 @@ def export_gguf(
     Raises as `export_merged` does, SetupError without a converter and for models that draw, and JobFailed in the converter's words.
     """
     command = converter_command(converter)
-    base = measured_base(model.card.base, model.card.base_digest)
+    base = base_behind(model)
     if base.family != "language":
         raise SetupError("Only language models can be had as GGUF", fix="Export it with --merged")
     name = f"{model.name}-{quantisation}.gguf"

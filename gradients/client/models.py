@@ -85,13 +85,28 @@ class TaskSummary(Answer):
     has_model: bool | None = Field(
         default=None, description="whether there is a best model to download; null until the task has ended"
     )
-    base: str = Field(description="the base model that is fine-tuned")
+    base: str = Field(description="the base model that is fine-tuned; 'task:' and an id is the winner of another task")
+    continues: str | None = Field(default=None, description="the task whose winner is trained further; null for none")
     hours: float = Field(description="training budget of each miner")
     created_at: float = Field(description="when it was posted, Unix seconds")
     metric: MetricName = Field(description="which number is measured")
     better: Better = Field(description="whether a lower or a higher number is better")
     rows: int | None = Field(description="number of held-out rows; null until the data is prepared")
     failure: TaskFailure | None = Field(description="why it has failed; null unless it has")
+
+
+class SourceReport(Answer):
+    """What became of one of several data sets that were merged."""
+
+    dataset: str = Field(description="where its rows come from; of a file its name")
+    rows: int = Field(description="rows in it")
+    taken: int = Field(description="of these, rows that its limit or weight lets in")
+    usable: int = Field(description="of these, rows that can be trained on")
+    repeated: int = Field(description="of these, rows that say what a row of an earlier data set says")
+    train_rows: int | None = Field(
+        description="rows of it that miners get; null where near-duplicates were not looked for"
+    )
+    held_out_rows: int | None = Field(description="rows of it that are held out; null with `train_rows`")
 
 
 class TaskData(Answer):
@@ -101,6 +116,9 @@ class TaskData(Answer):
     held_out_rows: int = Field(description="rows that only the validator has until the task is scored")
     made_up_rows: int = Field(description="how many of the held-out rows are synthetic, written by a language model")
     removed: dict[str, int] = Field(description="how many rows, or turns of conversations, were left out, by reason")
+    sources: tuple[SourceReport, ...] = Field(
+        default=(), description="of several data sets that were merged, each; empty for one alone"
+    )
     tried_rows: int = Field(default=0, description="rows that were tried with the base before the task was offered")
     cut_rows: int = Field(default=0, description="how many of these lose tokens to max_tokens or to the base's context")
     train_sha256: str = Field(description="sha256 of the file with the rows that miners get")
@@ -165,8 +183,24 @@ class MinerResult(Answer):
     progress: MinerProgress | None = Field(description="how far the training is; null when the miner has not said")
 
 
+class Ancestor(Answer):
+    """A task that another one goes on from."""
+
+    task: str = Field(description="its id")
+    type: str = Field(description="its type")
+    base: str = Field(description="the base that its models were trained from")
+    hotkey: str | None = Field(description="whose model won it, an SS58 address; null when that is not known any more")
+
+
 class TaskDetails(TaskSummary):
     """One task with everything that may be seen of it now. Losses are null until it is scored."""
+
+    lineage: tuple[Ancestor, ...] = Field(
+        default=(), description="the tasks that it goes on from, the first of them first; empty for a task on a base"
+    )
+    continued_by: tuple[str, ...] = Field(
+        default=(), description="ids of tasks that go on from its winner, oldest first"
+    )
 
     data: TaskData | None = Field(description="what preparation left behind; null before it")
     blocks: TaskBlocks | None = Field(description="between which blocks it runs; null before its start")
@@ -253,6 +287,9 @@ class DataReport(Answer):
         "null for a data set too large to look for near-duplicates before that"
     )
     held_out_rows: int | None = Field(description="rows that will be held out; null with `train_rows`")
+    sources: tuple[SourceReport, ...] = Field(
+        default=(), description="of several data sets that are merged, each; empty for one alone"
+    )
     characters: LengthReport = Field(description="characters of all texts of a row")
     tokens: LengthReport | None = Field(
         description="tokens of a row before it is cut, of the rows that were tried (all of a small set; of a large one the longest "
@@ -288,6 +325,14 @@ class ModelFile(Answer):
     size_bytes: int = Field(description="number of bytes")
 
 
+class BaseFiles(Answer):
+    """The files of a base that only the validator has: the winner of the task that was continued, merged with its own base."""
+
+    base: str = Field(description="what tasks call it: 'task:' and the id of the task that was continued")
+    digest: str = Field(description="sha256 over paths and sha256 of the files: the `base_digest` of the task")
+    files: dict[str, ModelFile] = Field(description="each file by its path, at most one folder deep")
+
+
 class ModelListing(Answer):
     """The files of a miner's model."""
 
@@ -300,6 +345,25 @@ class Upload(Answer):
 
     dataset: str = Field(description="the name to use as `dataset` in a task spec")
     customer: str = Field(description="whose upload it is")
+
+
+class UploadStanding(Answer):
+    """An upload that comes in pieces."""
+
+    id: str = Field(description="the upload's id")
+    file_name: str = Field(description="the file's name, as it was announced")
+    offset: int = Field(description="bytes that are here: the next ones begin there")
+    size_bytes: int = Field(description="bytes that were announced")
+    sha256: str | None = Field(description="sha256 of the whole file as it was announced; null where it was not")
+    created_at: float = Field(description="when it was begun, Unix seconds")
+    expires_at: float = Field(description="when it is dropped unless more bytes come, Unix seconds")
+    dataset: str | None = Field(description="the name to use as `dataset` in a task spec; null until the file is whole")
+
+
+class UploadList(Answer):
+    """A customer's uploads in pieces."""
+
+    uploads: tuple[UploadStanding, ...] = Field(description="newest first")
 
 
 class Health(Answer):

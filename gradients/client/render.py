@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gradients.client.models import DataReport, Estimate, MinerResult, TaskDetails, TaskSummary
+from gradients.client.models import DataReport, Estimate, MinerResult, SourceReport, TaskDetails, TaskSummary
 from gradients.texts import harmless
 
 BAR_CHARACTERS = 30
@@ -116,6 +116,12 @@ def task_table(tasks: Sequence[TaskSummary]) -> Table:
     return table
 
 
+def lineage_text(task: TaskDetails) -> Text:
+    """Where the base of a task comes from that continues others."""
+    steps = [task.lineage[0].base, *(each.task for each in task.lineage), task.id]
+    return words(f"Continues: {' → '.join(steps)}")
+
+
 def estimate_text(estimate: Estimate) -> str:
     """What a spec will take, in words."""
     words = f"{estimate.rows:,} rows"
@@ -142,6 +148,7 @@ def report_text(data: DataReport) -> str:
     if data.train_rows is not None:
         lines[0] += f" about {data.train_rows:,} are trained on and {data.held_out_rows:,} are held out"
     lines[0] += "; left out: " + (", ".join(f"{count:,} {reason}" for reason, count in data.removed.items()) or "none")
+    lines += map(source_text, data.sources)
     for unit, lengths in (("characters", data.characters), ("tokens", data.tokens)):
         if lengths is None:
             continue
@@ -154,6 +161,16 @@ def report_text(data: DataReport) -> str:
         ]
     lines += [f"Sample: {harmless(json.dumps(row, ensure_ascii=False))}" for row in data.samples]
     return "\n".join(lines)
+
+
+def source_text(source: SourceReport) -> str:
+    """What becomes of one of several data sets, in a line."""
+    said = f"  {harmless(source.dataset)}: {source.rows:,} rows, {source.taken:,} taken, {source.usable:,} usable"
+    if source.repeated:
+        said += f", {source.repeated:,} of them in an earlier data set too"
+    if source.train_rows is not None:
+        said += f"; {source.train_rows:,} to train on, {source.held_out_rows:,} held out"
+    return said
 
 
 def number(value: float | None, *, digits: int = 4) -> str:

@@ -22,6 +22,7 @@ MOST_LOST_ANSWERS = 4  # of one request, before its caller is told
 IDEMPOTENCY_KEY = "Idempotency-Key"
 TASKS, ESTIMATES, DATASETS = "/v1/tasks", "/v1/estimates", "/v1/datasets"
 TRY_REWARDS = "/v1/rewards/try"
+UPLOADS, TUS_VERSION, PIECE_TYPE = "/v1/uploads", "1.0.0", "application/offset+octet-stream"
 ACCOUNT, KEYS = "/v1/account", "/v1/keys"
 
 Query = dict[str, str | int | float | Sequence[str]]

@@ -59,7 +59,7 @@ def fetch(source: Source, folder: Path, *, limits: DatasetLimits = DEFAULT_LIMIT
 
 def read_file(
     path: Path, *, wanted: Collection[str] | None = None, limits: DatasetLimits = DEFAULT_LIMITS
-) -> Sequence[Row]:
+) -> Spool[Row]:
     """All rows of a file or folder of this machine, on the disk; no network is needed. Raises DatasetInvalid with row numbers."""
     try:
         if not path.exists():

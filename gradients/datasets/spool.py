@@ -83,6 +83,11 @@ class Spool(OnDisk[Value]):
         text = json.dumps(self._to_json(value), ensure_ascii=False, separators=(",", ":"), default=_not_json)
         self._ends.append(self._ends[-1] + self._file.write(text.encode("utf-8", "surrogatepass")))
 
+    @property
+    def size_bytes(self) -> int:
+        """What the values take in their file."""
+        return self._ends[-1]
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 

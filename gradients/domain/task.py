@@ -53,6 +53,18 @@ class TaskRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceCount:
+    """What became of one of several data sets that were merged."""
+
+    rows: int  # in it
+    taken: int  # by its limit or weight
+    usable: int  # of these, in the type's normal form
+    repeated: int  # of these, that say what a row of an earlier data set says
+    train_rows: int | None  # None where nothing was split
+    held_out_rows: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Parent:
     """Where the base of a task comes from that goes on from another: that task's winner, merged with its base."""
 
@@ -78,6 +90,7 @@ class Prepared:
     made_up_rows: int = 0  # of the held-out ones, the last so many; written by a language model
     tried_rows: int = 0  # with the base, before the task was offered
     cut_rows: int = 0  # of these, how many lose tokens to max_tokens or to what the base can read
+    sources: tuple[SourceCount, ...] = ()  # of several data sets, in their order; none of one alone
     parent: Parent | None = None  # of a task that goes on from another
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from transformers.pytorch_utils import Conv1D
 
 from gradients.ml.low_bits import counted_as_absent
+from gradients.ml.shards import whole
 from gradients.ml.submission import is_linear
 from gradients.ml.tensor_files import write_tensors
 
@@ -63,17 +64,21 @@ def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
         bias="none",
         fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in linear.values()),
     )
+    if getattr(model, "is_quantized", False):
+        model._hf_peft_config_loaded = True  # what its Trainer looks at before it trains on a base in 4 bits
     return get_peft_model(model, config)
 
 
-def write_adapter(model: PreTrainedModel, folder: Path, *, base_name: str) -> None:
-    """Write adapter_config.json and adapter_model.safetensors."""
+def write_adapter(model: PreTrainedModel, folder: Path | None, *, base_name: str) -> None:
+    """Write adapter_config.json and adapter_model.safetensors; None only helps the process that does to the parts of weights."""
     config = model.peft_config["default"]
     config.base_model_name_or_path = base_name  # peft notes the local path, which is private
     config.inference_mode = True
-    config.save_pretrained(folder)
     tensors = {
-        name: tensor.detach().cpu().contiguous()
+        name: whole(tensor.detach()).cpu().contiguous()
         for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
     }
+    if folder is None:
+        return
+    config.save_pretrained(folder)
     write_tensors(folder / "adapter_model.safetensors", tensors, header={"format": "pt"})

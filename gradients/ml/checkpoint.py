@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -52,6 +53,18 @@ class Snapshot:
     best: Tensors = field(default_factory=dict)  # what would be handed in by the runs that are over; empty without any
     own: Tensors = field(default_factory=dict)  # those of the best validation of the run that goes on
     optimiser: Tensors = field(default_factory=dict)  # by "<parameter number>/<key>"
+
+
+class Checkpoints(Protocol):
+    """Where a run leaves its place."""
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Replace what was left before, as a whole."""
+        ...
+
+    def load(self) -> Snapshot | None:
+        """What this run left last, or None when there is nothing that can be used."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,5 +77,5 @@ def _copy_others(old: Path, new: Path) -> None:
 
 def _copy(old: Path, new: Path, *, but: frozenset[Path] = frozenset()) -> None:
     for file in old.iterdir():
-        if file.is_file() and file not in but:
+        if file.is_file() and file not in but and not file.name.startswith("."):
             shutil.copyfile(file, new / file.name)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import repeat
 
 from gradients.ml.batching import endless_batches
-from gradients.ml.checkpoint import CheckpointFile, Position, Snapshot, Tensors
+from gradients.ml.checkpoint import Checkpoints, Position, Snapshot, Tensors
 from gradients.ml.engine import Engine
 from gradients.ml.objective import Objective
 from gradients.ml.schedule import Every, Leg
@@ -27,7 +28,7 @@ class Course:
         *,
         batch_rows: int,
         seed: int,
-        checkpoints: CheckpointFile,
+        checkpoints: Checkpoints,
         now: Callable[[], float],
     ) -> None:
         """Args:
@@ -109,9 +110,14 @@ class Course:
         """
         lengths = self._objective.lengths
         longest = sorted(range(len(lengths)), key=lambda row: -lengths[row])[: self.batch_rows]
-        for _ in range(2):
-            self._objective.backward(self._trainee.model, longest)
-            self._trainee.step(0.0)
+        made = 0
+
+        def stepped(_: int, __: float | None) -> bool:
+            nonlocal made
+            made += 1
+            return made < 2
+
+        self._engine.run(repeat(longest), batch_rows=self.batch_rows, rate=lambda: 0.0, stepped=stepped)
         self._trainee.load_moments({})
 
     def validation_loss(self) -> float | None:

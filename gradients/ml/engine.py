@@ -15,7 +15,7 @@ from gradients.ml.trainee import Trainee
 class Stepped(Protocol):
     """Told of each step once it is made; its answer says whether there is another one."""
 
-    def __call__(self, rows: int, loss: float | None) -> bool:
+    def __call__(self, rows: int, loss: float | None, /) -> bool:
         """Args:
         rows: that the step was made on.
         loss: of these rows before it; None when their gradients were not finite, and nothing was changed.

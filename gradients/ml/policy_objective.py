@@ -53,49 +53,52 @@ class PolicyObjective:
         train, validation: prompts as tokens; the judges are asked by their positions.
         """
         self.lengths = [len(prompt) for prompt in train]
+        self.judge = judge
+        self.reference = reference
+        self.settings = settings
+        self.device = device
         self._train = train
         self._validation = validation
-        self._judge = judge
         self._judge_validation = judge_validation
-        self._reference = reference
-        self._settings = settings
-        self._device = device
 
     def backward(self, model: PreTrainedModel, rows: Sequence[int]) -> float:
-        """Answers drawn by the rows' own random numbers, so that a run that was killed draws the same ones again."""
-        groups = self._answers(model, [self._train[row] for row in rows], drawing=self._settings.drawing, rows=rows)
-        rollouts = [rollout for group in groups for rollout in group]
-        rewards = self._judge([row for row, group in zip(rows, groups, strict=True) for _ in group], rollouts)
-        advantages = group_advantages(rewards, size=self._settings.drawing.samples)
-        settings, mean_kl = self._settings, 0.0
+        rollouts = self.draw(model, rows)
+        rewards = self.judge([row for row in rows for _ in range(self.settings.drawing.samples)], rollouts)
+        advantages = group_advantages(rewards, size=self.settings.drawing.samples)
+        settings, mean_kl = self.settings, 0.0
         # every token counts the same for the advantage, every answer for the KL
         tokens = sum(len(rollout.completion) for rollout in rollouts)
         lengths = [len(rollout.prompt) + len(rollout.completion) for rollout in rollouts]
         for positions in plan_batches(lengths, max_tokens=settings.drawing.batch_tokens):
-            batch = answer_batch([rollouts[i] for i in positions], self._device)
-            with self._device.precision():
-                scores = token_scores(model, self._reference, batch, temperature=settings.drawing.temperature)
-            gains = torch.tensor([advantages[i] for i in positions], device=self._device.name)
+            batch = answer_batch([rollouts[i] for i in positions], self.device)
+            with self.device.precision():
+                scores = token_scores(model, self.reference, batch, temperature=settings.drawing.temperature)
+            gains = torch.tensor([advantages[i] for i in positions], device=self.device.name)
             kl = (scores.kl.sum(dim=1) / scores.counts.sum(dim=1)).sum() / len(rollouts)
             gain = (gains * scores.log_probability.sum(dim=1)).sum() / tokens
             (settings.beta * kl - gain).backward()
             mean_kl += kl.item()
         return settings.beta * mean_kl - statistics.fmean(rewards)
 
+    def draw(self, model: PreTrainedModel, rows: Sequence[int]) -> list[Rollout]:
+        """A group of answers to each row, by the rows' own random numbers, so that a run that was killed draws the same ones again."""
+        groups = self._answers(model, [self._train[row] for row in rows], drawing=self.settings.drawing, rows=rows)
+        return [rollout for group in groups for rollout in group]
+
     def validate(self, model: PreTrainedModel) -> float | None:
         if not self._validation:
             return None
-        settings, rows = self._settings, range(len(self._validation))
+        settings, rows = self.settings, range(len(self._validation))
         drawing = replace(settings.drawing, samples=settings.validation_samples)
         groups = self._answers(model, self._validation, drawing=drawing, rows=())
         rollouts = [rollout for group in groups for rollout in group]
         rewards = self._judge_validation([row for row in rows for _ in groups[row]], rollouts)
         kl = divergences(
             model,
-            self._reference,
+            self.reference,
             rollouts,
             temperature=drawing.temperature,
-            device=self._device,
+            device=self.device,
             batch_tokens=drawing.batch_tokens,
         )
         return settings.beta * statistics.fmean(kl) - statistics.fmean(rewards)
@@ -106,9 +109,9 @@ class PolicyObjective:
         """Without dropout, whatever the model is in the middle of."""
         trains = model.training
         model.eval()
-        seed = hash((self._settings.seed, *rows))  # of numbers: the same in every process
+        seed = hash((self.settings.seed, *rows))  # of numbers: the same in every process
         try:
-            return roll_out(model, prompts, drawing, seed=seed, device=self._device)
+            return roll_out(model, prompts, drawing, seed=seed, device=self.device)
         finally:
             model.train(trains)
 

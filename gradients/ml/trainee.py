@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 
 from gradients.ml.checkpoint import Tensors
 from gradients.ml.low_bits import adamw_8bit
+from gradients.ml.shards import like, local, whole
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,6 +44,8 @@ class Trainee:
         self._weight_decay = weight_decay
         self._lora_plus_ratio = lora_plus_ratio
         self._optimiser_name = optimiser
+        if any(hasattr(weight, "to_local") for weight in model.parameters()):  # a model in parts
+            self._optimiser_name = "adamw"  # bitsandbytes has no moments in parts; plain ones in parts take no more
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         self._optimiser = self._fresh_optimiser()
         self._average_decay = average_decay
@@ -71,7 +74,7 @@ class Trainee:
     def prepare(self, rate: float) -> bool:
         """Get ready for the optimiser's step: gradients clipped, the rate set. False when they are not finite, and dropped."""
         norm = clip_grad_norm_(self._weights.values(), _MAX_GRADIENT_NORM)
-        finite = bool(torch.isfinite(norm))
+        finite = bool(torch.isfinite(whole(norm)))
         if not finite:
             self._optimiser.zero_grad()
         for group in self._optimiser.param_groups:
@@ -103,18 +106,25 @@ class Trainee:
             self._put(latest)
 
     def weights(self) -> Tensors:
-        """Copies of the weights on the CPU."""
-        return {name: weight.detach().to("cpu", copy=True) for name, weight in self._weights.items()}
+        """Copies of the weights on the CPU; of a model that is spread, this process's part."""
+        return {name: local(weight).detach().to("cpu", copy=True) for name, weight in self._weights.items()}
 
     def load_weights(self, tensors: Tensors) -> None:
         """Take over weights that `weights` gave; their average begins anew."""
         self._put(tensors)
         self._average, self._averaged_steps = self._copies(), 0
 
+    def restore(self, tensors: Tensors) -> None:
+        """Take over weights that `weights` gave, in the precision that they had then."""
+        for name, weight in self._weights.items():
+            if weight.dtype != tensors[name].dtype:
+                weight.data = weight.data.to(tensors[name].dtype)
+                self._put({name: tensors[name]})
+
     def moments(self) -> Tensors:
         """Copies of the optimiser's state on the CPU, by "<parameter number>/<key>"."""
         return {
-            f"{number}/{key}": torch.as_tensor(value).detach().to("cpu", copy=True)
+            f"{number}/{key}": local(torch.as_tensor(value)).detach().to("cpu", copy=True)
             for number, weight in enumerate(w for group in self._optimiser.param_groups for w in group["params"])
             for key, value in self._optimiser.state.get(weight, {}).items()
         }
@@ -122,11 +132,12 @@ class Trainee:
     def load_moments(self, tensors: Tensors) -> None:
         """Take over a state that `moments` gave; an empty one starts afresh."""
         state: dict[int, dict[str, torch.Tensor | int]] = defaultdict(dict)
+        self._optimiser = self._fresh_optimiser()
+        order = [weight for group in self._optimiser.param_groups for weight in group["params"]]
         for name, tensor in tensors.items():
             number, _, key = name.partition("/")
             counts = key == "step" and self._optimiser_name == "adamw_8bit"  # which has a Python number there
-            state[int(number)][key] = int(tensor) if counts else tensor.clone()
-        self._optimiser = self._fresh_optimiser()
+            state[int(number)][key] = int(tensor) if counts else like(tensor.clone(), order[int(number)])
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": dict(state), "param_groups": groups})
 
@@ -137,7 +148,7 @@ class Trainee:
     def _put(self, tensors: Tensors) -> None:
         with torch.no_grad():
             for name, tensor in tensors.items():
-                self._weights[name].copy_(tensor)
+                local(self._weights[name]).copy_(tensor)
 
     def _fresh_optimiser(self) -> Optimizer:
         groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)

@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gradients.errors import JobFailed
-from gradients.ml.checkpoint import CheckpointFile, Tensors
+from gradients.ml.checkpoint import Checkpoints, Tensors
 from gradients.ml.course import Course
 from gradients.ml.engine import Engine, OwnEngine
 from gradients.ml.objective import Objective, Weighting
 from gradients.ml.schedule import Every, Leg, Schedule, TimeBox, rate_factor
 from gradients.ml.search import Candidate, Trial, champion_of, is_lost, propose
+from gradients.ml.telling import Phase, TrainingProgress, progress_of
 from gradients.ml.trainee import OptimiserName, Trainee
 
 if TYPE_CHECKING:
     from torch import nn
 
-Phase = Literal["loading", "probing", "training", "saving"]
 _PROBE_WARMUP = 0.1
 _PROBING_SHARE = 0.08  # of the time, for all probes with their validations: what they take, the main run lacks
 _PROBES_END = 0.25  # share of the time after which no further learning rate is tried, whatever held the run up
@@ -69,15 +69,6 @@ class TrainingSettings:
     lora_plus_ratio: float
 
 
-class TrainingProgress(NamedTuple):
-    """Where a run stands, for people to look at."""
-
-    phase: Phase
-    fraction: float  # of what will really be run
-    step: int  # of the probe, or of all whole runs so far
-    loss: float | None  # of train rows, smoothed
-
-
 class Outcome(NamedTuple):
     """What it came to. Steps, rows and hyper-parameters are those of the best whole run."""
 
@@ -106,7 +97,7 @@ class TrainingRun:
         *,
         seed: int,
         deadline: float,
-        checkpoints: CheckpointFile,
+        checkpoints: Checkpoints,
         report: Callable[[TrainingProgress], None],
         now: Callable[[], float] = time.time,
         average_decay: float = 0.0,
@@ -143,6 +134,7 @@ class TrainingRun:
         self._untouched: Tensors = {}
         self._reports = Every(_REPORT_SECONDS, now)
         self._told = 0.0
+        self._rate: float | None = None  # of the step that is made
 
     def run(self) -> Outcome:
         """Train until time is used up, or what is worth running. Raises JobFailed when not a single step was possible."""
@@ -244,7 +236,8 @@ class TrainingRun:
 
         def rate_now() -> float:
             done = course.done(leg, ahead=0.5)
-            return rate * rate_factor(done, schedule="constant", warmup_fraction=_PROBE_WARMUP)
+            self._rate = rate * rate_factor(done, schedule="constant", warmup_fraction=_PROBE_WARMUP)
+            return self._rate
 
         def after_step() -> bool:
             done = (len(course.position.probed) + course.done(leg)) / len(plan.probe_learning_rates)
@@ -265,7 +258,8 @@ class TrainingRun:
         def rate_now() -> float:
             done = course.done(self._leg(candidate), ahead=0.5)
             factor = rate_factor(done, schedule=plan.schedule, warmup_fraction=plan.warmup_fraction)
-            return candidate.learning_rate * factor
+            self._rate = candidate.learning_rate * factor
+            return self._rate
 
         def after_step() -> bool:
             nonlocal validated, last, lost
@@ -383,6 +377,8 @@ class TrainingRun:
     def _tell(self, phase: Phase, fraction: float) -> None:
         if self._reports.due():
             self._told = fraction
-            position = self._course.position
-            steps = position.steps + sum(trial.steps for trial in position.trials)
-            self._report(TrainingProgress(phase, fraction, steps, position.train_loss))
+            self._report(self.progress(phase, fraction))
+
+    def progress(self, phase: Phase, fraction: float) -> TrainingProgress:
+        """Where the run stands."""
+        return progress_of(self._course.position, phase, fraction, learning_rate=self._rate)

@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 from transformers import PrinterCallback, TrainerCallback
 from transformers.utils import is_flash_attn_2_available
 
+from gradients.errors import JobFailed
 from gradients.ml.device import Device
 from gradients.ml.engine import Engine, Stepped
-from gradients.ml.objective import Objective
+from gradients.ml.objective import CompletionObjective, Objective
+from gradients.ml.policy_objective import PolicyObjective
+from gradients.ml.preference import PreferenceObjective
+from gradients.ml.spread import Agreed, here
 from gradients.ml.trainee import Trainee
-from gradients.ml.trl_trainers import Drive, trainer_of
+from gradients.ml.trl_trainers import Completions, Drive, Preferences
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 FLASH = "flash_attention_2"
 
@@ -32,10 +36,12 @@ class TrlEngine:
 
     def __init__(self, trainee: Trainee, objective: Objective, *, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises JobFailed (engine_unfit) for an objective that no trainer of TRL's knows."""
-        self._drive = Drive(trainee)
+        self._drive, before = Drive(trainee), trainee.weights()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")  # experimental, and pinned
-            self._trainer = trainer_of(objective, self._drive, tokenizer)
+            self._trainer = _trainer_of(objective, self._drive, tokenizer)
+        trainee.restore(before)  # a LoRA on a base in 4 bits would be trained in half precision
+        self._trainer.is_distributed_loading_by_transformers = here().processes > 1  # nobody else is to spread it
         self._trainer.remove_callback(PrinterCallback)
         self._trainer.add_callback(_Steps(self._drive))
 
@@ -60,6 +66,24 @@ class _Steps(TrainerCallback):  # type: ignore[misc] # transformers carries no t
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
         control.should_training_stop = not self._drive.tell()
+
+
+def _trainer_of(objective: Objective, drive: Drive, tokenizer: PreTrainedTokenizerBase) -> Trainer:
+    """The trainer that makes an objective smaller. Raises JobFailed (engine_unfit) where TRL has none."""
+    objective = objective.own if isinstance(objective, Agreed) else objective
+    if isinstance(objective, CompletionObjective):
+        return Completions(objective, drive, tokenizer)
+    if isinstance(objective, PreferenceObjective):
+        return Preferences(objective, drive, tokenizer)
+    if isinstance(objective, PolicyObjective) and here().processes == 1:  # answers are drawn at each process's own pace
+        from gradients.ml.trl_policy import Answers  # a second of imports
+
+        return Answers(objective, drive, tokenizer)
+    raise JobFailed(
+        f"TRL has no trainer for a {type(objective).__name__}",
+        code="engine_unfit",
+        fix='Write engine = "ours" in the recipe, for this type of task at least',
+    )
 
 
 def trl_engine(tokenizer: PreTrainedTokenizerBase) -> Callable[[Trainee, Objective], Engine]:

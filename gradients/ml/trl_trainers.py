@@ -15,12 +15,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from gradients.errors import JobFailed
-from gradients.ml.batching import IGNORED, pad
+from gradients.ml.batching import IGNORED, pad, plan_batches
 from gradients.ml.device import Device
 from gradients.ml.engine import Stepped
-from gradients.ml.objective import CompletionObjective, Objective, Weighting
+from gradients.ml.micro_batches import MicroBatches
+from gradients.ml.objective import CompletionObjective, Weighting
 from gradients.ml.preference import PreferenceObjective
+from gradients.ml.spread import here, summed
 from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
 
@@ -104,7 +105,7 @@ def token_weights(examples: Sequence[Example], weighting: Weighting) -> list[flo
     return [1 / counted] * len(examples)
 
 
-class _OursMixin:
+class StepsMixin:
     """What all of them do otherwise than TRL's: where rows, the optimiser and the rate come from, and the parts of a step."""
 
     drive: Drive
@@ -135,6 +136,32 @@ class _OursMixin:
         """Leave the gradients of these rows in the model; their loss."""
         raise NotImplementedError
 
+    def in_parts(
+        self, lengths: Sequence[int], one: Callable[[Sequence[int]], torch.Tensor], micro: MicroBatches
+    ) -> float:
+        """Leave the gradients of a step in the model, a micro-batch at a time; the step's loss.
+
+        Of a model that is spread, each process takes its part of every micro-batch. One that has none there adds nothing, but goes
+        through the layers with the others. Where memory runs out in one, none can begin anew.
+
+        Args:
+            lengths: of the step's rows.
+            one: the loss of the rows at these positions, so scaled that all of them add up to the step's.
+        """
+        place = here()
+        if place.processes == 1:
+            return micro.total(self.model, lengths, lambda positions: self._follow(one(positions)))  # type: ignore[attr-defined]
+        loss = 0.0
+        for positions in plan_batches(lengths, max_tokens=micro.tokens * place.processes):
+            mine = place.share(positions)
+            loss += self._follow(one(mine)) if mine else 0.0 * self._follow(0.0 * one(positions[:1]))
+        return summed(loss)
+
+    def _follow(self, loss: torch.Tensor) -> float:
+        """Add the loss's gradients to the model's; processes' are averaged where they meet, and have to add up."""
+        self.accelerator.backward(loss * here().processes)  # type: ignore[attr-defined]
+        return float(loss.item())
+
     def _clip_grad_norm(self, model: nn.Module) -> None:
         self.drive.prepare()
 
@@ -157,12 +184,12 @@ class _OursMixin:
         return 0
 
 
-class _Completions(_OursMixin, SFTTrainer):  # type: ignore[misc] # TRL carries no types
+class Completions(StepsMixin, SFTTrainer):  # type: ignore[misc] # TRL carries no types
     """Cross-entropy of completions."""
 
     def __init__(self, objective: CompletionObjective, drive: Drive, tokenizer: PreTrainedTokenizerBase) -> None:
         self.drive, self._objective = drive, objective
-        super().__init__(args=SFTConfig(**_arguments(objective.device)), **_given(drive, tokenizer))
+        super().__init__(args=SFTConfig(**arguments_for(objective.device)), **given_to(drive, tokenizer))
         self._packs = self.model.config._attn_implementation.startswith("flash_attention")
 
     def backward(self, model: nn.Module, rows: Sequence[int]) -> float:
@@ -170,12 +197,10 @@ class _Completions(_OursMixin, SFTTrainer):  # type: ignore[misc] # TRL carries 
         examples = [objective.train[row] for row in rows]
         weights = token_weights(examples, objective.weighting)
 
-        def one(positions: Sequence[int]) -> float:
-            loss = self._loss(model, [examples[i] for i in positions], [weights[i] for i in positions])
-            self.accelerator.backward(loss)
-            return float(loss.item())
+        def one(positions: Sequence[int]) -> torch.Tensor:
+            return self._loss(model, [examples[i] for i in positions], [weights[i] for i in positions])
 
-        return objective.micro.total(self.model, [len(example.tokens) for example in examples], one)
+        return self.in_parts([len(example.tokens) for example in examples], one, objective.micro)
 
     def _loss(self, model: nn.Module, examples: Sequence[Example], weights: Sequence[float]) -> torch.Tensor:
         device = self._objective.device
@@ -190,7 +215,7 @@ class _Completions(_OursMixin, SFTTrainer):  # type: ignore[misc] # TRL carries 
             return -(by_row * torch.tensor(weights, device=device.name)).sum()
 
 
-class _Preferences(_OursMixin, DPOTrainer):  # type: ignore[misc]
+class Preferences(StepsMixin, DPOTrainer):  # type: ignore[misc]
     """The DPO loss against a reference that was asked before."""
 
     def __init__(self, objective: PreferenceObjective, drive: Drive, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -200,25 +225,24 @@ class _Preferences(_OursMixin, DPOTrainer):  # type: ignore[misc]
             beta=objective.beta,
             precompute_ref_log_probs=True,
             **(mixed if objective.sft_weight else {}),
-            **_arguments(objective.device),
+            **arguments_for(objective.device),
         )
-        super().__init__(args=arguments, **_given(drive, tokenizer))
+        super().__init__(args=arguments, **given_to(drive, tokenizer))
         _forget_reference(self.model)
         self._collate = DataCollatorForPreference(pad_token_id=0)
 
     def backward(self, model: nn.Module, rows: Sequence[int]) -> float:
         objective = self._objective
 
-        def one(positions: Sequence[int]) -> float:
+        def one(positions: Sequence[int]) -> torch.Tensor:
             told = self._collate([self._example(rows[i]) for i in positions])
             told = {name: tensor.to(objective.device.name) for name, tensor in told.items()}
             with objective.device.precision():
-                loss = self.compute_loss(model, told) * len(positions) / len(rows)
-            self.accelerator.backward(loss)
+                loss: torch.Tensor = self.compute_loss(model, told) * len(positions) / len(rows)
             self._metrics["train"].clear()  # which nobody reads
-            return float(loss.item())
+            return loss
 
-        return objective.micro.total(self.model, [objective.lengths[row] for row in rows], one)
+        return self.in_parts([objective.lengths[row] for row in rows], one, objective.micro)
 
     def _example(self, row: int) -> dict[str, object]:
         pair, reference = self._objective.train[row], self._objective.train_reference[row]
@@ -232,23 +256,7 @@ class _Preferences(_OursMixin, DPOTrainer):  # type: ignore[misc]
         }
 
 
-AnyTrainer = _Completions | _Preferences
-
-
-def trainer_of(objective: Objective, drive: Drive, tokenizer: PreTrainedTokenizerBase) -> AnyTrainer:
-    """The trainer that makes an objective smaller. Raises JobFailed (engine_unfit) where TRL has none."""
-    if isinstance(objective, CompletionObjective):
-        return _Completions(objective, drive, tokenizer)
-    if isinstance(objective, PreferenceObjective):
-        return _Preferences(objective, drive, tokenizer)
-    raise JobFailed(
-        f"TRL has no trainer for a {type(objective).__name__}",
-        code="engine_unfit",
-        fix='Write engine = "ours" in the recipe, for this type of task at least',
-    )
-
-
-def _arguments(device: Device) -> dict[str, object]:
+def arguments_for(device: Device) -> dict[str, object]:
     """What all of them are told: nothing is saved, measured or shown but by the run."""
     return {
         "output_dir": "unused",
@@ -264,7 +272,8 @@ def _arguments(device: Device) -> dict[str, object]:
     }
 
 
-def _given(drive: Drive, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+def given_to(drive: Drive, tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+    """What all of them are made with."""
     return {
         "model": drive.trainee.model,
         "processing_class": tokenizer,

@@ -38,6 +38,16 @@ class RequestPart(Part):
     private: bool
 
 
+class ParentPart(Part):
+    """Where the base of a task comes from that continues another: that task's winner, merged with its own base."""
+
+    task_id: str
+    hotkey: str = Field(description="the winner's")
+    manifest_sha256: Sha256 = Field(description="of what it had committed to in that task")
+    base_digest: Sha256 = Field(description="of the base that it was trained from")
+    files: dict[str, Sha256] = Field(description="of the merged model, by path; data.base_digest is over them")
+
+
 class DataPart(Part):
     """What was trained and measured on; the files of tasks that are not private are served by digest."""
 
@@ -51,6 +61,7 @@ class DataPart(Part):
     held_out_commitment: Sha256 = Field(
         description="over salt, held-out rows and request; miners were told it at the start"
     )
+    parent: ParentPart | None = Field(default=None, description="of a task that continues another")
 
 
 class BlocksPart(Part):

@@ -42,6 +42,7 @@ class Merit:
     held_out_rows: int
     ours: Result | None  # None: not measured
     base: Result | None
+    before: tuple[str, ...] = ()  # of a task that goes on from others: the first base, and their ids, oldest first
 
 
 def model_card(manifest: Manifest, base: BaseInfo, merit: Merit) -> str:
@@ -64,7 +65,7 @@ def model_card(manifest: Manifest, base: BaseInfo, merit: Merit) -> str:
 # {merit.task_id}, by {merit.hotkey}
 
 Fine-tuned from `{on_hub.repo if on_hub else base.name}`{revision} (sha256 of its files: `{base.digest}`) by the miner
-`{merit.hotkey}`, in a Gradients task of type {merit.task_type}.
+`{merit.hotkey}`, in a Gradients task of type {merit.task_type}.{_lineage(merit)}
 
 | held-out {merit.metric.name}, {merit.metric.unit}, {merit.metric.better} is better | mean | 95 % interval |
 |---|---|---|
@@ -161,6 +162,14 @@ def _library(manifest: Manifest, base: BaseInfo) -> str:
     if base.family == "image":
         return "diffusers"
     return "peft" if manifest.kind == "adapter" else "transformers"
+
+
+def _lineage(merit: Merit) -> str:
+    """Where the base comes from that is another task's model."""
+    if not merit.before:
+        return ""
+    first, *tasks = (f"`{name}`" for name in merit.before)
+    return f" That base is the best model of a task before it, merged with its own base: {' → '.join([first, *tasks])}."
 
 
 def _row(who: str, result: Result | None) -> str:

@@ -11,6 +11,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from gradients.domain.evaluation import Fingerprint
+from gradients.domain.task import SourceCount
 from gradients.errors import Blame
 
 Parameters = dict[str, JsonValue]
@@ -200,15 +201,30 @@ class TrainResult(WorkerMessage):
     seconds: float
 
 
+class EndedRun(WorkerMessage):
+    """A probe or a whole run that is over."""
+
+    learning_rate: float
+    loss: float | None = Field(default=None, description="its best validation; none when it diverged")
+    batch_rows: int | None = Field(default=None, description="this and the next of whole runs")
+    epochs: float | None = None
+
+
 class TrainProgress(WorkerMessage):
-    """One progress report of a trainer."""
+    """One progress report of a trainer. Losses are missing while there is none, or none that is a number."""
 
     phase: Literal["loading", "probing", "training", "saving"]
     fraction: float = Field(
         ge=0, le=1, description="of what will really be run: by time or by rows, whichever ends it first"
     )
-    step: int = 0
-    loss: float | None = None
+    step: int = Field(default=0, description="of the probe, or of all whole runs so far")
+    loss: float | None = Field(default=None, description="of train rows, smoothed")
+    learning_rate: float | None = Field(default=None, description="of the last step")
+    run: int = Field(default=0, description="how many probes, or whole runs, were over")
+    base_loss: float | None = Field(default=None, description="of the untouched base on the rows that were kept aside")
+    validation_loss: float | None = Field(default=None, description="the last one of the run that goes on")
+    best_loss: float | None = Field(default=None, description="of what would be handed in now")
+    ended: EndedRun | None = Field(default=None, description="the probe or whole run that ended last")
 
 
 class RepoCheckJob(WorkerMessage):
@@ -400,6 +416,7 @@ class PrepareResult(WorkerMessage):
     held_out_rows: int = Field(ge=1)
     made_up_rows: int = Field(ge=0)
     removed: tuple[tuple[str, int], ...]
+    sources: tuple[SourceCount, ...] = Field(default=(), description="of several data sets, in their order")
     shown: tuple[tuple[str, ...], ...] = Field(default=(), description="train rows to show, for each request")
 
 
@@ -424,5 +441,6 @@ class SurveyResult(WorkerMessage):
     removed: tuple[tuple[str, int], ...] = Field(default=(), description="what is left out, by reason")
     train_rows: int | None = Field(default=None, description="None where near-duplicates were not looked for")
     held_out_rows: int | None = Field(default=None, description="None with it")
+    sources: tuple[SourceCount, ...] = Field(default=(), description="of several data sets, in their order")
     characters: Lengths | None = Field(default=None, description="of the rows' texts")
     shown: tuple[JsonValue, ...] = Field(default=(), description="rows in their normal form, long texts cut")

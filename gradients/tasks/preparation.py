@@ -14,14 +14,15 @@ from typing import NamedTuple, cast
 from pydantic import JsonValue
 
 from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
+from gradients.datasets.merging import Merged, clean_each, counts, merge
 from gradients.datasets.reading import fetch, read_file
-from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row
-from gradients.datasets.sources import DatasetLimits, Source, parse_source
-from gradients.datasets.splits import split
-from gradients.datasets.spool import Made
+from gradients.datasets.rows import Cleaned, Numbered, Row
+from gradients.datasets.sources import DatasetLimits, MergedSource, Source, parse_source, parts_of
+from gradients.datasets.splits import Split, split
+from gradients.datasets.spool import Made, Spool
 from gradients.datasets.synthesis import Synthetic, ask, draw, fit
 from gradients.domain.json import canonical
-from gradients.domain.task import Blob, TaskRequest
+from gradients.domain.task import Blob, SourceCount, TaskRequest
 from gradients.files.disk import writing
 from gradients.files.whole import make_folder, whole_file
 from gradients.tasks.base import TaskType
@@ -43,6 +44,7 @@ class PreparedData(NamedTuple):
     held_out_commitment: str  # see the function of this name
     removed: tuple[tuple[str, int], ...]
     made_up_rows: int  # of the held-out ones, the last so many
+    sources: tuple[SourceCount, ...] = ()  # of several data sets that were merged
     shown: Sequence[Sequence[str]] = ()  # train rows to show whoever writes synthetic rows, request by request
 
 
@@ -112,9 +114,8 @@ def prepare_fetched(
 
     Raises DatasetInvalid, and OperatorError when the disk refuses.
     """
-    read = _reader(kind, request, limits, fetched)
-    rows = read(cast(JsonValue, request.dataset))
-    cleaned = _clean(kind, rows, request, salt=salt, read=read)
+    found = _found(kind, request, fetched, salt=salt, limits=limits)
+    cleaned, rows = found.cleaned, found.rows
     sizes = kind.split_sizes
     if most_held_out is not None and kind.by_blocks:
         sizes = dataclasses.replace(sizes, most_held_out=most_held_out)
@@ -151,13 +152,25 @@ def prepare_fetched(
         removed=tuple((reason, count) for reason, count in removed.items() if count),
         made_up_rows=len(made.rows),
         shown=shown,
+        sources=found.counts(kind, sides),
     )
 
 
-def rows_fetched(kind: TaskType, request: TaskRequest, fetched: Fetched, *, salt: bytes) -> Cleaned:
+class FoundRows(NamedTuple):
+    """A request's rows, as they stand in its data set and in the type's normal form."""
+
+    rows: Sequence[Row]
+    cleaned: Cleaned
+    merged: Merged | None  # of several data sets
+
+    def counts(self, kind: TaskType, sides: Split | None) -> tuple[SourceCount, ...]:
+        """What became of each of several data sets; nothing for one alone."""
+        return counts(self.merged, self.cleaned.rows, kind.text, sides) if self.merged else ()
+
+
+def rows_fetched(kind: TaskType, request: TaskRequest, fetched: Fetched, *, salt: bytes) -> FoundRows:
     """The request's rows in their normal form, before anything is split. Raises as `prepare_fetched` does."""
-    read = _reader(kind, request, DatasetLimits(), fetched)
-    return _clean(kind, read(cast(JsonValue, request.dataset)), request, salt=salt, read=read)
+    return _found(kind, request, fetched, salt=salt, limits=DatasetLimits())
 
 
 def held_out_commitment(salt: bytes, sha256: str, request: TaskRequest) -> str:
@@ -172,24 +185,46 @@ def held_out_commitment(salt: bytes, sha256: str, request: TaskRequest) -> str:
 def _sources(kind: TaskType, request: TaskRequest) -> Mapping[str, Source]:
     """Each source that the request names, once, by its name; in the order in which it names them."""
     named = [cast(JsonValue, one) for one in (request.dataset, *map(request.parameters.get, kind.sources))]
-    return {_name(source): parse_source(source) for source in named if source is not None}
+    return {_name(source): source for given in named if given is not None for source in parts_of(given)}
 
 
-def _name(source: JsonValue) -> str:
+def _name(source: Source) -> str:
     """What a source is found by, however it is spelt."""
-    return canonical(parse_source(source).model_dump(mode="json")).decode()
+    return canonical(source.model_dump(mode="json")).decode()
 
 
-def _reader(kind: TaskType, request: TaskRequest, limits: DatasetLimits, fetched: Fetched) -> ReadSource:
-    """Reads sources within the limits, of which a type may have a wider one for rows. What no parameter names is not converted."""
-    wanted = frozenset(_texts(kind.schema.model_validate(request.parameters).model_dump(mode="json")))
+def _found(kind: TaskType, request: TaskRequest, fetched: Fetched, *, salt: bytes, limits: DatasetLimits) -> FoundRows:
+    """What `fetch_sources` gave, read and cleaned, with whatever comes from the type's other sources.
+
+    A type may have a wider limit for rows. Columns that neither a parameter nor a data set's own mapping names are not converted.
+    """
+    dataset = parse_source(cast(JsonValue, request.dataset))
+    parameters = kind.schema.model_validate(request.parameters)
+    wanted = frozenset(_texts([parameters.model_dump(mode="json"), dataset.model_dump(mode="json")]))
     places = dict(zip(_sources(kind, request), fetched, strict=True))
     within = dataclasses.replace(limits, row_characters=max(limits.row_characters, kind.row_characters))
 
-    def read(source: JsonValue) -> Sequence[Row]:
-        return read_file(places[_name(source)], wanted=wanted, limits=within)
+    def read(source: Source, most: DatasetLimits = within) -> Spool[Row]:
+        return read_file(places[_name(source)], wanted=wanted, limits=most)
 
-    return read
+    rows: Sequence[Row]
+    merged: Merged | None = None
+    if isinstance(dataset, MergedSource):
+        merged = merge(dataset, read, within)
+        rows, cleaned = merged.rows, clean_each(merged, dataset.sources, lambda part: kind.clean(part, parameters))
+    else:
+        rows = read(dataset)
+        cleaned = kind.clean(rows, parameters)
+    if kind.enrich is not None:
+        enriched = kind.enrich(cleaned.rows, parameters, salt, lambda given: read(_plain(given)))
+        cleaned = Cleaned(enriched.rows, {**cleaned.removed, **enriched.removed})
+    return FoundRows(rows, cleaned, merged)
+
+
+def _plain(given: JsonValue) -> Source:
+    """A source that is one alone."""
+    [source] = parts_of(given)
+    return source
 
 
 def _texts(parameters: JsonValue) -> Iterator[str]:
@@ -199,16 +234,6 @@ def _texts(parameters: JsonValue) -> Iterator[str]:
     elif isinstance(parameters, dict | list):
         for inner in parameters.values() if isinstance(parameters, dict) else parameters:
             yield from _texts(inner)
-
-
-def _clean(kind: TaskType, rows: Sequence[Row], request: TaskRequest, *, salt: bytes, read: ReadSource) -> Cleaned:
-    """The type's rows in their normal form, with whatever comes from its other sources."""
-    parameters = kind.schema.model_validate(request.parameters)
-    cleaned = kind.clean(rows, parameters)
-    if kind.enrich is None:
-        return cleaned
-    enriched = kind.enrich(cleaned.rows, parameters, salt, read)
-    return Cleaned(enriched.rows, {**cleaned.removed, **enriched.removed})
 
 
 def _write(file: Path, rows: Iterable[Numbered]) -> Blob:

@@ -15,7 +15,7 @@ from typing import Self, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from gradients.bases.continued import base_after
-from gradients.datasets.sources import parse_source
+from gradients.datasets.sources import parse_source, with_parts
 from gradients.domain.json import Json, JsonObject, check_storable
 from gradients.domain.task import TaskRequest
 from gradients.errors import SetupError, TaskInvalid
@@ -51,7 +51,10 @@ class TaskSpec(BaseModel):
         pattern=r"^[a-z]{2,12}-[0-9a-f]{12}$",
         description="in place of a base: a scored task of yours, whose best model is trained further",
     )
-    dataset: JsonValue = Field(description="a file, an upload, or hub:org/name@revision#split")
+    dataset: JsonValue = Field(
+        description="a file, an upload, hub:org/name@revision#split, a URL or s3://bucket/key; or a list of such, which are merged, "
+        "each also as an object with its `dataset`, `columns`, a `limit` of rows and a `weight`"
+    )
     hours: float = Field(gt=0, le=LONGEST_REQUEST_HOURS, description="training budget of each miner")
     parameters: dict[str, JsonValue] = Field(default_factory=dict, description="the task type's own part")
     private: bool = Field(
@@ -128,7 +131,7 @@ def with_sources(spec: Mapping[str, Json], change: Callable[[Json], Json]) -> di
     names = task_type(kind).sources if isinstance(kind, str) and kind in TYPES else ()
     changed = dict(spec)
     if spec.get("dataset") is not None:
-        changed["dataset"] = change(spec["dataset"])
+        changed["dataset"] = with_parts(spec["dataset"], change)
     if isinstance(parameters, Mapping):
         changed["parameters"] = {name: change(value) if name in names else value for name, value in parameters.items()}
     return changed

@@ -80,6 +80,9 @@ def _handler(answer: Answer, requests: list[Request]) -> type[BaseHTTPRequestHan
         def do_POST(self) -> None:
             self._respond()
 
+        def do_PATCH(self) -> None:
+            self._respond()
+
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (as the base class calls it)
             """Say nothing."""
 

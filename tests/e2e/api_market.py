@@ -124,6 +124,10 @@ class Market:
         )
         return task_id
 
+    def advance(self, came_from: TaskState, to: TaskState, *, prepared: Prepared) -> None:
+        """Move the task on that is due."""
+        self.ledger.tasks.advance(self._claim(came_from), came_from=came_from, to=to, prepared=prepared)
+
     def _claim(self, state: TaskState) -> Lease:
         claim = self.ledger.tasks.claim([state], owner="test", block=10, lease_seconds=60)
         assert claim is not None

@@ -19,9 +19,11 @@ from moto.server import ThreadedMotoServer
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 from transformers import AutoModelForCausalLM
 
-from gradients.bases.bases import SHIPPED, BaseInfo, BaseModels
-from gradients.client.models import ModelFile, ModelListing
+from gradients.bases.bases import SHIPPED, BaseInfo, BaseModels, files_of
+from gradients.bases.continued import continued_task
+from gradients.client.models import BaseFiles, ModelFile, ModelListing
 from gradients.domain.evaluation import Metric
+from gradients.files.digest import file_sha256
 from gradients.ml.adapters import LoraShape, add_adapter, write_adapter
 from gradients.ml.device import choose_device
 from gradients.ml.diffusion_lora import add_lora, write_lora
@@ -91,6 +93,7 @@ def delivered(repo: Path, base: BaseInfo, *, hotkey: str, task_id: str) -> Deliv
         held_out_rows=100,
         ours=Result(2.5, 0.1),
         base=Result(3.0, 0.2),
+        before=("nano-lm", before) if (before := continued_task(base.name)) else (),
     )
     return delivery(repo, about, base, merit)
 
@@ -168,6 +171,14 @@ def customer_of(
         served[f"{path}/models/{hotkey}"] = listing
         served.setdefault(f"{path}/models/best", listing)
         served |= {f"{path}/models/{hotkey}/{name}": Page([content]) for name, content in files.items()}
+    if continued_task(base.name):
+        found = files_of(base.folder)
+        listed = {
+            name: ModelFile(sha256=file_sha256(file), size_bytes=file.stat().st_size) for name, file in found.items()
+        }
+        of_base = BaseFiles(base=base.name, digest=base.digest, files=listed)
+        served[f"{path}/base"] = Page([of_base.model_dump_json().encode()])
+        served |= {f"{path}/base/{name}": Page([file.read_bytes()]) for name, file in found.items()}
     with loopback_site(pages(served)) as site:
         yield Customer(site.url, home, task_id)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from gradients.bases.bases import digest_of
 from gradients.client import account, models, rewards
 from gradients.client.aio import AsyncMarketClient
 from gradients.client.answers import ApiRefused
@@ -18,8 +19,9 @@ from gradients.client.api import MarketClient
 from gradients.client.models import TaskEvent, examples
 from gradients.client.requests import Wanted
 from gradients.domain.submission import SubmissionState
-from gradients.domain.task import TaskState
+from gradients.domain.task import Blob, Parent, TaskState
 from gradients.errors import LeaseLost
+from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.e2e.api_market import ALICE, BOB, PREPARED, Market, refusal_of
 from validator.api import streams
@@ -54,6 +56,49 @@ def test_tasks_of_one_moment_are_all_on_some_page(market: Market, client: Market
             break
         page = client.tasks(limit=2, cursor=page.next)
     assert (len(seen), set(seen)) == (5, ids)
+
+
+def test_a_task_that_continues_another_says_so_and_gives_its_base_away_to_its_customer(
+    market: Market, client: MarketClient, tmp_path: Path
+) -> None:
+    first = market.scored_task()
+    refused = market.acme.post("/v1/tasks", json=market.spec(base="tiny", continues=first))
+    assert "not both" in refusal_of(refused, 422)["message"]
+    strangers = market.client("others").post("/v1/tasks", json=market.spec(base="", continues=first))
+    assert refusal_of(strangers, 422)["code"] == "parent_unknown"
+    posted = client.submit({"type": "chat", "continues": first, "dataset": "hub:acme/rows", "hours": 1.0})
+    assert (posted.base, posted.continues) == (f"task:{first}", first)
+    with pytest.raises(ApiRefused, match="no base of its own"):  # before it is prepared
+        client.base(posted.id)
+    store = ContentStore(market.folders.blobs)
+    files = {"config.json": b"{}", "unet/model.safetensors": b"weights"}
+    blobs = dict[str, Blob]()
+    for path, content in files.items():
+        (tmp_path / "file").write_bytes(content)
+        blobs[path] = Blob(store.add_file(tmp_path / "file"), len(content))
+    digest = digest_of({path: blob.sha256 for path, blob in blobs.items()})
+    parent = Parent(first, ALICE, "f" * 64, "b" * 64, tuple(blobs.items()))
+    prepared = replace(PREPARED, base_digest=digest, parent=parent)
+    market.advance(TaskState.DRAFT, TaskState.OPEN, prepared=prepared)
+    task = client.task(posted.id)
+    assert [step.model_dump() for step in task.lineage] == [
+        {"task": first, "type": "instruct", "base": "tiny", "hotkey": ALICE}
+    ]
+    assert client.task(first).continued_by == (posted.id,)
+    assert client.task(first).lineage == ()
+    brought = client.download_base(posted.id, client.base(posted.id), tmp_path / "brought")
+    assert {path: (brought / path).read_bytes() for path in files} == files
+    strange = market.client("others")
+    assert strange.get(f"/v1/tasks/{posted.id}/base").status_code == 404
+    assert strange.get(f"/v1/tasks/{posted.id}/base/config.json").status_code == 404
+    assert market.acme.get(f"/v1/tasks/{posted.id}/base/..%2Fapi.key").status_code == 404
+
+    async def the_same() -> None:
+        async with AsyncMarketClient(market.url, market.ledger.customers.issue("acme")) as other:
+            await other.download_base(posted.id, await other.base(posted.id), tmp_path / "other")
+
+    asyncio.run(the_same())
+    assert {path: (tmp_path / "other" / path).read_bytes() for path in files} == files
 
 
 def test_a_list_is_narrowed_by_state_type_text_and_time(market: Market, client: MarketClient) -> None:

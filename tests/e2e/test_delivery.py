@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from gguf import GGUFReader, dequantize
 
-from gradients.bases.bases import BaseInfo
+from gradients.bases.bases import BaseInfo, base_in
 from gradients.client.exporting import convert, converter_command
 from gradients.errors import JobFailed
 from gradients.ml.base_model import load_base
+from gradients.ml.continuing import write_language_base
 from gradients.ml.device import Device
 from gradients.ml.submission import applied
 from gradients.testing.hub_uploads import CREATED
@@ -107,6 +108,36 @@ def test_a_base_that_is_not_the_one_that_was_measured_is_not_put_beside_its_adap
         assert "not the one that the model was measured on" in said
         assert not customer.models.exists()
         assert not (customer.downloads("--without-base") / "base").exists()
+
+
+def test_a_model_that_goes_on_from_another_brings_the_base_that_only_its_validator_has(tmp_path: Path) -> None:
+    first = nano()
+    (made := tmp_path / "made").mkdir()
+    write_language_base(first.folder, adapter(tmp_path / "first", first), made)
+    base = base_in("task:chat-00000000000a", made)
+    repos = {BEST: adapter(tmp_path / BEST, base, seed=6), SECOND: full_model(tmp_path / SECOND, base)}
+    with customer_of(repos, base, tmp_path / "home") as customer:
+        folder, whole = customer.downloads(), customer.downloads("--miner", SECOND)
+        merged = Path(json.loads(customer.runs("task", "export", customer.task_id, "--merged", "--json"))["folder"])
+        said = customer.runs("task", "chat", customer.task_id, "--prompt", "Hi", "--max-new-tokens", "4")
+    assert "base:" in said
+    assert "`nano-lm` → `chat-00000000000a`" in (folder / "README.md").read_text()
+    assert base_in(base.name, folder / "base").digest == base_in(base.name, whole / "base").digest == base.digest
+    printed = a_stranger_runs(
+        "import torch\n"
+        "from peft import AutoPeftModelForCausalLM\n"
+        "from transformers import AutoModelForCausalLM\n"
+        "tokens = torch.arange(4, 200).unsqueeze(0)\n"
+        f"parts = AutoPeftModelForCausalLM.from_pretrained({str(folder)!r}, dtype=torch.float32)\n"
+        "models = [AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)\n"
+        f"    for name in ({str(merged)!r}, {str(folder / 'base')!r}, {str(first.folder)!r}, {str(whole)!r})]\n"
+        "with torch.inference_mode():\n"
+        "    print(*(float(each(tokens, labels=tokens).loss) for each in (parts, *models)))\n" + _card_code(folder),
+        folder,
+    )
+    apart, together, between, at_first, full = map(float, printed.splitlines()[0].split())
+    assert together == pytest.approx(apart, abs=2e-3)  # rounded once more
+    assert len({round(each, 2) for each in (apart, between, at_first, full)}) == 4
 
 
 def test_a_lora_of_an_image_model_loads_with_its_pipeline(tmp_path: Path) -> None:

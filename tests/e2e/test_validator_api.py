@@ -28,7 +28,7 @@ from gradients.bases.bases import BaseModels
 from gradients.client.api import MarketClient
 from gradients.conditions.state import Conditions
 from gradients.datasets.reading import read_rows
-from gradients.datasets.sources import parse_source
+from gradients.datasets.sources import parts_of
 from gradients.doctor.findings import Finding
 from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskId
@@ -338,7 +338,8 @@ def test_a_client_uploads_a_folder_that_datasets_saved_as_one_file(market: Marke
         task = client.submit(cast(dict[str, Json], market.spec(dataset=str(tmp_path / "saved"))))
     created = market.ledger.tasks.find(TaskId(task.id))
     assert created is not None
-    assert read_rows(parse_source(cast(JsonValue, created.request.dataset))) == rows
+    [source] = parts_of(cast(JsonValue, created.request.dataset))
+    assert read_rows(source) == rows
 
 
 @pytest.mark.parametrize("form", ["{}", "{}/", "{}/../tiny", "./../{}"])

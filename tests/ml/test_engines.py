@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Literal
@@ -21,11 +21,15 @@ from gradients.ml.engine import Engine, OwnEngine, Stepped
 from gradients.ml.losses import measure_rows
 from gradients.ml.micro_batches import MicroBatches
 from gradients.ml.objective import CompletionObjective, Objective, Weighting
+from gradients.ml.policy import adapter_off, copied
+from gradients.ml.policy_objective import PolicyObjective, PolicySettings
 from gradients.ml.preference import PairLogs, PreferenceObjective, PreferenceRow, encode_pairs, measure_pairs
+from gradients.ml.rollouts import Rollout, RolloutSettings
 from gradients.ml.submission import applied
+from gradients.ml.telling import TrainingProgress
 from gradients.ml.text import ChatFormat, Example
 from gradients.ml.trainee import Trainee
-from gradients.ml.training import Outcome, TrainingProgress, TrainingRun, TrainingSettings
+from gradients.ml.training import Outcome, TrainingRun, TrainingSettings
 from gradients.ml.trl_engine import TrlEngine, speed_up, trl_engine
 from gradients.ml.trl_trainers import packed, token_weights
 from gradients.tasks.instruct.trainer import train
@@ -284,3 +288,51 @@ def test_an_objective_that_no_trainer_of_the_fields_knows_is_refused(base_folder
         TrlEngine(trainee, Pictures(), tokenizer=base.tokenizer)
     assert caught.value.code == "engine_unfit"
     assert "ours" in (caught.value.fix or "")
+
+
+DRAWING = RolloutSettings(samples=4, max_new_tokens=8, temperature=1.0, stop_tokens=(2,), batch_tokens=128)
+
+
+def judged(rows: Sequence[int], rollouts: Sequence[Rollout]) -> list[float]:
+    """Short answers, and first tokens that nobody expects."""
+    return [1 / len(each.completion) + each.completion[0] % 7 / 7 for each in rollouts]
+
+
+def rewards_on(base: LoadedBase, method: str, *, beta: float) -> PolicyObjective:
+    return PolicyObjective(
+        train=[[5, 6, 7], [8, 9, 10, 11, 12], [13], [14, 15]],
+        validation=[],
+        judge=judged,
+        judge_validation=judged,
+        reference=adapter_off if method == "lora" else copied(base.model),
+        settings=PolicySettings(drawing=DRAWING, validation_samples=2, beta=beta, seed=3),
+        device=CPU,
+    )
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_both_engines_follow_rewards_the_same_way(base_folder: Path, method: str) -> None:
+    """TRL's spread of a group counts one answer less, which AdamW evens out; with a pull to the base its estimate is another one."""
+    moved, losses = {}, {}
+    for name in ENGINES:
+        for beta in (0.0, 0.2):
+            base = load_base(base_folder, CPU)
+            objective = rewards_on(base, method, beta=beta)
+            trainee = Trainee(trainable(base, method), weight_decay=0.0, lora_plus_ratio=1.0)
+            before, told = trainee.weights(), list[float | None]()
+
+            def stepped(_: int, loss: float | None, told: list[float | None] = told) -> bool:
+                told.append(loss)
+                return len(told) < 3
+
+            engine_of(name, base)(trainee, objective).run(
+                cycle([[0, 1], [2, 3]]), batch_rows=2, rate=lambda: 1e-3, stepped=stepped
+            )
+            after = trainee.weights()
+            moved[name, beta] = torch.cat([(after[each] - before[each]).flatten() for each in after])
+            losses[name, beta] = told
+    assert losses["trl", 0.0] == pytest.approx(losses["ours", 0.0], abs=1e-5)
+    assert losses["trl", 0.2] == pytest.approx(losses["ours", 0.2], abs=0.05)
+    for beta, alike in ((0.0, 0.999), (0.2, 0.9)):
+        assert torch.cosine_similarity(moved["trl", beta], moved["ours", beta], dim=0) > alike
+    assert moved["ours", 0.0].abs().max() > 1e-3

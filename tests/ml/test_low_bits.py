@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from gradients.errors import SetupError
 from gradients.ml.adapters import LoraShape, add_adapter
@@ -36,7 +39,7 @@ def loss(base: LoadedBase, rows: Path, folder: Path | None) -> float:
 
 def after(make: MakeJob, base: LoadedBase, rows: Path, **changes: object) -> float:
     """The loss that training leaves."""
-    job = make(seconds=120, max_epochs=4.0, **changes)
+    job = make(**{"seconds": 300, "max_epochs": 4.0} | changes)
     train(job.model_dump(mode="json"), lambda _: None)
     return loss(base, rows, job.output_folder)
 
@@ -50,6 +53,19 @@ def test_a_lora_that_was_trained_on_4_bits_is_as_good_on_the_base_as_it_is(
     assert plain < 0.9 * untouched
     assert quantised != plain
     assert untouched - quantised > 0.8 * (untouched - plain)  # a random base of width 48, which 4 bits hurt most
+
+
+@pytest.mark.parametrize(
+    "small", [{"load_in_4bit": True}, {"method": "full", "learning_rate": 1e-3, "optimiser": "adamw_8bit"}]
+)
+def test_both_engines_train_with_few_bits(
+    base: LoadedBase, held_out_file: Path, train_job: MakeJob, small: dict[str, object]
+) -> None:
+    ours, theirs = (
+        after(train_job, base, held_out_file, max_epochs=1.0, engine=engine, **small) for engine in ("ours", "trl")
+    )
+    assert theirs == pytest.approx(ours, abs=0.02)
+    assert theirs < loss(base, held_out_file, None)
 
 
 def test_matrices_take_half_a_byte_a_weight_and_head_and_embeddings_stay(base_folder: Path) -> None:
@@ -112,6 +128,20 @@ def test_an_optimiser_goes_on_from_its_moments(optimiser: str) -> None:
         step(model, trainee, number)
         step(other, resumed, number)
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_a_model_in_parts_keeps_plain_moments(tmp_path: Path) -> None:
+    """bitsandbytes takes no weight that lies in parts; a device's part of plain moments is as small from two devices on."""
+    meeting = (tmp_path / "meeting").as_uri()
+    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
+    try:
+        model = fully_shard(nn.Linear(128, 64), mesh=init_device_mesh("cpu", (1,)))
+        trainee = Trainee(model, weight_decay=0.0, lora_plus_ratio=1.0, optimiser="adamw_8bit")
+        model(torch.ones(2, 128)).square().sum().backward()
+        assert trainee.step(1e-3)
+        assert all(moment.dtype == torch.float32 for moment in trainee.moments().values())
+    finally:
+        dist.destroy_process_group()
 
 
 def test_without_bitsandbytes_what_needs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

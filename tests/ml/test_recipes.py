@@ -16,7 +16,7 @@ SIZES = (10**5, 2 * 10**6, 10**7, 135 * 10**6, 10**9, 8 * 10**9, 70 * 10**9)
 
 
 def test_recipes_are_shipped() -> None:
-    assert {file.stem for file in FILES} == {"autotrain-default", "full-tuned", "lora-plus", "lora-tuned"}
+    assert {file.stem for file in FILES} == {"autotrain-default", "full-tuned", "lora-plus", "lora-tuned", "tuned"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -25,8 +25,9 @@ def test_a_recipe_gives_a_plan_for_bases_of_every_size(file: Path) -> None:
     assert recipe.name == file.stem
     assert recipe.title
     plans = [plan_training(recipe, task_type="instruct", base_parameters=size) for size in SIZES]
-    rates = [plan.learning_rate for plan in plans]
-    assert rates == sorted(rates, reverse=True)  # larger bases want smaller rates
+    for method in ("full", "lora"):
+        rates = [plan.learning_rate for plan in plans if plan.method == method]
+        assert rates == sorted(rates, reverse=True)  # larger bases want smaller rates
     for plan in plans:
         assert plan.recipe == file.stem
         assert not plan.probe_learning_rates or plan.learning_rate in plan.probe_learning_rates

@@ -12,7 +12,8 @@ from torch import nn
 from gradients.errors import JobFailed
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.search import PATIENCE
-from gradients.ml.training import Outcome, TrainingProgress, TrainingRun, TrainingSettings
+from gradients.ml.telling import TrainingProgress
+from gradients.ml.training import Outcome, TrainingRun, TrainingSettings
 from gradients.tasks.jobs import TrainingPlan
 
 
@@ -92,6 +93,18 @@ def run(
     told: list[TrainingProgress] | None = None,
     **changes: object,
 ) -> Outcome:
+    return training_run(objective, folder, model=model, seconds=seconds, told=told, **changes).run()
+
+
+def training_run(
+    objective: Slope,
+    folder: Path,
+    *,
+    model: nn.Module | None = None,
+    seconds: float = 60.0,
+    told: list[TrainingProgress] | None = None,
+    **changes: object,
+) -> TrainingRun:
     return TrainingRun(
         model or make_model(),
         objective,
@@ -101,7 +114,7 @@ def run(
         checkpoints=CheckpointFile(folder, "digest"),
         report=(told if told is not None else []).append,
         now=objective.now,
-    ).run()
+    )
 
 
 def weight_of(model: nn.Module) -> float:
@@ -338,6 +351,32 @@ def test_progress_is_told_twice_a_second_and_grows(tmp_path: Path) -> None:
     assert 60 < len(told) <= 120
     assert [progress.fraction for progress in told] == sorted(progress.fraction for progress in told)
     assert {progress.phase for progress in told} == {"probing", "training"}
+
+
+def test_what_is_told_has_rates_validations_probes_and_runs_of_the_search(tmp_path: Path) -> None:
+    objective, told = Slope(rows=80), list[TrainingProgress]()
+    objective.loss_of = lambda weight: abs(weight - 1.0)
+    outcome = run(objective, tmp_path, told=told, probe_learning_rates=(0.01, 0.02), max_epochs=3, candidates=100)
+    probing, training = ([each for each in told if each.phase == phase] for phase in ("probing", "training"))
+    assert {each.run for each in probing} == {0, 1}
+    assert max(each.learning_rate or 0.0 for each in probing) == 0.02
+    assert {each.ended.learning_rate for each in probing if each.ended} == {0.01}
+    assert {each.base_loss for each in told} == {4.0}  # the weight begins at 5
+    assert {each.run for each in training} >= {0, 1, 2}
+    assert {each.ended.batch_rows is None for each in training if each.run == 0 and each.ended} == {True}
+    assert {each.ended.epochs for each in training if each.run == 1 and each.ended} == {3.0}
+    best = [each.best_loss for each in training if each.best_loss is not None]
+    assert best == sorted(best, reverse=True)
+    assert best[-1] >= (outcome.validation_loss or 0.0)
+    assert any(each.validation_loss is not None for each in training)
+
+
+def test_the_last_report_counts_the_steps_of_every_run_once(tmp_path: Path) -> None:
+    objective = Slope(rows=80)
+    made = training_run(objective, tmp_path, max_epochs=3)
+    outcome = made.run()
+    last = made.progress("saving", 1.0)
+    assert (last.step, last.run, last.best_loss) == (outcome.steps, 1, outcome.validation_loss)
 
 
 def test_weight_decay_spares_what_is_no_matrix(tmp_path: Path) -> None:

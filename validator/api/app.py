@@ -14,7 +14,7 @@ from gradients.domain.addresses import networks
 from gradients.errors import GradientsError
 from gradients.monitoring.requests import CountedRequests
 from gradients.monitoring.routes import add_health_routes, readiness
-from validator.api import agents, key_routes, routes, task_routes
+from validator.api import agents, key_routes, routes, task_routes, tus
 from validator.api.bodies import TimedBodies
 from validator.api.callers import RequestsPerAddress
 from validator.api.dependencies import Dependencies
@@ -26,6 +26,7 @@ from validator.settings import ApiSettings
 ROUTERS = (
     *(task_routes.submitting, task_routes.reading),
     *(routes.submitting, routes.reading),
+    *(tus.about, tus.router),
     *(key_routes.reading, key_routes.managing),
     record_router,
     agents.router,
@@ -51,7 +52,7 @@ def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -
     app.add_exception_handler(HTTPException, on_refused)
     app.add_middleware(
         TimedBodies,
-        streamed=routes.UPLOAD_PATH,
+        streamed=lambda path: path.endswith(routes.UPLOAD_PATH) or tus.is_piece(path),
         seconds=settings.body_seconds,
         bytes_per_second=settings.upload_bytes_per_second,
     )
@@ -62,6 +63,7 @@ def api_app(dependencies: Dependencies, settings: ApiSettings = ApiSettings()) -
         header=settings.forwarded_header,
     )
     app.add_middleware(Crashes)
+    app.add_middleware(tus.TusResponses)
     app.add_middleware(cast(Any, CountedRequests), server="api")
 
     def ready() -> Readiness:

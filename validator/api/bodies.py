@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
@@ -15,19 +16,19 @@ MOST_BYTES = 1_000_000
 class TimedBodies:
     """Refuses bodies of more than `MOST_BYTES` with 413, and those that take longer than `seconds` with 408.
 
-    Paths that end with `streamed` take a stream and have a limit of bytes of their own; there time grows by a second for each
+    Paths for which `streamed` says so take a stream and have a limit of bytes of their own; there time grows by a second for each
     `bytes_per_second` that came. Only time that is spent on waiting for the caller counts.
     """
 
     app: ASGIApp
-    streamed: str
+    streamed: Callable[[str], bool]
     seconds: float
     bytes_per_second: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application with its bodies counted."""
         taken, waited, more = 0, 0.0, True
-        streams = scope.get("path", "").endswith(self.streamed)
+        streams = self.streamed(scope.get("path", ""))
 
         async def counted() -> Message:
             nonlocal taken, waited, more

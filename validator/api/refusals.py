@@ -23,7 +23,9 @@ from gradients.log import get_logger
 from gradients.texts import harmless
 from validator.api.dependencies import KeyRefused, NotFound, ScopeMissing
 from validator.api.rates import TooManyRequests
+from validator.api.resumable import TooManyUploads, UploadBusy, UploadConflict, UploadDamaged, UploadUnknown
 from validator.api.streams import TooManyStreams
+from validator.api.tus import TusVersionUnknown, UploadNotBinary
 from validator.api.uploads import UploadTooLarge
 from validator.ledger.tasks import TaskBegun, TooManyTasks
 
@@ -33,7 +35,14 @@ STATUS_OF_ERROR: Mapping[type[GradientsError], int] = {
     ScopeMissing: 403,
     NotFound: 404,
     TaskBegun: 409,
+    UploadUnknown: 404,
+    UploadConflict: 409,
+    TusVersionUnknown: 412,
     UploadTooLarge: 413,
+    UploadNotBinary: 415,
+    UploadBusy: 423,
+    TooManyUploads: 429,
+    UploadDamaged: 460,
     TooManyRequests: 429,
     TooManyStreams: 429,
     TooManyTasks: 429,

@@ -11,11 +11,11 @@ import fastapi
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
-from gradients.client.models import BEST, ModelFile, ModelListing, Upload
+from gradients.client.models import BEST, BaseFiles, ModelFile, ModelListing, Upload
 from gradients.domain.customer import Scope
 from gradients.domain.evaluation import Measurement
 from gradients.domain.submission import BASE_ENTRANT
-from gradients.domain.task import Task, TaskState
+from gradients.domain.task import Parent, Task, TaskState
 from gradients.files.digest import file_sha256
 from gradients.repo.card import Merit, Result
 from gradients.repo.delivery import Delivery, delivery
@@ -65,6 +65,33 @@ async def download_file(
     return FileResponse(file, media_type="application/octet-stream")
 
 
+@reading.get("/tasks/{task_id}/base", responses=NOT_FOUND, tags=["models"])
+async def list_base(task: OwnTask, dependencies: AppDependencies) -> BaseFiles:
+    """The files of a task's base, of a task that continues another: nobody else has it."""
+    parent = _made_base(task)
+    files = {path: ModelFile(sha256=blob.sha256, size_bytes=blob.size_bytes) for path, blob in parent.files}
+    return BaseFiles(base=task.request.base, digest=task.data.base_digest, files=files)
+
+
+@reading.get(
+    "/tasks/{task_id}/base/{path:path}",
+    tags=["models"],
+    response_class=Response,
+    responses={**NOT_FOUND, 200: {"content": {"application/octet-stream": BINARY}}},
+)
+async def download_base_file(
+    task: OwnTask,
+    path: Annotated[str, fastapi.Path(description="a file's path, as the base's listing has it")],
+    dependencies: AppDependencies,
+) -> Response:
+    """One file of the base of a task that continues another."""
+    blob = dict(_made_base(task).files).get(path)
+    file = dependencies.store.path(blob.sha256) if blob else None
+    if file is None or not await asyncio.to_thread(file.is_file):
+        raise NotFound(f"Task {task.id} has no file {path[:96]} of its base, or none is kept any more")
+    return FileResponse(file, media_type="application/octet-stream")
+
+
 @reading.get(
     "/tasks/{task_id}/contact-sheet",
     tags=["models"],
@@ -97,6 +124,13 @@ async def upload_rows(
     return Upload(dataset=dataset, customer=customer)
 
 
+def _made_base(task: Task) -> Parent:
+    """Of the base that was made for the task. Raises NotFound for a task on a base that others have, and for one that is not prepared."""
+    if task.prepared is None or task.prepared.parent is None:
+        raise NotFound(f"Task {task.id} has no base of its own; {task.request.base} is to be had where it comes from")
+    return task.prepared.parent
+
+
 def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> tuple[str, Delivery]:
     """Whose model is meant, and its files. Raises NotFound before the task is scored, and when there is no such model."""
     if task.state is not TaskState.SCORED:
@@ -119,9 +153,16 @@ def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> tuple[str,
         held_out_rows=task.data.held_out_rows,
         ours=_result(measured.get(owner)),
         base=_result(measured.get(BASE_ENTRANT)),
+        before=_before(dependencies, task),
     )
     base = base_of(task, dependencies.estimates.bases, dependencies.folders)
     return owner, delivery(folder, parse_manifest(text), base, merit)
+
+
+def _before(dependencies: Dependencies, task: Task) -> tuple[str, ...]:
+    """The first base and the tasks that the task goes on from, oldest first."""
+    lineage = dependencies.ledger.tasks.lineage(task)
+    return (lineage[0].request.base, *(each.id for each in lineage)) if lineage else ()
 
 
 def _result(measured: Measurement | None) -> Result | None:

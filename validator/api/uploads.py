@@ -7,8 +7,8 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from gradients.tasks.registry import with_sources
 from validator.ledger.uploads import UploadClaims
 
 SHA256_DIGITS = 64
+LOCK = ".lock"  # of whoever writes to an upload in pieces
 LEAVING = ".leaving"  # of a file that is put aside before it goes
 
 
@@ -42,47 +43,55 @@ class Uploads:
     max_bytes: int
     max_bytes_per_customer: int
     allow_local_paths: bool = False  # of this machine; for local networks
+    unfinished_seconds: float = 86_400.0  # that an upload in pieces is kept after its last byte came
+    writing: dict[str, asyncio.Event] = field(
+        default_factory=dict
+    )  # upload -> set to end the request that writes to it
+
+    @property
+    def unfinished_folder(self) -> Path:
+        """Where uploads in pieces lie until they are whole."""
+        return self.folder / "unfinished"
 
     async def receive(self, name: str, chunks: AsyncIterator[bytes], *, customer: str) -> str:
         """Store a customer's body; the name to use in a task. Raises UploadTooLarge, DatasetInvalid for an unknown format, and DiskFull."""
-        ending = Path(name).suffix.lower()
-        if ending not in READERS:
-            raise DatasetInvalid(
-                f"{name} has no ending of a data set that can be read", fix=f"Upload one of {', '.join(READERS)}"
-            )
+        check_format(name)
         part, digest, size = self.folder / f".{secrets.token_hex(8)}.part", hashlib.sha256(), 0
         try:
-            await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
-            async with await anyio.open_file(part, "xb") as file:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > self.max_bytes:
-                        raise UploadTooLarge(
-                            f"The upload is larger than {self.max_bytes:,} bytes", fix="Give a part of it"
-                        )
-                    check_room(self.folder, len(chunk))
-                    digest.update(chunk)
-                    await file.write(chunk)
-                await file.flush()
-                await asyncio.to_thread(os.fsync, file.wrapped.fileno())
-            stored = self.folder / f"{digest.hexdigest()}{ending}"  # known at the end only
-            fits = await asyncio.to_thread(
-                self.claims.take, customer, stored.name, size_bytes=size, most_bytes=self.max_bytes_per_customer
-            )
-            if not fits:
-                raise UploadTooLarge(
-                    f"With this one your uploads are larger than {self.max_bytes_per_customer:,} bytes",
-                    fix="Wait until the validator drops uploads that no task has used for a while, or name a hub id, a URL or s3://bucket/key",
+            with told_of_the_disk():
+                await asyncio.to_thread(self.folder.mkdir, parents=True, exist_ok=True)
+                async with await anyio.open_file(part, "xb") as file:
+                    async for chunk in chunks:
+                        size += len(chunk)
+                        self.check_size(size)
+                        check_room(self.folder, len(chunk))
+                        digest.update(chunk)
+                        await file.write(chunk)
+                    await file.flush()
+                    await asyncio.to_thread(os.fsync, file.wrapped.fileno())
+                stored = self.folder / stored_name(digest.hexdigest(), name)  # known at the end only
+                fits = await asyncio.to_thread(
+                    self.claims.take, customer, stored.name, size_bytes=size, most_bytes=self.max_bytes_per_customer
                 )
-            part.replace(stored)  # claimed already, so nobody removes it for having no owner
-            await asyncio.to_thread(sync, self.folder)
-        except (OSError, DiskFull) as error:
-            if isinstance(error, DiskFull) or is_full(error):  # the customer is told no path of this machine
-                raise DiskFull("The validator has no room for the upload", fix="Tell its operator") from error
-            raise
+                if not fits:
+                    raise self.quota_exceeded()
+                part.replace(stored)  # claimed already, so nobody removes it for having no owner
+                await asyncio.to_thread(sync, self.folder)
         finally:
             part.unlink(missing_ok=True)
         return f"{UPLOAD_PREFIX}{stored.name}"
+
+    def check_size(self, size_bytes: int) -> None:
+        """Raises UploadTooLarge for more than one file may have."""
+        if size_bytes > self.max_bytes:
+            raise UploadTooLarge(f"The upload is larger than {self.max_bytes:,} bytes", fix="Give a part of it")
+
+    def quota_exceeded(self) -> UploadTooLarge:
+        """What is said when a customer has no room left."""
+        return UploadTooLarge(
+            f"With this one your uploads are larger than {self.max_bytes_per_customer:,} bytes",
+            fix="Wait until the validator drops uploads that no task has used for a while, or name a hub id, a URL or s3://bucket/key",
+        )
 
     def resolve(self, spec: Mapping[str, Json], *, customer: str) -> dict[str, Json]:
         """The spec with uploaded data replaced by its path. Raises TaskInvalid for files that this customer has not uploaded.
@@ -106,11 +115,34 @@ class Uploads:
         for file in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
             with contextlib.suppress(FileNotFoundError):  # it has just got its name
                 seen = file.stat()
+                if file.is_dir():
+                    continue
                 is_left = file.name.endswith(LEAVING)
                 if not is_left and (seen.st_mtime >= since or self.claims.is_used(file.name, since=since)):
                     continue
                 if only_look or self._dropped(file):
                     dropped += seen.st_size
+        return dropped
+
+    def drop_unfinished(self, *, only_look: bool = False) -> int:
+        """Drop uploads in pieces to which no byte has come for a while, and what was left of others; how many bytes that makes."""
+        unfinished, dropped = self.claims.unfinished, 0
+        since = unfinished.now() - self.unfinished_seconds
+        for upload in unfinished.untouched(since=since):
+            file = self.unfinished_folder / upload.id
+            if upload.name is not None and file.exists():  # whole, and killed before it had its place
+                file.replace(self.folder / upload.name)
+            dropped += file.stat().st_size if file.exists() else 0
+            if not only_look:
+                unfinished.drop(upload.id)
+                file.unlink(missing_ok=True)
+        for file in sorted(self.unfinished_folder.iterdir()) if self.unfinished_folder.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):
+                seen = file.stat()
+                if seen.st_mtime < since and not unfinished.is_known(file.name.removesuffix(LOCK)):
+                    dropped += seen.st_size
+                    if not only_look:
+                        file.unlink()
         return dropped
 
     def _dropped(self, file: Path) -> bool:
@@ -141,3 +173,27 @@ class Uploads:
             "A task cannot name files of the validator's machine",
             fix="Upload the data set, or name a hub id, a URL or s3://bucket/key",
         )
+
+
+def check_format(name: str) -> None:
+    """Raises DatasetInvalid for a file's name whose ending no reader has."""
+    if Path(name).suffix.lower() not in READERS:
+        raise DatasetInvalid(
+            f"{name} has no ending of a data set that can be read", fix=f"Upload one of {', '.join(READERS)}"
+        )
+
+
+def stored_name(sha256: str, name: str) -> str:
+    """What a whole file is called among the uploads."""
+    return f"{sha256}{Path(name).suffix.lower()}"
+
+
+@contextlib.contextmanager
+def told_of_the_disk() -> Iterator[None]:
+    """A disk that is full is said without a path of this machine. Raises DiskFull."""
+    try:
+        yield
+    except (OSError, DiskFull) as error:
+        if isinstance(error, DiskFull) or is_full(error):
+            raise DiskFull("The validator has no room for the upload", fix="Tell its operator") from error
+        raise

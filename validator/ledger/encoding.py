@@ -8,7 +8,18 @@ from typing import Literal, cast
 from gradients.domain.evaluation import Fingerprint, Measurement, Metric, Placing
 from gradients.domain.failure import Failure
 from gradients.domain.submission import Submission, SubmissionState
-from gradients.domain.task import Blob, Hotkey, Parent, Prepared, Task, TaskId, TaskRequest, TaskState, Window
+from gradients.domain.task import (
+    Blob,
+    Hotkey,
+    Parent,
+    Prepared,
+    SourceCount,
+    Task,
+    TaskId,
+    TaskRequest,
+    TaskState,
+    Window,
+)
 from gradients.errors import Blame
 from validator.ledger.rows import JsonColumn, MeasurementRow, PlacingRow, SubmissionRow, TaskRow
 
@@ -26,8 +37,9 @@ def task_of(row: TaskRow, *, with_draw: bool = True) -> Task:
     if (column := row.prepared) is not None:
         removed = tuple((str(reason), int(count)) for reason, count in column["removed"])
         blobs = {"train": Blob(**column["train"]), "held_out": Blob(**column["held_out"])}
+        sources = tuple(SourceCount(**counted) for counted in column.get("sources", ()))
         parent = parent_of(column.get("parent"))
-        prepared = Prepared(**{**column, **blobs, "removed": removed, "parent": parent})
+        prepared = Prepared(**{**column, **blobs, "removed": removed, "sources": sources, "parent": parent})
     return Task(
         id=TaskId(row.id),
         request=TaskRequest(**row.request),

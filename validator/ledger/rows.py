@@ -210,6 +210,22 @@ class UploadRow(LedgerTable):
     used_at: Mapped[float] = mapped_column(Float)  # uploaded, or named in a spec
 
 
+class UnfinishedUploadRow(LedgerTable):
+    """An upload that comes piece by piece; once it is whole, what it is called as a data set."""
+
+    __tablename__ = "unfinished_uploads"
+    __table_args__ = (Index(None, "customer", "created_at"), Index(None, "touched_at"))
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    customer: Mapped[str] = mapped_column(String(64))
+    file_name: Mapped[str] = mapped_column(String(255))  # as the customer calls it
+    size_bytes: Mapped[int] = mapped_column(BigInteger)  # announced, and held for it until it is whole
+    sha256: Mapped[str | None] = mapped_column(String(64))  # announced
+    created_at: Mapped[float] = mapped_column(Float)
+    touched_at: Mapped[float] = mapped_column(Float)  # when bytes came last
+    name: Mapped[str | None] = mapped_column(String(80))  # of the whole file; None until then
+
+
 class ApiKeyRow(LedgerTable):
     """A customer's key, by its digest only."""
 

@@ -129,11 +129,12 @@ def for_everybody(task: TaskDetails, *, private: bool) -> TaskDetails:
     """What people may see of a task that is not theirs.
 
     Who trains in it is told when it has ended: until then rivals could disturb each other. What a failure says may quote a private task's
-    data, so only its code is told.
+    data, so only its code is told; where rows come from is their owner's.
     """
     failure, note = task.failure, task.note
     if failure is not None and private:
         note = "The task has failed; its customer is told the reason"
         failure = failure.model_copy(update={"message": note})
     miners = tuple(miner.model_copy(update={"progress": None}) for miner in task.miners) if task.state.ended else ()
-    return task.model_copy(update={"failure": failure, "note": note, "miners": miners})
+    data = task.data.model_copy(update={"sources": ()}) if task.data else None
+    return task.model_copy(update={"failure": failure, "note": note, "miners": miners, "data": data})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
+from gradients.bases.continued import base_after
 from gradients.client.models import EstimateSpec, PostedSpec
+from gradients.datasets.sources import sources_from
 from gradients.domain.json import Json
 from gradients.errors import CustomerError, TaskInvalid
 from gradients.tasks.base import TaskType
@@ -31,9 +32,16 @@ router = APIRouter(include_in_schema=False, prefix="/new")
 
 
 @router.get("")
-def form(pages: PagesBehind, visitor: AnyVisitor, _: Submitter, type: str = "") -> HTMLResponse:  # noqa: A002 (in the URL)
-    """An empty form of a type; of the first one unless it is named."""
-    return _form(pages, visitor, task_type(type if type in TYPES else _usual()), {})
+def form(
+    pages: PagesBehind,
+    visitor: AnyVisitor,
+    _: Submitter,
+    type: str = "",  # noqa: A002 (in the URL)
+    continues: str = "",
+) -> HTMLResponse:
+    """An empty form of a type; of the usual one unless it is named. `continues` fills in another task's model as the base."""
+    filled = {"base": [base_after(continues)], "private": ["on"]} if continues else {}
+    return _form(pages, visitor, task_type(type if type in TYPES else _usual()), filled)
 
 
 @router.post("")
@@ -89,7 +97,7 @@ def _spec(form: Form, kind: TaskType, model: type[Spec]) -> Spec:
     spec: dict[str, Json] = {
         "type": kind.name,
         "base": first(form, "base").strip(),
-        "dataset": _source(source),
+        "dataset": sources_from(source.splitlines()),
         "hours": hours,
         "private": "private" in form,
         "parameters": parameters_from(form, fields_of(kind)),
@@ -100,18 +108,6 @@ def _spec(form: Form, kind: TaskType, model: type[Spec]) -> Spec:
         told = error.errors()[0]
         raise TaskInvalid(
             f"{'.'.join(map(str, told['loc'])) or 'task'}: {told['msg']}", fix="Mend the field and send again"
-        ) from error
-
-
-def _source(text: str) -> Json:
-    """A name of a data set, or a JSON object that says more of it."""
-    if not text.startswith("{"):
-        return text
-    try:
-        return cast(Json, json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise TaskInvalid(
-            f"dataset is not JSON: {error}", fix="Name an upload, a hub id or a URL, or mend it"
         ) from error
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, cast
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import JsonValue
 
 from gradients.client.models import TaskDetails
+from gradients.datasets.sources import MERGED, name_of, parts_of
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Task, TaskState
 from gradients.tasks.registry import TYPES, all_types, task_type
@@ -153,6 +155,10 @@ def _facts(task: Task, seen: TaskDetails, *, owner: bool) -> list[Fact]:
         facts.append(Fact("rows", rows + (f", of these {data.made_up_rows:,} synthetic" if data.made_up_rows else "")))
         removed = ", ".join(f"{count:,} {reason}" for reason, count in data.removed.items() if count)
         facts.append(Fact("left out", removed or "nothing"))
+        for number, source in enumerate(data.sources, start=1):
+            rows = f"{source.taken:,} of {source.rows:,} rows, {source.train_rows:,} to train on, {source.held_out_rows:,} held out"
+            repeated = f"; {source.repeated:,} stand in an earlier data set too" if source.repeated else ""
+            facts.append(Fact(f"data set {number}", f"{source.dataset}: {rows}{repeated}"))
         if data.cut_rows:
             facts.append(Fact("cut", f"{data.cut_rows:,} of {data.tried_rows:,} tried rows lose tokens"))
         facts.append(Fact("weights of the base", f"{data.base_parameters:,}"))
@@ -167,6 +173,8 @@ def _facts(task: Task, seen: TaskDetails, *, owner: bool) -> list[Fact]:
 
 def _source(dataset: JsonObject) -> str:
     """Where rows come from, as their customer named it: of a file its name, for the folder is of this machine."""
+    if dataset.get("kind") == MERGED:
+        return ", ".join(map(name_of, parts_of(cast(JsonValue, dataset))))
     if isinstance(path := dataset.get("path"), str):
         return Path(path).name
     return ", ".join(f"{key}: {value}" for key, value in dataset.items() if value is not None)

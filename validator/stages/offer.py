@@ -35,6 +35,7 @@ from validator.settings import CollectSettings, OfferSettings
 START_TRIES = 3
 START_REST_SECONDS = 1.0
 LATE_SHARE = 0.1  # of the training time
+FETCH_SECONDS, FETCH_BYTES_PER_SECOND = 60.0, 20e6  # that miners have for a base that only we have, before the draw
 UNTAKEN = "no miner took the task"
 NO_PERMIT_SECONDS = 30.0  # until it is offered again; until there is a permit, the engine does not even try
 
@@ -74,7 +75,13 @@ class OfferStage:
                 return
             offer, metagraph = offer_of(task), self.view.metagraph()
             miners = [n for n in metagraph.neurons if n.axon is not None and n.hotkey != self.gateway.hotkey]
-            accepted = await self._ask_all(miners, offer)
+            answers = await self._ask_all(miners, offer)
+            accepted = [Acceptance(neuron, answer.recipe) for neuron, answer in answers if answer.accepted]
+            if any(answer.fetching for _, answer in answers) and await self._waits_for_base(task):
+                log.info("offer_waits", task=task.id, accepted=len(accepted), asked=len(miners))
+                rest = self.settings.retry_seconds
+                await asyncio.to_thread(self.ledger.tasks.postpone, claim.lease, seconds=rest, counts=False)
+                return
             if not accepted:
                 await self._nobody(claim)
                 return
@@ -93,12 +100,22 @@ class OfferStage:
             due_at_block=window.deadline_block + 1,
         )
 
-    async def _ask_all(self, miners: Sequence[Neuron], offer: Offer) -> list[Acceptance]:
-        """Who wants the task. Nobody waits for the silent until the end: when no answer has come for a while, the round is over.
+    async def _waits_for_base(self, task: Task) -> bool:
+        """Whether miners that fetch the base are waited for: only we have it, so whoever has the best line would be alone else."""
+        if task.data.parent is None:
+            return False
+        size = sum(blob.size_bytes for _, blob in task.data.parent.files)
+        patience = FETCH_SECONDS + size / FETCH_BYTES_PER_SECOND
+        moves = await asyncio.to_thread(self.ledger.events.of_task, task.id, name="task_advanced")
+        opened_at = max((each.at for each in moves if each.fields.get("to") == TaskState.OPEN), default=0.0)
+        return self.clock.now() < opened_at + patience
+
+    async def _ask_all(self, miners: Sequence[Neuron], offer: Offer) -> list[tuple[Neuron, OfferAnswer]]:
+        """What miners say. Nobody waits for the silent until the end: when no answer has come for a while, the round is over.
 
         That is measured from the last answer and not from the beginning, so that our own slowness costs nobody the task.
         """
-        accepted: list[Acceptance] = []
+        answers: list[tuple[Neuron, OfferAnswer]] = []
         unheard = {neuron.uid for neuron in miners}
         now = asyncio.get_running_loop().time
 
@@ -107,15 +124,15 @@ class OfferStage:
             unheard.discard(neuron.uid)
             if answer is not None and not patience.expired():
                 patience.reschedule(now() + self.settings.quiet_seconds)
-            if answer is not None and answer.accepted:
-                accepted.append(Acceptance(neuron, answer.recipe))
+            if answer is not None:
+                answers.append((neuron, answer))
 
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None) as patience:
                 await asyncio.gather(*(ask(neuron) for neuron in miners))
         for uid in sorted(unheard):
             log.info("offer_unanswered", task=offer.task_id, uid=uid, problem="no answer in time")
-        return accepted
+        return answers
 
     async def _ask(self, neuron: Neuron, offer: Offer) -> OfferAnswer | None:
         """What the miner says; None for silence and for nonsense, which only cost it this task."""

@@ -116,6 +116,7 @@ class PrepareStage:
             made_up_rows=result.made_up_rows,
             tried_rows=tried.rows if tried else 0,
             cut_rows=tried.cut_rows if tried else 0,
+            sources=result.sources,
         )
 
     def _blob(self, file: Path) -> Blob:

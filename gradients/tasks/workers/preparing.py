@@ -53,6 +53,7 @@ def prepare(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
         held_out_rows=made.held_out_rows,
         made_up_rows=made.made_up_rows,
         removed=made.removed,
+        sources=made.sources,
         shown=tuple(map(tuple, made.shown)),
     )
     return result.model_dump(mode="json")
@@ -62,7 +63,8 @@ def survey(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonO
     """SurveyJob in, SurveyResult out; a sample of texts, always of the same rows, in its folder. Raises DatasetInvalid with row numbers."""
     job = SurveyJob.model_validate(arguments)
     kind = _declared(job.declaration)
-    cleaned = rows_fetched(kind, _request(job.request), job.fetched, salt=UNSALTED)
+    found = rows_fetched(kind, _request(job.request), job.fetched, salt=UNSALTED)
+    cleaned = found.cleaned
     rows = Made(cleaned.rows, lambda numbered: numbered.row)
     removed = Counter(cleaned.removed)
     sides: Split | None = None
@@ -88,6 +90,7 @@ def survey(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonO
         removed=tuple((reason, count) for reason, count in removed.items() if count),
         train_rows=len(sides.train) if sides else None,
         held_out_rows=len(sides.held_out) if sides else None,
+        sources=found.counts(kind, sides),
         characters=Lengths.of([sum(map(len, _texts(dict(row)))) for row in rows]),
         shown=tuple(_shortened(dict(row), job.most_shown_characters) for row in rows[: job.shown_rows]),
     ).model_dump(mode="json")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,16 +21,25 @@ from gradients.errors import JobFailed
 from gradients.files.whole import whole_folder, write_text
 from gradients.ml.base_model import LoadedBase
 from gradients.ml.checkpoint import CheckpointFile
-from gradients.ml.device import choose_device
+from gradients.ml.device import Device, choose_device
 from gradients.ml.engine import Engine, OwnEngine
 from gradients.ml.full_model import write_full_model
 from gradients.ml.micro_batches import MicroBatches, compute_layers_again
 from gradients.ml.objective import CompletionObjective, Objective, split_validation
 from gradients.ml.precision import load_to_train
+from gradients.ml.shards import layers_of, shard
+from gradients.ml.spread import Agreed, ShardedCheckpoint, agreed, agreed_time, here
+from gradients.ml.telling import TrainingProgress
 from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
-from gradients.ml.training import TrainingProgress, TrainingRun, TrainingSettings
+from gradients.ml.training import TrainingRun, TrainingSettings
 from gradients.tasks.jobs import TrainJob, TrainProgress, TrainResult
+from gradients.tasks.workers.ranks import run_in_ranks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+EngineOf = Callable[[Trainee, Objective], Engine]
 
 
 class Trainable(NamedTuple):
@@ -40,7 +49,8 @@ class Trainable(NamedTuple):
     objective: Objective
     write: Callable[[Path], None]  # leaves the repo's model files in a folder
     average_decay: float = 0.0  # of the running average of weights that is handed in; 0 hands in weights as they are
-    engine: Callable[[Trainee, Objective], Engine] = OwnEngine
+    engine: EngineOf = OwnEngine
+    assist: Callable[[], None] = lambda: None  # while another process of the training writes
 
 
 class _Finished(BaseModel):
@@ -71,15 +81,26 @@ def run_job(
         if finished.digest == digest and job.output_folder.is_dir():
             return finished.result.model_dump(mode="json")
 
-    def tell(progress: TrainingProgress) -> None:
-        report(TrainProgress(**progress._asdict()).model_dump(mode="json"))
+    place = here()
 
+    def tell(progress: TrainingProgress) -> None:
+        if place.is_first:
+            report(TrainProgress.model_validate(progress, from_attributes=True).model_dump(mode="json"))
+
+    if job.plan.engine == "trl" and job.plan.processes > 1 and place.processes == 1:
+        trainer = f"{make.__module__}:train"
+        folder = job.checkpoint_folder / "ranks"
+        run_in_ranks(trainer, arguments, processes=job.plan.processes, folder=folder, report=report)
+        return _Finished.model_validate_json(result_file.read_bytes()).result.model_dump(mode="json")
     tell(TrainingProgress("loading", 0.0, 0, None))
-    result, write = _train(job, make, checkpoints=CheckpointFile(job.checkpoint_folder, digest), tell=tell)
+    result, made = _train(job, make, checkpoints=CheckpointFile(job.checkpoint_folder, digest), tell=tell)
+    if not place.is_first:
+        made.assist()
+        return result.model_dump(mode="json")
     # The result first and the model files last, so whoever sees them sees all.
     write_text(result_file, _Finished(digest=digest, result=result).model_dump_json())
     with whole_folder(job.output_folder) as folder:
-        write(folder)
+        made.write(folder)
     return result.model_dump(mode="json")
 
 
@@ -87,18 +108,26 @@ def language_model(
     job: TrainJob, settings: TrainingSettings, objective: Callable[[LoadedBase], Objective]
 ) -> Trainable:
     """The job's base with the plan's weights trainable, and the plan's engine. The objective is made from the untouched base."""
+    engine = _engine(settings)
     frozen = settings.method == "lora"
-    base = load_to_train(job.base_folder, choose_device(), frozen=frozen, in_4bit=settings.load_in_4bit)
-    made, engine = objective(base), _engine(base, settings)
-    if settings.engine == "trl":
-        from gradients.ml.trl_engine import speed_up
-
-        speed_up(base.model, base.device, packs=isinstance(made, CompletionObjective))
+    base = load_to_train(job.base_folder, _device(), frozen=frozen, in_4bit=settings.load_in_4bit)
     if settings.gradient_checkpointing:
         compute_layers_again(base.model)
-    if not frozen:
+    if here().processes > 1:  # the base is measured in parts as well; a fresh adapter adds nothing to it
+        model, write = _weights(base, settings)
+        shard(model, layers_of(base.model))
+        made: Objective = objective(base)
+    else:
+        made = objective(base)
+        model, write = _weights(base, settings)
+    return Trainable(model, made, write, engine=engine(base, made), assist=lambda: write(None))
+
+
+def _weights(base: LoadedBase, settings: TrainingSettings) -> tuple[PreTrainedModel, Callable[[Path | None], None]]:
+    """The base with the plan's weights trainable, and what writes these, or for None helps the process that does."""
+    if settings.method == "full":
         base.model.requires_grad_(True)
-        return Trainable(base.model, made, lambda folder: write_full_model(base, folder), engine=engine)
+        return base.model, lambda folder: write_full_model(base, folder)
     from gradients.ml.adapters import LoraShape, add_adapter, write_adapter  # peft; a full fine-tune does without
 
     shape = LoraShape(
@@ -108,24 +137,34 @@ def language_model(
         rank_stabilised=settings.lora_rank_stabilised,
     )
     adapted = add_adapter(base.model, shape)
-    return Trainable(
-        base.model, made, lambda folder: write_adapter(adapted, folder, base_name=base.folder.name), engine=engine
-    )
+    return adapted, lambda folder: write_adapter(adapted, folder, base_name=base.folder.name)
 
 
-def _engine(base: LoadedBase, settings: TrainingSettings) -> Callable[[Trainee, Objective], Engine]:
-    """Who makes the steps. Raises JobFailed (engine_missing) where the plan's engine is not installed."""
+def _device() -> Device:
+    """Where this process computes; with others, as precisely as the first one."""
+    device = choose_device()
+    narrow = agreed(float(device.autocast_dtype is not None))
+    return Device(device.name, torch.bfloat16 if narrow else None)
+
+
+def _engine(settings: TrainingSettings) -> Callable[[LoadedBase, Objective], EngineOf]:
+    """How the plan's engine is made for a base and an objective. Raises JobFailed (engine_missing) where it is not installed."""
     if settings.engine != "trl":
-        return OwnEngine
+        return lambda _, __: OwnEngine
     try:
-        from gradients.ml.trl_engine import trl_engine  # seconds of imports
+        from gradients.ml.trl_engine import speed_up, trl_engine  # seconds of imports
     except ImportError as error:
         raise JobFailed(
             f"TRL cannot be imported: {error}",
             code="engine_missing",
             fix='Install the extra `train`, or write engine = "ours" in the recipe',
         ) from error
-    return trl_engine(base.tokenizer)
+
+    def made(base: LoadedBase, objective: Objective) -> EngineOf:
+        speed_up(base.model, base.device, packs=isinstance(objective, CompletionObjective))
+        return trl_engine(base.tokenizer)
+
+    return made
 
 
 def completion_objective(
@@ -148,29 +187,31 @@ def _train(
     *,
     checkpoints: CheckpointFile,
     tell: Callable[[TrainingProgress], None],
-) -> tuple[TrainResult, Callable[[Path], None]]:
-    """What the run came to, with the best weights in the model, and what writes these."""
+) -> tuple[TrainResult, Trainable]:
+    """What the run came to, and what was trained, with the best weights in the model."""
     started = time.monotonic()
     torch.manual_seed(job.seed)
     settings = TrainingSettings(**job.plan.model_dump(exclude={"recipe", "options"}))
     made = make(job, settings)
+    spread = here().processes > 1
     run = TrainingRun(
         made.model,
-        made.objective,
+        Agreed(made.objective) if spread else made.objective,
         settings,
         seed=job.seed,
         deadline=job.deadline_unix,
-        checkpoints=checkpoints,
+        checkpoints=ShardedCheckpoint(checkpoints) if spread else checkpoints,
         report=tell,
+        now=agreed_time,
         average_decay=made.average_decay,
         engine=made.engine,
     )
     outcome = run.run()
-    tell(TrainingProgress("saving", 1.0, outcome.steps, outcome.train_loss))
+    tell(run.progress("saving", 1.0))
     result = TrainResult(
         kind="adapter" if settings.method == "lora" else "full",
         engine="trl" if settings.engine == "trl" else "ours",
         seconds=time.monotonic() - started,
         **outcome._asdict(),
     )
-    return result, made.write
+    return result, made

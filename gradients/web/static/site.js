@@ -89,7 +89,9 @@ document.addEventListener("change", async (event) => {
     });
     const told = await answer.json();
     if (!answer.ok) throw new Error([told.message, told.fix].filter(Boolean).join(". "));
-    document.getElementById(chooser.dataset.into).value = told.dataset;
+    const field = document.getElementById(chooser.dataset.into);
+    const beside = field.tagName === "TEXTAREA" ? field.value.trim() : ""; // several are merged, one a line
+    field.value = [beside, told.dataset].filter(Boolean).join("\n");
     said.textContent = `${file.name} is uploaded.`;
   } catch (error) {
     said.textContent = error.message;

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,10 @@ PASSES = 3  # of AutoTrain, of TRL and of most others by default
 LONGER = 4  # times the budget, of the arms that show what more of it brings
 RECIPES = ("autotrain-default", "lora-tuned", "lora-plus", "full-tuned")
 COMPETITORS = 4  # of a market, and draws of its control
+SEARCHED = 24  # settings of the oracle, and units of the planner that it is compared with
+
+
+GRID = tuple(product(("lora-tuned", "full-tuned"), (0.3, 1.0, 3.0), (4, 16), (1.5, PASSES)))  # the oracle's
 
 
 class Where(NamedTuple):
@@ -71,6 +76,7 @@ class Arm:
     title: str
     how: Trl | Ours | None  # None hands in the base
     short: bool = False  # whether the short benchmark has it
+    asked: bool = False  # whether it is run only where it is named: it costs many times what others do
 
     @property
     def budget(self) -> float:
@@ -123,6 +129,26 @@ def at_random(number: int, where: Where) -> TrainingPlan:
     )
 
 
+def of_grid(number: int, where: Where) -> TrainingPlan:
+    """One of the oracle's settings: way of training, rate around the recipe's, batch and passes; nothing is searched.
+
+    Args:
+        number: 1 to SEARCHED.
+    """
+    name, factor, batch_rows, epochs = GRID[number - 1]
+    plan = by_recipe(name, where)
+    return plan.model_copy(
+        update={
+            "recipe": f"oracle-{number}",
+            "learning_rate": min(factor * plan.learning_rate, 1.0),
+            "probe_learning_rates": (),
+            "batch_rows": batch_rows,
+            "max_epochs": epochs,
+            "candidates": 1,
+        }
+    )
+
+
 def _arms() -> list[Arm]:
     titles = {name: recipe(name).title for name in RECIPES}
     recipes = [Arm(name, f"recipe: {titles[name]}", Ours(partial(by_recipe, name)), short=True) for name in RECIPES]
@@ -134,7 +160,11 @@ def _arms() -> list[Arm]:
         Arm(f"random-{number}", "a random plan", Ours(partial(at_random, number)))
         for number in range(1, COMPETITORS + 1)
     ]
-    long = f"x{LONGER}"
+    grid = [
+        Arm(f"oracle-{number}", "settings of a grid", Ours(partial(of_grid, number)), asked=True)
+        for number in range(1, SEARCHED + 1)
+    ]
+    long, longest = f"x{LONGER}", f"planner-x{SEARCHED}"
     return [
         Arm("base", "the untouched base", None, short=True),
         Arm("autotrain", "AutoTrain's settings in TRL: LoRA r16, 3e-5, packed, all tokens", AUTOTRAIN, short=True),
@@ -148,6 +178,8 @@ def _arms() -> list[Arm]:
         Arm(f"planner-{long}", f"planner, {LONGER} times the budget", Ours(by_planner, LONGER), short=True),
         *draws,
         *shared,
+        *grid,
+        Arm(longest, f"planner, {SEARCHED} times the budget", Ours(by_planner, SEARCHED), asked=True),
     ]
 
 
@@ -162,4 +194,11 @@ MARKETS: dict[str, tuple[str, ...]] = {
     f"market of {COMPETITORS}": RECIPES,
     f"market of {COMPETITORS}, equal total": tuple(f"{name}/{COMPETITORS}" for name in RECIPES),
     f"best of {COMPETITORS} random": tuple(f"random-{number}" for number in range(1, COMPETITORS + 1)),
+    f"best of {SEARCHED} settings": tuple(f"oracle-{number}" for number in range(1, SEARCHED + 1)),
+}
+
+# The best member by the test rows, which nobody can know beforehand: a bound, not a competitor.
+ORACLES: dict[str, tuple[str, ...]] = {
+    "best recipe": RECIPES,
+    f"oracle of {SEARCHED}": MARKETS[f"best of {SEARCHED} settings"],
 }

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from gradients.errors import GradientsError
 from gradients.log import configure_logging
-from scripts.benchmarks.recipes.arms import ARMS
+from scripts.benchmarks.recipes.arms import ARMS, MARKETS, ORACLES
 from scripts.benchmarks.recipes.report import draw, tables
 from scripts.benchmarks.recipes.results import by_family, outcomes_of, pairings
 from scripts.benchmarks.recipes.rows import Parts, Sizes
@@ -28,6 +28,7 @@ from scripts.benchmarks.recipes.tasks import TASKS
 from scripts.benchmarks.recipes.texts import SOURCES
 
 SEEDS = (11, 23, 47)
+GROUPS = {**MARKETS, **ORACLES}
 FULL, SHORT = Sizes(240, 60, 120), Sizes(160, 40, 80)
 WALL_SECONDS = 60.0  # of a unit of budget
 
@@ -36,7 +37,8 @@ def main(words: Sequence[str]) -> None:
     """Run what is not in the file of runs yet, and say what all of it comes to."""
     configure_logging(style="text", level="error")
     asked = _parser().parse_args(words)
-    chosen = asked.arms or [name for name, arm in ARMS.items() if arm.short or not asked.short]
+    chosen = _members(asked.arms) or [name for name, arm in ARMS.items() if arm.short or not (asked.short or arm.asked)]
+    again = _members(asked.again)
     seeds = asked.seeds or (SEEDS[:1] if asked.short else SEEDS)
     try:
         sizes = SHORT if asked.short else FULL
@@ -53,7 +55,7 @@ def main(words: Sequence[str]) -> None:
     ]
     asked.runs.parent.mkdir(parents=True, exist_ok=True)
     done = {each.run.key: each for each in read(asked.runs)}
-    missing = [run for run in runs if run.key not in done or run.arm in asked.again]
+    missing = [run for run in runs if run.key not in done or run.arm in again]
     for number, each in enumerate(perform(missing, parts, workers=asked.workers), start=1):
         append(asked.runs, each)
         done[each.run.key] = each
@@ -124,9 +126,10 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="the last line is one JSON object; without it, Markdown tables"
     )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=f"of {', '.join(TASKS)}")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="ARM", help=f"of {', '.join(ARMS)}")
+    names = [*ARMS, *GROUPS]
+    parser.add_argument("--arms", nargs="+", choices=names, default=[], metavar="ARM", help=f"of {', '.join(names)}")
     parser.add_argument(
-        "--again", nargs="+", choices=ARMS, default=[], metavar="ARM", help="run these though they stand in the file"
+        "--again", nargs="+", choices=names, default=[], metavar="ARM", help="run these though they stand in the file"
     )
     parser.add_argument("--seeds", nargs="+", type=int, help=f"instead of {SEEDS}")
     parser.add_argument(
@@ -143,6 +146,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=Path, default=SOURCES / "recipes.jsonl", help="the file of runs")
     parser.add_argument("--plot", type=Path, help="draw a picture into this file (PNG)")
     return parser
+
+
+def _members(names: Sequence[str]) -> list[str]:
+    """The arms of these names, those of a group where one is named."""
+    return [arm for name in names for arm in GROUPS.get(name, (name,))]
 
 
 def _base(text: str) -> Path:

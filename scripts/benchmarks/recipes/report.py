@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from scripts.benchmarks.recipes.arms import ARMS
+from scripts.benchmarks.recipes.arms import ARMS, ORACLES
 from scripts.benchmarks.recipes.results import Outcomes, Pairing, by_family, pairings
 from scripts.benchmarks.recipes.run import Done
 from scripts.benchmarks.recipes.tasks import TASKS
@@ -58,7 +58,11 @@ def draw(outcomes: Outcomes, file: Path) -> None:
 
 
 def _losses(outcomes: Outcomes) -> Iterator[str]:
-    arms = [arm for arm in (*ARMS, *outcomes) if arm in outcomes and "/" not in arm and not arm.startswith("random-")]
+    arms = [
+        arm
+        for arm in (*ARMS, *outcomes)
+        if arm in outcomes and "/" not in arm and not arm.startswith(("random-", "oracle-"))
+    ]
     arms = list(dict.fromkeys(arms))
     yield f"| | task | family | {' | '.join(arms)} |"
     yield f"|{'---|' * (len(arms) + 3)}"
@@ -76,6 +80,8 @@ def _used(outcomes: Outcomes) -> Iterator[str]:
     yield "| arm | units of budget used, mean (most) | seconds of training, mean | failed |"
     yield "|---|---|---|---|"
     for arm, by_place in outcomes.items():
+        if arm in ORACLES or arm.startswith("oracle-"):
+            continue
         shares = [each.share for each in by_place.values()]
         seconds = fmean(each.seconds for each in by_place.values())
         failed = sum(each.failed for each in by_place.values())

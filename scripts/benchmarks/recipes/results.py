@@ -6,16 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from statistics import fmean
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from scripts.benchmarks.recipes.arms import MARKETS
+from scripts.benchmarks.recipes.arms import MARKETS, ORACLES, SEARCHED
 from scripts.benchmarks.recipes.run import Done
 from scripts.benchmarks.recipes.statistics import Comparison, Match, compare
 from scripts.benchmarks.recipes.tasks import TASKS
 
 Place = tuple[str, str, int]  # base, task, seed
+Rows = Literal["selection", "test"]  # by which the best of a group is chosen
+GROUPS: tuple[tuple[Mapping[str, tuple[str, ...]], Rows], ...] = ((MARKETS, "selection"), (ORACLES, "test"))
 
 
 class Outcome(NamedTuple):
@@ -60,6 +62,8 @@ AMONG_OURS = (
     ("planner", "full-tuned"),
     ("planner", "lora-tuned"),
     ("planner", "lora-plus"),
+    *product(("planner", f"planner-x{SEARCHED}"), ORACLES),
+    (f"planner-x{SEARCHED}", f"best of {SEARCHED} settings"),
     ("planner-x4", "planner"),
     *((market, "planner") for market in MARKETS),
     (next(iter(MARKETS)), tuple(MARKETS)[-1]),
@@ -78,9 +82,10 @@ def outcomes_of(runs: Iterable[Done]) -> Outcomes:
             continue  # not measured yet
         for name, done in arms.items():
             found[name][place] = _outcome([done], base)
-        for market, members in MARKETS.items():
-            if all(member in arms for member in members):
-                found[market][place] = _outcome([arms[member] for member in members], base)
+        for groups, rows in GROUPS:
+            for group, members in groups.items():
+                if all(member in arms for member in members):
+                    found[group][place] = _outcome([arms[member] for member in members], base, by=rows)
     return found
 
 
@@ -118,12 +123,12 @@ def _matches(outcomes: Outcomes, arm: str, against: str, family: str | None) -> 
     return matches, used[0] / used[1] if places and used[1] else float("nan")
 
 
-def _outcome(members: Sequence[Done], base: Done) -> Outcome:
-    """The best member's by the selection rows; all of them are charged."""
+def _outcome(members: Sequence[Done], base: Done, *, by: Rows = "selection") -> Outcome:
+    """The best member's by these rows; all of them are charged."""
     share = sum(done.units / max(done.unit_budget, 1) for done in members)
     seconds = sum(done.seconds for done in members)
     there = [done for done in members if not done.failure]
     if not there:
         return Outcome(base.test, share, seconds, failed=True)
-    best = min(there, key=lambda done: fmean(done.selection)) if len(there) > 1 else there[0]
+    best = min(there, key=lambda done: fmean(getattr(done, by))) if len(there) > 1 else there[0]
     return Outcome(best.test, share, seconds)

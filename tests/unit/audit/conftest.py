@@ -14,7 +14,7 @@ from gradients.bases.bases import BaseModels
 from gradients.domain.seasons import SEASON_BLOCKS
 from gradients.record.models import Record
 from gradients.testing.fake_chain import FakeGateway
-from tests.unit.audit.real_market import RealMarket
+from tests.unit.audit.real_market import RealMarket, task_id
 
 TASKS = 3
 
@@ -42,7 +42,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     market = RealMarket(tmp_path_factory.mktemp("market"))
 
     async def scenario() -> None:
-        await market.play(TASKS)
+        await market.play(TASKS - 1)
+        await market.play(1, continues=task_id(0))
         late = NextSeason(market.subnet.chain, market.subnet.gateway.hotkey, 0.0)
         assert await replace(market.recorder, gateway=late).catch_up() == 1
         await market.client.close()

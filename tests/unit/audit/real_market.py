@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from safetensors.numpy import load_file, save_file
 
 from gradients.axon.client import AxonClient
+from gradients.bases.bases import BaseInfo
 from gradients.domain.task import TaskId, TaskState
 from gradients.execution.inline import InlineExecutor
 from gradients.execution.job import Job
@@ -25,6 +26,7 @@ from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain
 from gradients.testing.task_samples.instruct import SAMPLE
 from tests.unit.validator.market import StandIn, Subnet, claimed, found, tiny_bases
+from validator.continuing import base_of
 from validator.emission import Emission
 from validator.folders import Folders
 from validator.ledger import Ledger
@@ -39,6 +41,11 @@ from validator.stages.score import ScoreStage
 TRAINING_SECONDS = 300.0
 REVEAL_SECONDS = 20.0
 LONG = 1_000_000  # blocks that the node remembers
+
+
+def task_id(number: int) -> TaskId:
+    """Of the n-th task of a market, counted from 0."""
+    return TaskId(f"instruct-{number:012x}")
 
 
 class RealMarket:
@@ -67,29 +74,32 @@ class RealMarket:
         self.rows = folder / "rows.jsonl"
         self.rows.write_text("".join(json.dumps(row) + "\n" for row in SAMPLE.rows), encoding="utf-8")
 
-    async def play(self, tasks: int, *, private: bool = False, customer: str = "schedule") -> None:
-        """Run so many more tasks from request to weights, all recorded."""
+    async def play(
+        self, tasks: int, *, private: bool = False, customer: str = "schedule", continues: TaskId | None = None
+    ) -> None:
+        """Run so many more tasks from request to weights, all recorded; on the base, or on the winner of another task."""
         if not self.subnet.chain.graph.by_hotkey(self.subnet.gateway.hotkey):
             await self.subnet.start(*self.miners)
         async with self.subnet.serving(*self.miners):
             for _ in range(tasks):
-                await self.task(
-                    TaskId(f"instruct-{self.ledger.tasks.count():012x}"), private=private, customer=customer
-                )
+                number = self.ledger.tasks.count()
+                await self.task(task_id(number), private=private, customer=customer, continues=continues)
                 await self.epoch()
 
-    async def task(self, task_id: TaskId, *, private: bool, customer: str) -> None:
+    async def task(self, task_id: TaskId, *, private: bool, customer: str, continues: TaskId | None = None) -> None:
         """One task to its record."""
-        ledger, spec = self.ledger, {"type": INSTRUCT.name, "base": "tiny", "dataset": str(self.rows), "hours": 0.01}
-        request = validate_request(cast(dict[str, JsonValue], {**spec, "private": private}))
+        ledger, spec = self.ledger, {"type": INSTRUCT.name, "dataset": str(self.rows), "hours": 0.01}
+        model = {"continues": continues} if continues else {"base": "tiny"}
+        request = validate_request(cast(dict[str, JsonValue], {**spec, **model, "private": private}))
         number = ledger.tasks.count()
         ledger.tasks.create(task_id, request, customer=customer, salt=number.to_bytes(32, "big"))
         self.clock.time += 1.0
         await self.prepare.run(claimed(ledger, TaskState.DRAFT, block=LONG))
         await self.offer.run(claimed(ledger, TaskState.OPEN, block=LONG))
         for miner in self.miners[:-1]:
-            repo = await self.repo(miner)
-            base_digest = found(ledger, task_id).data.base_digest
+            base = base_of(found(ledger, task_id), self.bases, self.folders)
+            repo = await self.repo(miner, base)
+            base_digest = base.digest
             await miner.hand_in(self.subnet, repo, base_digest=base_digest, task_id=task_id)
         self.miners[-1].reveal = None
         blocks = found(ledger, task_id).blocks
@@ -113,23 +123,23 @@ class RealMarket:
             await self.subnet.reach(self.subnet.chain.graph.block + 1)
         raise AssertionError("no weights were set in the epoch")
 
-    async def repo(self, miner: StandIn) -> Path:
-        """What the miner hands in: its one adapter, trained the first time."""
-        folder = self.folder / "repos" / miner.name
+    async def repo(self, miner: StandIn, base: BaseInfo) -> Path:
+        """What the miner hands in: its one adapter of a base, trained the first time."""
+        folder = self.folder / "repos" / base.digest / miner.name
         if folder.is_dir():
             return folder
         if miner.name == "copycat":  # alice's, with some noise
-            shutil.copytree(self.folder / "repos" / "alice", folder)
+            shutil.copytree(folder.with_name("alice"), folder)
             file, noise = folder / "adapter_model.safetensors", np.random.default_rng(0)
             tensors = load_file(file)
             save_file(
                 {name: t * (1 + 0.01 * noise.normal(size=t.shape).astype(t.dtype)) for name, t in tensors.items()}, file
             )
             return folder
-        [start] = miner.starts
+        start = miner.starts[-1]
         plan = {**SAMPLE.plan, **({"max_epochs": 0.01, "learning_rate": 1e-9} if miner.name == "lazy" else {})}
         job = TrainJob(
-            base_folder=self.bases.resolve(start.offer.base).folder,
+            base_folder=base.folder,
             train_file=self.store.path(start.train.sha256),
             parameters=start.parameters,
             plan=TrainingPlan.model_validate({"recipe": "contract", **plan}),

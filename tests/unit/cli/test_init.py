@@ -126,7 +126,7 @@ def test_a_person_is_asked_again_until_an_answer_can_be_meant(tmp_path: Path) ->
     read = MinerSettings.load(tmp_path / "place" / "settings.toml", {})
     assert (read.chain.network, read.chain.netuid, read.wallet.name, read.axon.port) == ("test", 56, "own", 9000)
     assert read.axon.external_ip == "203.0.113.7"
-    assert read.recipe.stem == "lora-tuned"
+    assert read.recipe.stem == "tuned"
 
 
 def test_a_network_of_this_machine_needs_no_answers(tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ import pytest
 from gradients.datasets.image_folders import MOST_ARCHIVE_BYTES, MOST_FILES, MOST_MEMBERS
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row
-from gradients.datasets.sources import MOST_IMAGE_BYTES, DatasetLimits, parse_source
+from gradients.datasets.sources import MOST_IMAGE_BYTES, DatasetLimits, FileSource
 from gradients.errors import DatasetInvalid
 
 ROOMY = DatasetLimits(row_characters=64 * 1024**2)
 
 
 def rows(path: Path) -> Sequence[Row]:
-    return read_rows(parse_source(str(path)), limits=ROOMY)
+    return read_rows(FileSource(path=path), limits=ROOMY)
 
 
 def packed(path: Path, members: dict[str, bytes]) -> Path:

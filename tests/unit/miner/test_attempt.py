@@ -32,7 +32,8 @@ from miner.experience import Found
 from miner.journal import Journal, Record, openings
 from miner.memory import GIB, Memory
 from miner.plan import Recipe
-from miner.settings import MinerSettings
+from miner.settings import MinerSettings, TrackingSettings
+from miner.tracking.tracking import Tracking
 from tests.unit.miner.fakes import (
     OTHER_TASK,
     ROWS,
@@ -64,6 +65,7 @@ class Machine:
     chain: FakeChain
     trainer: FakeTrainer = field(default_factory=FakeTrainer)
     clock: FakeClock = field(default_factory=FakeClock)
+    tracking: Tracking = field(default_factory=Tracking)
     served: bytes = ROWS
     byte_seconds: float = 0.0  # that the validator takes for each byte
 
@@ -101,6 +103,7 @@ class Machine:
                 clock=self.clock,
                 tell=lambda task_id, progress: None,
                 committing=asyncio.Lock(),
+                tracking=self.tracking,
             )
             try:
                 for task in [asyncio.ensure_future(attempts.run(task_id)) for task_id in tasks]:
@@ -497,3 +500,12 @@ def test_a_full_disk_is_waited_for(machine: Machine) -> None:
     machine.boot()
     assert machine.record().phase == "committed"
     assert len(machine.trainer.jobs) == 2
+
+
+def test_what_is_trained_becomes_curves_where_the_settings_say_so(tmp_path: Path, machine: Machine) -> None:
+    machine.tracking = Tracking(TrackingSettings(kind="tensorboard"), tmp_path / "curves")
+    machine.accept()
+    machine.boot()
+    assert machine.record().phase == "committed"
+    [events] = (tmp_path / "curves" / "gradients" / TASK).iterdir()
+    assert b"train/loss" in events.read_bytes()

@@ -11,6 +11,7 @@ from gradients.tasks.jobs import TrainingPlan, TrainResult
 from miner.engines import Engine, Speed, choose_engine
 from miner.fitting import fitted_plan
 from miner.footprint import like_others
+from miner.memory import visible_gpus
 from miner.plan import read_recipe
 from miner.plan_text import memory_of
 
@@ -66,3 +67,25 @@ def test_a_speed_is_what_a_run_was_measured_at() -> None:
     result = TrainResult.model_validate({**fields, **rest, "engine": "trl", "tokens_per_second": 500.0})
     assert Speed.of(result, plan, parameters=9) == speed("trl", 500.0, parameters=9, method="full")
     assert Speed.of(result.model_copy(update={"tokens_per_second": None}), plan, parameters=9) is None
+
+
+def test_several_gpus_share_the_work_of_what_is_not_drawn_or_quantised() -> None:
+    def planned(gpu: str, *, kind: str = "instruct", **changes: object) -> TrainingPlan:
+        recipe = RECIPE.model_copy(update={"plan": {**RECIPE.plan, **changes}})
+        return fitted_plan(recipe, kind=kind, shape=like_others(10**9), memory=memory_of(gpu)).plan
+
+    def parts(plan: TrainingPlan) -> tuple[str, int]:
+        return plan.engine, plan.processes
+
+    assert parts(planned("h100")) == ("ours", 1)
+    assert parts(planned("h100:4")) == ("trl", 4)
+    assert parts(planned("h100:16")) == ("trl", 8)  # the batch has eight rows
+    assert parts(planned("h100:4", kind="dpo")) == ("trl", 4)
+    assert parts(planned("h100:4", engine="ours")) == ("ours", 1)
+    assert parts(planned("h100:4", kind="grpo")) == ("ours", 1)
+    assert parts(planned("h100:4", load_in_4bit=True)) == ("ours", 1)
+
+
+@pytest.mark.parametrize(("visible", "seen"), [(None, 3), ("0,2", 2), ("1", 1), ("GPU-a,GPU-b,GPU-c,GPU-d", 3)])
+def test_gpus_that_workers_see_are_counted(visible: str | None, seen: int) -> None:
+    assert visible_gpus("0, GPU-a, 81559\n1, GPU-b, 81559\n2, GPU-c, 81559\n", visible) == seen

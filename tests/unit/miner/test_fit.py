@@ -17,7 +17,7 @@ from miner.fitting import LORA_RATE, fitted_plan, shape_in
 from miner.footprint import KNOWN, Optimiser, Shape, Way, footprint, like_others
 from miner.memory import GIB, Memory
 from miner.plan import plan_training, read_recipe
-from miner.plan_text import GPUS, gpus_in, memory_of
+from miner.plan_text import GPUS, AskedTask, as_json, as_text, gpus_in, memory_of
 
 RECIPES = shipped_configs() / "recipes"
 README = Path(__file__).parents[3] / "miner" / "README.md"
@@ -215,5 +215,25 @@ def test_the_table_in_the_readme_is_what_comes_out() -> None:
 
 
 def test_gpus_are_known_by_name_number_or_size() -> None:
-    assert memory_of("H100:8") == memory_of("80") == memory_of("8x80") == Memory(GPUS["h100"] * GIB, is_gpu=True)
+    one = Memory(GPUS["h100"] * GIB, is_gpu=True)
+    assert memory_of("80") == memory_of("h100") == one
+    assert memory_of("H100:8") == memory_of("8x80") == replace(one, gpus=8)
     assert [gpus_in(named) for named in (None, "h100", "h100:8", "8x80", "2xh100")] == [1, 1, 8, 8, 2]
+
+
+def test_of_several_gpus_a_plan_says_which_are_used_and_what_they_would_hold() -> None:
+    recipe, task, shape = read_recipe(RECIPES / "lora-tuned.toml"), AskedTask(parameters=70e9), like_others(int(70e9))
+    one = memory_of("8x80")
+    alone, spread = (
+        fitted_plan(recipe, kind="instruct", shape=shape, memory=memory)
+        for memory in (one, replace(one, devices=gpus_in("8x80")))
+    )
+    told = "\n".join(as_text(task, shape, alone, one, spread=spread))
+    assert "load_in_4bit            True" in told
+    assert "GPUs      one of" in told
+    assert "a LoRA of rank 32 with layers computed again: 73.0 GiB on each" in told
+    assert "on each" not in "\n".join(as_text(task, shape, alone, one, spread=alone))
+    said = as_json(task, shape, alone, one, spread=spread)["spread"]
+    assert isinstance(said, dict)
+    assert said["gpus"] == 8
+    assert as_json(task, shape, alone, one, spread=alone)["spread"] is None  # nothing better

@@ -70,12 +70,25 @@ def test_a_base_beyond_the_last_row_takes_the_last_row() -> None:
         ('name = "x"\ncolour = "red"\n[plan]\nmethod = "lora"', "colour"),
         ('name = "x"\n[plan]\nmethod = "guess"\n[[learning_rate]]\nup_to_parameters = inf\nvalue = 1e-3', "method"),
         (
+            'name = "x"\n[plan]\nmethod = "lora"\n[[learning_rate]]\nup_to_parameters = 5e7\nvalue = 1e-3\nplan = { epoch = 1 }',
+            "epoch",
+        ),
+        (
             'name = "x"\n[plan]\nmethod = "lora"\nrank = 3\n[[learning_rate]]\nup_to_parameters = inf\nvalue = 1e-3',
             "rank",
         ),
         ('name = "x"\n[plan]\nmethod = "lora"\n[[learning_rate]]\nup_to_parameters = inf\nvalue = 2.0', "value"),
     ],
-    ids=["no TOML", "no rates", "empty rates", "unknown key", "unknown method", "unknown plan field", "rate too high"],
+    ids=[
+        "no TOML",
+        "no rates",
+        "empty rates",
+        "unknown key",
+        "unknown method",
+        "unknown field for a size",
+        "unknown plan field",
+        "rate too high",
+    ],
 )
 def test_a_recipe_that_is_not_usable_says_what_is_wrong(tmp_path: Path, text: str, named: str) -> None:
     file = write(tmp_path, text)
@@ -108,6 +121,36 @@ def test_a_task_type_changes_rate_plan_and_options_of_its_own_tasks_only() -> No
     assert plan_training(recipe, task_type="instruct", base_parameters=1001) == plan_training(
         RECIPE, task_type="instruct", base_parameters=1001
     )
+
+
+def test_a_row_changes_the_plan_for_bases_of_its_size_and_a_type_has_the_last_word() -> None:
+    small = {"up_to_parameters": 1000, "value": 1e-2, "plan": {"method": "full", "batch_rows": 4}}
+    recipe = RECIPE.model_copy(
+        update={
+            "learning_rate": (LearningRate.model_validate(small), *RECIPE.learning_rate[1:]),
+            "types": {"diffusion": TypeChanges(plan={"method": "lora"})},
+        }
+    )
+    plans = [
+        plan_training(recipe, task_type=kind, base_parameters=size)
+        for kind, size in (("instruct", 1000), ("instruct", 1001), ("diffusion", 1000))
+    ]
+    assert [(plan.method, plan.batch_rows) for plan in plans] == [("full", 4), ("lora", 8), ("lora", 4)]
+
+
+@pytest.mark.parametrize("parameters", [2 * 10**6, 5 * 10**7, 135 * 10**6, 7 * 10**9])
+def test_the_default_trains_all_weights_of_small_bases_and_is_lora_tuned_for_others(parameters: int) -> None:
+    tuned, lora, full = (read_recipe(FOLDER / f"{name}.toml") for name in ("tuned", "lora-tuned", "full-tuned"))
+    like = full if parameters <= 5 * 10**7 else lora
+    for kind in ("instruct", "chat", "dpo", "grpo", "rag", "diffusion"):
+        plan = plan_training(tuned, task_type=kind, base_parameters=parameters)
+        other = plan_training(lora if kind == "diffusion" else like, task_type=kind, base_parameters=parameters)
+        assert plan.method == other.method
+        if plan.method == "lora":
+            assert plan.model_dump(exclude={"recipe", "learning_rate"}) == other.model_dump(
+                exclude={"recipe", "learning_rate"}
+            )
+            assert plan.learning_rate == pytest.approx(other.learning_rate, rel=0.02)
 
 
 def test_a_types_factor_may_depend_on_the_size_of_the_base() -> None:

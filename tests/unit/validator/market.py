@@ -212,6 +212,7 @@ class StandIn:
 
     name: str
     accepts: bool = True
+    fetches: int = 0  # so many offers are answered by a no for now
     begins: bool = True
     words: str = ""  # said in place of the usual ones, as raw JSON, which no model of ours has mended
     silent_seconds: float = 0.0
@@ -239,6 +240,8 @@ class StandIn:
             await asyncio.sleep(self.silent_seconds)
             if self.words:
                 return self._said(accepted=self.accepts, recipe=self.words, reason=self.words)
+            if len(self.offers) <= self.fetches:
+                return OfferAnswer(accepted=False, reason="it is being fetched", fetching=True)
             return OfferAnswer(accepted=self.accepts, recipe="stand-in", reason="" if self.accepts else "busy")
 
         @app.post("/v1/tasks", dependencies=[requires_caller], response_model=None)

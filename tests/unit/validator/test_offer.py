@@ -10,7 +10,7 @@ import pytest
 
 from gradients.domain.seeds import seed
 from gradients.domain.submission import Submission, SubmissionState
-from gradients.domain.task import TaskState, Window
+from gradients.domain.task import Blob, Hotkey, Parent, TaskId, TaskState, Window
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import (
     LOST_ANSWER_SECONDS,
@@ -210,6 +210,37 @@ def test_a_task_that_nobody_starts_ends_at_once_and_not_at_its_deadline(ledger: 
     assert task.state is TaskState.FAILED
     assert task.failure is not None
     assert (task.failure.blame.value, task.failure.code) == ("outside", "no_miners")
+
+
+def test_miners_that_fetch_a_base_that_only_we_have_are_waited_for(
+    ledger: Ledger, subnet: Subnet, clock: HandClock
+) -> None:
+    """60 s, and one for each 20 MB of the base: 40 MB give 62 s, and offers come every 15 s."""
+    files = (("model.safetensors", Blob("f" * 64, 40_000_000)),)
+    parent = Parent(TaskId("chat-00000000000a"), Hotkey("5Alice"), "a" * 64, "c" * 64, files)
+    opened(ledger, prepared=replace(PREPARED, parent=parent))
+    quick, slow, never = StandIn("quick"), StandIn("slow", fetches=2), StandIn("never", fetches=100)
+    stage = _stage(ledger, subnet, tries=2)
+
+    async def scenario() -> None:
+        await subnet.start(quick, slow, never)
+        async with subnet.serving(quick, slow, never):
+            for _ in range(5):  # after 0, 15, 30, 45 and 60 s
+                await stage.run(claimed(ledger, TaskState.OPEN))
+                assert _states(ledger) == {}
+                clock.time += 15
+            await stage.run(claimed(ledger, TaskState.OPEN))
+
+    asyncio.run(scenario())
+    started = SubmissionState.STARTED
+    assert _states(ledger) == {quick.hotkey: started, slow.hotkey: started}
+
+
+def test_nobody_is_waited_for_whose_base_others_have(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger)
+    quick = StandIn("quick")
+    _offer(ledger, _stage(ledger, subnet), subnet, [quick, StandIn("slow", fetches=100)])
+    assert _states(ledger) == {quick.hotkey: SubmissionState.STARTED}
 
 
 def test_a_task_that_nobody_takes_rests_and_ends_after_its_tries(
