@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 CHECKS = (
-    "device", "tests", "market", "lora", "measuring", "qlora", "full", "resumed", "out_of_memory", "market_half_b",
+    "device", "tests", "market", "lora", "measuring", "short_of_memory", "full", "resumed", "out_of_memory", "market_half_b",
 )  # fmt: skip
 SECONDS_OF_CHECK = 150.0  # the most that one of them may take
 FEWEST_SECONDS = 30.0  # a check is not begun with less

@@ -20,7 +20,7 @@ from gradients.ml.device import choose_device
 from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
 from scripts.cuda.ground import GIB, Findings, MemoryWatch, Scale, peak_gib, random_base, tokens_a_row, write_rows
 from scripts.cuda.models import write_random_adapter
-from scripts.cuda.training import full, lora, out_of_memory, qlora, resumed
+from scripts.cuda.training import full, lora, out_of_memory, resumed, short_of_memory
 
 ROOT = Path(__file__).parents[2]
 ENTRANTS = 4
@@ -164,7 +164,7 @@ CHECKS: Mapping[str, Callable[[Scale, Path], Findings]] = {
     "market": market,
     "lora": lora,
     "measuring": measuring,
-    "qlora": qlora,
+    "short_of_memory": short_of_memory,
     "full": full,
     "resumed": resumed,
     "out_of_memory": out_of_memory,

@@ -58,7 +58,7 @@ REHEARSAL = Scale(
     row_words=8,
     train_tokens=32,
     train_seconds=300.0,
-    resumed_passes=60.0,
+    resumed_passes=80.0,
     market_hours=0.006,
 )
 
