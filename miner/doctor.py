@@ -10,7 +10,11 @@ from gradients.config import device_environment, shipped_configs
 from gradients.doctor.examination import Daemon, examine
 from gradients.doctor.findings import Finding
 from gradients.doctor.machine import GIB
-from gradients.errors import GradientsError
+from gradients.doctor.storage import is_short
+from gradients.doctor.subnet import see
+from gradients.errors import GradientsError, SetupError
+from gradients.files.locks import only_one
+from miner.journal import RECORD, Journal
 from miner.memory import installed_memory
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
@@ -21,9 +25,13 @@ def examine_miner(settings: MinerSettings, clock: Clock) -> list[Finding]:
     """Every finding on a miner with these settings."""
     caches = settings.caches or DEFAULT_CACHE.expanduser()
     daemon = Daemon("miner", settings, caches=caches, sandboxed=False)
-    return examine(
-        daemon, (lambda: (recipe(settings),), lambda: training_memory(settings), lambda: tracker(settings)), clock
+    looks = (
+        lambda: (recipe(settings),),
+        lambda: training_memory(settings),
+        lambda: tracker(settings),
+        lambda: sweep(settings) if not daemon.at_work and is_short(settings.folder) else (),
     )
+    return examine(daemon, looks, clock)
 
 
 def recipe(settings: MinerSettings) -> Finding:
@@ -52,3 +60,20 @@ def tracker(settings: MinerSettings) -> Iterator[Finding]:
         require(settings.tracking)
     except GradientsError as error:
         yield Finding("tracking", "missing", error.message, error.fix or "")
+
+
+def sweep(settings: MinerSettings) -> Iterator[Finding]:
+    """For a short disk: that files of ended tasks may go, though nobody runs who would remove them."""
+    if not settings.keep_models and any((settings.folder / "tasks").glob(f"*/{RECORD}")):
+        found = "a miner that does not run removes nothing of tasks whose reveal has ended"
+        yield Finding("sweep", "note", found, "start it, or --fix", lambda: _sweep(settings))
+
+
+def _sweep(settings: MinerSettings) -> str:
+    """Remove what a running miner would. Raises SetupError when one has begun to run, or the chain does not say which block it is."""
+    seen = see(settings.chain)
+    if isinstance(seen, Finding):
+        raise SetupError(f"Which tasks are over is the chain's to say: {seen.found}", fix=seen.advice)
+    with only_one(settings.folder, what="miner"):
+        swept = Journal(settings.folder / "tasks").sweep(block=seen.metagraph.block)
+    return f"removed the files of {len(swept)} tasks; their records stay"

@@ -158,24 +158,12 @@ def prune(
 ) -> None:
     """Drop models, rows and uploads that nobody needs any more, as [keep] in the settings says; a running validator does so each hour."""
     from gradients.clock import SystemClock
-    from gradients.repo.store import ContentStore
-    from validator.api.uploads import Uploads
-    from validator.folders import Folders
     from validator.pruning import Pruner
     from validator.settings import ValidatorSettings
 
     settings = given.load(ValidatorSettings)
     ledger, _ = known_ledger(settings)
-    folders, api = Folders(settings.folder), settings.api
-    uploads = Uploads(
-        folders.uploads,
-        ledger.uploads,
-        api.max_upload_bytes,
-        api.max_upload_bytes_per_customer,
-        unfinished_seconds=api.unfinished_upload_hours * 3600,
-    )
-    pruner = Pruner(ledger, folders, ContentStore(folders.blobs), uploads, SystemClock(), settings.keep)
-    pruned = pruner.prune(only_look=dry_run)
+    pruned = Pruner.of(settings, ledger, SystemClock()).prune(only_look=dry_run)
     if as_json:
         typer.echo(json.dumps({"dry_run": dry_run, "bytes": pruned}))
         return

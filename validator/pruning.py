@@ -26,7 +26,7 @@ from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.loops import run_forever
 from validator.metrics import HELD_BYTES, PRUNED_BYTES
-from validator.settings import KeepSettings
+from validator.settings import KeepSettings, ValidatorSettings
 
 LOOK_SECONDS = 3600.0
 HOUR, DAY = 3600.0, 86_400.0
@@ -55,6 +55,19 @@ class Pruner:
     uploads: Uploads
     clock: Clock
     settings: KeepSettings
+
+    @classmethod
+    def of(cls, settings: ValidatorSettings, ledger: Ledger, clock: Clock) -> Pruner:
+        """That of a validator which does not run."""
+        folders, api = Folders(settings.folder), settings.api
+        uploads = Uploads(
+            folders.uploads,
+            ledger.uploads,
+            api.max_upload_bytes,
+            api.max_upload_bytes_per_customer,
+            unfinished_seconds=api.unfinished_upload_hours * 3600,
+        )
+        return cls(ledger, folders, ContentStore(folders.blobs), uploads, clock, settings.keep)
 
     async def run(self) -> None:
         """Look for something to drop, for ever."""

@@ -11,11 +11,16 @@ from pydantic_settings import SettingsConfigDict
 
 from gradients.cli.flags import SUBNET, Given, takes
 from gradients.config import DaemonSettings
-from gradients.doctor.findings import Finding
+from gradients.doctor.findings import Finding, mended
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Fix = Annotated[
-    bool, typer.Option("--fix", help="Mend what loses and costs nothing: a missing folder, rights that are too wide.")
+    bool,
+    typer.Option(
+        "--fix",
+        help="Mend what loses and costs nothing: a missing folder, rights that are too wide, an older ledger (backed up "
+        "first), files that nobody needs on a short disk. Says what it did and what is left to you.",
+    ),
 ]
 _NAME_WIDTH = 12
 _MARKS = {"ok": "ok     ", "note": "note   ", "missing": "MISSING"}
@@ -59,12 +64,12 @@ def doctor(given: Given, *, as_json: AsJson = False) -> None:
 
 def examined(look: Callable[[], Sequence[Finding]], *, fix: bool, as_json: bool) -> None:
     """Show what `look` finds; with `fix`, what it finds once everything that can be mended was. Exits with 1 when something is missing."""
-    findings = look()
-    if fix and (mends := [(found, found.mend) for found in findings if found.mend is not None]):
-        for found, mend in mends:
-            mend()
-            typer.echo(f"mended: {found.found}", err=True)
-        findings = look()
+    findings = list(look())
+    if fix and (done := mended(findings)):
+        findings = [*done, *look()]
+    if fix:
+        left = ", ".join(found.name for found in findings if found.level != "ok")
+        typer.echo(f"left to you: {left}" if left else "nothing is left to you", err=True)
     show(findings, as_json=as_json)
 
 

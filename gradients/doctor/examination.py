@@ -19,7 +19,7 @@ from gradients.doctor.findings import Finding, Look, take
 from gradients.doctor.software import software
 from gradients.domain.task import Hotkey
 from gradients.errors import GradientsError, SetupError
-from gradients.files.private import OTHERS, make_private
+from gradients.files.private import OTHERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def wallet(named: WalletSettings) -> tuple[WalletKeys | None, list[Finding]]:
     file = named.path / named.name / "hotkeys" / named.hotkey
     if stat.S_IMODE(file.stat().st_mode) & OTHERS:
         found = f"other users of this machine can read {file}"
-        findings.append(Finding("hotkey", "note", found, f"chmod 600 {file}, or --fix", lambda: _close(file)))
+        findings.append(Finding("hotkey", "note", found, f"chmod 600 {file}, or --fix", lambda: storage.close(file)))
     return keys, findings
 
 
@@ -141,7 +141,3 @@ def doors(settings: AxonSettings, *, at_work: bool) -> Iterator[Finding]:
         yield address
     elif free.level == "ok":
         yield axon.reached(settings, address, at_work=at_work)
-
-
-def _close(file: Path) -> None:
-    make_private(file)

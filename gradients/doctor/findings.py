@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradients.domain.json import JsonObject
+from gradients.errors import GradientsError
 
 Level = Literal["ok", "note", "missing"]  # "note": works without it; "missing": the work cannot be done like this
 
@@ -20,7 +21,7 @@ class Finding:
     level: Level
     found: str
     advice: str = ""
-    mend: Callable[[], None] | None = None  # what --fix does; only what loses nothing and costs nothing
+    mend: Callable[[], str] | None = None  # what --fix does, and then says; only what loses nothing and costs nothing
 
     def as_json(self) -> JsonObject:
         """For scripts."""
@@ -40,6 +41,20 @@ def take(looks: Sequence[Look]) -> list[Finding]:
     """What all looks find, in their order; they wait for disks, chains and programs beside each other."""
     with ThreadPoolExecutor(max_workers=len(looks)) as threads:
         return [finding for found in threads.map(lambda look: list(look()), looks) for finding in found]
+
+
+def mended(findings: Iterable[Finding]) -> list[Finding]:
+    """Mend what can be, one after another; what came of each, as findings of their own."""
+    return [_mended(found, found.mend) for found in findings if found.mend is not None]
+
+
+def _mended(found: Finding, mend: Callable[[], str]) -> Finding:
+    try:
+        return Finding("mended", "ok", f"{found.name}: {mend()}")
+    except GradientsError as error:
+        return Finding("unmended", "note", f"{found.name}: {error.message}", error.fix or "")
+    except OSError as error:
+        return Finding("unmended", "note", f"{found.name}: {error}", found.advice)
 
 
 def at_least(least: int, there: float, *, name: str, unit: str) -> Finding:

@@ -49,7 +49,7 @@ def own_folder(place: Path) -> Iterator[Finding]:
         yield Finding("rights", "ok", f"{place} is made by the first start", mend=lambda: _make(place))
     elif place.is_dir() and place.stat().st_mode & OTHERS:
         found = f"other users of this machine can read {place}"
-        yield Finding("rights", "note", found, f"chmod -R go= {place}, or --fix", lambda: _close(place))
+        yield Finding("rights", "note", found, f"chmod -R go= {place}, or --fix", lambda: close(place))
 
 
 def is_at_work(place: Path) -> bool:
@@ -78,9 +78,17 @@ def _writing_error(there: Path) -> OSError | None:
     return None
 
 
-def _make(place: Path) -> None:
+def is_short(place: Path) -> bool:
+    """Whether there is less room for a folder than work goes well with."""
+    there = next(path for path in (place, *place.parents) if path.exists())
+    return shutil.disk_usage(there).free < LEAST_FREE_GIB * GIB
+
+
+def _make(place: Path) -> str:
     place.mkdir(parents=True, mode=0o700)
+    return f"made {place} for this user alone"
 
 
-def _close(place: Path) -> None:
-    make_private(place)
+def close(place: Path) -> str:
+    """Take others' rights from a file, or from a folder and all that is in it; what was done."""
+    return f"took others' rights from {make_private(place):,} files and folders at {place}"

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 
 _FLAT = 1e-4  # keeps a group whose rewards hardly differ from being blown up
 Judge = Callable[[Sequence[int], Sequence[Rollout]], list[float]]  # rows and answers in, rewards of 0..1 out
+
+
+class Drawing(Protocol):
+    """Draws answers elsewhere."""
+
+    def draw(
+        self, model: PreTrainedModel, prompts: Sequence[list[int]], settings: RolloutSettings, *, seed: int
+    ) -> list[list[Rollout]]:
+        """Each prompt's answers by the model as it is now."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +58,11 @@ class PolicyObjective:
         reference: Reference,
         settings: PolicySettings,
         device: Device,
+        server: Drawing | None = None,
     ) -> None:
         """Args:
         train, validation: prompts as tokens; the judges are asked by their positions.
+        server: draws the answers of steps in this process's place; those of validation never, so that they can be compared.
         """
         self.lengths = [len(prompt) for prompt in train]
         self.judge = judge
@@ -58,6 +70,7 @@ class PolicyObjective:
         self.settings = settings
         self.device = device
         self._train = train
+        self._server = server
         self._validation = validation
         self._judge_validation = judge_validation
 
@@ -82,7 +95,11 @@ class PolicyObjective:
 
     def draw(self, model: PreTrainedModel, rows: Sequence[int]) -> list[Rollout]:
         """A group of answers to each row, by the rows' own random numbers, so that a run that was killed draws the same ones again."""
-        groups = self._answers(model, [self._train[row] for row in rows], drawing=self.settings.drawing, rows=rows)
+        prompts, drawing = [self._train[row] for row in rows], self.settings.drawing
+        if self._server is None:
+            groups = self._answers(model, prompts, drawing=drawing, rows=rows)
+        else:
+            groups = self._server.draw(model, prompts, drawing, seed=self._seed(rows))
         return [rollout for group in groups for rollout in group]
 
     def validate(self, model: PreTrainedModel) -> float | None:
@@ -109,11 +126,13 @@ class PolicyObjective:
         """Without dropout, whatever the model is in the middle of."""
         trains = model.training
         model.eval()
-        seed = hash((self.settings.seed, *rows))  # of numbers: the same in every process
         try:
-            return roll_out(model, prompts, drawing, seed=seed, device=self.device)
+            return roll_out(model, prompts, drawing, seed=self._seed(rows), device=self.device)
         finally:
             model.train(trains)
+
+    def _seed(self, rows: Sequence[int]) -> int:
+        return hash((self.settings.seed, *rows))  # of numbers: the same in every process
 
 
 def group_advantages(rewards: Sequence[float], *, size: int) -> list[float]:

@@ -133,7 +133,7 @@ class TrainingRun:
         )
         self._untouched: Tensors = {}
         self._reports = Every(_REPORT_SECONDS, now)
-        self._told = 0.0
+        self._told, self._told_phase = 0.0, "loading"
         self._rate: float | None = None  # of the step that is made
 
     def run(self) -> Outcome:
@@ -375,8 +375,9 @@ class TrainingRun:
             self._tell("training", max(self._told, self._box.fraction(self._now())))
 
     def _tell(self, phase: Phase, fraction: float) -> None:
-        if self._reports.due():
-            self._told = fraction
+        begins = phase != self._told_phase  # told even where the phase is shorter than the pause between reports
+        if self._reports.due() or begins:
+            self._told, self._told_phase = fraction, phase
             self._report(self.progress(phase, fraction))
 
     def progress(self, phase: Phase, fraction: float) -> TrainingProgress:

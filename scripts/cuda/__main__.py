@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-CHECKS = ("device", "tests", "market", "lora", "measuring", "out_of_memory", "market_half_b")
+CHECKS = (
+    "device", "tests", "market", "lora", "measuring", "short_of_memory", "full", "resumed", "out_of_memory", "market_half_b",
+)  # fmt: skip
 SECONDS_OF_CHECK = 150.0  # the most that one of them may take
 FEWEST_SECONDS = 30.0  # a check is not begun with less
 
@@ -50,9 +52,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.check:
-        from scripts.cuda import checks
+        from scripts.cuda import checks, ground
 
-        found = checks.CHECKS[asked.check](checks.REHEARSAL if asked.rehearse else checks.FULL, asked.folder)
+        found = checks.CHECKS[asked.check](ground.REHEARSAL if asked.rehearse else ground.FULL, asked.folder)
         print(json.dumps({"figures": found.figures, "broken": found.broken}))
         return 0
     names = asked.only.split(",")

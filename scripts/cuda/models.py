@@ -17,6 +17,9 @@ from gradients.testing.tiny_models import Shape, write_tiny_llama
 
 TINY = Shape()
 HALF_B = Shape(vocabulary=151_936, hidden=896, layers=24, heads=14, key_value_heads=2, feed_forward=4864, context=4096)
+ONE_AND_A_HALF_B = Shape(
+    vocabulary=151_936, hidden=1536, layers=28, heads=12, key_value_heads=2, feed_forward=8960, context=4096
+)
 SEVEN_B = Shape(
     vocabulary=32_000, hidden=4096, layers=32, heads=32, key_value_heads=8, feed_forward=14_336, context=4096
 )

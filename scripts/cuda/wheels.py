@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 TARGET = ROOT / ".wheels"
-WANTED = ("gradients-subnet[train,localnet]", "pytest")
+WANTED = ("gradients-subnet[train,gpu,localnet]", "pytest")
 BROUGHT_BY_THE_BOX = ("torch", "triton", "gradients-subnet")  # and what only they need
 GLIBC = (17, 24, 27, 28, 31, 34, 35)
 

@@ -46,8 +46,8 @@ def test_a_check_that_breaks_is_reported_and_decides_the_exit_code(tmp_path: Pat
 
 @pytest.mark.slow
 def test_every_check_holds_in_a_rehearsal(tmp_path: Path) -> None:
-    """One market of the two: in a rehearsal they differ by the base alone."""
-    names = ",".join(name for name in CHECKS if name != "market")
+    """One market of the two, and not every training: in a rehearsal they differ by a base or by a plan alone."""
+    names = ",".join(name for name in CHECKS if name not in ("market", "short_of_memory", "full"))
     told = run("--rehearse", "--only", names, "--out", str(tmp_path), "--json", timeout=460)
     report = json.loads(told.stdout)
     assert [check["name"] for check in report["checks"]] == names.split(",")

@@ -449,8 +449,11 @@ def _address(market: Market) -> tuple[str, int]:
 def test_what_is_wrong_with_a_spec_is_said_by_field_up_to_three_times(market: Market) -> None:
     spec = market.spec(hours=99, base="", surprise=1, another=2)
     message = refusal_of(market.acme.post("/v1/tasks", json=spec), 422)["message"]
-    assert message.startswith("base: String should have at least 1 character; hours: Input should be less than")
+    assert message.startswith("hours: Input should be less than or equal to 48; surprise: Extra inputs")
     assert message.count(": ") == 3
+    neither = refusal_of(market.acme.post("/v1/tasks", json=market.spec(base="")), 422)["message"]
+    assert "base" in neither
+    assert "continues" in neither
 
 
 def test_a_failure_that_nobody_has_named_is_internal_and_told_to_the_log_alone(market: Market) -> None:
@@ -535,6 +538,15 @@ def test_the_openapi_document_has_a_type_for_every_body(market: Market) -> None:
     }
     assert {name for name in bodies if name not in named} == {
         "post /v1/datasets",
+        "options /v1/uploads 204",
+        "post /v1/uploads 201",
+        "head /v1/uploads/{upload_id} 200",
+        "patch /v1/uploads/{upload_id}",
+        "patch /v1/uploads/{upload_id} 204",
+        "delete /v1/uploads/{upload_id} 204",
+        "get /llms.txt 200",
+        "get /llms-full.txt 200",
+        "get /v1/tasks/{task_id}/base/{path} 200",
         "get /v1/tasks/{task_id}/models/{hotkey}/{name} 200",
         "get /v1/tasks/{task_id}/contact-sheet 200",
         "get /v1/tasks/{task_id}/events 200",
@@ -572,6 +584,7 @@ def test_a_posted_task_wakes_the_engine_and_is_listed_newest_first(market: Marke
         "note": "The base is fetched and the data are prepared",
         "has_model": None,
         "base": "tiny",
+        "continues": None,
         "hours": 0.5,
         "created_at": 0,
         "metric": {"name": "completion cross-entropy", "unit": "nats/token"},

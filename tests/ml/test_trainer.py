@@ -111,7 +111,10 @@ def test_a_finished_job_returns_its_result_without_training(train_job: MakeJob) 
     assert told == []
 
 
-def test_progress_goes_from_loading_over_training_to_saving(train_job: MakeJob) -> None:
+def test_progress_goes_from_loading_over_training_to_saving_however_fast(
+    train_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradients.ml.training._REPORT_SECONDS", 1e9)
     told: list[JsonObject] = []
     run(train_job(seconds=120, max_epochs=2.0), told)
     assert list(dict.fromkeys(progress["phase"] for progress in told)) == ["loading", "training", "saving"]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -26,8 +27,15 @@ _OPCODES = 10_000  # of SQLite, between two looks at the time
 RESTORE = "move it and what lies beside it (-wal, -shm) away, and put a copy that is whole in its place"
 
 
-def examine(url: str) -> str:
-    """What the ledger is, for people. Raises SetupError, with what to do, when a validator could not work on it."""
+class Examined(NamedTuple):
+    """What a ledger is that can be worked on."""
+
+    said: str  # for people
+    is_behind: bool = False  # of a schema that the next start migrates
+
+
+def examine(url: str) -> Examined:
+    """What the ledger is. Raises SetupError, with what to do, when a validator could not work on it."""
     try:
         address = make_url(url)
     except ArgumentError as error:
@@ -36,7 +44,7 @@ def examine(url: str) -> str:
         return _examine_server(url, address.render_as_string(hide_password=True))
     file = Path(address.database or "")
     if not file.exists():
-        return f"none at {file} yet; the first start makes it"
+        return Examined(f"none at {file} yet; the first start makes it")
     return _examine_file(file)
 
 
@@ -54,12 +62,16 @@ def refuse_unknown(revision: str | None, shown: str) -> str:
     return f"of the schema {revision}, which the next start brings to {known[0]}"
 
 
+def _is_behind(revision: str | None) -> bool:
+    return revision is not None and revision != ScriptDirectory.from_config(_migrations()).get_current_head()
+
+
 def refuse_corrupt(error: BaseException, shown: str) -> SetupError:
     """What to raise when the bytes of a ledger are not one."""
     return SetupError(f"The ledger at {shown} is corrupt: {error}", code="ledger_corrupt", fix=RESTORE.capitalize())
 
 
-def _examine_file(file: Path) -> str:
+def _examine_file(file: Path) -> Examined:
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=LOCK_SECONDS)) as ledger:
         try:
             ledger.isolation_level = None
@@ -75,8 +87,9 @@ def _examine_file(file: Path) -> str:
             raise refuse_corrupt(error, str(file)) from error
     if whole not in ([], ["ok"]):
         raise refuse_corrupt(ValueError(" ".join(whole[0].split())), str(file))
-    schema = refuse_unknown(rows[0][0] if rows else None, str(file))
-    return f"{file}, {file.stat().st_size / 1024**2:,.0f} MiB, {schema}"
+    revision = rows[0][0] if rows else None
+    said = f"{file}, {file.stat().st_size / 1024**2:,.0f} MiB, {refuse_unknown(revision, str(file))}"
+    return Examined(said, _is_behind(revision))
 
 
 def _unusable(error: sqlite3.OperationalError, file: Path) -> SetupError:
@@ -114,7 +127,7 @@ def _for_a_while(ledger: sqlite3.Connection) -> Iterator[None]:
         ledger.set_progress_handler(None, 0)
 
 
-def _examine_server(url: str, shown: str) -> str:
+def _examine_server(url: str, shown: str) -> Examined:
     """PostgreSQL, or another server by its URL."""
     try:
         engine = create_engine(url, connect_args={"connect_timeout": 2})
@@ -129,7 +142,7 @@ def _examine_server(url: str, shown: str) -> str:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         fix = "Check ledger_url, that the database is up, and that its user may use it"
         raise SetupError(f"The ledger at {shown} does not answer: {reason}", fix=fix) from error
-    return f"{shown}, {refuse_unknown(revision, shown)}"
+    return Examined(f"{shown}, {refuse_unknown(revision, shown)}", _is_behind(revision))
 
 
 def _migrations() -> Config:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gradients.domain.json import JsonObject
+from gradients.errors import JobFailed
 from gradients.ml.base_model import LoadedBase
 from gradients.ml.objective import split_validation
 from gradients.ml.policy import adapter_off, copied
@@ -21,6 +23,9 @@ from gradients.tasks.grpo.spec import GrpoParameters, GrpoRow
 from gradients.tasks.jobs import TrainJob
 from gradients.tasks.workers.training import Trainable, language_model, run_job
 
+if TYPE_CHECKING:
+    from gradients.ml.served_rollouts import RolloutServer
+
 
 class GrpoOptions(BaseModel):
     """Knobs of this trainer, in a plan's `options`."""
@@ -33,6 +38,11 @@ class GrpoOptions(BaseModel):
         default=48, ge=1, le=256, description="prompts kept to choose the best weights by"
     )
     validation_answers: int = Field(default=2, ge=1, le=64, description="drawn for each of them")
+    rollout_server: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="of an OpenAI-compatible server that draws the answers of steps, up to /v1; of a LoRA only",
+    )
 
 
 def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
@@ -43,6 +53,7 @@ def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonOb
 def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
     options = GrpoOptions.model_validate(job.plan.options)
     asked = GrpoParameters.model_validate(job.parameters)
+    server = _server(options, job, settings)
 
     def objective(base: LoadedBase) -> PolicyObjective:
         rows = read_jsonl_of(GrpoRow, job.train_file)
@@ -63,9 +74,25 @@ def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
                 seed=job.seed,
             ),
             device=base.device,
+            server=server,
         )
 
     return language_model(job, settings, objective)
+
+
+def _server(options: GrpoOptions, job: TrainJob, settings: TrainingSettings) -> RolloutServer | None:
+    """Who draws the answers of steps, if it is somebody else. Raises JobFailed where nobody else can."""
+    if options.rollout_server is None:
+        return None
+    if settings.method != "lora":
+        raise JobFailed(
+            "A rollout server takes adapters, not all weights",
+            code="engine_unfit",
+            fix='Write method = "lora", or leave `rollout_server` out',
+        )
+    from gradients.ml.served_rollouts import RolloutServer  # peft, which all weights do without
+
+    return RolloutServer(options.rollout_server, folder=job.checkpoint_folder / "rollouts")
 
 
 def _judge(base: LoadedBase, rows: Sequence[GrpoRow], asked: GrpoParameters) -> Judge:

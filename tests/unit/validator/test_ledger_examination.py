@@ -25,9 +25,11 @@ def revise(url: str, revision: str) -> None:
 
 def test_a_ledger_of_this_version_an_older_and_a_newer_one_are_told_apart(database_url: str, clock: HandClock) -> None:
     Ledger.open(database_url, clock).engine.dispose()
-    assert examine(database_url).endswith("of this version's schema")
+    assert examine(database_url).said.endswith("of this version's schema")
+    assert not examine(database_url).is_behind
     revise(database_url, "0001")
-    assert "of the schema 0001, which the next start brings to 00" in examine(database_url)
+    assert "of the schema 0001, which the next start brings to 00" in examine(database_url).said
+    assert examine(database_url).is_behind
     revise(database_url, "9999_future")
     with pytest.raises(SetupError, match="has the schema 9999_future") as caught:
         examine(database_url)
@@ -38,11 +40,11 @@ def test_a_ledger_of_this_version_an_older_and_a_newer_one_are_told_apart(databa
 def test_a_database_without_tables_is_one_that_the_first_start_fills(database_url: str) -> None:
     if database_url.startswith("sqlite"):
         sqlite3.connect(database_url.partition(":///")[2]).close()
-    assert "yet" in examine(database_url) or "without tables" in examine(database_url)
+    assert "yet" in examine(database_url).said or "without tables" in examine(database_url).said
 
 
 def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    assert examine(f"sqlite:///{tmp_path}/ledger.db").startswith("none at")
+    assert examine(f"sqlite:///{tmp_path}/ledger.db").said.startswith("none at")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -51,7 +53,7 @@ def test_a_running_validators_ledger_is_looked_at_without_being_in_its_way(ledge
     with ledger.engine.connect() as connection:
         before = connection.exec_driver_sql("PRAGMA data_version").scalar()
         connection.rollback()
-        assert "of this version's schema" in examine(url)
+        assert "of this version's schema" in examine(url).said
         assert connection.exec_driver_sql("PRAGMA data_version").scalar() == before
 
 
