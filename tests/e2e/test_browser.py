@@ -54,8 +54,9 @@ class Pages:
 
     def all(self) -> list[str]:
         """Those that somebody who has signed in can see."""
-        paths = ("/", "/leaderboard", "/tasks", f"/tasks/{SCORED}", f"/tasks/{SCORED}/models/{ALICE}")
-        paths += (f"/tasks/{RUNNING}", "/new", f"/new?type=instruct&continues={SCORED}", "/account", "/nowhere")
+        tasks = (f"/tasks/{SCORED}", f"/tasks/{SCORED}/models/{ALICE}", f"/tasks/{RUNNING}")
+        forms = ("/new", f"/new?type=instruct&continues={SCORED}", "/account")
+        paths = ("/", "/leaderboard", "/tasks", *tasks, *forms, "/nowhere")
         return [*(f"{self.url}{path}" for path in paths), self.miner_url]
 
 

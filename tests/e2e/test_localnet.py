@@ -144,7 +144,9 @@ def test_a_customer_goes_on_from_a_winner_in_a_browser_while_a_miner_watches_its
 
 def _scored(run: Run) -> Mapping[str, Any]:
     """A task of the market whose models talk."""
-    found = [task for task in run.report["tasks"] if task_type(task["type"]).base_family == "language"]
+    found: list[Mapping[str, Any]] = [
+        task for task in run.report["tasks"] if task_type(task["type"]).base_family == "language"
+    ]
     return found[0] if found else pytest.skip("there is none with --market-types")
 
 
