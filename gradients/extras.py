@@ -34,7 +34,7 @@ def sources_of(package: str = DISTRIBUTION) -> tuple[Path, bool] | None:
     origin = origin_of(package)
     folder = Path(unquote(urlsplit(str(origin.get("url", ""))).path))
     if "dir_info" in origin and (folder / "pyproject.toml").is_file():
-        return folder, bool(origin["dir_info"].get("editable"))
+        return folder, origin["dir_info"] == {"editable": True}
     return None
 
 
