@@ -46,20 +46,20 @@ def move(folder: Path, to: str | None) -> Move:
         raise _refusal(f"This runs from {folder} itself, which is not a checkout of git")
     if changed := _asked(folder, "status", "--porcelain", "--untracked-files=no"):
         names = ", ".join(line.split(maxsplit=1)[-1] for line in changed.splitlines()[:5])
-        raise _refusal(f"The checkout {folder} has changes of its own: {names}", "Commit or stash them (git stash)")
+        raise _refusal(f"The checkout {folder} has changes of its own: {names}", fix="Commit or stash them (git stash)")
     if _asked(folder, "remote"):
         _git(folder, "fetch", "--tags", outside=True)
     wanted = to or "@{upstream}"
     after = _asked(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{wanted}^{{commit}}")
     if not after:
         missing = f"has no {to}" if to else "is on no branch that follows another"
-        raise _refusal(f"The checkout {folder} {missing}", "Name a commit, tag or branch: --to")
+        raise _refusal(f"The checkout {folder} {missing}", fix="Name a commit, tag or branch: --to")
     before = _git(folder, "rev-parse", "HEAD")
     is_ahead = _asked(folder, "merge-base", "--is-ancestor", before, after) is not None
     if not is_ahead and (branch := _asked(folder, "symbolic-ref", "--short", "--quiet", "HEAD")):
         raise _refusal(
             f"{wanted} is not ahead of the branch {branch} in {folder}",
-            f"Merge or rebase by hand; or leave the branch first: git -C {folder} checkout --detach",
+            fix=f"Merge or rebase by hand; or leave the branch first: git -C {folder} checkout --detach",
         )
     text = _asked(folder, "show", f"{after}:gradients/__init__.py") or ""
     return Move(folder, before, after, version_in(text))
@@ -71,7 +71,7 @@ def version_in(text: str) -> str:
     return found[1] if found else "of no number"
 
 
-def _refusal(found: str, fix: str = BY_HAND) -> SetupError:
+def _refusal(found: str, *, fix: str = BY_HAND) -> SetupError:
     return SetupError(found, code="in_checkout", fix=fix)
 
 

@@ -38,7 +38,7 @@ def chosen(named: str | None, to: str | None) -> Source:
     if refusal := packages.why_not():
         raise refusal
     if named is not None and to is not None:
-        raise _refusal("--to is for pip's index and for checkouts, not for --from", "Leave one of them out")
+        raise _refusal("--to is for pip's index and for checkouts, not for --from", fix="Leave one of them out")
     if named is not None:
         return of_name(named)
     origin = packages.origin()
@@ -109,5 +109,5 @@ def _folder(url: str) -> Path:
     return Path(unquote(urlsplit(url).path))
 
 
-def _refusal(found: str, fix: str = _NAME_ONE) -> SetupError:
+def _refusal(found: str, *, fix: str = _NAME_ONE) -> SetupError:
     return SetupError(found, code="no_source", fix=fix)
