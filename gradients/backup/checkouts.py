@@ -15,7 +15,7 @@ from pathlib import Path
 from gradients.config import environment_without
 from gradients.errors import OutsideError, SetupError
 
-BY_HAND = "Stop the daemon, `gradients backup`, change the checkout, pip install -c constraints.txt -e '.[…]', start it"
+BY_HAND = "Stop the daemon, `gradients backup`, change the checkout, install it again as README.md does, start it"
 _SECONDS = 600.0  # for what a remote sends
 
 

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gradients.backup.packages import NAME, site
+from gradients.backup.packages import site
+from gradients.extras import DISTRIBUTION
 from gradients.files.disk import writing
 
 
@@ -65,7 +66,7 @@ def _write(path: Path, file: File) -> None:
 def _listed() -> list[Path]:
     """What pip has noted as this package's files; nothing where it is not (wholly) installed."""
     try:
-        files = importlib.metadata.distribution(NAME).files or []
+        files = importlib.metadata.distribution(DISTRIBUTION).files or []
     except importlib.metadata.PackageNotFoundError:
         return []
     paths = [Path(os.path.normpath(str(file.locate()))) for file in files]

@@ -19,8 +19,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from gradients.errors import OperatorError, OutsideError, SetupError
+from gradients.extras import DISTRIBUTION, origin_of
 
-NAME = "gradients-subnet"
 CONTAINERS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _LOOK_SECONDS, _INSTALL_SECONDS = 60.0, 1800.0
 _LINE = re.compile(r"^(?P<name>[\w.-]+)(==| @ )")  # of `pip freeze`
@@ -42,15 +42,15 @@ class Origin(BaseModel):
 def installed() -> str:
     """The version that is installed. Raises SetupError where the package is not."""
     try:
-        return importlib.metadata.version(NAME)
+        return importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError as error:
-        raise SetupError(f"{NAME} is not installed here", fix="Run it from where it is") from error
+        raise SetupError(f"{DISTRIBUTION} is not installed here", fix="Run it from where it is") from error
 
 
 def origin() -> Origin | None:
     """Where the installed package is from; None for pip's index."""
-    said = importlib.metadata.distribution(NAME).read_text("direct_url.json")
-    return Origin.model_validate_json(said) if said else None
+    said = origin_of()
+    return Origin.model_validate(said) if said else None
 
 
 def in_container() -> bool:
@@ -76,9 +76,9 @@ def why_not() -> SetupError | None:
         return SetupError(
             f"{sys.prefix} is not an environment of its own", code="no_venv", fix="Install into one: python3 -m venv"
         )
-    if Path(str(importlib.metadata.distribution(NAME).locate_file(""))).resolve() != site().resolve():
+    if Path(str(importlib.metadata.distribution(DISTRIBUTION).locate_file(""))).resolve() != site().resolve():
         return SetupError(
-            f"{NAME} does not lie in the environment that runs it, {sys.prefix}",
+            f"{DISTRIBUTION} does not lie in the environment that runs it, {sys.prefix}",
             code="no_venv",
             fix="Install it into one of its own: python3 -m venv",
         )
@@ -89,11 +89,11 @@ def why_not() -> SetupError | None:
 
 def available() -> list[str]:
     """The versions that pip's index carries, newest first. Raises OutsideError when it has none, or does not answer."""
-    run = _pip("index", "versions", NAME, seconds=_LOOK_SECONDS)
+    run = _pip("index", "versions", DISTRIBUTION, seconds=_LOOK_SECONDS)
     listed = re.search(r"^Available versions: (.+)$", run.stdout, flags=re.MULTILINE)
     if run.returncode or listed is None:
         raise OutsideError(
-            f"pip's index has no {NAME}: {_last(run.stderr)}",
+            f"pip's index has no {DISTRIBUTION}: {_last(run.stderr)}",
             code="index",
             fix="Name what to install, --from a folder, a wheel or a git+ URL; or check the network and pip's index (pip config list)",
         )
@@ -105,7 +105,11 @@ def frozen() -> str:
     run = _pip("freeze", "--local", "--all", seconds=_LOOK_SECONDS)
     if run.returncode:
         raise OperatorError(f"pip does not say what is installed: {_last(run.stderr)}", code="pip")
-    lines = [line for line in run.stdout.splitlines() if (found := _LINE.match(line)) and _plain(found["name"]) != NAME]
+    lines = [
+        line
+        for line in run.stdout.splitlines()
+        if (found := _LINE.match(line)) and _plain(found["name"]) != DISTRIBUTION
+    ]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -138,7 +142,7 @@ def _extras() -> list[str]:
     """The extras that were installed: those of whose packages, and of what these always need, none is missing."""
     there = {_plain(each.name): each for each in importlib.metadata.distributions() if each.name}
     needed: dict[str, set[str]] = {}
-    for line in importlib.metadata.requires(NAME) or ():
+    for line in importlib.metadata.requires(DISTRIBUTION) or ():
         if extra := re.search(r"extra == ['\"]([\w-]+)['\"]", line):
             needed.setdefault(extra[1], set()).add(_plain(line))
 
@@ -151,7 +155,7 @@ def _extras() -> list[str]:
 def _needed(extras: Collection[str]) -> list[str]:
     """What the version that is installed now asks for. By these names: under its own an index may have something of a stranger's."""
     lines = []
-    for line in importlib.metadata.requires(NAME) or ():
+    for line in importlib.metadata.requires(DISTRIBUTION) or ():
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
         if extra is None or extra[1] in extras:
             lines.append(line.partition(";")[0].strip() if extra else line)

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from gradients.backup import checkouts, packages
-from gradients.backup.packages import NAME
 from gradients.errors import SetupError
+from gradients.extras import DISTRIBUTION
 
 _NAME_ONE = "Name a folder, a wheel or a git+ URL: --from"
 
@@ -65,17 +65,17 @@ def of_name(text: str) -> Source:
     place = Path(text).expanduser().absolute()
     if place.suffix == ".whl" and place.is_file():
         if not (found := re.match(r"gradients_subnet-([^-]+)-", place.name)):
-            raise _refusal(f"{place} is not a wheel of {NAME}")
+            raise _refusal(f"{place} is not a wheel of {DISTRIBUTION}")
         return Source(f"{found[1]} ({place})", (str(place),))
     project = place / "pyproject.toml"
     if not project.is_file():
-        raise _refusal(f"There is no folder of {NAME} and no wheel at {place}")
+        raise _refusal(f"There is no folder of {DISTRIBUTION} and no wheel at {place}")
     try:
         name = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["name"]
     except (tomllib.TOMLDecodeError, KeyError) as error:
         raise _refusal(f"{project} cannot be read: {error}") from error
-    if name != NAME:
-        raise _refusal(f"{place} holds {name}, not {NAME}")
+    if name != DISTRIBUTION:
+        raise _refusal(f"{place} holds {name}, not {DISTRIBUTION}")
     version = checkouts.version_in((place / "gradients" / "__init__.py").read_text(encoding="utf-8"))
     return Source(f"{version} ({place})", (str(place),), _constraints(place))
 
@@ -97,7 +97,7 @@ def _of_index(to: str | None) -> Source:
         raise SetupError(
             f"pip's index has no version {wanted}", code="no_source", fix=f"Name one of {', '.join(versions[:8])}"
         )
-    return Source(wanted, (f"{NAME}=={wanted}",), is_here=wanted == packages.installed())
+    return Source(wanted, (f"{DISTRIBUTION}=={wanted}",), is_here=wanted == packages.installed())
 
 
 def _constraints(folder: Path) -> Path | None:

@@ -31,6 +31,7 @@ from gradients.backup.sources import Source
 from gradients.clock import Clock
 from gradients.config import environment_without
 from gradients.errors import OperatorError
+from gradients.extras import DISTRIBUTION
 from gradients.files.locks import only_one
 from gradients.files.whole import write_text
 
@@ -89,7 +90,7 @@ class Upgrade:
             move.forth()
         by_hand = f"{python} -m pip install --no-deps -r {shlex.quote(str(self.backup / PACKAGES))}"
         self._lay("the other packages", partial(packages.put_back, others), by_hand)
-        by_hand = f"{python} -m pip uninstall -y {packages.NAME}; cp -a {own} {shlex.quote(sys.prefix)}"
+        by_hand = f"{python} -m pip uninstall -y {DISTRIBUTION}; cp -a {own} {shlex.quote(sys.prefix)}"
         self._lay("the package", partial(own_files.put_back, kept), by_hand)
         packages.install(self.source.asked, self.source.constraints)
         if (url := self.kept.database) is not None:
