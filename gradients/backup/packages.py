@@ -1,13 +1,13 @@
 """The packages that this process runs from: which version there is, which there could be, another one, and back.
 
-Covers: an environment of its own (python -m venv) with pip in it. Does not cover: containers, whose packages are their image's; checkouts,
-whose version is git's; environments of a distribution. These are refused by name, with what to do instead.
+Covers: an environment of its own (python -m venv) with pip in it, and this package from an index of the operator's. Does not cover:
+containers, whose packages are their image's; checkouts, whose version is git's; wheels from elsewhere; a distribution's environments. These
+are refused by name, with what to do instead, and no index is asked: none has to know this package, and another's may stand under its name.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import re
 import subprocess
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from gradients.errors import OperatorError, OutsideError, SetupError
+from gradients.extras import DISTRIBUTION, how_to_install, origin_of, sources_of
 
-NAME = "gradients-subnet"
 CONTAINERS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _LOOK_SECONDS, _INSTALL_SECONDS = 60.0, 1800.0
 
@@ -24,9 +24,9 @@ _LOOK_SECONDS, _INSTALL_SECONDS = 60.0, 1800.0
 def installed() -> str:
     """The version that is installed. Raises SetupError where the package is not."""
     try:
-        return importlib.metadata.version(NAME)
+        return importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError as error:
-        raise SetupError(f"{NAME} is not installed here", fix="Run it from where it is") from error
+        raise SetupError(f"{DISTRIBUTION} is not installed here", fix="Run it from where it is") from error
 
 
 def in_container() -> bool:
@@ -43,12 +43,17 @@ def why_not() -> SetupError | None:
             code="in_container",
             fix="`gradients backup` here; then build or pull the newer image and `docker compose up -d`, which migrates at its start",
         )
-    origin = json.loads(importlib.metadata.distribution(NAME).read_text("direct_url.json") or "{}")
-    if origin.get("dir_info", {}).get("editable"):
+    if sources := sources_of():
         return SetupError(
-            f"This runs from a checkout in {origin['url'].removeprefix('file://')}: its version is git's",
+            f"This was installed from the checkout in {sources[0]}: its version is git's",
             code="in_checkout",
-            fix="Stop the daemon, `gradients backup`, git pull, pip install -c constraints.txt -e '.[train,image,redis]', start it",
+            fix=f"Stop the daemon, `gradients backup`, git pull there, {how_to_install(*_extras())}, start it",
+        )
+    if origin := origin_of():  # pip's index may have another's package of this name
+        return SetupError(
+            f"This was installed from {origin.get('url')}, not from an index",
+            code="not_from_index",
+            fix="Stop the daemon, `gradients backup`, pip install the newer version from where it comes, start it",
         )
     if sys.prefix == sys.base_prefix:
         return SetupError(
@@ -61,11 +66,11 @@ def why_not() -> SetupError | None:
 
 def available() -> list[str]:
     """The versions that pip's index carries, newest first. Raises OutsideError when it does not answer."""
-    run = _pip("index", "versions", NAME, seconds=_LOOK_SECONDS)
+    run = _pip("index", "versions", DISTRIBUTION, seconds=_LOOK_SECONDS)
     listed = re.search(r"^Available versions: (.+)$", run.stdout, flags=re.MULTILINE)
     if run.returncode or listed is None:
         raise OutsideError(
-            f"pip's index has no {NAME}: {_last(run.stderr)}",
+            f"pip's index has no {DISTRIBUTION}: {_last(run.stderr)}",
             code="index",
             fix="Check the network and pip's index (pip config list)",
         )
@@ -83,8 +88,8 @@ def frozen() -> str:
 def install(version: str) -> None:
     """Put this version in the place of the one that is here, with what it needs. Raises OperatorError."""
     extras = ",".join(_extras())
-    what = f"{NAME}[{extras}]=={version}" if extras else f"{NAME}=={version}"
-    _checked(_pip("install", what, seconds=_INSTALL_SECONDS), f"Installing {NAME} {version}")
+    what = f"{DISTRIBUTION}[{extras}]=={version}" if extras else f"{DISTRIBUTION}=={version}"
+    _checked(_pip("install", what, seconds=_INSTALL_SECONDS), f"Installing {DISTRIBUTION} {version}")
 
 
 def put_back(requirements: Path) -> None:
@@ -96,7 +101,7 @@ def _extras() -> list[str]:
     """The extras that were installed: those of whose packages, and of what these always need, none is missing."""
     there = {_plain(each.name): each for each in importlib.metadata.distributions() if each.name}
     needed: dict[str, set[str]] = {}
-    for line in importlib.metadata.requires(NAME) or ():
+    for line in importlib.metadata.requires(DISTRIBUTION) or ():
         if extra := re.search(r"extra == ['\"]([\w-]+)['\"]", line):
             needed.setdefault(extra[1], set()).add(_plain(line))
 

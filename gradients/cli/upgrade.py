@@ -37,30 +37,30 @@ def upgrade(
 ) -> None:
     """Install another version for a daemon that is stopped: back up, install, migrate, and go back when its doctor finds something new.
 
-    Name the same --config or --folder as for `run`. In a container or a checkout nothing is changed, and what to do instead is said.
+    Name the same --config or --folder as for `run`. In a container or a checkout, or where it came from no index, nothing is changed, and
+    what to do instead is said.
     """
     from gradients.backup import (
         databases,
         packages,
     )  # all that the way back needs, before other files are in their place
 
-    now = packages.installed()
-    versions = packages.available()
-    wanted = to or versions[0]
-    refusal = packages.why_not()
+    now, refusal = packages.installed(), packages.why_not()
+    if refusal is not None and not check:
+        raise refusal
+    versions = [] if refusal else packages.available()
+    wanted = to or next(iter(versions), now)
     if check or wanted == now:
         told = {
             "installed": now,
-            "newest": versions[0],
+            "newest": next(iter(versions), None),
             "can_upgrade": refusal is None,
             "why_not": refusal and str(refusal),
         }
-        typer.echo(json.dumps(told) if as_json else f"installed {now}, newest {versions[0]}")
+        typer.echo(json.dumps(told) if as_json else f"installed {now}, newest {next(iter(versions), 'not asked for')}")
         if refusal is not None and not as_json:
             typer.echo(str(refusal), err=True)
         return
-    if refusal is not None:
-        raise refusal
     if wanted not in versions:
         raise SetupError(f"pip's index has no version {wanted}", fix=f"Name one of {', '.join(versions[:8])}")
     name, kept, config = daemon_here(given, role)

@@ -175,5 +175,5 @@ def test_a_version_that_works_stays_and_one_that_does_not_leaves_everything_as_i
 def test_a_checkout_is_told_to_use_git(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from gradients.backup.packages import why_not; print(why_not())"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert "This runs from a checkout in " in run.stdout
+    assert "This was installed from the checkout in " in run.stdout
     assert "git pull" in run.stdout

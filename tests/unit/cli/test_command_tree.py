@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gradients.cli.main import SUBCOMMANDS
+from gradients.extras import how_to_install
 from gradients.tasks.registry import TYPES
 
 HEAVY = ("torch", "transformers", "diffusers", "datasets", "peft", "trl", "accelerate")
@@ -323,4 +324,4 @@ def test_a_command_without_its_extra_names_the_extra(command: str, absent: str, 
     )
     assert run.returncode == 1
     assert run.stderr.startswith(f"gradients: {absent}"), run.stderr
-    assert run.stderr.strip().endswith("is not installed. pip install 'gradients-subnet[localnet]'")
+    assert run.stderr.strip().endswith(f"is not installed. {how_to_install('localnet')}")
