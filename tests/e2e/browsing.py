@@ -88,6 +88,7 @@ class Pictures:
     """Where pictures of pages go."""
 
     folder: Path
+    are_kept: bool
 
     def take(self, page: Page, name: str, *, scheme: Scheme = "light", at: str = "body") -> None:
         """What a browser's window shows of a page that is scrolled to an element; a small file."""
