@@ -92,7 +92,8 @@ def _server(options: GrpoOptions, job: TrainJob, settings: TrainingSettings) -> 
         )
     from gradients.ml.served_rollouts import RolloutServer  # peft, which all weights do without
 
-    return RolloutServer(options.rollout_server, folder=job.checkpoint_folder / "rollouts")
+    place = job.checkpoint_folder  # in the task's own folder
+    return RolloutServer(options.rollout_server, folder=place / "rollouts", task=place.parent.name)
 
 
 def _judge(base: LoadedBase, rows: Sequence[GrpoRow], asked: GrpoParameters) -> Judge:
