@@ -44,7 +44,7 @@ from gradients.tasks.registry import task_type
 from miner.engines import Speed
 from miner.experience import Found, informed
 from miner.fitting import Fitted, Known, fitted_plan, longest_row, shape_in
-from miner.journal import Journal, Record, openings
+from miner.journal import REPO, Journal, Record, openings
 from miner.memory import Memory
 from miner.metrics import FAILURES
 from miner.plan import Recipe, seconds_to_train
@@ -55,7 +55,7 @@ from miner.tracking.tracking import Tracking
 REST_SECONDS = 2.0
 CHECKED_SHARE = 0.25  # of what is left after training, for looking at the repo once more
 FEWEST_CHECK_SECONDS = 20.0  # with less, only the files are screened
-REPO, ROWS = "repo", "train.jsonl"
+ROWS = "train.jsonl"
 NO_TIME = frozenset({"submission_late", "budget_too_short"})  # what an earlier trouble ends in: that is the cause
 
 Tell = Callable[[str, JsonObject], None]  # task, a trainer's progress
