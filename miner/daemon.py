@@ -118,11 +118,12 @@ class Daemon:
             yield
 
     async def _sweep(self) -> None:
-        """Free the disk of tasks that nobody can ask about any more."""
-        while not self.settings.keep_models:
+        """Free the disk of tasks that nobody can ask about any more, unless models are kept, and of bases that no task needs."""
+        while True:
             try:
-                for task_id in await asyncio.to_thread(self.journal.sweep, block=self.view.block):
-                    log.info("task_swept", task=task_id)
+                if not self.settings.keep_models:
+                    for task_id in await asyncio.to_thread(self.journal.sweep, block=self.view.block):
+                        log.info("task_swept", task=task_id)
                 for name in await asyncio.to_thread(self._sweep_bases):
                     log.info("base_swept", base=name)
             except Exception:  # the loop's outermost: a file that cannot be removed must not end the miner
