@@ -110,7 +110,7 @@ def test_a_customer_with_slow_tasks_leaves_the_other_places_to_others(ledger: Le
 
     draft(ledger)
     draft(ledger, task_id=OTHER)
-    theirs = ledger.tasks.create(TaskId("instruct-00000000000c"), request_for(), customer="others", salt=SALT)
+    theirs = ledger.tasks.create(TaskId("instruct-ffffffffffff"), request_for(), customer="others", salt=SALT)
 
     async def scenario() -> None:
         view = ChainView(FakeChain().gateway("validator"), SystemClock())

@@ -107,7 +107,7 @@ class Box:
             ),
         )
 
-    def _parent(self, task_id: TaskId) -> Parent:
+    def parent(self, task_id: TaskId) -> Parent:
         sha256, folder = self.blob(f"{task_id} base"), self.folders.base(task_id)
         folder.mkdir(parents=True)
         os.link(self.store.path(sha256), folder / "model.safetensors")
