@@ -1,4 +1,4 @@
-"""Rows of an object in an S3 store that a customer names as s3://bucket/key, through boto3 (`pip install 'gradients-subnet[s3]'`).
+"""Rows of an object in an S3 store that a customer names as s3://bucket/key, through boto3 (extra `s3`).
 
 The operator's keys open only the buckets that the operator lists; every other bucket is read as a stranger would, so that a customer cannot
 have our keys read for them. The store's address is the operator's setting, never a customer's.
@@ -15,6 +15,7 @@ from gradients.datasets.access import S3Access
 from gradients.datasets.downloads import Deadline, check_size, safe_stem, save
 from gradients.datasets.formats import ENDINGS
 from gradients.errors import DatasetInvalid, OutsideError, SetupError
+from gradients.extras import how_to_install
 
 SILENCE_SECONDS = 60.0
 TRIES = 3
@@ -55,7 +56,7 @@ def _client(access: S3Access, bucket: str) -> Any:  # noqa: ANN401 (boto3 makes 
         from botocore import UNSIGNED
         from botocore.config import Config
     except ModuleNotFoundError as error:
-        raise SetupError("S3 needs boto3", fix="pip install 'gradients-subnet[s3]'") from error
+        raise SetupError("S3 needs boto3", fix=how_to_install("s3")) from error
     known = bucket in access.buckets
     return boto3.client(
         "s3",

@@ -14,6 +14,7 @@ from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from gradients.errors import DiskFull, OperatorError, SetupError
+from gradients.extras import how_to_install
 from gradients.files.private import make_private
 from validator.ledger.examination import MIGRATIONS, RESTORE, refuse_corrupt, refuse_older, refuse_unknown
 
@@ -52,7 +53,7 @@ def open_engine(url: str, *, migrate: bool = True) -> Engine:
     except ModuleNotFoundError as error:
         raise SetupError(
             f"The ledger at {_without_password(url)} needs the Python module {error.name}",
-            fix="For PostgreSQL install the extra 'postgres': pip install 'gradients-subnet[postgres]'",
+            fix=f"For PostgreSQL install the extra 'postgres': {how_to_install('postgres')}",
         ) from error
     except (ArgumentError, OperationalError, OSError) as error:
         reason = error.orig if isinstance(error, OperationalError) else error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -129,16 +128,6 @@ def test_the_disk_is_cleared_after_a_reveal_unless_models_are_kept(
     )
     run_until(made, phase="failed", also=lambda: files() == left)  # failed: its time is over
     assert files() == left
-
-
-def test_bases_that_validators_have_given_go_though_models_are_kept(folder: Path) -> None:
-    given = folder / "cache" / f"task:{OTHER_TASK}@{'a' * 64}"
-    write_base(given)
-    os.utime(given, (1.0, 1.0))
-    accept(folder, TASK)
-    made = daemon(folder, FakeChain(HOTKEY, (neuron(HOTKEY, None),)), FakeTrainer(), keep_models=True)
-    run_until(made, phase="committed", also=lambda: not given.exists())
-    assert not given.exists()
 
 
 def test_what_became_of_a_task_is_asked_of_its_validator_and_kept(folder: Path) -> None:
