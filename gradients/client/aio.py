@@ -21,7 +21,9 @@ from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
 from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
 from gradients.client.api import EVERYTHING, is_local, key_of
 from gradients.client.folders import as_file
+from gradients.client.held_out import USUAL_ROWS, HeldOutRow, HeldOutRows, Order
 from gradients.client.models import (
+    BEST,
     BaseFiles,
     Estimate,
     ModelFile,
@@ -211,6 +213,22 @@ class AsyncMarketClient:
             if task.state.ended:
                 return
         yield await self.task(task_id)
+
+    async def rows(
+        self, task_id: str, *, miner: str = BEST, order: Order = "gained", after: int = 0, limit: int = USUAL_ROWS
+    ) -> HeldOutRows:
+        """A page of a scored task's held-out rows, with what base and miners have on each; its `next` goes on behind it.
+
+        Args:
+            miner: whose gains over the base count, a hotkey; by default the winner's.
+            order: where the miner gains most first, where it loses most first, or as in the file.
+        """
+        params = {"miner": miner, "order": order, "after": after, "limit": limit}
+        return await self._asked(HeldOutRows, "GET", task_path(task_id, "rows"), params=params)
+
+    async def row(self, task_id: str, number: int, *, miner: str = BEST) -> HeldOutRow:
+        """One held-out row of a scored task, whole; the first one has number 1."""
+        return await self._asked(HeldOutRow, "GET", task_path(task_id, "rows", str(number)), params={"miner": miner})
 
     async def model(self, task_id: str, hotkey: str) -> ModelListing:
         """The files of a scored task's model; 'best' names the winner's."""

@@ -155,6 +155,14 @@ def test_without_bitsandbytes_what_needs_it_says_so(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_plain_lora_does_not_wait_for_bitsandbytes_to_be_imported() -> None:
-    script = "import sys, gradients.ml.adapters; print('bitsandbytes' in sys.modules, 'peft' in sys.modules)"
+    script = """if True:
+        import sys, torch, transformers
+        from gradients.ml.adapters import LoraShape, add_adapter
+        config = transformers.LlamaConfig(
+            hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=16
+        )
+        add_adapter(transformers.LlamaForCausalLM(config), LoraShape(rank=2, alpha=2.0))
+        print('bitsandbytes' in sys.modules, 'peft' in sys.modules)
+    """
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert said.stdout.split() == ["False", "True"]

@@ -199,6 +199,7 @@ OPTIONS = {
     ("task", "push"): ("--to", "--miner", "--merged", "--gguf", "--public", "--json"),
     ("task", "compare"): ("--first", "--max-new-tokens", "--temperature", "--json"),
     ("task", "sheet"): ("--to", "--json"),
+    ("task", "rows"): ("--row", "--miner", "--order", "--limit", "--after", "--api-url", "--api-key", "--json"),
     ("task", "chat"): ("--prompt", "--max-new-tokens", "--temperature", "--json"),
     ("audit",): (
         "--network",
