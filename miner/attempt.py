@@ -44,7 +44,7 @@ from gradients.tasks.registry import task_type
 from miner.engines import Speed
 from miner.experience import Found, informed
 from miner.fitting import fitted_plan, shape_in
-from miner.journal import Journal, Record, openings
+from miner.journal import REPO, Journal, Record, openings
 from miner.memory import Memory
 from miner.metrics import FAILURES
 from miner.plan import Recipe, seconds_to_train
@@ -54,7 +54,6 @@ from miner.tracking.tracking import Tracking
 REST_SECONDS = 2.0
 CHECKED_SHARE = 0.25  # of what is left after training, for looking at the repo once more
 FEWEST_CHECK_SECONDS = 20.0  # with less, only the files are screened
-REPO = "repo"
 WORKER_DEATHS = frozenset({"job_killed", "job_crashed", "out_of_memory"})  # another start goes on from the checkpoint
 MOST_DEATHS = 3  # of workers in a row, none of which came further than the one before
 NO_TIME = frozenset({"submission_late", "budget_too_short"})  # what an earlier trouble ends in: that is the cause

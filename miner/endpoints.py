@@ -27,12 +27,11 @@ from gradients.sandbox.bubblewrap import is_installed
 from gradients.tasks.jobs import TrainProgress
 from gradients.tasks.registry import missing_packages
 from gradients.web.curves import Curve
-from miner.attempt import REPO
 from miner.bases import KnownBases
 from miner.choose import Situation, against_start, choose
 from miner.fitting import fitted_plan, shape_in
 from miner.footprint import Shape, like_others
-from miner.journal import Journal, Record, openings
+from miner.journal import REPO, Journal, Record, openings
 from miner.memory import Memory
 from miner.metrics import OFFERS
 from miner.plan import Recipe

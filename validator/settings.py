@@ -328,6 +328,11 @@ class KeepSettings(Section):
         gt=0,
         description="blobs in all; above it private tasks' rows and models that did not win go an hour after the end",
     )
+    caches_most_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="base models in the cache, by default half of its disk; above it go those unused for six hours, the longest first",
+    )
 
 
 class ValidatorSettings(DaemonSettings):

@@ -138,7 +138,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         ),
         progress=progress,
         recorder=Recorder(ledger, gateway, keys.hotkey, folders, clock, _versions(settings)),
-        pruner=Pruner(ledger, folders, store, uploads, clock, settings.keep),
+        pruner=Pruner(ledger, folders, store, uploads, clock, settings.keep, bases),
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=_customers_app(

@@ -63,6 +63,7 @@ from gradients.client.uploading import (
     ENDING_TIMEOUT,
     PIECE_BYTES,
     TUS,
+    Course,
     OnUpload,
     begin_headers,
     begun_before,
@@ -141,22 +142,29 @@ class AsyncMarketClient:
         loop, sha256 = asyncio.get_running_loop(), await asyncio.to_thread(file_sha256, file)
         standing = begun_before(await self.uploads(sha256=sha256), file)
         where = upload_path(standing.id) if standing else await self._begun(begin_headers(file, size, sha256=sha256))
-        offset: int | None = standing.offset if standing else 0
-        heard_at = loop.time()
+        begins_at = standing.offset if standing else 0
+        offset: int | None = begins_at
+        course = Course(begins_at, loop.time())
         while True:
             try:
                 if offset is None or offset == size:
                     standing = await self._asked(UploadStanding, "GET", where, timeout=ENDING_TIMEOUT)
                     if standing.dataset is not None:
                         return standing.dataset
+                    if course.moves(
+                        standing.offset, now=loop.time()
+                    ):  # another process sends it: it need not come twice
+                        await asyncio.sleep(REST_SECONDS)
+                        continue
                     offset = standing.offset
                 piece = await asyncio.to_thread(piece_of, file, offset)
                 sent = {"content": piece.content, "headers": piece.headers, "timeout": ENDING_TIMEOUT}
                 await self._answered("PATCH", where, **sent)
-                offset, heard_at = offset + len(piece.content), loop.time()
+                offset += len(piece.content)
+                course.moves(offset, now=loop.time())
                 self._on_upload(file.name, offset, size)
             except (ApiRefused, PeerUnreachable) as error:
-                if not goes_on_after(error) or loop.time() - heard_at > MOST_SILENT_SECONDS:
+                if not goes_on_after(error) or course.is_still(now=loop.time()):
                     raise
                 offset = None
                 await asyncio.sleep(REST_SECONDS)

@@ -63,6 +63,7 @@ from gradients.client.uploading import (
     ENDING_TIMEOUT,
     PIECE_BYTES,
     TUS,
+    Course,
     OnUpload,
     begin_headers,
     begun_before,
@@ -145,21 +146,28 @@ class MarketClient:
         sha256 = file_sha256(file)
         standing = begun_before(self.uploads(sha256=sha256), file)
         where = upload_path(standing.id) if standing else self._begun(begin_headers(file, size, sha256=sha256))
-        offset: int | None = standing.offset if standing else 0
-        heard_at = time.monotonic()
+        begins_at = standing.offset if standing else 0
+        offset: int | None = begins_at
+        course = Course(begins_at, time.monotonic())
         while True:
             try:
                 if offset is None or offset == size:
                     standing = self._asked(UploadStanding, "GET", where, timeout=ENDING_TIMEOUT)
                     if standing.dataset is not None:
                         return standing.dataset
+                    if course.moves(
+                        standing.offset, now=time.monotonic()
+                    ):  # another process sends it: it need not come twice
+                        time.sleep(REST_SECONDS)
+                        continue
                     offset = standing.offset
                 piece = piece_of(file, offset)
                 self._answered("PATCH", where, content=piece.content, headers=piece.headers, timeout=ENDING_TIMEOUT)
-                offset, heard_at = offset + len(piece.content), time.monotonic()
+                offset += len(piece.content)
+                course.moves(offset, now=time.monotonic())
                 self._on_upload(file.name, offset, size)
             except (ApiRefused, PeerUnreachable) as error:
-                if not goes_on_after(error) or time.monotonic() - heard_at > MOST_SILENT_SECONDS:
+                if not goes_on_after(error) or course.is_still(now=time.monotonic()):
                     raise
                 offset = None
                 time.sleep(REST_SECONDS)

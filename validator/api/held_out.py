@@ -57,7 +57,8 @@ class _Entrants:
         """How much better than the base a miner is, on the rows on which both are measured."""
         sign = 1.0 if self.better == "higher" else -1.0
         ours = self.miners[hotkey] if hotkey is not None else {}
-        return {place: sign * (value - self.base[place]) for place, value in ours.items() if place in self.base}
+        # zero is added so that equal values are 0 and not -0
+        return {place: sign * (value - self.base[place]) + 0.0 for place, value in ours.items() if place in self.base}
 
 
 def held_out_rows(

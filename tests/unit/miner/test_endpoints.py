@@ -24,10 +24,9 @@ from gradients.domain.commitment import Opening, ProofStep, opens, payload
 from gradients.domain.task import Hotkey
 from gradients.errors import PeerRefused
 from gradients.repo.manifest import TrainingSummary, describe_folder, parse_manifest
-from miner.attempt import REPO
 from miner.bases import KnownBases
 from miner.endpoints import Endpoints, add_routes
-from miner.journal import Journal, openings
+from miner.journal import REPO, Journal, openings
 from miner.memory import GIB, Memory
 from miner.plan import Recipe
 from miner.settings import MinerSettings

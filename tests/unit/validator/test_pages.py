@@ -162,7 +162,15 @@ def test_a_revoked_key_ends_its_sessions(pages: Served) -> None:
 )
 @pytest.mark.parametrize(
     "path",
-    ["/sign-out", "/new", "/new/estimate", f"/tasks/{TASK}/try", f"/tasks/{TASK}/votes", f"/tasks/{TASK}/cancel"],
+    [
+        "/sign-out",
+        "/new",
+        "/new/estimate",
+        "/new/rewards",
+        f"/tasks/{TASK}/try",
+        f"/tasks/{TASK}/votes",
+        f"/tasks/{TASK}/cancel",
+    ],
 )
 def test_a_form_of_another_site_or_session_does_nothing(
     pages: Served, path: str, headers: dict[str, str], token: str | None
@@ -372,7 +380,7 @@ def test_a_key_that_may_only_read_posts_and_cancels_nothing(pages: Served) -> No
     with pages.visitor(pages.ledger.customers.issue("acme", scopes=[Scope.READ])) as reader:
         form = {"csrf": token_in(reader.get("/account").text)}
         assert "Take the task back" not in reader.get(f"/tasks/{TASK}").text
-        for path in ("/new", "/new/estimate", f"/tasks/{TASK}/cancel", "/account/keys"):
+        for path in ("/new", "/new/estimate", "/new/rewards", f"/tasks/{TASK}/cancel", "/account/keys"):
             assert reader.post(path, data=form).status_code == 403, path
         assert reader.get("/new").status_code == 403
         assert reader.post("/new/datasets?name=a.jsonl", headers={"x-csrf-token": form["csrf"]}).status_code == 403

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from gradients.bases.bases import BaseModels
 from gradients.domain.evaluation import Placing
 from gradients.domain.task import Blob, Hotkey, Parent, TaskId, TaskState
 from gradients.repo.store import ContentStore
@@ -286,3 +287,17 @@ def test_a_base_that_was_made_for_a_task_stays_as_long_as_its_winner(box: Box) -
     box.pruner().prune()
     assert box.has(FIRST) == set()
     assert box.has(SECOND) == {"train", "held", WINNER, LOSER, "jobs", "sheet", "base"}
+
+
+def test_bases_of_unfinished_tasks_stay_in_the_cache_whatever_its_limit(box: Box, tmp_path: Path) -> None:
+    cache = tmp_path / "bases"
+    for name in ("org--needed@main", "org--other@main"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "model.safetensors").write_bytes(bytes(SIZE))
+        os.utime(cache / name, (0, 0))
+    request = replace(request_for(), base="org/needed@main")
+    box.ledger.tasks.create(FIRST, request, customer="acme", salt=b"s" * 32)
+    uploads = Uploads(box.folders.uploads, box.ledger.uploads, 1000, 1000)
+    keep, bases = KeepSettings(caches_most_bytes=1), BaseModels.default(cache)
+    Pruner(box.ledger, box.folders, box.store, uploads, box.clock, keep, bases).keep_bases()
+    assert sorted(folder.name for folder in cache.iterdir() if folder.is_dir()) == ["org--needed@main"]
