@@ -137,7 +137,10 @@ class Pruner:
         yield Kept(max(others_until, open_until), spare_from, self.folders.prepared(task.id), rows)
         yield Kept(others_until, spare_from, self.folders.jobs(task.id), frozenset())
         yield Kept(winners_until, None, self.folders.results(task.id), frozenset())
-        yield Kept(winners_until, None, self.folders.base(task.id), base)
+        if task.state is TaskState.SCORED:
+            yield Kept(winners_until, None, self.folders.base(task.id), base)
+        else:  # nobody goes on from it
+            yield Kept(others_until, spare_from, self.folders.base(task.id), base)
         for hotkey, manifest in self.ledger.submissions.manifests(task.id).items():
             until = winners_until if hotkey in winners else max(others_until, open_until)
             place = self.folders.submission(task.id, hotkey)

@@ -85,6 +85,11 @@ class ReadingSettings(Section):
     memory_mebibytes: int = Field(default=4096, ge=256, description="address space, of which Python takes 300 MiB")
     cpu_seconds: int = Field(default=1800, ge=10, description="processor time")
     open_files: int = Field(default=256, ge=64, description="open at the same time")
+    tasks_at_once: int = Field(
+        default=4,
+        ge=1,
+        description="tasks that are prepared at the same time, one of each customer's; two of them read",
+    )
     most_held_out: int | None = Field(
         default=None,
         ge=16,

@@ -116,7 +116,11 @@ def build(settings: ValidatorSettings) -> Daemon:
         view,
         stages,
         owner=f"{gateway.hotkey[:16]}/{os.getpid()}",
-        at_once={TaskState.COLLECTED: settings.measure.tasks_at_once},
+        at_once={
+            TaskState.DRAFT: settings.reading.tasks_at_once,
+            TaskState.COLLECTED: settings.measure.tasks_at_once,
+        },
+        one_per_customer=(TaskState.DRAFT,),
         obstacles={TaskState.OPEN: lambda: conditions.against(*TO_OFFER)},
     )
     progress = ProgressBoard(ledger, view, client)

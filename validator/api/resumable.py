@@ -174,10 +174,7 @@ class ResumableUploads:
         upload, size, unfinished = standing.upload, standing.offset, self.uploads.claims.unfinished
         digest = hashlib.new(checksum.algorithm) if checksum else None
         complete, touched_at = False, -math.inf
-        opened = os.open(
-            self._file(upload.id), os.O_RDWR | os.O_CREAT, 0o600
-        )  # gone where only the ledger was restored
-        with told_of_the_disk(), FileIO(opened, "r+") as stream:
+        with told_of_the_disk(), self._opened(upload.id) as stream:
             stream.seek(size)
             try:
                 async with contextlib.aclosing(coming(chunks, writer)) as heard:
@@ -252,6 +249,10 @@ class ResumableUploads:
         except FileNotFoundError:
             offset = upload.size_bytes if upload.name is not None else 0
         return Standing(upload, offset, upload.touched_at + self.uploads.unfinished_seconds)
+
+    def _opened(self, upload_id: str) -> FileIO:
+        """The upload's file; it is gone where the ledger was restored alone."""
+        return FileIO(os.open(self._file(upload_id), os.O_RDWR | os.O_CREAT, 0o600), "r+")
 
     def _file(self, upload_id: str) -> Path:
         return self.folder / upload_id

@@ -63,6 +63,17 @@ def refuse_unknown(revision: str | None, shown: str) -> str:
     return f"of the schema {revision}, which the next start brings to {known[0]}"
 
 
+def refuse_older(revision: str | None, shown: str) -> None:
+    """Raises SetupError for a schema that would have to be migrated; one without tables has nothing to lose."""
+    if _is_behind(revision):
+        raise SetupError(
+            f"The ledger at {shown} has the schema {revision}, which this version has to migrate first",
+            code="ledger_older",
+            fix="`gradients backup`, then `gradients validator migrate`: there is no way back but that copy; or "
+            "`gradients validator doctor --fix`, which does both",
+        )
+
+
 def _is_behind(revision: str | None) -> bool:
     return revision is not None and revision != ScriptDirectory.from_config(_migrations()).get_current_head()
 

@@ -62,7 +62,10 @@ class UnfinishedUploads:
         meant = [UnfinishedUploadRow.customer == customer]
         if sha256 is not None:
             meant.append(UnfinishedUploadRow.sha256 == sha256)
-        return self._newest(*meant)
+        newest = select(UnfinishedUploadRow).where(*meant)
+        newest = newest.order_by(UnfinishedUploadRow.created_at.desc(), UnfinishedUploadRow.id)
+        with Session(self._engine) as session:
+            return [_unfinished(row) for row in session.scalars(newest)]
 
     def count(self, customer: str) -> int:
         """How many of a customer's uploads lack bytes."""
@@ -71,9 +74,11 @@ class UnfinishedUploads:
             return session.scalar(select(func.count()).select_from(UnfinishedUploadRow).where(*mine)) or 0
 
     def finished(self, customer: str, *, but_newest: int) -> Sequence[UnfinishedUpload]:
-        """A customer's whole uploads, without so many of the newest."""
-        whole = UnfinishedUploadRow.name.is_not(None)
-        return self._newest(UnfinishedUploadRow.customer == customer, whole, but=but_newest)
+        """A customer's whole uploads, without so many of those that came to their end last."""
+        mine = (UnfinishedUploadRow.customer == customer, UnfinishedUploadRow.name.is_not(None))
+        latest = select(UnfinishedUploadRow).where(*mine).order_by(UnfinishedUploadRow.touched_at.desc())
+        with Session(self._engine) as session:
+            return [_unfinished(row) for row in session.scalars(latest.offset(but_newest))]
 
     def untouched(self, *, since: float) -> Sequence[UnfinishedUpload]:
         """Everybody's to which no byte has come since then."""
@@ -112,12 +117,6 @@ class UnfinishedUploads:
         with Session(self._engine) as session, session.begin():
             dropped = session.scalars(delete(UnfinishedUploadRow).where(*meant).returning(UnfinishedUploadRow.id))
             return dropped.first() is not None
-
-    def _newest(self, *meant: ColumnElement[bool], but: int = 0) -> Sequence[UnfinishedUpload]:
-        newest = select(UnfinishedUploadRow).where(*meant)
-        newest = newest.order_by(UnfinishedUploadRow.created_at.desc(), UnfinishedUploadRow.id)
-        with Session(self._engine) as session:
-            return [_unfinished(row) for row in session.scalars(newest.offset(but))]
 
 
 class UploadClaims:

@@ -173,22 +173,23 @@ def test_a_dry_run_moves_no_file(ledger: Ledger, clock: HandClock, tmp_path: Pat
 
 def test_of_whole_uploads_the_newest_are_listed(ledger: Ledger, clock: HandClock, tmp_path: Path) -> None:
     resumable, unfinished = ResumableUploads(uploads_of(ledger, tmp_path)), ledger.uploads.unfinished
+    slow = begun(resumable, 3)  # is whole after all others
     for number in range(MOST_FINISHED):
         clock.time += 1
         now = clock.now()
         upload = UnfinishedUpload(f"{number:032x}", "acme", "rows.jsonl", 0, None, now, now, None)
-        assert unfinished.begin(upload, most_bytes=0)
+        assert unfinished.begin(upload, most_bytes=QUOTA)
         unfinished.finish(upload, f"{number:064x}.jsonl")
-    (resumable.folder).mkdir(parents=True)
     (resumable.folder / f"{1:032x}").touch()  # the validator was killed before this one had its place
 
     async def body() -> AsyncIterator[bytes]:
         yield b"abc"
 
-    for _ in range(2):
+    for upload_id in (begun(resumable, 3), slow):
         clock.time += 1
-        written(resumable, begun(resumable, 3), body())
+        written(resumable, upload_id, body())
     listed = {each.upload.id for each in asyncio.run(resumable.listed("acme"))}
+    assert slow in listed
     assert len(listed) == MOST_FINISHED + 1
     assert {f"{number:032x}" for number in range(3)} - listed == {f"{0:032x}"}
     assert ledger.uploads.is_claimed(f"{0:064x}.jsonl")
@@ -224,13 +225,14 @@ def test_uploads_in_pieces_are_kept_on_every_database(database_url: str) -> None
     assert unfinished.count("acme") == 3
     for number in (0, 1):
         [upload] = unfinished.of("acme", sha256=f"{number:064x}")
+        clock.time += 1
         unfinished.finish(upload, f"{number}.jsonl")
     assert [each.name for each in unfinished.of("acme")] == [None, "1.jsonl", "0.jsonl"]
     assert [each.name for each in unfinished.finished("acme", but_newest=1)] == ["0.jsonl"]
     assert (unfinished.count("acme"), unfinished.count("globex")) == (1, 0)
 
-    assert not unfinished.drop(f"{2:032x}", untouched_since=clock.now() + 2)
-    assert unfinished.drop(f"{2:032x}", untouched_since=clock.now() + 3)
+    assert not unfinished.drop(f"{2:032x}", untouched_since=clock.now())
+    assert unfinished.drop(f"{2:032x}", untouched_since=clock.now() + 1)
     assert not unfinished.drop(f"{2:032x}")
     clock.time += 100
     assert ledger.uploads.use("acme", "1.jsonl")
