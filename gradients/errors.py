@@ -10,6 +10,7 @@
     │   ├── SetupError              wrong settings, no wallet, port in use: refuse to start
     │   ├── DiskFull                no room left
     │   ├── JobFailed               a worker process crashed, ran out of memory or time
+    │   │   └── PlanTooLarge            a training's workers ran out of memory: miner/restarts.py
     │   ├── LeaseLost               another owner took the step over; this one must stop
     │   └── LedgerConflict          a state that changed under our feet
     ├── CustomerError           a task that cannot be run as it was asked for

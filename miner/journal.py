@@ -43,6 +43,8 @@ class Record(BaseModel):
     train_until: float | None = (
         None  # when training must be done; fixed once, so that a restart goes on with the same run
     )
+    lowered: int = 0  # ways of training that ran out of memory here
+    single_rows: bool = False  # whether a micro-batch of more than one row did
     manifest: str | None = None  # exact text, once the repo is whole
     committed_at_block: int | None = None
     leaves: tuple[

@@ -35,7 +35,7 @@ from validator.settings import ValidatorSettings
 from validator.wiring import build
 
 ALICE, BOB = (Hotkey(keypair_of(name).ss58_address) for name in ("alice", "bob"))
-PUBLIC = ("/", "/leaderboard", "/tasks", "/tasks?state=assigned&type=instruct", f"/tasks/{TASK}", "/sign-in")
+PUBLIC = ("/", "/leaderboard", "/tasks", "/tasks?state=assigned&type=instruct", f"/tasks/{TASK}", "/sign-in", "/api")
 SIGNED_IN = ("/account", "/new", "/tasks?mine=true", *(f"/new?type={kind}" for kind in TYPES))
 EVIL = "<img src=x onerror=alert(1)>'\"&"
 
@@ -311,6 +311,17 @@ def test_a_form_that_is_sent_twice_posts_one_task_and_one_with_another_task_in_i
         assert shown[1] not in customer.get("/new").text
     assert first == again != other
     assert pages.ledger.tasks.count() == 2
+
+
+def test_the_reference_has_every_operation_and_every_body_of_the_document(pages: Served) -> None:
+    with pages.visitor() as visitor:
+        document, page = visitor.get("/openapi.json").json(), visitor.get("/api").text
+    operations = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    assert set(re.findall(r"<summary><code>([^<]+)</code>", page)) == operations
+    anchors = set(re.findall(r'<h3 id="(\w+)">', page))
+    assert anchors == set(document["components"]["schemas"])
+    assert set(re.findall(r'href="#(\w+)"', page)) - {"content"} <= anchors
+    assert {"/openapi.json", "/llms.txt"} <= set(re.findall(r'href="([^"]+)"', page.partition("<footer>")[2]))
 
 
 def test_pages_are_not_in_the_document_of_the_api(pages: Served) -> None:
