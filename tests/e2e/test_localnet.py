@@ -231,7 +231,7 @@ def test_the_customers_guide_leads_from_rows_to_a_model(run: Run, tmp_path: Path
             posted = said["submit"].split()[0]
             with MarketClient(run.api_url, run.key) as client, suppress(ApiRefused):  # miners may have begun
                 client.cancel(posted)
-    assert list(said) == ["estimate", "submit", "watch", "show", "compare", "download"]
+    assert {"estimate", "submit", "watch", "show", "compare", "download"} <= set(said)
     assert all(scored in said[name] for name in ("watch", "show"))
     assert list((tmp_path / "model").rglob("*.safetensors"))
 
