@@ -165,7 +165,7 @@ class Box:
         index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.home / "index"), "PIP_CONFIG_FILE": os.devnull}
         here = clean | index | {"HOME": str(self.home)}
         return subprocess.run(
-            command, env=here, cwd=self.home, capture_output=True, text=True, check=False, timeout=600
+            command, env=here, cwd=self.home, capture_output=True, text=True, check=False, timeout=3000
         )
 
     def install(self, *asked: str) -> None:
