@@ -9,7 +9,7 @@ COPY gradients gradients
 COPY validator validator
 COPY miner miner
 COPY configs configs
-RUN docker/steps project /venv '.[train,image,redis]'
+RUN docker/steps project /venv '.[train,gpu,image,redis]'
 
 FROM python:3.11.13-slim-bookworm@sha256:86adf8dbadc3d6e82ee5dd2c74bec2e1c2467cdad47886280501df722372d2e1
 # bubblewrap for rewards that run programs.

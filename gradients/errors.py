@@ -10,6 +10,7 @@
     │   ├── SetupError              wrong settings, no wallet, port in use: refuse to start
     │   ├── DiskFull                no room left
     │   ├── JobFailed               a worker process crashed, ran out of memory or time
+    │   │   └── PlanTooLarge            a training's workers ran out of memory: miner/restarts.py
     │   ├── LeaseLost               another owner took the step over; this one must stop
     │   └── LedgerConflict          a state that changed under our feet
     ├── CustomerError           a task that cannot be run as it was asked for
@@ -27,7 +28,7 @@
     │   ├── TooManyUploads          more unfinished uploads than a customer may: validator/api/resumable.py
     │   ├── UploadUnknown           no such upload in pieces, or none any more: validator/api/resumable.py
     │   ├── UploadConflict          bytes that do not begin where the upload stands: validator/api/resumable.py
-    │   ├── UploadBusy              another request writes to the upload: validator/api/resumable.py
+    │   ├── UploadBusy              another request writes to the upload: validator/api/writing.py
     │   ├── UploadDamaged           bytes without the checksum that was sent: validator/api/resumable.py
     │   ├── UploadInvalid           a header of an upload that cannot be read: validator/api/tus.py
     │   ├── UploadNotBinary         a piece of another content type: validator/api/tus.py

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gradients.axon.client import AxonClient, Peer
@@ -43,20 +43,19 @@ from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.registry import task_type
 from miner.engines import Speed
 from miner.experience import Found, informed
-from miner.fitting import fitted_plan, shape_in
-from miner.journal import Journal, Record, openings
+from miner.fitting import Fitted, Known, fitted_plan, longest_row, shape_in
+from miner.journal import REPO, Journal, Record, openings
 from miner.memory import Memory
 from miner.metrics import FAILURES
 from miner.plan import Recipe, seconds_to_train
+from miner.restarts import PlanTooLarge, run_worker
 from miner.settings import MinerSettings
 from miner.tracking.tracking import Tracking
 
 REST_SECONDS = 2.0
 CHECKED_SHARE = 0.25  # of what is left after training, for looking at the repo once more
 FEWEST_CHECK_SECONDS = 20.0  # with less, only the files are screened
-REPO = "repo"
-WORKER_DEATHS = frozenset({"job_killed", "job_crashed", "out_of_memory"})  # another start goes on from the checkpoint
-MOST_DEATHS = 3  # of workers in a row, none of which came further than the one before
+ROWS = "train.jsonl"
 NO_TIME = frozenset({"submission_late", "budget_too_short"})  # what an earlier trouble ends in: that is the cause
 
 Tell = Callable[[str, JsonObject], None]  # task, a trainer's progress
@@ -94,9 +93,9 @@ class Attempts:
                 record = self._record(task_id)
                 if record.phase == "training":
                     with span("fetch", task=task_id):
-                        train_file = await self._fetch(record)
+                        await self._fetch(record)
                     with span("train", task=task_id):
-                        result = await self._train(record, train_file)
+                        result = await self._train(record)
                     with span("describe", task=task_id):
                         record = await self._describe(record, result)
                 if record.phase == "trained":
@@ -129,10 +128,10 @@ class Attempts:
         except OperatorError as unwritable:  # a restart will find the task as it was, and its time over
             log.error("failure_unwritten", task=task_id, problem=str(unwritable))  # noqa: TRY400 (its reason is known)
 
-    async def _fetch(self, record: Record) -> Path:
-        """The train rows, whole and by their digest."""
+    async def _fetch(self, record: Record) -> None:
+        """Have the train rows, whole and by their digest."""
         blob = record.start.train
-        file = self.journal.folder(record.task_id) / "train.jsonl"
+        file = self.journal.folder(record.task_id) / ROWS
         if not file.is_file():
             left = await self._seconds_left(record)
             try:
@@ -142,7 +141,6 @@ class Attempts:
                 raise SubmissionLate(
                     f"The train rows were not here after {left:.0f} s, when the time was over"
                 ) from error
-        return file
 
     async def _download(self, validator: str, sha256: str, size_bytes: int, file: Path) -> None:
         neuron = self.view.metagraph().by_hotkey(validator)
@@ -161,10 +159,10 @@ class Attempts:
                 if got != size_bytes or digest.hexdigest() != sha256:
                     raise PeerUnreachable(f"The train rows arrived as {got:,} bytes that are not the announced ones")
 
-    async def _train(self, record: Record, train_file: Path) -> TrainResult:
-        """The trained model in the task's repo folder."""
-        start, folder = record.start, self.journal.folder(record.task_id)
-        until = record.train_until
+    async def _train(self, record: Record) -> TrainResult:
+        """The trained model in the task's repo folder, by the best plan that memory holds: one that it does not makes room for the next."""
+        start, until = record.start, record.train_until
+        first: JobFailed | None = None
         if until is None:
             until = self.clock.now() + await self._seconds_left(record)
             self.journal.change(record.task_id, train_until=until)
@@ -172,13 +170,79 @@ class Attempts:
         if base.digest != start.offer.base_digest:
             raise ModelUnknown(f"The base {start.offer.base} is another one here", code="base_mismatch")
         past = self._past(record)
-        speeds = [each.speed for each in past if each.speed is not None]
-        planned = await asyncio.to_thread(self._plan, start.offer.type, base, speeds)
-        found_before = [each.found for each in past if each.found is not None]
-        plan = informed(planned, found_before, parameters=base.parameters)
+        while True:
+            fitted = await asyncio.to_thread(self._fitted, record, base, past)
+            found_before = [each.found for each in past if each.found is not None]
+            plan = informed(fitted.plan, found_before, parameters=base.parameters)
+            reasons = fitted.fit.reasons if fitted.fit else ()
+            log.info("planned", base=base.name, engine=fitted.engine.engine, reasons=(*reasons, fitted.engine.reason))
+            less = await asyncio.to_thread(self._less, record, base, past)
+            try:
+                result = await self._trained(record, base, plan, until=until, is_least=less is None)
+                break
+            except PlanTooLarge as error:
+                first = first or error
+                if error.code == "job_killed" and fitted.fit is not None and not fitted.single_rows:
+                    less = {"single_rows": True}
+                if less is None or self.clock.now() >= until:
+                    raise first from error
+                log.warning("plan_lowered", task=record.task_id, code=error.code, **less)
+                record = self.journal.change(record.task_id, **less)
+            except JobFailed as error:
+                raise first or error from error
+        if result.beats_base is False:
+            losses = {"ours": result.validation_loss, "base": result.base_validation_loss}
+            log.warning("base_not_beaten", task=record.task_id, **losses)
+        found = Found.of(result, plan, recipe_rate=fitted.plan.learning_rate, parameters=base.parameters)
+        speed = Speed.of(result, plan, parameters=base.parameters)
+        self.journal.change(record.task_id, found=found, speed=speed)
+        return result
+
+    def _past(self, record: Record) -> list[Record]:
+        """The tasks of its type that were over when it was started, the newest first: a restart plans the same again."""
+        kind, block = record.start.offer.type, record.start.started_at_block
+        return [
+            each
+            for each in reversed(self.journal.all())
+            if each.start.offer.type == kind and (each.committed_at_block or block) < block
+        ]
+
+    def _fitted(self, record: Record, base: BaseInfo, past: Sequence[Record]) -> Fitted:
+        """The recipe's plan as it fits; it was looked at before the task was taken, when nothing was known of its rows."""
+        start = record.start
+        known = Known(
+            parameters=start.parameters,
+            longest_row=longest_row(self.journal.folder(record.task_id) / ROWS),
+            lowered=record.lowered,
+            single_rows=record.single_rows,
+        )
+        return fitted_plan(
+            self.recipe,
+            kind=start.offer.type,
+            shape=shape_in(base.folder, base.parameters),
+            memory=self.memory.share(self.settings.concurrent_tasks),
+            known=known,
+            past=[each.speed for each in past if each.speed is not None],
+        )
+
+    def _less(self, record: Record, base: BaseInfo, past: Sequence[Record]) -> dict[str, int] | None:
+        """What the record has to say for a way of training that takes less memory; None where there is none."""
+        changes = {"lowered": record.lowered + 1}
+        fitted = self._fitted(record.model_copy(update=changes), base, past)
+        return changes if fitted.fit is not None and fitted.fits else None
+
+    async def _trained(
+        self, record: Record, base: BaseInfo, plan: TrainingPlan, *, until: float, is_least: bool
+    ) -> TrainResult:
+        """What a plan comes to. Raises JobFailed, and PlanTooLarge where another one may do.
+
+        Args:
+            is_least: whether no way of training takes less memory.
+        """
+        start, folder = record.start, self.journal.folder(record.task_id)
         arguments = TrainJob(
             base_folder=base.folder,
-            train_file=train_file,
+            train_file=folder / ROWS,
             parameters=start.parameters,
             plan=plan,
             seed=start.seed,
@@ -195,72 +259,22 @@ class Attempts:
         )
         offer = start.offer
         about = {"type": offer.type, "base": offer.base, "hours": offer.hours, **plan.model_dump(mode="json")}
+
+        def report(progress: JsonObject) -> None:
+            self.tell(record.task_id, progress)
+            self.tracking.tell(record.task_id, progress)
+
         async with self.tracking.run(record.task_id, about):
-            result = TrainResult.model_validate(await self._trained(job, record.task_id, until=until))
-        if result.beats_base is False:
-            losses = {"ours": result.validation_loss, "base": result.base_validation_loss}
-            log.warning("base_not_beaten", task=record.task_id, **losses)
-        found = Found.of(result, plan, recipe_rate=planned.learning_rate, parameters=base.parameters)
-        speed = Speed.of(result, plan, parameters=base.parameters)
-        self.journal.change(record.task_id, found=found, speed=speed)
-        return result
-
-    def _past(self, record: Record) -> list[Record]:
-        """The tasks of its type that were over when it was started, the newest first: a restart plans the same again."""
-        kind, block = record.start.offer.type, record.start.started_at_block
-        return [
-            each
-            for each in reversed(self.journal.all())
-            if each.start.offer.type == kind and (each.committed_at_block or block) < block
-        ]
-
-    def _plan(self, kind: str, base: BaseInfo, speeds: Sequence[Speed]) -> TrainingPlan:
-        """The recipe's plan as it fits; it was looked at before the task was taken."""
-        memory = self.memory.share(self.settings.concurrent_tasks)
-        shape = shape_in(base.folder, base.parameters)
-        fitted = fitted_plan(self.recipe, kind=kind, shape=shape, memory=memory, past=speeds)
-        reasons = fitted.fit.reasons if fitted.fit else ()
-        log.info("planned", base=base.name, engine=fitted.engine.engine, reasons=(*reasons, fitted.engine.reason))
-        return fitted.plan
-
-    async def _trained(self, job: Job, task_id: str, *, until: float) -> JsonObject:
-        """What the worker returns. One that dies is started again from its checkpoint, as long as that leads anywhere and time is left.
-
-        Raises JobFailed with the first death's reason: later ones may only say that the time is over.
-        """
-        first: JobFailed | None = None
-        starts, deaths, furthest = 0, 0, 0.0
-        while True:
-            reached = [furthest]
-
-            def report(progress: JsonObject, reached: list[float] = reached) -> None:
-                fraction = progress.get("fraction")
-                reached.append(fraction if isinstance(fraction, float) else 0.0)
-                self.tell(task_id, progress)
-                self.tracking.tell(task_id, progress)
-
-            try:
-                return await self.executor.run(job, report=report)
-            except JobFailed as error:
-                if error.code not in WORKER_DEATHS:
-                    raise first or error from error
-                first, starts = first or error, starts + 1
-                deaths = 1 if max(reached) > furthest else deaths + 1
-                furthest = max(reached)
-                rest = REST_SECONDS * 2.0 ** (deaths - 1)
-                left = until - self.clock.now() - rest
-                if deaths >= MOST_DEATHS or left <= 0:
-                    again = (
-                        f"{first.message} (started {starts} times, {furthest:.0%} done)"
-                        if starts > 1
-                        else first.message
-                    )
-                    raise JobFailed(again, code=first.code, fix=first.fix) from error
-                log.warning(
-                    "worker_restarts", task=task_id, code=error.code, done=round(furthest, 3), problem=str(error)
-                )
-            await self.clock.sleep(rest)
-            job = replace(job, deadline_seconds=max(until - self.clock.now(), 0.0) + self.settings.keep_seconds)
+            told = await run_worker(
+                self.executor,
+                job,
+                report=report,
+                clock=self.clock,
+                until=until,
+                keep_seconds=self.settings.keep_seconds,
+                is_least=is_least,
+            )
+        return TrainResult.model_validate(told)
 
     async def _seconds_left(self, record: Record) -> float:
         """How long training may take from now. Raises SubmissionLate when there is no time."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gradients.cli.doctor import AsJson, Fix, examined
 from gradients.cli.flags import DAEMON, FOLDER, Given, takes
+
+if TYPE_CHECKING:
+    from miner.fitting import Fitted
+    from miner.memory import Memory
 
 EXIT_UNPAID = 3
 Recipe = Annotated[
@@ -96,8 +100,9 @@ def plan(
     """
     from gradients.bases.bases import BaseModels
     from miner import plan_text
-    from miner.fitting import fitted_plan, shape_in
+    from miner.fitting import Known, fitted_plan, shape_in
     from miner.footprint import like_others
+    from miner.journal import Journal
     from miner.plan import read_recipe
     from miner.settings import MinerSettings
     from miner.wiring import allowed_memory
@@ -110,16 +115,21 @@ def plan(
         shape = shape_in(known.folder, known.parameters)
     else:
         shape = like_others(int(asked.parameters or 0))
-    fitted = fitted_plan(read_recipe(settings.recipe), kind=asked.type, shape=shape, memory=memory)
-    spread = None
-    if (gpus := plan_text.gpus_in(gpu)) > 1:
-        spread = fitted_plan(
-            read_recipe(settings.recipe), kind=asked.type, shape=shape, memory=replace(memory, devices=gpus)
-        )
+    done = [] if gpu else Journal(settings.folder / "tasks").all()
+    past = [each.speed for each in done if each.speed is not None and each.start.offer.type == asked.type]
+    told = Known(asked.own)
+
+    def fitted_to(memory: Memory) -> Fitted:
+        chosen = read_recipe(settings.recipe)
+        return fitted_plan(chosen, kind=asked.type, shape=shape, memory=memory, known=told, past=past)
+
+    fitted, gpus = fitted_to(memory), plan_text.gpus_in(gpu)
+    spread = fitted_to(replace(memory, devices=gpus)) if gpus > 1 else None
+    pace = plan_text.pace_of(asked, shape, fitted, memory, gpu=gpu, cores=settings.threads, past=past)
     if as_json:
-        typer.echo(json.dumps(plan_text.as_json(asked, shape, fitted, memory, spread=spread)))
+        typer.echo(json.dumps(plan_text.as_json(asked, shape, fitted, memory, spread=spread, pace=pace)))
     else:
-        for line in plan_text.as_text(asked, shape, fitted, memory, spread=spread):
+        for line in plan_text.as_text(asked, shape, fitted, memory, spread=spread, pace=pace):
             typer.echo(line)
     if not fitted.fits:
         raise typer.Exit(1)

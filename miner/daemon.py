@@ -118,11 +118,16 @@ class Daemon:
             yield
 
     async def _sweep(self) -> None:
-        """Free the disk of tasks that nobody can ask about any more."""
-        while not self.settings.keep_models:
+        """Free the disk of tasks that nobody can ask about any more, and hold tasks and bases to their limits."""
+        keep = self.settings.keep
+        while True:
+            block = self.view.block
             try:
-                for task_id in await asyncio.to_thread(self.journal.sweep, block=self.view.block):
-                    log.info("task_swept", task=task_id)
+                if not self.settings.keep_models:
+                    for task_id in await asyncio.to_thread(self.journal.sweep, block=block):
+                        log.info("task_swept", task=task_id)
+                for task_id in await asyncio.to_thread(self.journal.keep_within, keep.most_bytes, block=block):
+                    log.info("task_shrunk", task=task_id)
                 for name in await asyncio.to_thread(self._sweep_bases):
                     log.info("base_swept", base=name)
             except Exception:  # the loop's outermost: a file that cannot be removed must not end the miner
@@ -130,9 +135,12 @@ class Daemon:
             await self.view.wait_for_block(self.view.block + SWEEP_EVERY_BLOCKS)
 
     def _sweep_bases(self) -> list[str]:
-        """Bases that validators have given and no task here needs any more; their names."""
-        open_ones = [record for record in self.journal.all() if record.phase in ("training", "trained")]
-        return sweep_given(self.attempts.bases.cache, needed=[record.base for record in open_ones])
+        """Take bases out of the cache that no task here needs; names of those that validators had given, which go whatever the limit."""
+        needed = [record.base for record in self.journal.all() if record.phase in ("training", "trained")]
+        bases = self.attempts.bases
+        swept = [] if self.settings.keep_models else sweep_given(bases.cache, needed=needed)
+        bases.keep_within(self.settings.keep.caches_most_bytes, needed=needed)
+        return swept
 
     async def _attempt_all(self) -> None:
         """One attempt per begun task, side by side."""

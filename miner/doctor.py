@@ -13,9 +13,10 @@ from gradients.doctor.machine import GIB
 from gradients.doctor.storage import is_short
 from gradients.doctor.subnet import see
 from gradients.errors import GradientsError, SetupError
+from gradients.extras import how_to_install
 from gradients.files.locks import only_one
 from miner.journal import RECORD, Journal
-from miner.memory import installed_memory
+from miner.memory import LOW_BIT_PACKAGES, Memory, installed_memory
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
 from miner.tracking.tracking import require
@@ -52,6 +53,15 @@ def training_memory(settings: MinerSettings) -> Iterator[Finding]:
     if settings.memory_gib is not None and settings.memory_gib * GIB > there.bytes:
         found = f"memory_gib is {settings.memory_gib:g}, and {there.bytes / GIB:.0f} GiB are there"
         yield Finding("memory_gib", "note", found, "lower memory_gib, or tasks that don't fit are accepted and fail")
+    yield from low_bits(there)
+
+
+def low_bits(memory: Memory) -> Iterator[Finding]:
+    """Whether a GPU's miner has what lets large bases fit."""
+    if memory.is_gpu and not memory.low_bits:
+        found = f"{' or '.join(LOW_BIT_PACKAGES)} is not installed: no base in 4 bits, no moments in 8"
+        advice = f"{how_to_install('gpu')}; without it large bases are declined that others train"
+        yield Finding("low bits", "note", found, advice)
 
 
 def tracker(settings: MinerSettings) -> Iterator[Finding]:

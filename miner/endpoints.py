@@ -19,7 +19,7 @@ from gradients.chain.view import ChainView
 from gradients.clock import Clock
 from gradients.domain.commitment import prove
 from gradients.domain.json import JsonObject
-from gradients.errors import GradientsError, PeerRefused
+from gradients.errors import GradientsError, PeerRefused, TaskInvalid
 from gradients.files.disk import FREE_BYTES_KEPT
 from gradients.log import get_logger
 from gradients.repo.manifest import Manifest, parse_manifest
@@ -27,12 +27,11 @@ from gradients.sandbox.bubblewrap import is_installed
 from gradients.tasks.jobs import TrainProgress
 from gradients.tasks.registry import missing_packages
 from gradients.web.curves import Curve
-from miner.attempt import REPO
 from miner.bases import KnownBases
 from miner.choose import Situation, against_start, choose
-from miner.fitting import fitted_plan, shape_in
+from miner.fitting import NOTHING, Known, fitted_plan, shape_in
 from miner.footprint import Shape, like_others
-from miner.journal import Journal, Record, openings
+from miner.journal import REPO, Journal, Record, openings
 from miner.memory import Memory
 from miner.metrics import OFFERS
 from miner.plan import Recipe
@@ -74,7 +73,7 @@ class Endpoints:
 
     async def offer(self, offer: Offer, caller: Caller) -> OfferAnswer:
         """Whether this miner would train the task. The operator hears of a no once: validators ask again and again."""
-        answer = await self._answered(offer, caller)
+        answer = await self._answered(offer, caller, NOTHING)
         OFFERS.labels("accepted" if answer.accepted else "declined").inc()
         if answer.accepted:
             self.declined.pop(offer.task_id, None)
@@ -85,11 +84,11 @@ class Endpoints:
             log.info("offer_declined", task=offer.task_id, base=offer.base, hours=offer.hours, reason=answer.reason)
         return answer
 
-    async def _answered(self, offer: Offer, caller: Caller) -> OfferAnswer:
+    async def _answered(self, offer: Offer, caller: Caller, known: Known) -> OfferAnswer:
         """Yes or no. A base is fetched only for a task that is taken if the base is what the offer says."""
         if obstacle := self.obstacle():
             return OfferAnswer(accepted=False, reason=_told(obstacle))
-        announced = self._situation(offer, offer.base_digest, like_others(offer.base_parameters))
+        announced = self._situation(offer, offer.base_digest, like_others(offer.base_parameters), known)
         answer = choose(offer, announced, self.settings, recipe=self.recipe.name)
         if not answer.accepted:
             return answer
@@ -105,9 +104,8 @@ class Endpoints:
                 announced, base_digest=None, base_problem=_told(str(error)), fetching=error.code in ON_ITS_WAY
             )
         else:
-            situation = self._situation(
-                offer, base.digest, await asyncio.to_thread(shape_in, base.folder, base.parameters)
-            )
+            shape = await asyncio.to_thread(shape_in, base.folder, base.parameters)
+            situation = self._situation(offer, base.digest, shape, known)
         return choose(offer, situation, self.settings, recipe=self.recipe.name)
 
     async def start(self, start: Start, caller: Caller) -> StartAnswer:
@@ -117,7 +115,10 @@ class Endpoints:
             if known is not None:
                 same = (known.start, known.validator) == (start, caller.hotkey)
                 return StartAnswer(accepted=same, reason="begun already" + ("" if same else " with other terms"))
-            answer = await self._answered(start.offer, caller)
+            try:
+                answer = await self._answered(start.offer, caller, Known(start.parameters))
+            except TaskInvalid as error:  # parameters that its type does not have
+                return StartAnswer(accepted=False, reason=_told(str(error)))
             reason = answer.reason
             if answer.accepted:
                 block_seconds = await self.gateway.block_seconds()
@@ -180,13 +181,13 @@ class Endpoints:
             raise PeerRefused(f"Task {task_id[:64]} was never accepted here", code="not_found")
         return record
 
-    def _situation(self, offer: Offer, base_digest: str, shape: Shape) -> Situation:
+    def _situation(self, offer: Offer, base_digest: str, shape: Shape, known: Known) -> Situation:
         running = sum(
             record.phase in ("training", "trained") and self.view.block <= record.start.deadline_block
             for record in self.journal.all()
         )
         memory = self.memory.share(self.settings.concurrent_tasks)
-        fitted = fitted_plan(self.recipe, kind=offer.type, shape=shape, memory=memory)
+        fitted = fitted_plan(self.recipe, kind=offer.type, shape=shape, memory=memory, known=known)
         return Situation(
             running,
             base_digest,

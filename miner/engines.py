@@ -38,6 +38,13 @@ class Speed(BaseModel):
         )
 
 
+def alike(past: Iterable[Speed], *, method: str, parameters: int) -> list[Speed]:
+    """Those that were measured by the same method on a base of about the size."""
+    return [
+        each for each in past if each.method == method and parameters / ALIKE <= each.parameters <= parameters * ALIKE
+    ]
+
+
 class Choice(NamedTuple):
     """An engine, and why it is this one."""
 
@@ -72,9 +79,8 @@ def choose_engine(
     if not on_gpu:
         return Choice("ours", "on a CPU it is the faster one (docs/benchmarks/training.md)")
     speeds: dict[Engine, list[float]] = {"ours": [], "trl": []}
-    for each in past:
-        if each.method == method and parameters / ALIKE <= each.parameters <= parameters * ALIKE:
-            speeds[each.engine].append(each.tokens_per_second)
+    for each in alike(past, method=method, parameters=parameters):
+        speeds[each.engine].append(each.tokens_per_second)
     if not (speeds["ours"] and speeds["trl"]):
         unknown = " nor ".join(engine for engine in ("ours", "trl") if not speeds[engine])
         return Choice("ours", f"nothing was measured here of {unknown} on a base of its size")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from gradients.tasks.base import TrainingLoad
 from miner.footprint import NARROW_BYTES, Footprint, Shape, Way, footprint, weight_bytes
 from miner.memory import GIB, Memory
 
@@ -34,33 +35,38 @@ class Fit:
         return self.footprint.total(self.tokens or row_tokens)
 
 
-def fit(shape: Shape, memory: Memory, *, asked: Way, row_tokens: int) -> Fit:
-    """The first way that holds the longest row, in the order of `_ladder`; several devices are used where one does not hold a better one.
+def fit(shape: Shape, memory: Memory, *, asked: Way, load: TrainingLoad, lowered: int = 0) -> Fit:
+    """The first way that holds the largest step, in the order of `_ladder`; several devices are used where one does not hold a better one.
 
     Args:
         memory: that one task may take.
         asked: for, by the recipe.
-        row_tokens: of the longest row.
+        load: of the task's type; a base that reads less cuts it.
+        lowered: how many ways that should have fitted ran out of memory: each time the next one counts that takes less.
     """
     gpu = memory.bytes if memory.is_gpu else None
     there = int(USABLE * memory.bytes) - (0 if memory.is_gpu else CPU_RUNTIME_BYTES)
     low_bits = memory.low_bits and not shape.has_experts
     reasons = list[str]()
+    failed: int | None = None  # bytes that a way took for one row, which were too many
     for way in _ladder(asked, low_bits=low_bits, devices=memory.devices):
-        taken = footprint(shape, way, gpu_bytes=gpu)
-        tokens = int((there - taken.standing) / taken.by_token)
+        taken = footprint(shape, way, gpu_bytes=gpu, logits=load.logits, reference=load.reference)
+        tokens, row = int((there - taken.standing) / taken.by_token), taken.total(load.tokens)
         if way.method == "full" and way.devices == 1 and weight_bytes(shape, gpu_bytes=gpu) == NARROW_BYTES:
             reasons.append(
                 f"{name_of(way)}: in bfloat16, which these weights would be kept in, small steps are rounded away"
             )
-        elif tokens >= row_tokens:
+        elif tokens < load.tokens:
+            reasons.append(f"{name_of(way)}: {row / GIB:.1f} GiB needed for one row of {load.tokens} tokens")
+        elif failed is not None and row >= failed:
+            reasons.append(f"{name_of(way)}: takes no less than what ran out of memory")
+        elif lowered > 0:
+            lowered, failed = lowered - 1, row
+            reasons.append(f"{name_of(way)}: ran out of memory here")
+        else:
             most = min(tokens, MOST_TOKENS[memory.is_gpu])
             rounded = most - most % STEP_TOKENS if most >= STEP_TOKENS else most
-            return Fit(way, max(rounded, row_tokens), taken, there, (*reasons, _why(way, taken, there)))
-        else:
-            reasons.append(
-                f"{name_of(way)}: {taken.total(row_tokens) / GIB:.1f} GiB needed for one row of {row_tokens} tokens"
-            )
+            return Fit(way, max(rounded, load.tokens), taken, there, (*reasons, _why(way, taken, there)))
     return Fit(way, 0, taken, there, (*reasons, f"{there / GIB:.1f} GiB can be used"))
 
 

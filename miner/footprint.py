@@ -43,6 +43,7 @@ class Shape:
     feed_forward: int
     vocabulary: int
     has_experts: bool = False
+    context: int | None = None  # tokens that it reads at most, where that is known
 
     @classmethod
     def of(cls, config: Mapping[str, Any], parameters: int) -> Shape:
@@ -61,6 +62,7 @@ class Shape:
             feed_forward=first("intermediate_size", "n_inner", "ffn_dim", otherwise=4 * hidden),
             vocabulary=first("vocab_size", otherwise=like.vocabulary),
             has_experts=any(told.get(name) for name in EXPERTS),
+            context=first("max_position_embeddings", "n_positions", otherwise=0) or None,
         )
 
     @property
@@ -120,6 +122,7 @@ class Footprint:
     per_token: float
     fixed_layer: float  # a token's bytes in the one layer that is computed again; none without checkpointing
     logits_per_token: float
+    reference: int = 0  # a copy of the base as it was
 
     def total(self, tokens: int) -> int:
         """With a micro-batch of so many tokens."""
@@ -128,7 +131,7 @@ class Footprint:
     @property
     def standing(self) -> int:
         """What there is before any token."""
-        return self.weights + self.trained + self.copies
+        return self.weights + self.trained + self.copies + self.reference
 
     @property
     def by_token(self) -> float:
@@ -141,20 +144,23 @@ def weight_bytes(shape: Shape, *, gpu_bytes: int | None) -> int:
     return NARROW_BYTES if gpu_bytes is not None and shape.parameters > NARROW_ABOVE * gpu_bytes else WIDE_BYTES
 
 
-def footprint(shape: Shape, way: Way, *, gpu_bytes: int | None) -> Footprint:
+def footprint(
+    shape: Shape, way: Way, *, gpu_bytes: int | None, logits: float = 1.0, reference: bool = False
+) -> Footprint:
     """What training takes, of each device.
 
     Args:
         gpu_bytes: of a GPU; None trains on the CPU.
+        logits, reference: of the type's load (gradients/tasks/base.py).
     """
     on_gpu = gpu_bytes is not None
     product = NARROW_BYTES if on_gpu else WIDE_BYTES
     layer = (HIDDEN_BYTES * shape.hidden + FEED_FORWARD_BYTES * shape.feed_forward) * (1 if on_gpu else 2)
     layer *= FULL_MORE if way.method == "full" else 1
+    width = weight_bytes(shape, gpu_bytes=gpu_bytes)
     if way.devices > 1:
         weights, trained, copies = _spread(shape, way, product=product)
     else:
-        width = weight_bytes(shape, gpu_bytes=gpu_bytes)
         weights, trained, copies = _whole(shape, way, width=width, product=product)
     return Footprint(
         weights=weights,
@@ -162,7 +168,8 @@ def footprint(shape: Shape, way: Way, *, gpu_bytes: int | None) -> Footprint:
         copies=copies,
         per_token=shape.layers * (CHECKPOINT_BYTES * shape.hidden if way.checkpointing else layer),
         fixed_layer=layer if way.checkpointing else 0.0,
-        logits_per_token=LOGIT_BYTES * shape.vocabulary,
+        logits_per_token=logits * LOGIT_BYTES * shape.vocabulary,
+        reference=width * shape.parameters if reference and way.method == "full" else 0,
     )
 
 

@@ -5,8 +5,11 @@ A record says what is true; nothing in it says what is being done.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -18,10 +21,14 @@ from gradients.bases.continued import pinned
 from gradients.domain.commitment import Opening
 from gradients.errors import SetupError
 from gradients.files.whole import make_folder, write_text
+from gradients.log import get_logger
 from miner.engines import Speed
 from miner.experience import Found
 
 RECORD = "record.json"
+REPO = "repo"  # what validators fetch of a task
+
+log = get_logger("journal")
 
 
 class Record(BaseModel):
@@ -36,6 +43,8 @@ class Record(BaseModel):
     train_until: float | None = (
         None  # when training must be done; fixed once, so that a restart goes on with the same run
     )
+    lowered: int = 0  # ways of training that ran out of memory here
+    single_rows: bool = False  # whether a micro-batch of more than one row did
     manifest: str | None = None  # exact text, once the repo is whole
     committed_at_block: int | None = None
     leaves: tuple[
@@ -79,6 +88,7 @@ class Journal:
                 f"The journal in {folder} cannot be read: {error}", fix="Move it away to start afresh"
             ) from error
         self._records = {record.task_id: record for record in records}
+        self._room_bytes: int | None = None  # that the limit left, when it was looked at last
 
     def folder(self, task_id: str) -> Path:
         """Where everything about a task lies."""
@@ -87,9 +97,10 @@ class Journal:
         return self._folder / task_id
 
     def free_bytes(self) -> int:
-        """What is free on the disk where tasks lie, or will lie."""
+        """What may be written where tasks lie, or will lie: what is free on the disk, and what the limit leaves."""
         there = next(folder for folder in (self._folder, *self._folder.parents) if folder.is_dir())
-        return shutil.disk_usage(there).free
+        free = shutil.disk_usage(there).free
+        return free if self._room_bytes is None else min(free, self._room_bytes)
 
     def find(self, task_id: str) -> Record | None:
         """The task's record, or None when it was never accepted."""
@@ -119,13 +130,64 @@ class Journal:
         """
         ended = [record for record in self.all() if record.phase in ("committed", "failed")]
         over = [record.task_id for record in ended if record.start.reveal_until_block < block]
-        swept = []
-        for task_id in over:
-            left = [path for path in (self._folder / task_id).iterdir() if path.name != RECORD]
-            for path in left:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            swept += [task_id] if left else []
-        return swept
+        return [task_id for task_id in over if _remove(self._beside(task_id, RECORD))]
+
+    def keep_within(self, most_bytes: int | None, *, block: int) -> list[str]:
+        """Remove files that nobody can ask for, until all tasks have `most_bytes` at most; tasks that lost some. Records stay.
+
+        First of tasks whose reveal ended before `block`, or that failed with nothing sent, then all but the repos of committed ones; the
+        oldest first. Afterwards `free_bytes` knows what is left for new tasks.
+
+        Args:
+            most_bytes: by default half of the disk.
+        """
+        if not self._folder.is_dir():
+            return []
+        most = most_bytes or shutil.disk_usage(self._folder).total // 2
+        spare = [
+            (record.task_id, self._beside(record.task_id, RECORD)) for record in self.all() if _is_over(record, block)
+        ]
+        committed = [each for each in self.all() if each.phase == "committed" and not _is_over(each, block)]
+        spare += [(record.task_id, self._beside(record.task_id, RECORD, REPO)) for record in committed]
+        sizes = {task_id: sum(map(_bytes, paths)) for task_id, paths in spare}
+        all_bytes, lost = _bytes(self._folder), list[str]()
+        needed = all_bytes - sum(sizes.values())
+        for task_id, paths in spare:
+            if all_bytes > most and _remove(paths):
+                all_bytes -= sizes[task_id]
+                lost.append(task_id)
+        self._room_bytes = max(most - needed, 0)
+        if all_bytes > most:
+            log.warning("more_is_needed_than_the_limit", what="tasks", held_bytes=all_bytes, most_bytes=most)
+        return lost
+
+    def _beside(self, task_id: str, *names: str) -> list[Path]:
+        """What lies in a task's folder, but for these."""
+        return [path for path in (self._folder / task_id).iterdir() if path.name not in names]
+
+
+def _is_over(record: Record, block: int) -> bool:
+    """Whether nobody can ask for the task's files: its reveal ended before `block`, or it failed with nothing sent to the chain."""
+    has_failed = record.phase == "failed" and not record.leaves
+    return has_failed or (record.phase in ("committed", "failed") and record.start.reveal_until_block < block)
+
+
+def _remove(paths: Iterable[Path]) -> bool:
+    """Whether there was anything."""
+    found = list(paths)
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return bool(found)
+
+
+def _bytes(place: Path) -> int:
+    """Of a file, or of all in a folder; a training may be at work there."""
+    size = 0
+    for path in (place, *(Path(folder, name) for folder, _, names in os.walk(place) for name in names)):
+        with contextlib.suppress(FileNotFoundError):
+            seen = path.lstat()
+            size += seen.st_size if stat.S_ISREG(seen.st_mode) else 0
+    return size
 
 
 def openings(records: Iterable[Record], *, netuid: int, hotkey: str, block: int) -> dict[str, Opening]:

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from gradients.domain.json import JsonObject
 from gradients.errors import SetupError
 from gradients.tasks.hours import OPERATIONS, PEAK_FLOPS, UTILISATION
-from gradients.tasks.registry import TYPES
+from gradients.tasks.registry import TYPES, task_type
+from miner.engines import Speed, alike
 from miner.fit import name_of
 from miner.fitting import Fitted
 from miner.footprint import Shape
 from miner.memory import GIB, Memory
 
+
+class Gpu(NamedTuple):
+    """One kind, as its maker describes it."""
+
+    gibibytes: int
+    teraflops: float  # dense bfloat16
+
+
 GPUS = {
-    "rtx4090": 24,
-    "a10g": 24,
-    "l4": 24,
-    "l40s": 48,
-    "a100": 80,
-    "h100": 80,
-    "h200": 141,
-    "b200": 180,
-}  # GiB, as sold
+    "rtx4090": Gpu(24, 165),
+    "a10g": Gpu(24, 70),
+    "l4": Gpu(24, 121),
+    "l40s": Gpu(48, 362),
+    "a100": Gpu(80, 312),
+    "h100": Gpu(80, PEAK_FLOPS / 1e12),
+    "h200": Gpu(141, PEAK_FLOPS / 1e12),
+    "b200": Gpu(180, 2250),
+}
+CORE_FLOPS = 60e9  # float32, of a core: 5,148 tokens of the shipped base a second (docs/benchmarks/training.md)
+CHECKPOINTED = 4 / 3  # times the work, where the forward pass is made twice
 _SHOWN = (
     "method",
     "engine",
@@ -59,6 +71,21 @@ class AskedTask(BaseModel):
     rows: int = Field(default=10_000, gt=0)
     tokens_per_row: float = Field(default=400.0, gt=0)
     hours: float = Field(default=2.0, gt=0)
+    own: dict[str, JsonValue] | None = Field(
+        default=None, description="the type's own parameters, where a task says them"
+    )
+
+
+class Pace(NamedTuple):
+    """How fast a plan is carried out, about."""
+
+    tokens_per_second: float
+    source: str  # how that is known
+
+    def epochs(self, task: AskedTask) -> float:
+        """Passes over the rows in the task's time."""
+        work = task.rows * task.tokens_per_row * task_type(task.type).effort.work_factor
+        return self.tokens_per_second * 3600 * task.hours / work
 
 
 def read_task(file: Path | None, **given: object) -> AskedTask:
@@ -66,11 +93,9 @@ def read_task(file: Path | None, **given: object) -> AskedTask:
     try:
         told = json.loads(file.read_text(encoding="utf-8")) if file else {}
         asked = {name: value for name, value in given.items() if value is not None}
-        named = {**told, **asked}
-        if isinstance(named.get("parameters"), dict):  # a task's own part, which is none of ours
-            del named["parameters"]
-        task = AskedTask.model_validate(named)
-    except (OSError, ValueError, TypeError, ValidationError) as error:
+        own = {"own": told.pop("parameters")} if isinstance(told.get("parameters"), dict) else {}  # not the base's size
+        task = AskedTask.model_validate({**told, **own, **asked})
+    except (OSError, ValueError, TypeError, AttributeError, ValidationError) as error:
         raise SetupError(
             f"The task is not usable: {error}", fix="Give JSON with type, base or parameters, rows and hours"
         ) from error
@@ -85,7 +110,7 @@ def memory_of(gpu: str) -> Memory:
     """The memory of one of a kind of GPU, h100, h100:8 or 8x80, or of so many GiB. Raises SetupError."""
     name, _ = _named(gpu)
     try:
-        gibibytes = float(GPUS[name]) if name in GPUS else float(name)
+        gibibytes = float(GPUS[name].gibibytes if name in GPUS else name)
     except ValueError as error:
         raise SetupError(
             f"'{gpu}' is not a GPU that is known here", fix=f"Choose from {', '.join(GPUS)}, or say its GiB: --gpu 48"
@@ -93,7 +118,34 @@ def memory_of(gpu: str) -> Memory:
     return Memory(int(gibibytes * GIB), is_gpu=True, gpus=gpus_in(gpu))
 
 
-def as_json(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, spread: Fitted | None) -> JsonObject:
+def pace_of(
+    task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, gpu: str | None, cores: int, past: Sequence[Speed]
+) -> Pace | None:
+    """How fast the plan is carried out: as tasks like it were here, else by the rule that gives hours; None where these don't go by tokens.
+
+    Args:
+        gpu: that was named, see `memory_of`; None: what is here.
+        cores: of a CPU that would be used.
+        past: of tasks of its type on this machine.
+    """
+    if not task_type(task.type).effort.goes_by_tokens:
+        return None
+    plan = fitted.plan
+    measured = [each.tokens_per_second for each in alike(past, method=plan.method, parameters=shape.parameters)]
+    if measured and gpu is None:
+        return Pace(statistics.median(measured), "as tasks like it were trained here")
+    work = OPERATIONS * shape.parameters * (CHECKPOINTED if plan.gradient_checkpointing else 1.0)
+    if not memory.is_gpu:
+        return Pace(cores * CORE_FLOPS / work, f"as {cores} cores did in docs/benchmarks/training.md")
+    name = _named(gpu or "")[0]
+    known = GPUS.get(name, GPUS["h100"])
+    source = f"by the rule of hours for {name if name in GPUS else 'an h100, since the GPU was not named'}"
+    return Pace(plan.processes * known.teraflops * 1e12 * UTILISATION / work, source)
+
+
+def as_json(
+    task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, spread: Fitted | None, pace: Pace | None
+) -> JsonObject:
     """Everything, for scripts; `spread` is what several GPUs would hold together."""
     plan, found = fitted.plan, fitted.fit
     return {
@@ -106,12 +158,17 @@ def as_json(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, sp
         "reasons": list(found.reasons) if found else [],
         "spread": _spread(spread),
         "engine_reason": fitted.engine.reason,
-        "epochs_in_time": _epochs(task, shape) if memory.is_gpu else None,
+        "row_tokens": fitted.row_tokens,
+        "epochs_in_time": pace.epochs(task) if pace else None,
+        "tokens_per_second": pace.tokens_per_second if pace else None,
+        "speed_reason": pace.source if pace else "its time does not go by tokens",
         "plan": {name: value for name, value in plan.model_dump(mode="json").items() if name in _SHOWN},
     }
 
 
-def as_text(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, spread: Fitted | None) -> Iterator[str]:
+def as_text(
+    task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, spread: Fitted | None, pace: Pace | None
+) -> Iterator[str]:
     """The same for people, a line each."""
     verdict = "fits" if fitted.fits else "does not fit: a task like it is declined"
     yield f"{task.type} on {shape.parameters / 1e9:.3g} billion weights {verdict}"
@@ -124,8 +181,11 @@ def as_text(task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, sp
             if not (name == "lora_rank" and told["method"] == "full"):
                 why = f" ({fitted.engine.reason})" if name == "engine" else ""
                 yield f"  {name:<23} {told[name]}{why}"
-        if memory.is_gpu:
-            yield f"  time      about {_epochs(task, shape):.1f} passes over {task.rows:,} rows in {task.hours:g} h, as an H100 does"
+        if fitted.row_tokens:
+            yield f"  {'row_tokens':<23} {fitted.row_tokens} (that go through the model together at the least)"
+        if pace is not None:
+            passes = f"{pace.epochs(task):.2g} passes over {task.rows:,} rows in {task.hours:g} h"
+            yield f"  time      about {passes}: {pace.tokens_per_second:,.0f} tokens a second, {pace.source}"
     if memory.gpus > 1:
         gpus = memory.gpus
         used = fitted.plan.processes
@@ -154,9 +214,3 @@ def _named(gpu: str) -> tuple[str, int]:
         if match := re.fullmatch(form, gpu.strip().lower()):
             return match["name"], max(int(match.groupdict().get("count") or 1), 1)
     return "", 1
-
-
-def _epochs(task: AskedTask, shape: Shape) -> float:
-    """Passes over the rows in the task's time, by the rule that gives the hours (gradients/tasks/hours.py)."""
-    per_second = PEAK_FLOPS * UTILISATION / (OPERATIONS * shape.parameters)
-    return per_second * 3600 * task.hours / (task.rows * task.tokens_per_row)

@@ -40,6 +40,22 @@ class TrackingSettings(Section):
     )
 
 
+class KeepSettings(Section):
+    """How much of the disk is taken. What a running task needs, or a validator may still ask for, is never dropped."""
+
+    most_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="files of tasks in all, by default half of their disk; above it go those of tasks that are over or have failed, "
+        "then what committed ones were trained from; tasks that would not fit are declined",
+    )
+    caches_most_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="base models in the cache, by default half of its disk; above it go those unused for six hours, the longest first",
+    )
+
+
 def _recipe_file(given: object) -> object:
     """The shipped recipe of a bare name, such as lora-tuned; anything else is a path."""
     named = str(given)
@@ -74,7 +90,10 @@ class MinerSettings(DaemonSettings):
     keep_seconds: float = Field(
         default=5.0, ge=1, description="time kept before the deadline for writing and committing, beside three blocks"
     )
-    keep_models: bool = Field(default=False, description="keep models and checkpoints after their reveal has ended")
+    keep_models: bool = Field(
+        default=False,
+        description="keep models and checkpoints after their reveal has ended, as far as [keep] most_bytes allows",
+    )
     allow_local_paths: bool = Field(
         default=False, description="validators may name folders of this machine as bases; for local networks"
     )
@@ -83,6 +102,7 @@ class MinerSettings(DaemonSettings):
     )
     page: PageSettings = PageSettings()
     tracking: TrackingSettings = TrackingSettings()
+    keep: KeepSettings = KeepSettings()
 
     @field_validator("task_types")
     @classmethod

@@ -95,7 +95,7 @@ def build(settings: MinerSettings) -> Daemon:
     add_routes(app, endpoints)
     add_reach_route(app, allow_private=network.is_local)
     outcomes = Outcomes(journal, view, attempts.client)
-    behind = Behind(journal, view, gateway.hotkey, recipe.name, endpoints.status, endpoints.curves)
+    behind = Behind(journal, view, gateway.hotkey, recipe.name, endpoints.status, endpoints.curves, conditions)
     page = page_app(behind, host=settings.page.host) if settings.page.serve else None
     return Daemon(gateway, view, journal, attempts, app, outcomes, settings, conditions, begun, page)
 

@@ -144,7 +144,7 @@ def migrate(given: Given, *, as_json: AsJson = False) -> None:
     """Bring the ledger to this version's schema, as `run` does at its start. Back it up first: there is no way back but a backup."""
     from validator.settings import ValidatorSettings
 
-    _, shown = known_ledger(given.load(ValidatorSettings))
+    _, shown = known_ledger(given.load(ValidatorSettings), migrate=True)
     typer.echo(json.dumps({"ledger": shown}) if as_json else f"{shown} has this version's schema")
 
 
@@ -171,8 +171,11 @@ def prune(
         typer.echo(f"{kind}: {size:,} bytes {'would go' if dry_run else 'are gone'}")
 
 
-def known_ledger(settings: ValidatorSettings) -> tuple[Ledger, str]:
-    """The ledger of a validator that was started before, and where it is, without a password. Raises SetupError when there is none."""
+def known_ledger(settings: ValidatorSettings, *, migrate: bool = False) -> tuple[Ledger, str]:
+    """The ledger of a validator that was started before, and where it is, without a password.
+
+    Raises SetupError when there is none, and without `migrate` also for an older one: no other command takes away the way back.
+    """
     from gradients.clock import SystemClock
     from gradients.errors import SetupError
     from validator.ledger import Ledger
@@ -187,4 +190,4 @@ def known_ledger(settings: ValidatorSettings) -> tuple[Ledger, str]:
                 f"There is no validator's ledger at {shown}",
                 fix="Name the validator's --folder or --config, or start it first",
             )
-    return Ledger.open(url, SystemClock()), shown
+    return Ledger.open(url, SystemClock(), migrate=migrate), shown

@@ -10,14 +10,17 @@ import asyncio
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from gradients.bases.bases import BaseInfo, BaseModels, base_in, files_of
+from gradients.bases.bases import BaseInfo, BaseModels, base_in, digest_of, files_of
 from gradients.bases.continued import continued_task, is_pinned
 from gradients.bases.hub import MOST_BYTES_PER_PARAMETER, SMALL_FILES_BYTES
 from gradients.domain.task import Blob, Hotkey, Parent, Task, TaskRequest, TaskState
 from gradients.errors import ModelUnknown, OperatorError, TaskInvalid
 from gradients.execution.job import Executor, Job
+from gradients.files.disk import check_room
 from gradients.files.plain import check_plain
+from gradients.files.whole import make_folder
 from gradients.log import get_logger
 from gradients.repo.materialise import place_files
 from gradients.repo.store import ContentStore
@@ -86,42 +89,66 @@ def winner_before(ledger: Ledger, folders: Folders, request: TaskRequest, *, cus
     return Winner(task, best.hotkey, submission.manifest_sha256 or "", folder)
 
 
+class Made(NamedTuple):
+    """A base that was made, and not kept yet: what was tried in vain leaves nothing."""
+
+    base: BaseInfo  # where it was made
+    old: BaseInfo
+    winner: Winner
+
+
 @dataclass(frozen=True, slots=True)
 class Continuing:
-    """Makes bases."""
+    """Makes bases, and keeps those that their tasks can be run on."""
 
     models: BaseModels
     store: ContentStore
     folders: Folders
     executor: Executor
 
-    async def base_after(self, winner: Winner, task: Task) -> tuple[BaseInfo, Parent]:
-        """The base of `task`, in its folder, and where it comes from. Running again makes it anew."""
+    async def make(self, winner: Winner, task: Task, target: Path, *, job_folder: Path) -> Made:
+        """The base of `task`, in `target`, which is the caller's to remove. Raises DiskFull before any work when it would find no room."""
         old = await asyncio.to_thread(base_of, winner.task, self.models, self.folders)
-        place = self.folders.prepared(task.id) / "continued"
-        asked = ContinueJob(base_folder=old.folder, submission=winner.folder, target=place / "base", family=old.family)
+        await asyncio.to_thread(check_room_beside, old, target)
+        asked = ContinueJob(base_folder=old.folder, submission=winner.folder, target=target, family=old.family)
         job = Job(
             MAKE_BASE,
             asked.model_dump(mode="json"),
-            place / "job",
+            job_folder,
             deadline_seconds=MAKE_SECONDS,
             reads=(old.folder, winner.folder),
             writes=(asked.target,),
         )
         await self.executor.run(job, report=lambda _: None)
-        base, files = await asyncio.to_thread(self._keep, task, asked.target, old)
-        log.info("base_made", task=task.id, continues=winner.task.id, digest=base.digest)
-        return base, Parent(winner.task.id, winner.hotkey, winner.manifest_sha256, old.digest, files)
+        return Made(await asyncio.to_thread(_checked, task, target, old), old, winner)
 
-    def _keep(self, task: Task, made: Path, old: BaseInfo) -> tuple[BaseInfo, tuple[tuple[str, Blob], ...]]:
-        """What a worker has left, which had read a miner's bytes: plain files of sizes that the old base accounts for."""
-        if links := [path for path in made.rglob("*") if path.is_symlink()]:
-            raise OperatorError(f"{links[0]} is a link", code="unexpected_file")
-        most = old.parameters * MOST_BYTES_PER_PARAMETER + SMALL_FILES_BYTES
-        found = {path: check_plain(file, most_bytes=most) for path, file in files_of(made).items()}
+    def keep(self, task: Task, made: Made) -> Parent:
+        """Put what was made into the store and the task's folder; where it comes from. Blocking."""
+        found = files_of(made.base.folder)
         blobs = {path: Blob(self.store.add_file(file), file.stat().st_size) for path, file in found.items()}
+        digests = {path: blob.sha256 for path, blob in blobs.items()}
+        if digest_of(digests) != made.base.digest:
+            raise OperatorError(f"{made.base.folder} changed after it was made", code="file_changed")
         folder = self.folders.base(task.id)
-        place_files(self.store, {path: blob.sha256 for path, blob in blobs.items()}, folder)
-        if (old.folder / CARD).is_file():
-            shutil.copyfile(old.folder / CARD, folder / CARD)
-        return base_in(task.request.base, folder), tuple(blobs.items())
+        place_files(self.store, digests, folder)
+        if (made.old.folder / CARD).is_file():
+            shutil.copyfile(made.old.folder / CARD, folder / CARD)
+        winner = made.winner
+        log.info("base_made", task=task.id, continues=winner.task.id, digest=made.base.digest)
+        return Parent(winner.task.id, winner.hotkey, winner.manifest_sha256, made.old.digest, tuple(blobs.items()))
+
+
+def check_room_beside(old: BaseInfo, target: Path) -> None:
+    """Raises DiskFull when the disk has no room for a base as large as the old one, twice: where it is made, and in the store."""
+    make_folder(target.parent)
+    check_room(target.parent, 2 * sum(file.stat().st_size for file in files_of(old.folder).values()))
+
+
+def _checked(task: Task, made: Path, old: BaseInfo) -> BaseInfo:
+    """What a worker has left, which had read a miner's bytes: plain files of sizes that the old base accounts for."""
+    if links := [path for path in made.rglob("*") if path.is_symlink()]:
+        raise OperatorError(f"{links[0]} is a link", code="unexpected_file")
+    most = old.parameters * MOST_BYTES_PER_PARAMETER + SMALL_FILES_BYTES
+    for file in files_of(made).values():
+        check_plain(file, most_bytes=most)
+    return base_in(task.request.base, made)

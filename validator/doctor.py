@@ -76,12 +76,12 @@ def _migrate(settings: ValidatorSettings, clock: Clock) -> str:
 
 
 def _prune(settings: ValidatorSettings, clock: Clock) -> str:
-    """Drop what a running validator would. Raises SetupError when one has begun to run."""
+    """Drop what a running validator would. Raises SetupError when one has begun to run, and for a ledger that was not migrated."""
     from validator.ledger import Ledger
     from validator.pruning import Pruner
 
     with only_one(settings.folder, what="validator"):
-        opened = Ledger.open(settings.resolved_ledger_url(), clock)
+        opened = Ledger.open(settings.resolved_ledger_url(), clock, migrate=False)
         pruned = Pruner.of(settings, opened, clock).prune()
         opened.engine.dispose()
     return ", ".join(f"{kind}: {size:,} bytes" for kind, size in pruned.items())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Protocol
@@ -57,10 +57,13 @@ class StepEngine:
         owner: str,
         lease_seconds: float = LEASE_SECONDS,
         at_once: Mapping[TaskState, int] = MappingProxyType({}),
+        one_per_customer: Collection[TaskState] = (),
         obstacles: Mapping[TaskState, Callable[[], str]] = MappingProxyType({}),
     ) -> None:
         """Args:
         at_once: how many tasks are worked on at a time, by the state that they are in; one where nothing is said.
+        one_per_customer: states whose steps last as long as a customer's task makes them: of each customer one task at a time, so that
+            nobody has all the places.
         obstacles: what stands against working on tasks of a state at all, at the moment; empty when nothing does.
         """
         self._obstacles = obstacles
@@ -70,6 +73,7 @@ class StepEngine:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._at_once = at_once
+        self._one_per_customer = one_per_customer
         self._due = {state: asyncio.Event() for state in stages}  # that there is work, as far as anybody knows
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
@@ -120,6 +124,7 @@ class StepEngine:
             owner=self._owner,
             block=self._view.block,
             lease_seconds=self._lease_seconds,
+            one_per_customer=state in self._one_per_customer,
         )
         if claim:
             await self._work(stage, claim)

@@ -34,9 +34,8 @@ from gradients.tasks.jobs import (
     ThroughputJob,
     TrialResult,
 )
-from gradients.tasks.preparation import Fetched, fetch_sources
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, check_family, task_type, validate_request
-from validator.reading import read_data, source_reports
+from validator.reading import fetch_data, read_data, source_reports
 from validator.settings import EstimateSettings, ReadingSettings
 from validator.trials import try_base
 
@@ -116,8 +115,7 @@ class Estimates:
 
     async def _survey(self, kind: TaskType, request: TaskRequest, folder: Path) -> SurveyResult:
         """How many rows there are, with a sample of them in the folder. Their sources are fetched here, and read by a worker."""
-        loop = asyncio.get_running_loop()
-        fetched = await loop.run_in_executor(self.readers, self._fetch, kind, request, folder / "fetched")
+        fetched = await fetch_data(self.readers, kind, request, folder / "fetched", self.access)
         job = SurveyJob(
             declaration=TYPES[request.type],
             request=dataclasses.asdict(request),
@@ -131,10 +129,6 @@ class Estimates:
         async with self.surveys:
             result = await read_data(self.executor, SURVEY, job, folder=folder / "survey", settings=self.reading)
         return SurveyResult.model_validate(result)
-
-    def _fetch(self, kind: TaskType, request: TaskRequest, folder: Path) -> Fetched:
-        """Blocking, for as long as the sources take."""
-        return fetch_sources(kind, request, folder, access=self.access)
 
     async def _tried(
         self, request: TaskRequest, base: BaseInfo, folder: Path, numbers: Sequence[int]

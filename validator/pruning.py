@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from gradients.bases.bases import BaseModels
 from gradients.clock import Clock
 from gradients.domain.task import Task, TaskState
 from gradients.log import get_logger
@@ -55,6 +56,7 @@ class Pruner:
     uploads: Uploads
     clock: Clock
     settings: KeepSettings
+    bases: BaseModels | None = None  # of a validator that runs: the limit of its cache is kept, too
 
     @classmethod
     def of(cls, settings: ValidatorSettings, ledger: Ledger, clock: Clock) -> Pruner:
@@ -76,6 +78,7 @@ class Pruner:
             pruned = await asyncio.to_thread(self.prune)
             if any(pruned.values()):
                 log.info("pruned", **pruned)
+            await asyncio.to_thread(self.keep_bases)
             await self.clock.sleep(LOOK_SECONDS)
 
         await run_forever(look, name="pruning", rest_seconds=LOOK_SECONDS)
@@ -113,6 +116,12 @@ class Pruner:
             self._tell(pruned)
         return pruned
 
+    def keep_bases(self) -> None:
+        """Hold the cache of bases to its limit; those of unfinished tasks stay. Blocking."""
+        if self.bases is not None:
+            needed = {task.request.base for task in self.ledger.tasks.unended()}
+            self.bases.keep_within(self.settings.caches_most_bytes, needed=needed)
+
     def _of_ended(self, task: Task, ended_at: float) -> Iterator[Kept]:
         keep, folder = self.settings, self.folders.task(task.id)
         data = task.prepared
@@ -128,7 +137,10 @@ class Pruner:
         yield Kept(max(others_until, open_until), spare_from, self.folders.prepared(task.id), rows)
         yield Kept(others_until, spare_from, self.folders.jobs(task.id), frozenset())
         yield Kept(winners_until, None, self.folders.results(task.id), frozenset())
-        yield Kept(winners_until, None, self.folders.base(task.id), base)
+        if task.state is TaskState.SCORED:
+            yield Kept(winners_until, None, self.folders.base(task.id), base)
+        else:  # nobody goes on from it
+            yield Kept(others_until, spare_from, self.folders.base(task.id), base)
         for hotkey, manifest in self.ledger.submissions.manifests(task.id).items():
             until = winners_until if hotkey in winners else max(others_until, open_until)
             place = self.folders.submission(task.id, hotkey)
@@ -161,7 +173,8 @@ class Pruner:
             HELD_BYTES.labels(kind).set(size)
             PRUNED_BYTES.labels(kind).inc(pruned[kind])
         if self.settings.most_bytes is not None and held["blobs"] > self.settings.most_bytes:
-            log.warning("more_is_needed_than_the_limit", held_bytes=held["blobs"], most_bytes=self.settings.most_bytes)
+            most = self.settings.most_bytes
+            log.warning("more_is_needed_than_the_limit", what="blobs", held_bytes=held["blobs"], most_bytes=most)
 
 
 def _going(

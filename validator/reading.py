@@ -1,24 +1,46 @@
-"""Workers on customers' data: what they may use, and whose fault it is when they want more."""
+"""Customers' data: how they are fetched, what workers on them may use, and whose fault it is when they want more."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from pydantic import JsonValue
 
 from gradients.client.models import SourceReport
+from gradients.datasets.access import Access
+from gradients.datasets.downloads import Deadline
 from gradients.datasets.sources import name_of, parts_of
 from gradients.domain.json import JsonObject
 from gradients.domain.task import SourceCount, TaskRequest
 from gradients.errors import DatasetInvalid, JobFailed
 from gradients.execution.job import Executor, Job, JobLimits
+from gradients.tasks.base import TaskType
 from gradients.tasks.jobs import PrepareJob, SurveyJob
+from gradients.tasks.preparation import Fetched, fetch_sources
 from validator.settings import ReadingSettings
 
 MEBIBYTE = 1024 * 1024
+
+
+async def fetch_data(
+    threads: ThreadPoolExecutor, kind: TaskType, request: TaskRequest, folder: Path, access: Access
+) -> Fetched:
+    """What `fetch_sources` gives, in one of these threads, of which no other work depends: a slow source must not hold up the daemon.
+
+    A fetch that nobody waits for any more, of a task that was taken back, is ended.
+    """
+    deadline = Deadline()
+    fetch = partial(fetch_sources, kind, request, folder, access=access, deadline=deadline)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(threads, fetch)
+    finally:
+        deadline.end()
 
 
 async def read_data(

@@ -85,6 +85,11 @@ class ReadingSettings(Section):
     memory_mebibytes: int = Field(default=4096, ge=256, description="address space, of which Python takes 300 MiB")
     cpu_seconds: int = Field(default=1800, ge=10, description="processor time")
     open_files: int = Field(default=256, ge=64, description="open at the same time")
+    tasks_at_once: int = Field(
+        default=4,
+        ge=1,
+        description="tasks that are prepared at the same time, one of each customer's; two of them read",
+    )
     most_held_out: int | None = Field(
         default=None,
         ge=16,
@@ -327,6 +332,11 @@ class KeepSettings(Section):
         default=None,
         gt=0,
         description="blobs in all; above it private tasks' rows and models that did not win go an hour after the end",
+    )
+    caches_most_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="base models in the cache, by default half of its disk; above it go those unused for six hours, the longest first",
     )
 
 

@@ -116,7 +116,11 @@ def build(settings: ValidatorSettings) -> Daemon:
         view,
         stages,
         owner=f"{gateway.hotkey[:16]}/{os.getpid()}",
-        at_once={TaskState.COLLECTED: settings.measure.tasks_at_once},
+        at_once={
+            TaskState.DRAFT: settings.reading.tasks_at_once,
+            TaskState.COLLECTED: settings.measure.tasks_at_once,
+        },
+        one_per_customer=(TaskState.DRAFT,),
         obstacles={TaskState.OPEN: lambda: conditions.against(*TO_OFFER)},
     )
     progress = ProgressBoard(ledger, view, client)
@@ -138,7 +142,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         ),
         progress=progress,
         recorder=Recorder(ledger, gateway, keys.hotkey, folders, clock, _versions(settings)),
-        pruner=Pruner(ledger, folders, store, uploads, clock, settings.keep),
+        pruner=Pruner(ledger, folders, store, uploads, clock, settings.keep, bases),
         schedule=Schedule(ledger, intake, clock, settings.schedule, seed=seed),
         axon_app=_axon_app(settings, keys, view, ledger, store),
         api_app=_customers_app(

@@ -18,6 +18,7 @@ from gradients.axon.signatures import verify_signature
 from gradients.domain.chain import Metagraph
 from gradients.domain.task import Hotkey
 from gradients.errors import OutsideError, PeerRefused, SetupError
+from gradients.extras import how_to_install
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -119,7 +120,7 @@ def redis_at(url: str, *, setting: str, timeout_seconds: float) -> tuple[Redis, 
     try:
         import redis
     except ModuleNotFoundError as error:
-        raise SetupError(f"{setting} needs the package redis", fix="Install gradients-subnet[redis]") from error
+        raise SetupError(f"{setting} needs the package redis", fix=how_to_install("redis")) from error
     try:
         server = redis.Redis.from_url(url, socket_timeout=timeout_seconds, socket_connect_timeout=timeout_seconds)
     except ValueError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -16,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gradients.config import environment_without
 from gradients.errors import OperatorError, SetupError
 from gradients.files.disk import writing
+from gradients.files.whole import sync
 
 ALEMBIC = "SELECT version_num FROM alembic_version"
 _SERVER_SECONDS = 6 * 3600.0  # for a dump of whatever size
@@ -83,10 +86,9 @@ def put_back(file: Path, url: str) -> None:
     """Make the database at `url`, whatever it holds now, what `file` is a copy of. Nobody may be at work on it."""
     address = make_url(url)
     if backend(url) == "sqlite":
-        for beside in ("", "-wal", "-shm"):
-            Path(f"{address.database}{beside}").unlink(missing_ok=True)
-        put(file, url)
+        _put_file_back(file, Path(address.database or ""))
         return
+    _drop_newer(file, url)
     _run(
         address,
         "pg_restore",
@@ -97,6 +99,44 @@ def put_back(file: Path, url: str) -> None:
         "--single-transaction",
         str(file),
     )
+
+
+def _put_file_back(file: Path, ledger: Path) -> None:
+    """The copy in the ledger's place, its owner's as before, who need not be who puts it back."""
+    part = ledger.with_name(f"{ledger.name}.back")
+    with writing(ledger):
+        about = (ledger if ledger.exists() else ledger.parent).stat()
+        shutil.copyfile(file, part)
+        part.chmod(0o600)
+        os.chown(part, about.st_uid, about.st_gid)
+        sync(part)
+        for beside in ("-wal", "-shm"):  # of what stands there now: they would be played into the copy
+            Path(f"{ledger}{beside}").unlink(missing_ok=True)
+        part.replace(ledger)
+        sync(ledger.parent)
+
+
+def _drop_newer(file: Path, url: str) -> None:
+    """Drop the tables that the copy does not know. `pg_restore --clean` leaves them, and the next migration would find them there."""
+    listed = subprocess.run(  # noqa: S603 (our own arguments)
+        [_client("pg_restore"), "--list", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_SERVER_SECONDS,
+    )
+    if listed.returncode:
+        raise OperatorError(f"{file} cannot be read: {listed.stderr.strip()[-800:]}", code="database")
+    known = set(re.findall(r"^\d+; \d+ \d+ TABLE (?!DATA )\S+ (\S+) ", listed.stdout, flags=re.MULTILINE))
+    try:
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            for name in set(inspect(connection).get_table_names()) - known:
+                quoted = connection.dialect.identifier_preparer.quote_identifier(name)
+                connection.execute(text(f"DROP TABLE {quoted} CASCADE"))
+        engine.dispose()
+    except (SQLAlchemyError, OSError) as error:
+        raise _silent(make_url(url), error) from error
 
 
 def _snapshot_file(ledger: Path, to: Path) -> str | None:
@@ -127,14 +167,12 @@ def _snapshot_file(ledger: Path, to: Path) -> str | None:
 
 def _run(address: URL, program: str, *arguments: str) -> None:
     """A client program of PostgreSQL on this database; the password is in its environment, which no other user sees."""
-    if (found := shutil.which(program)) is None:
-        raise SetupError(f"{program} is not installed", fix="apt-get install postgresql-client")
     named = address.set(drivername="postgresql", password=None).render_as_string()
     environment = environment_without("GRADIENTS_", "BT_", "AWS_")
     if address.password:
         environment["PGPASSWORD"] = str(address.password)
     run = subprocess.run(  # noqa: S603 (our own arguments)
-        [found, "--no-password", f"--dbname={named}", *arguments],
+        [_client(program), "--no-password", f"--dbname={named}", *arguments],
         env=environment,
         capture_output=True,
         text=True,
@@ -145,6 +183,12 @@ def _run(address: URL, program: str, *arguments: str) -> None:
         raise OperatorError(
             f"{program} on {address.render_as_string()} failed: {run.stderr.strip()[-800:]}", code="database"
         )
+
+
+def _client(program: str) -> str:
+    if (found := shutil.which(program)) is None:
+        raise SetupError(f"{program} is not installed", fix="apt-get install postgresql-client")
+    return found
 
 
 def _silent(address: URL, error: Exception) -> SetupError:

@@ -43,7 +43,7 @@ class Manifest(BaseModel):
 
     format: int
     role: str
-    version: str  # of gradients-subnet
+    version: str  # of this software
     made_at: float  # seconds since the Unix epoch
     folder: str  # where the daemon's lay
     is_whole: bool  # or records only: without rows, models and uploads
@@ -74,7 +74,7 @@ def read(backup: Path) -> Manifest:
             raise SetupError(
                 f"The backup {backup} has the form {form}, and this version knows forms up to {FORMAT}",
                 code="backup_newer",
-                fix="Install the version of gradients-subnet that made it, or a newer one",
+                fix="Install the version that made it, or a newer one",
             )
         return Manifest.model_validate_json(text)
     except ValidationError as error:

@@ -11,12 +11,13 @@ import hashlib
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
+from gradients.bases import cache as cached_bases
 from gradients.bases.continued import continued_task, is_pinned
 from gradients.bases.hub import COMMIT_FILE, EXIT_NO_ROOM, EXIT_REFUSED
 from gradients.config import environment_without, hub_environment
@@ -99,6 +100,7 @@ class BaseModels:
         Raises ModelUnknown when there is no such base, OutsideError when its source does not answer, DiskFull, and OperatorError
         (unwritable) when the cache cannot be used.
         """
+        self._use(name)
         return base_in(name, self._present(name) or self._fetched(name, announced_parameters))
 
     def look(self, name: str) -> Family:
@@ -116,6 +118,17 @@ class BaseModels:
         family = _run(command, hub_environment(), f"{repo}@{revision}", seconds=LOOK_SECONDS).strip()
         return "image" if family == "image" else "language"
 
+    def keep_within(self, most_bytes: int | None, *, needed: Iterable[str] = ()) -> None:
+        """Take out of the cache what nothing has used for longest, until the rest fits. Blocking.
+
+        Args:
+            most_bytes: by default half of the disk.
+            needed: names of bases that running tasks go on needing.
+        """
+        for name in needed:
+            self._use(name)
+        cached_bases.keep_within(self.cache, most_bytes)
+
     def is_here(self, name: str) -> bool:
         """Whether the base is on this machine already."""
         return self._present(name) is not None
@@ -131,10 +144,12 @@ class BaseModels:
             return shipped
         if self.folders and _is_folder(folder := Path(name).expanduser()):
             return folder.resolve()
-        key = name if is_pinned(name) or name == SMOLLM2 else None
-        if match := _HUB_ID.fullmatch(name):
-            key = _key(match["repo"], match["revision"] or MAIN)
-        return cached if key and _is_folder(cached := self.cache / key) else None
+        return cached if (key := _cached_key(name)) and _is_folder(cached := self.cache / key) else None
+
+    def _use(self, name: str) -> None:
+        """Note that the base is in use, where it lies in the cache."""
+        if (key := _cached_key(name)) and _is_folder(self.cache / key):
+            cached_bases.use(self.cache, key)
 
     def _hub_id(self, name: str) -> tuple[str, str]:
         """Repo and revision. Raises ModelUnknown for a name that can be none."""
@@ -195,6 +210,13 @@ def digest_of(digests: Mapping[str, str]) -> str:
     """What a base is known by: sha256 over path and sha256 of each of its files."""
     in_order = sorted(digests, key=lambda path: path.split("/"))  # as paths of a file system are sorted: part by part
     return hashlib.sha256(canonical([[path, digests[path]] for path in in_order])).hexdigest()
+
+
+def _cached_key(name: str) -> str | None:
+    """The name of the folder that the base has in a cache; None for a name that none can have there."""
+    if match := _HUB_ID.fullmatch(name):
+        return _key(match["repo"], match["revision"] or MAIN)
+    return name if is_pinned(name) or name == SMOLLM2 else None
 
 
 def _key(repo: str, revision: str) -> str:

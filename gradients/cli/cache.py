@@ -25,19 +25,28 @@ def cache() -> None:
 
 @app.command("list")
 def list_(*, caches: Caches = None, as_json: AsJson = False) -> None:
-    """Show what lies in the cache, the largest first."""
+    """Show what lies in the cache, the largest first, each with the day of its last use.
+
+    A daemon keeps it within `[keep] caches_most_bytes` of its settings: what nothing has used for longest goes first.
+    """
     from gradients.bases.cache import held
 
     found = held(_folder(caches))
     if as_json:
         rows = [
-            {"name": each.name, "bytes": each.bytes, "fetched_at": each.fetched_at, "is_whole": each.is_whole}
+            {
+                "name": each.name,
+                "bytes": each.bytes,
+                "fetched_at": each.fetched_at,
+                "used_at": each.used_at,
+                "is_whole": each.is_whole,
+            }
             for each in found
         ]
         typer.echo(json.dumps({"folder": str(_folder(caches)), "bases": rows}))
         return
     for each in found:
-        day = time.strftime("%Y-%m-%d", time.localtime(each.fetched_at))
+        day = time.strftime("%Y-%m-%d", time.localtime(each.used_at))
         typer.echo(f"{each.bytes / 1024**3:8.2f} GiB  {day}  {each.name}{'' if each.is_whole else '  (interrupted)'}")
     typer.echo(f"{sum(each.bytes for each in found) / 1024**3:8.2f} GiB in {_folder(caches)}")
 

@@ -12,6 +12,7 @@ import typer
 
 from gradients import __version__
 from gradients.errors import CustomerError, DiskFull, GradientsError, SetupError
+from gradients.extras import how_to_install
 from gradients.files.disk import is_full
 
 # name -> a group of commands, or a single one as a function, and what it does
@@ -100,7 +101,7 @@ def _named(error: BaseException) -> GradientsError | None:
     if isinstance(error, OSError) and is_full(error):
         return DiskFull(f"There is no room for {error.filename or 'a file'}", fix="Free some space")
     if isinstance(error, ModuleNotFoundError) and (extra := EXTRA_OF.get((error.name or "").partition(".")[0])):
-        return SetupError(f"{error.name} is not installed", fix=f"pip install 'gradients-subnet[{extra}]'")
+        return SetupError(f"{error.name} is not installed", fix=how_to_install(extra))
     if isinstance(error, BaseExceptionGroup):  # of a daemon's loops: the first that is named, if all are
         names = [_named(each) for each in error.exceptions]
         return names[0] if all(names) else None

@@ -129,7 +129,10 @@ def export(
     merged: Annotated[bool, typer.Option("--merged", help="One whole model that any program loads.")] = False,
     gguf: Annotated[bool, typer.Option("--gguf", help="One GGUF file, for llama.cpp and Ollama.")] = False,
     quantisation: Annotated[
-        str, typer.Option("--quant", help="Precision of the GGUF file: f32, f16, bf16 or q8_0.")
+        str,
+        typer.Option(
+            "--quant", help="Of the GGUF file: f32, f16, bf16, q8_0; by llama-quantize: q4_k_m, q5_k_m, q6_k."
+        ),
     ] = "q8_0",
     converter: Annotated[
         str | None,
@@ -184,8 +187,7 @@ def _exported(
 
     if quantisation not in QUANTISATIONS:
         raise SetupError(
-            f"The converter does not write {quantisation[:32]}",
-            fix=f"Give one of {', '.join(QUANTISATIONS)}; llama.cpp's llama-quantize makes smaller ones of f16",
+            f"GGUF files are not written as {quantisation[:32]} here", fix=f"Give one of {', '.join(QUANTISATIONS)}"
         )
     target = folder.expanduser().absolute() if folder else _export_folder(model, gguf=gguf)
     if gguf:

@@ -29,9 +29,11 @@ def register(
     The coldkey is needed to pay: run this where the coldkey is, not on the GPU box.
     """
     outcome = asyncio.run(_register(given.load(DaemonSettings), ask=not (yes or as_json)))
-    typer.echo(
-        json.dumps(outcome) if as_json else f"{outcome['hotkey']} has uid {outcome['uid']} on {outcome['network']}"
-    )
+    if as_json:
+        typer.echo(json.dumps(outcome))
+        return
+    said = "was registered already, and nothing was paid: it" if outcome["was_registered"] else "is registered and"
+    typer.echo(f"{outcome['hotkey']} {said} has uid {outcome['uid']} on {outcome['network']}")
 
 
 async def _register(settings: DaemonSettings, *, ask: bool) -> dict[str, str | int | float | None]:
@@ -72,6 +74,7 @@ async def _register(settings: DaemonSettings, *, ask: bool) -> dict[str, str | i
         "netuid": chain.netuid,
         "hotkey": gateway.hotkey,
         "uid": uid,
+        "was_registered": known is not None,
         "paid_tao": paid,
         "of_which_locked_tao": paid * (terms.collateral_share or 0.0),
         "subnet_is_paid": terms.pays,

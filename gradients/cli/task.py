@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradients.cli import account, models, rewards, uploads
+from gradients.cli import account, models, rewards, rows, uploads
 from gradients.cli.customer import AsJson, Key, TaskArgument, Url, as_json_text, market
 from gradients.cli.spec import Base, Continues, Dataset, Parameters, Spec, Type, dataset_of, task_spec
 
@@ -168,7 +168,7 @@ def events(
 
 
 for command in (
-    *(account.account, rewards.rewards, uploads.upload, uploads.uploads),
+    *(account.account, rewards.rewards, rows.rows, uploads.upload, uploads.uploads),
     *(models.download, models.sheet, models.chat, models.compare, models.export, models.push),
 ):
     app.command()(command)

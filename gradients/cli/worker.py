@@ -22,6 +22,7 @@ from gradients.doctor.findings import Finding
 from gradients.doctor.machine import GIB, gpu, memory, sandbox
 from gradients.doctor.storage import folder
 from gradients.errors import GradientsError
+from gradients.extras import how_to_install
 from gradients.tasks.registry import TYPES, missing_packages, task_type
 
 LEAST_FREE_GIB, LEAST_MEMORY_GIB = 50, 16
@@ -64,15 +65,15 @@ def doctor(
 def _software() -> Iterator[Finding]:
     yield Finding("gradients", "ok", f"{__version__}; the validator must have the same")
     if importlib.util.find_spec("ray") is None:
-        yield Finding("ray", "missing", "not installed", "pip install 'gradients-subnet[ray,train,image]'")
+        yield Finding("ray", "missing", "not installed", how_to_install("ray", "train", "image"))
     else:
         yield Finding(
             "ray", "ok", f"{importlib.metadata.version('ray')}; all nodes must have the same, and the same Python"
         )
     for name, family, package in (("models", "language", "transformers"), ("images", "image", "diffusers")):
         if absent := missing_packages(next(kind for kind in TYPES if task_type(kind).base_family == family)):
-            advice = "pip install 'gradients-subnet[train,image]'"
-            yield Finding(name, "missing", f"not installed: {', '.join(absent)}", advice)
+            missing = f"not installed: {', '.join(absent)}"
+            yield Finding(name, "missing", missing, how_to_install("train", "image"))
         else:
             yield Finding(name, "ok", f"{package} {importlib.metadata.version(package)}")
 

@@ -21,7 +21,9 @@ from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
 from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
 from gradients.client.api import EVERYTHING, is_local, key_of
 from gradients.client.folders import as_file
+from gradients.client.held_out import USUAL_ROWS, HeldOutRow, HeldOutRows, Order
 from gradients.client.models import (
+    BEST,
     BaseFiles,
     Estimate,
     ModelFile,
@@ -61,6 +63,7 @@ from gradients.client.uploading import (
     ENDING_TIMEOUT,
     PIECE_BYTES,
     TUS,
+    Course,
     OnUpload,
     begin_headers,
     begun_before,
@@ -139,22 +142,29 @@ class AsyncMarketClient:
         loop, sha256 = asyncio.get_running_loop(), await asyncio.to_thread(file_sha256, file)
         standing = begun_before(await self.uploads(sha256=sha256), file)
         where = upload_path(standing.id) if standing else await self._begun(begin_headers(file, size, sha256=sha256))
-        offset: int | None = standing.offset if standing else 0
-        heard_at = loop.time()
+        begins_at = standing.offset if standing else 0
+        offset: int | None = begins_at
+        course = Course(begins_at, loop.time())
         while True:
             try:
                 if offset is None or offset == size:
                     standing = await self._asked(UploadStanding, "GET", where, timeout=ENDING_TIMEOUT)
                     if standing.dataset is not None:
                         return standing.dataset
+                    if course.moves(
+                        standing.offset, now=loop.time()
+                    ):  # another process sends it: it need not come twice
+                        await asyncio.sleep(REST_SECONDS)
+                        continue
                     offset = standing.offset
                 piece = await asyncio.to_thread(piece_of, file, offset)
                 sent = {"content": piece.content, "headers": piece.headers, "timeout": ENDING_TIMEOUT}
                 await self._answered("PATCH", where, **sent)
-                offset, heard_at = offset + len(piece.content), loop.time()
+                offset += len(piece.content)
+                course.moves(offset, now=loop.time())
                 self._on_upload(file.name, offset, size)
             except (ApiRefused, PeerUnreachable) as error:
-                if not goes_on_after(error) or loop.time() - heard_at > MOST_SILENT_SECONDS:
+                if not goes_on_after(error) or course.is_still(now=loop.time()):
                     raise
                 offset = None
                 await asyncio.sleep(REST_SECONDS)
@@ -211,6 +221,22 @@ class AsyncMarketClient:
             if task.state.ended:
                 return
         yield await self.task(task_id)
+
+    async def rows(
+        self, task_id: str, *, miner: str = BEST, order: Order = "gained", after: int = 0, limit: int = USUAL_ROWS
+    ) -> HeldOutRows:
+        """A page of a scored task's held-out rows, with what base and miners have on each; its `next` goes on behind it.
+
+        Args:
+            miner: whose gains over the base count, a hotkey; by default the winner's.
+            order: where the miner gains most first, where it loses most first, or as in the file.
+        """
+        params = {"miner": miner, "order": order, "after": after, "limit": limit}
+        return await self._asked(HeldOutRows, "GET", task_path(task_id, "rows"), params=params)
+
+    async def row(self, task_id: str, number: int, *, miner: str = BEST) -> HeldOutRow:
+        """One held-out row of a scored task, whole; the first one has number 1."""
+        return await self._asked(HeldOutRow, "GET", task_path(task_id, "rows", str(number)), params={"miner": miner})
 
     async def model(self, task_id: str, hotkey: str) -> ModelListing:
         """The files of a scored task's model; 'best' names the winner's."""

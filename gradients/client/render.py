@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gradients.client.held_out import HeldOutRow, HeldOutRows
 from gradients.client.models import DataReport, Estimate, MinerResult, SourceReport, TaskDetails, TaskSummary
 from gradients.texts import harmless
 
@@ -171,6 +172,29 @@ def source_text(source: SourceReport) -> str:
     if source.train_rows is not None:
         said += f"; {source.train_rows:,} to train on, {source.held_out_rows:,} held out"
     return said
+
+
+def rows_text(page: HeldOutRows) -> str:
+    """A page of held-out rows: what the miner gains on the whole, and each row with its numbers and texts."""
+    of = f"{harmless(page.miner)} is better than the base" if page.miner else "No miner was measured"
+    said = f"{of} on {page.gained:,} and worse on {page.lost:,} of {page.total:,} held-out rows" if page.miner else of
+    if not page.kept:
+        said += ".\nThe rows themselves are no longer kept here; their numbers are"
+    unit = harmless(f"{page.metric.name}, {page.metric.unit}; {page.better} is better")
+    return "\n\n".join([f"{said} ({unit}).", *map(row_text, page.rows)])
+
+
+def row_text(row: HeldOutRow) -> str:
+    """A held-out row with what base and miners have on it."""
+    of_all = [f"{harmless(hotkey)[:8]}… {number(value)}" for hotkey, value in row.miners.items()]
+    gain = f", gain {row.gain:+.4f}" if row.gain is not None else ""
+    numbers = ", ".join([f"base {number(row.base) or 'not measured'}", *of_all])
+    lines = [f"Row {row.row:,}{' (synthetic)' if row.made_up else ''}{gain}: {numbers}"]
+    for name, value in (row.content or {}).items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        if value is not None:
+            lines.append(f"  {harmless(name)}: {harmless(text, most=100_000, lines=True)}")
+    return "\n".join(lines + (["  Long texts are cut; --row shows the whole"] if row.is_cut else []))
 
 
 def number(value: float | None, *, digits: int = 4) -> str:

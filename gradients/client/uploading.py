@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import httpx
 
 from gradients.client.answers import ApiRefused, is_outage
 from gradients.client.models import UploadStanding
-from gradients.client.requests import PIECE_TYPE, TUS_VERSION, UPLOADS
+from gradients.client.requests import MOST_SILENT_SECONDS, PIECE_TYPE, TUS_VERSION, UPLOADS
 from gradients.errors import PeerUnreachable
 
 PIECE_BYTES = 8 * 1024**2  # of a request; files that are not larger go in one
@@ -25,6 +26,30 @@ GO_ON = (
 )  # codes after which one asks where the upload stands
 
 OnUpload = Callable[[str, int, int], None]  # a file's name, how many of its bytes are there, how many it has
+
+
+@dataclass(slots=True)
+class Course:
+    """How far an upload is, as its client has seen it. Whoever else sends the same file moves it too.
+
+    Args:
+        offset: where it stood last.
+        moved_at: when it was seen to move, by the caller's clock.
+    """
+
+    offset: int
+    moved_at: float
+
+    def moves(self, offset: int, *, now: float) -> bool:
+        """Note where it stands; whether that is another place than before."""
+        if offset == self.offset:
+            return False
+        self.offset, self.moved_at = offset, now
+        return True
+
+    def is_still(self, *, now: float) -> bool:
+        """Whether nothing has moved for so long that its caller should hear of it."""
+        return now - self.moved_at > MOST_SILENT_SECONDS
 
 
 class Piece(NamedTuple):

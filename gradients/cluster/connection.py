@@ -16,6 +16,7 @@ from typing import Any
 import gradients
 from gradients.cluster.driver import LINE_BYTES
 from gradients.errors import OutsideError, SetupError
+from gradients.extras import how_to_install
 from gradients.log import get_logger
 
 GONE = "the connection to the cluster ended"
@@ -154,7 +155,7 @@ async def _drain(stream: asyncio.StreamReader) -> bytes:
 
 def _refusal(address: str, said: str) -> OutsideError | SetupError:
     if "No module named 'ray'" in said:
-        return SetupError("Ray is not installed here", fix="Install the extra: pip install 'gradients-subnet[ray]'")
+        return SetupError("Ray is not installed here", fix=how_to_install("ray"))
     last = said.strip().splitlines()[-1] if said.strip() else "it did not answer"
     return OutsideError(
         f"There is no Ray cluster to work with at {address}: {last}",

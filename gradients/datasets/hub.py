@@ -8,6 +8,7 @@ uploaded are, where there is no network.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import subprocess
 import sys
@@ -17,12 +18,13 @@ from typing import BinaryIO
 
 import gradients
 from gradients.config import hub_environment
+from gradients.datasets.downloads import LOOK_BYTES, Deadline
 from gradients.datasets.image_folders import IMAGE_ENDINGS
 from gradients.datasets.sources import DatasetLimits
 from gradients.errors import DatasetInvalid, DiskFull, OutsideError
-from gradients.files.disk import is_full
+from gradients.files.disk import check_room, is_full
 
-FETCH_SECONDS = 1800.0
+LOOK_SECONDS = 5.0  # between two looks at whether anybody still waits
 CHUNK_BYTES = 1024 * 1024
 EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_NO_ROOM = 3, 4, 5
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_TOKEN", "HF_TOKEN_PATH")
@@ -31,7 +33,7 @@ OPENED = frozenset(
 )  # kinds of file systems
 
 
-def fetch(repo: str, revision: str, split: str, *, folder: Path, limits: DatasetLimits) -> Path:
+def fetch(repo: str, revision: str, split: str, *, folder: Path, limits: DatasetLimits, deadline: Deadline) -> Path:
     """The file of one split, or the folder of its files, in `folder`, which is empty.
 
     Raises DatasetInvalid when there is no such data set, OutsideError when the hub does not answer, and DiskFull.
@@ -39,30 +41,39 @@ def fetch(repo: str, revision: str, split: str, *, folder: Path, limits: Dataset
     target = folder / "files"
     target.mkdir()
     arguments = [repo, revision, split, str(limits.bytes), str(target)]
-    try:
-        run = subprocess.run(  # noqa: S603 (our own module, arguments checked by the source's schema)
-            [sys.executable, "-m", "gradients.datasets.hub", *arguments],
-            env=child_environment(),
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=FETCH_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OutsideError(f"The data set {repo} could not be fetched in {FETCH_SECONDS:.0f} s") from error
-    problem = run.stderr.strip().splitlines()[-1:] or ["no reason given"]
-    if run.returncode == EXIT_REFUSED:
+    code, said = _run(arguments, folder, deadline, name=f"The data set {repo}")
+    problem = said.strip().splitlines()[-1:] or ["no reason given"]
+    if code == EXIT_REFUSED:
         raise DatasetInvalid(
             f"The data set {repo}@{revision}#{split} cannot be used: {problem[0].rstrip('.')}",
             fix="Check name, revision and split, or upload its rows as a file",
         )
-    if run.returncode == EXIT_NO_ROOM:
+    if code == EXIT_NO_ROOM:
         raise DiskFull(f"There is no room for the data set {repo}", fix="Free some space")
-    if run.returncode:
+    if code:
         raise OutsideError(f"The data set {repo} could not be fetched: {problem[0]}", fix="Is the hub reachable?")
     files = [file for file in target.rglob("*") if file.is_file()]
     return files[0] if len(files) == 1 and files[0].suffix.lower() not in IMAGE_ENDINGS else target
+
+
+def _run(arguments: Sequence[str], folder: Path, deadline: Deadline, *, name: str) -> tuple[int, str]:
+    """The child's exit code and what it said of a failure. Raises OutsideError at the deadline; it has ended then, too."""
+    with subprocess.Popen(  # noqa: S603 (our own module, arguments checked by the source's schema)
+        [sys.executable, "-m", "gradients.datasets.hub", *arguments],
+        env=child_environment(),
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            while True:
+                deadline.check(name)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    _, said = child.communicate(timeout=min(LOOK_SECONDS, deadline.left()))
+                    return child.returncode, said
+        finally:
+            child.kill()  # nothing, when it has ended
 
 
 def child_environment() -> dict[str, str]:
@@ -83,7 +94,7 @@ def main(repo: str, revision: str, split: str, size: str, target: str) -> int:
         download(repo, revision, split, size=int(size), target=Path(target))
     except Exception as error:  # the process's outermost: the parent raises it again
         print(f"{error}".replace("\n", " "), file=sys.stderr)  # noqa: T201 (the parent reads it)
-        if is_full(error):
+        if is_full(error) or isinstance(error, DiskFull):
             return EXIT_NO_ROOM
         # Another try would end the same way: no such data set, nothing in it that can be read, or a script.
         lasting = isinstance(error, ValueError | TypeError | DatasetsError | EmptyDatasetError)
@@ -102,7 +113,7 @@ def download(repo: str, revision: str, split: str, *, size: int, target: Path) -
     there = {str(name): [str(file) for file in files] for name, files in (builder.config.data_files or {}).items()}
     if not there.get(split):
         raise ValueError(f"it has no split {split!r}, but {', '.join(there) or 'none'}")
-    hub, left = HfFileSystem(token=False), size
+    hub, left, looked = HfFileSystem(token=False), size, size + LOOK_BYTES
     for address, name in zip(there[split], _names(there[split], repo), strict=True):
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +122,9 @@ def download(repo: str, revision: str, split: str, *, size: int, target: Path) -
                 left -= len(chunk)
                 if left < 0:
                     raise ValueError(f"it has more than {size:,} bytes")
+                if looked - left >= LOOK_BYTES:
+                    check_room(target, LOOK_BYTES)
+                    looked = left
                 file.write(chunk)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gradients.datasets.access import OUTSIDERS, Access
+from gradients.datasets.downloads import Deadline
 from gradients.datasets.formats import rows_in
 from gradients.datasets.rows import Row, numbers
 from gradients.datasets.sources import DEFAULT_LIMITS, DatasetLimits, FileSource, HubSource, Source, UrlSource
@@ -37,24 +38,33 @@ def read_rows(
         return read_file(fetch(source, Path(folder), limits=limits, access=access), wanted=wanted, limits=limits)
 
 
-def fetch(source: Source, folder: Path, *, limits: DatasetLimits = DEFAULT_LIMITS, access: Access = OUTSIDERS) -> Path:
+def fetch(
+    source: Source,
+    folder: Path,
+    *,
+    limits: DatasetLimits = DEFAULT_LIMITS,
+    access: Access = OUTSIDERS,
+    deadline: Deadline | None = None,
+) -> Path:
     """The source's file, in `folder` (which is empty) unless it is on this machine. Rows of a URL or a store are not looked at here.
 
-    Raises DatasetInvalid for more bytes than are taken, OutsideError, and DiskFull.
+    Raises DatasetInvalid for more bytes than are taken, OutsideError, also at the deadline, and DiskFull.
     """
+    deadline = deadline or Deadline()
     if isinstance(source, FileSource):
         return source.path
     if isinstance(source, HubSource):  # what fetches is imported only when it is needed
         from gradients.datasets import hub
 
-        return hub.fetch(source.repo, source.revision, source.split, folder=folder, limits=limits)
+        return hub.fetch(source.repo, source.revision, source.split, folder=folder, limits=limits, deadline=deadline)
     if isinstance(source, UrlSource):
         from gradients.datasets import urls
 
-        return urls.fetch(source.url, folder, max_bytes=limits.bytes, allow_private=access.private_addresses)
+        private = access.private_addresses
+        return urls.fetch(source.url, folder, max_bytes=limits.bytes, allow_private=private, deadline=deadline)
     from gradients.datasets import s3
 
-    return s3.fetch(source.bucket, source.key, folder, max_bytes=limits.bytes, access=access.s3)
+    return s3.fetch(source.bucket, source.key, folder, max_bytes=limits.bytes, access=access.s3, deadline=deadline)
 
 
 def read_file(

@@ -1,4 +1,4 @@
-"""Rows of an object in an S3 store that a customer names as s3://bucket/key, through boto3 (`pip install 'gradients-subnet[s3]'`).
+"""Rows of an object in an S3 store that a customer names as s3://bucket/key, through boto3 (extra `s3`).
 
 The operator's keys open only the buckets that the operator lists; every other bucket is read as a stranger would, so that a customer cannot
 have our keys read for them. The store's address is the operator's setting, never a customer's.
@@ -6,18 +6,17 @@ have our keys read for them. The store's address is the operator's setting, neve
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gradients.datasets.access import S3Access
-from gradients.datasets.downloads import check_size, safe_stem, save
+from gradients.datasets.downloads import Deadline, check_size, safe_stem, save
 from gradients.datasets.formats import ENDINGS
 from gradients.errors import DatasetInvalid, OutsideError, SetupError
+from gradients.extras import how_to_install
 
-FETCH_SECONDS = 1800.0
 SILENCE_SECONDS = 60.0
 TRIES = 3
 CHUNK_BYTES = 1 << 16
@@ -25,9 +24,7 @@ OUR_KEYS_ARE_WRONG = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "
 PASSING = frozenset({"SlowDown", "RequestTimeout", "429"})
 
 
-def fetch(
-    bucket: str, key: str, folder: Path, *, max_bytes: int, access: S3Access, seconds: float = FETCH_SECONDS
-) -> Path:
+def fetch(bucket: str, key: str, folder: Path, *, max_bytes: int, access: S3Access, deadline: Deadline) -> Path:
     """The object, as a file in `folder` under a name with an ending that says its format.
 
     Raises DatasetInvalid when it cannot be had, SetupError for our keys, OutsideError when the store is away.
@@ -37,13 +34,11 @@ def fetch(
         raise DatasetInvalid(
             f"s3://{bucket}/{key} has no ending that says its format", fix=f"Use one of {', '.join(ENDINGS)}"
         )
-    deadline = time.monotonic() + seconds
     file = folder / f"{safe_stem(key)}{ending}"
 
     def in_time(chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
-            if time.monotonic() > deadline:
-                raise OutsideError(f"{file.name} took too long as a whole", fix="Is the store slow?")
+            deadline.check(file.name)
             yield chunk
 
     with _blaming(bucket, key):
@@ -61,7 +56,7 @@ def _client(access: S3Access, bucket: str) -> Any:  # noqa: ANN401 (boto3 makes 
         from botocore import UNSIGNED
         from botocore.config import Config
     except ModuleNotFoundError as error:
-        raise SetupError("S3 needs boto3", fix="pip install 'gradients-subnet[s3]'") from error
+        raise SetupError("S3 needs boto3", fix=how_to_install("s3")) from error
     known = bucket in access.buckets
     return boto3.client(
         "s3",

@@ -116,7 +116,11 @@ class Part(BaseModel):
     )
     limit: int | None = Field(default=None, ge=1, le=2**31, description="rows that are taken at most")
     weight: float | None = Field(
-        default=None, gt=0, le=1e6, allow_inf_nan=False, description="its share of the rows, beside the other weights"
+        default=None,
+        ge=1e-6,
+        le=1e6,
+        allow_inf_nan=False,
+        description="its share of the rows, beside the other weights",
     )
 
 

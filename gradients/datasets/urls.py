@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -19,12 +18,11 @@ import httpcore
 import httpx
 
 from gradients import __version__
-from gradients.datasets.downloads import check_size, safe_stem, save
+from gradients.datasets.downloads import Deadline, check_size, safe_stem, save
 from gradients.datasets.formats import ENDINGS
 from gradients.domain.addresses import may_be_called
 from gradients.errors import DatasetInvalid, OutsideError
 
-FETCH_SECONDS = 1800.0
 SILENCE_SECONDS = 30.0
 MOST_REDIRECTS = 5
 HIGHEST_PORT = 65_535
@@ -44,12 +42,12 @@ ENDING_OF_TYPE = {
 PAGES = frozenset({"text/html", "application/xhtml+xml"})
 
 
-def fetch(url: str, folder: Path, *, max_bytes: int, allow_private: bool, seconds: float = FETCH_SECONDS) -> Path:
+def fetch(url: str, folder: Path, *, max_bytes: int, allow_private: bool, deadline: Deadline) -> Path:
     """The file at `url`, in `folder` under a name with an ending that says its format.
 
     Raises DatasetInvalid for what will never do, and OutsideError when its server does not answer.
     """
-    network = _CheckedNetwork(allow_private=allow_private, deadline=time.monotonic() + seconds)
+    network = _CheckedNetwork(allow_private=allow_private, deadline=deadline)
     asked = here = _parsed(url)
     try:
         with httpcore.ConnectionPool(network_backend=network, max_connections=1) as pool:
@@ -158,7 +156,7 @@ def _shown(url: httpx.URL) -> str:
 class _CheckedNetwork(httpcore.NetworkBackend):
     """Connects to public addresses only, and lets nothing go on after its deadline, however slowly bytes drip."""
 
-    def __init__(self, *, allow_private: bool, deadline: float) -> None:
+    def __init__(self, *, allow_private: bool, deadline: Deadline) -> None:
         self._allow_private = allow_private
         self._deadline = deadline
         self._network = httpcore.SyncBackend()
@@ -184,9 +182,9 @@ class _CheckedNetwork(httpcore.NetworkBackend):
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A connection that ends at a moment of the monotonic clock."""
+    """A connection that ends with a deadline."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
         self._stream = stream
         self._deadline = deadline
 
@@ -217,7 +215,7 @@ class _TimedStream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
     def _within(self, timeout: float | None) -> float:
-        left = self._deadline - time.monotonic()
+        left = self._deadline.left()
         if left <= 0:
             raise httpcore.ReadTimeout("it took too long as a whole")
         return min(left, timeout if timeout is not None else left)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from gradients.config import device_environment, environment_without
 from gradients.doctor.findings import Finding, Level, at_least
 from gradients.execution.accelerator import torch_build, torch_may_use_gpu
+from gradients.extras import how_to_install
 from gradients.sandbox.trial import program_refusal, worker_refusal
 
 GIB = 1024**3
@@ -80,7 +81,7 @@ def _why_unused() -> tuple[str, str]:
     """Why torch cannot use a GPU that is there, and what to do."""
     build = torch_build()
     if build is None:
-        return "torch is not installed", "pip install 'gradients-subnet[train]'"
+        return "torch is not installed", how_to_install("train", "gpu")
     if build == "cpu":
         index = "--index-url https://download.pytorch.org/whl/cu128"
         return (

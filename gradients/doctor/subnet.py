@@ -174,7 +174,7 @@ def _weights(graph: Metagraph, role: Role) -> Finding:
     """What rows of weights the subnet takes."""
     if role.version_key is not None and role.version_key < graph.weights_version:
         found = f"the subnet takes weights of version {graph.weights_version} or later, and this is {role.version_key}"
-        return Finding("weights", "missing", found, "install the newest gradients-subnet")
+        return Finding("weights", "missing", found, "bring this software up to date (docs/operators.md, Upgrades)")
     found = (
         f"{graph.min_allowed_weights} uids or more, one row in {graph.weights_rate_limit_blocks} blocks, "
         f"{'sealed' if graph.commit_reveal else 'in the open'}"

@@ -86,7 +86,10 @@ def _take_limits(job: JobRecord) -> None:
 
 def _status(error: Exception) -> ExitStatus:
     """What the exit status says; torch's error by its name, because this module must not import torch."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    by_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(
+        error
+    )  # of a GPU, of the CPU
+    if isinstance(error, MemoryError) or by_torch:
         return ExitStatus.OUT_OF_MEMORY
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return ExitStatus.DISK_FULL

@@ -15,10 +15,10 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # no space, no q
 FREE_BYTES_KEPT = 256 * 1024 * 1024  # by whoever asks before it writes; ledgers and journals must still be written then
 
 
-def check_room(folder: Path, size_bytes: int) -> None:
-    """Raises DiskFull when `size_bytes` more would leave too little room on the disk of a folder that exists."""
+def check_room(folder: Path, size_bytes: int, *, kept_bytes: int = FREE_BYTES_KEPT) -> None:
+    """Raises DiskFull when `size_bytes` more would leave less than `kept_bytes` on the disk of a folder that exists."""
     free = shutil.disk_usage(folder).free
-    if free - size_bytes < FREE_BYTES_KEPT:
+    if free - size_bytes < kept_bytes:
         raise DiskFull(f"{size_bytes:,} bytes are needed in {folder} and {free:,} are free", fix="Free some space")
 
 

@@ -21,6 +21,15 @@ def read_plain(path: Path, *, most_bytes: int) -> bytes:
         return stream.read(most_bytes)
 
 
+def read_head(path: Path, *, bytes_wanted: int) -> bytes:
+    """The first bytes of a plain file of any size. Raises FileNotFoundError, and OperatorError (unexpected_file) for anything else."""
+    descriptor = _open(path)
+    with os.fdopen(descriptor, "rb") as stream:
+        found = os.fstat(descriptor)
+        _check(path, found, found.st_size)
+        return stream.read(bytes_wanted)
+
+
 def read_tail(path: Path, *, most_bytes: int) -> bytes:
     """The last bytes of a plain file of any size. Raises FileNotFoundError, and OperatorError (unexpected_file) for anything else."""
     descriptor = _open(path)

@@ -66,7 +66,8 @@ def add_adapter(model: PreTrainedModel, shape: LoraShape) -> PreTrainedModel:
     )
     if getattr(model, "is_quantized", False):
         model._hf_peft_config_loaded = True  # what its Trainer looks at before it trains on a base in 4 bits
-    return get_peft_model(model, config)
+    with counted_as_absent():
+        return get_peft_model(model, config)
 
 
 def write_adapter(model: PreTrainedModel, folder: Path | None, *, base_name: str) -> None:

@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from gradients.errors import SubmissionRejected
 from gradients.ml.adapters import LoraShape
+from gradients.ml.low_bits import counted_as_absent
 from gradients.ml.pipelines import ImageBase
 from gradients.ml.submission import Factor, NewWeight, Replaced, changed, check_shape, lora_factors
 from gradients.ml.submission_configs import MAX_RANK
 from gradients.ml.tensor_files import write_tensors
+
+with counted_as_absent():
+    from peft import LoraConfig, inject_adapter_in_model
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 # The names that diffusers' own scripts and loaders have used, newest first, and kohya's: part, layer, side.
@@ -71,7 +74,8 @@ def add_lora(base: ImageBase, shape: LoraShape, *, targets: Targets, text_encode
                 use_rslora=shape.rank_stabilised,
                 target_modules=modules,
             )
-            inject_adapter_in_model(config, part)
+            with counted_as_absent():
+                inject_adapter_in_model(config, part)
 
 
 def write_lora(base: ImageBase, folder: Path, shape: LoraShape) -> None:

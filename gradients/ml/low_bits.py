@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gradients.errors import SetupError
+from gradients.extras import how_to_install
 from gradients.ml.device import Device
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 _PACKAGE = "bitsandbytes"
-_FIX = "Install it (pip install 'gradients-subnet[gpu]'), or train without load_in_4bit and with optimiser = \"adamw\""
 
 
 def four_bit_config(device: Device) -> BitsAndBytesConfig:
@@ -85,4 +85,7 @@ def counted_as_absent(packages: Iterable[str] = (_PACKAGE,)) -> Iterator[None]:
 
 def _check_installed() -> None:
     if importlib.util.find_spec(_PACKAGE) is None:
-        raise SetupError(f"{_PACKAGE} is not installed, which 4-bit bases and 8-bit optimisers need", fix=_FIX)
+        raise SetupError(
+            f"{_PACKAGE} is not installed, which 4-bit bases and 8-bit optimisers need",
+            fix=f'{how_to_install("gpu")}, or train without load_in_4bit and with optimiser = "adamw"',
+        )

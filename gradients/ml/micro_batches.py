@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gradients.errors import JobFailed
 from gradients.log import get_logger
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _FEWEST_TOKENS = 32
+Result = TypeVar("Result")
 
 log = get_logger("training")
 
@@ -46,16 +47,30 @@ class MicroBatches:
 
         Raises JobFailed (out_of_memory) when not even single rows fit.
         """
+
+        def whole_step() -> float:
+            return sum(one(positions) for positions in plan_batches(lengths, max_tokens=self.tokens))
+
+        return self.fitting(model, whole_step, row=min(lengths))
+
+    def fitting(self, model: PreTrainedModel, work: Callable[[], Result], *, row: int) -> Result:
+        """What `work` returns, which goes by `tokens`. Whenever memory runs out in it, it begins anew, with gradients dropped.
+
+        Args:
+            row: tokens of the smallest part that it can be made in.
+
+        Raises JobFailed (out_of_memory) when not even these fit.
+        """
         while True:
             try:
-                return sum(one(positions) for positions in plan_batches(lengths, max_tokens=self.tokens))
+                return work()
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 problem = str(error)  # the error itself holds on to the tensors of its frames
             model.zero_grad()
             self._device.forget_unused()
-            if self.tokens <= max(_FEWEST_TOKENS, min(lengths)):
+            if self.tokens <= max(_FEWEST_TOKENS, row):
                 raise JobFailed(
                     f"Training runs out of memory on single rows: {problem}",
                     code="out_of_memory",

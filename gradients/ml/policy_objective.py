@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from gradients.ml.batching import plan_batches
 from gradients.ml.device import Device
+from gradients.ml.micro_batches import MicroBatches
 from gradients.ml.policy import Reference, answer_batch, divergences, token_scores
 from gradients.ml.rollouts import Rollout, RolloutSettings, roll_out
 
@@ -58,6 +58,7 @@ class PolicyObjective:
         reference: Reference,
         settings: PolicySettings,
         device: Device,
+        micro: MicroBatches,
         server: Drawing | None = None,
     ) -> None:
         """Args:
@@ -68,7 +69,7 @@ class PolicyObjective:
         self.judge = judge
         self.reference = reference
         self.settings = settings
-        self.device = device
+        self.device, self.micro = device, micro
         self._train = train
         self._server = server
         self._validation = validation
@@ -78,11 +79,12 @@ class PolicyObjective:
         rollouts = self.draw(model, rows)
         rewards = self.judge([row for row in rows for _ in range(self.settings.drawing.samples)], rollouts)
         advantages = group_advantages(rewards, size=self.settings.drawing.samples)
-        settings, mean_kl = self.settings, 0.0
+        settings = self.settings
         # every token counts the same for the advantage, every answer for the KL
         tokens = sum(len(rollout.completion) for rollout in rollouts)
         lengths = [len(rollout.prompt) + len(rollout.completion) for rollout in rollouts]
-        for positions in plan_batches(lengths, max_tokens=settings.drawing.batch_tokens):
+
+        def one(positions: Sequence[int]) -> float:
             batch = answer_batch([rollouts[i] for i in positions], self.device)
             with self.device.precision():
                 scores = token_scores(model, self.reference, batch, temperature=settings.drawing.temperature)
@@ -90,7 +92,9 @@ class PolicyObjective:
             kl = (scores.kl.sum(dim=1) / scores.counts.sum(dim=1)).sum() / len(rollouts)
             gain = (gains * scores.log_probability.sum(dim=1)).sum() / tokens
             (settings.beta * kl - gain).backward()
-            mean_kl += kl.item()
+            return float(kl.item())
+
+        mean_kl = self.micro.total(model, lengths, one)
         return settings.beta * mean_kl - statistics.fmean(rewards)
 
     def draw(self, model: PreTrainedModel, rows: Sequence[int]) -> list[Rollout]:
@@ -110,24 +114,34 @@ class PolicyObjective:
         groups = self._answers(model, self._validation, drawing=drawing, rows=())
         rollouts = [rollout for group in groups for rollout in group]
         rewards = self._judge_validation([row for row in rows for _ in groups[row]], rollouts)
-        kl = divergences(
-            model,
-            self.reference,
-            rollouts,
-            temperature=drawing.temperature,
-            device=self.device,
-            batch_tokens=drawing.batch_tokens,
-        )
+
+        def diverged() -> list[float]:
+            return divergences(
+                model,
+                self.reference,
+                rollouts,
+                temperature=drawing.temperature,
+                device=self.device,
+                batch_tokens=self.micro.tokens,
+            )
+
+        shortest = min(len(rollout.prompt) + len(rollout.completion) for rollout in rollouts)
+        kl = self.micro.fitting(model, diverged, row=shortest)
         return settings.beta * statistics.fmean(kl) - statistics.fmean(rewards)
 
     def _answers(
         self, model: PreTrainedModel, prompts: Sequence[list[int]], *, drawing: RolloutSettings, rows: Sequence[int]
     ) -> list[list[Rollout]]:
-        """Without dropout, whatever the model is in the middle of."""
+        """Without dropout, whatever the model is in the middle of; as many tokens at once as the steps have."""
+
+        def answers() -> list[list[Rollout]]:
+            at_once = replace(drawing, batch_tokens=min(drawing.batch_tokens, self.micro.tokens))
+            return roll_out(model, prompts, at_once, seed=self._seed(rows), device=self.device)
+
         trains = model.training
         model.eval()
         try:
-            return roll_out(model, prompts, drawing, seed=self._seed(rows), device=self.device)
+            return self.micro.fitting(model, answers, row=min(map(len, prompts)))
         finally:
             model.train(trains)
 

@@ -169,6 +169,7 @@ class PreferenceObjective:
         sft_weight: what the chosen answer's mean cross-entropy per token counts beside the DPO loss (RPO, arXiv 2404.19733).
         """
         self.lengths = [len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in train]
+        self.widths = [2 * max(len(pair.chosen.tokens), len(pair.rejected.tokens)) for pair in train]  # with padding
         self.train, self.train_reference = train, reference(train)
         self._validation, self._validation_reference = validation, reference(validation)
         self.beta, self.sft_weight = beta, sft_weight
@@ -190,7 +191,7 @@ class PreferenceObjective:
             loss.backward()
             return float(loss.item())
 
-        return self.micro.total(model, [self.lengths[row] for row in rows], one)
+        return self.micro.total(model, [self.widths[row] for row in rows], one)
 
     def validate(self, model: PreTrainedModel) -> float | None:
         if not self._validation:

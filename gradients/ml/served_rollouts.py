@@ -2,14 +2,17 @@
 VLLM_ALLOW_RUNTIME_LORA_UPDATING): a fast engine in an environment of its own, over HTTP.
 
 Prompts and answers cross as tokens, so nothing is lost to a template. Does not cover: all weights, which no such server takes, and random
-numbers of our own: a step that is made again after a crash may draw other answers.
+numbers of our own: a step that is made again after a crash may draw other answers. Several tasks may share a server: every adapter has a
+name of its own, and is there for one step only; what a killed process left there is unloaded by the one that goes on.
 """
 
 from __future__ import annotations
 
+import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -17,6 +20,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gradients.errors import OutsideError
+from gradients.log import get_logger
 from gradients.ml.adapters import write_adapter
 from gradients.ml.rollouts import Rollout, RolloutSettings
 
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 16  # prompts on their way; the server puts them together
 _SECONDS = 600.0  # for one prompt's answers, and for loading an adapter
+
+log = get_logger("training")
 
 
 class _Choice(BaseModel):
@@ -42,13 +48,17 @@ class _Completion(BaseModel):
 class RolloutServer:
     """One server, which has the base and is given the adapter as it is before each step."""
 
-    def __init__(self, url: str, *, folder: Path) -> None:
+    def __init__(self, url: str, *, folder: Path, task: str) -> None:
         """Args:
         url: up to /v1.
-        folder: for adapters; the server has to see it under the same path.
+        folder: of this training alone, for adapters; the server has to see it under the same path.
+        task: for people who read the server's log.
         """
         self._client = httpx.Client(base_url=url.rstrip("/"), timeout=_SECONDS)
         self._folder = folder
+        self._prefix = (
+            f"{task}-{secrets.token_hex(4)}"  # another process of the task may have died with its adapter loaded
+        )
         self._loaded = 0
 
     def __enter__(self) -> Self:
@@ -61,22 +71,33 @@ class RolloutServer:
         self, model: PreTrainedModel, prompts: Sequence[list[int]], settings: RolloutSettings, *, seed: int
     ) -> list[list[Rollout]]:
         """Each prompt's answers by the model as it is now. Raises OutsideError when the server does not give them."""
-        name = self._bring(model)
-        with ThreadPoolExecutor(_AT_ONCE) as asking:
+        with self._brought(model) as name, ThreadPoolExecutor(_AT_ONCE) as asking:
             return list(asking.map(lambda prompt: self._answers(name, prompt, settings, seed=seed), prompts))
 
-    def _bring(self, model: PreTrainedModel) -> str:
-        """Have the server load the adapter, under a name that no other had, and forget the one before."""
+    @contextmanager
+    def _brought(self, model: PreTrainedModel) -> Iterator[str]:
+        """The context in which the server has the adapter as it is now, under a name that no other ever had."""
+        if not self._loaded:
+            for left in self._folder.glob("*"):  # by a process that was killed
+                self._take_away(left.name)
         self._loaded += 1
-        name, folder = f"step-{self._loaded}", self._folder / f"step-{self._loaded}"
-        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{self._prefix}-{self._loaded}"
+        folder = self._folder / name
+        folder.mkdir(parents=True)
         write_adapter(model, folder, base_name="base")
-        self._post("/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.absolute())})
-        if self._loaded > 1:
-            before = f"step-{self._loaded - 1}"
-            self._post("/unload_lora_adapter", {"lora_name": before})
-            shutil.rmtree(self._folder / before, ignore_errors=True)
-        return name
+        try:
+            self._post("/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.absolute())})
+            yield name
+        finally:
+            self._take_away(name)
+
+    def _take_away(self, name: str) -> None:
+        """Have the server forget an adapter, if it can be: a server that was started anew has none, and one that is gone says nothing."""
+        try:
+            self._post("/unload_lora_adapter", {"lora_name": name})
+        except OutsideError as error:
+            log.warning("adapter_not_unloaded", adapter=name, problem=str(error))
+        shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def _answers(self, name: str, prompt: list[int], settings: RolloutSettings, *, seed: int) -> list[Rollout]:
         asked = {

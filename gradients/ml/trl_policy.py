@@ -55,15 +55,18 @@ class Answers(StepsMixin, GRPOTrainer):  # type: ignore[misc] # TRL carries no t
         with objective.device.precision():
             scored = self._generate_and_score_completions([{"prompt": "-"} for _ in range(answers)])
         width = scored["prompt_ids"].shape[1] + scored["completion_ids"].shape[1]
-        at_once = max(1, objective.settings.drawing.batch_tokens // width)
-        for start in range(0, answers, at_once):
-            part = {name: _some(value, slice(start, start + at_once), of=answers) for name, value in scored.items()}
+
+        def one(positions: Sequence[int]) -> float:
+            part = {name: _some(value, positions, of=answers) for name, value in scored.items()}
             with objective.device.precision():
                 loss = self.compute_loss(model, part)
             self.accelerator.backward(loss)
-        divergences = self._metrics["train"]["kl"] or [0.0]
-        self._metrics["train"].clear()  # which nobody else reads
-        return float(self.beta * statistics.fmean(divergences) - self._reward)
+            divergences = self._metrics["train"].pop("kl", [0.0])
+            self._metrics["train"].clear()  # which nobody else reads
+            return float(divergences[-1]) * len(positions) / answers
+
+        mean_kl = objective.micro.total(self.model, [width] * answers, one)
+        return float(self.beta * mean_kl - self._reward)
 
     def _draw(self, prompts: Sequence[str], _: GRPOTrainer) -> dict[str, object]:
         """Answers to the step's rows, by their own random numbers; `prompts` says nothing."""
@@ -81,7 +84,7 @@ class Answers(StepsMixin, GRPOTrainer):  # type: ignore[misc] # TRL carries no t
         return rewards
 
 
-def _some(value: Any, answers: slice, *, of: int) -> Any:  # noqa: ANN401 (TRL's tensors, and what counts for all of them)
+def _some(value: Any, answers: Sequence[int], *, of: int) -> Any:  # noqa: ANN401 (TRL's tensors, and what counts for all of them)
     """The part of a tensor that belongs to these answers; whatever counts for all stays whole."""
     by_answer = isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == of
-    return value[answers] if by_answer else value
+    return value[list(answers)] if by_answer else value

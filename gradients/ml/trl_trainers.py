@@ -242,7 +242,7 @@ class Preferences(StepsMixin, DPOTrainer):  # type: ignore[misc]
             self._metrics["train"].clear()  # which nobody reads
             return loss
 
-        return self.in_parts([objective.lengths[row] for row in rows], one, objective.micro)
+        return self.in_parts([objective.widths[row] for row in rows], one, objective.micro)
 
     def _example(self, row: int) -> dict[str, object]:
         pair, reference = self._objective.train[row], self._objective.train_reference[row]

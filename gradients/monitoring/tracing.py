@@ -15,6 +15,7 @@ from opentelemetry.trace import Span
 from gradients import __version__
 from gradients.config import TracingSettings
 from gradients.errors import SetupError
+from gradients.extras import how_to_install
 
 TRACER = trace.get_tracer("gradients", __version__)  # finds the provider that `tracing` sets, whenever that is
 
@@ -44,7 +45,7 @@ def tracing(daemon: str, settings: TracingSettings) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise SetupError(
             "Traces need OpenTelemetry's SDK",
-            fix="pip install 'gradients-subnet[tracing]', or leave [tracing] endpoint out",
+            fix=f"{how_to_install('tracing')}, or leave [tracing] endpoint out",
         ) from error
     resource = Resource.create({"service.name": f"gradients-{daemon}", "service.version": __version__})
     provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(settings.share)))

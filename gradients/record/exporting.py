@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from gradients.domain.json import canonical
 from gradients.errors import OutsideError, SetupError
+from gradients.extras import how_to_install
 from gradients.files.whole import make_folder, whole_file, write_bytes
 from gradients.record.models import Record, TaskBody
 from gradients.record.reading import BLOBS, RECORDS, RecordSource
@@ -69,7 +70,7 @@ class S3Target:
             import boto3
             from botocore.exceptions import BotoCoreError, ClientError
         except ModuleNotFoundError as error:
-            raise SetupError("S3 needs boto3", fix="pip install 'gradients-subnet[s3]'") from error
+            raise SetupError("S3 needs boto3", fix=how_to_install("s3")) from error
         self._client: Any = boto3.client("s3")  # made at run time, without types
         self._failures: tuple[type[Exception], ...] = (BotoCoreError, ClientError)
         self._bucket, self._prefix = bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -14,6 +14,7 @@ from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row, SplitSiz
 from gradients.domain.evaluation import Metric
 from gradients.domain.json import Json
 from gradients.tasks.hours import Effort
+from gradients.tasks.jobs import TrainingPlan
 
 SHIPPED_DATA = Path(gradients.__file__).parent / "assets" / "data"
 
@@ -25,6 +26,31 @@ class Demonstration:
     dataset: Path
     parameters: Mapping[str, Json] = field(default_factory=dict)
     base: str = "nano-lm"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingLoad:
+    """What a type's trainer has in memory beside the base, and beside what learns of it."""
+
+    tokens: (
+        int  # that go through the model together at the least: of a longest row, or of all answers that are compared
+    )
+    logits: float = 1.0  # bytes of a token's logits, in times of what the cross-entropy of an answer keeps of them
+    reference: bool = False  # whether a copy of the base lies beside one whose every weight trains
+
+
+# Parameters (None before a task's are known) and plan to the load of the largest step.
+LoadOf = Callable[[Any, TrainingPlan], TrainingLoad]  # Any: a model of the type's own schema
+
+
+def load_of_rows(asked: Any, plan: TrainingPlan) -> TrainingLoad:  # noqa: ANN401 (any schema)
+    """Rows that are learnt from one by one, of which the plan and the schema's `max_tokens`, if it has one, cut what is longer."""
+    return TrainingLoad(row_tokens(asked, plan))
+
+
+def row_tokens(asked: Any, plan: TrainingPlan) -> int:  # noqa: ANN401
+    """Tokens that are read of a row at most."""
+    return min(plan.max_tokens, getattr(asked, "max_tokens", plan.max_tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +66,8 @@ class TaskType:
     too. `enrich` then brings it into the cleaned rows, before they are split; its bytes are the salt that its random choices come from.
 
     `needs_sandbox` says of checked parameters whether workers run programs that strangers wrote; miners without a sandbox decline these.
+
+    `load` says what its trainer takes of memory, by parameters and plan, so that a miner can tell whether a task fits before it takes it.
 
     `schedule_share` is the type's part of the synthetic tasks and of their pay, beside those of the other types with tasks. What a version
     of the rules of pay (gradients/scoring/rules.py) says of the type goes before it.
@@ -57,6 +85,7 @@ class TaskType:
     schedule_share: float
     demonstrations: tuple[Demonstration, ...]  # at least one; tasks take turns where there are several
     effort: Effort = field(default_factory=Effort)  # by which hours and GPUs are given
+    load: LoadOf = load_of_rows
     base_family: Literal["language", "image"] = "language"  # of the models that it fine-tunes
     split_sizes: SplitSizes = field(default_factory=SplitSizes)
     row_characters: int = 1_000_000  # of one row in its source

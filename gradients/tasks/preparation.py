@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 from pydantic import JsonValue
 
 from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
+from gradients.datasets.downloads import Deadline
 from gradients.datasets.merging import Merged, clean_each, counts, merge
 from gradients.datasets.reading import fetch, read_file
 from gradients.datasets.rows import Cleaned, Numbered, Row
@@ -80,16 +81,21 @@ def fetch_sources(
     *,
     limits: DatasetLimits = DatasetLimits(),  # noqa: B008 (frozen)
     access: Access = OUTSIDERS,
+    deadline: Deadline | None = None,
 ) -> Fetched:
     """Where each source of the request lies on this machine afterwards; rows of a URL or a store are not parsed here.
 
-    Raises DatasetInvalid for what cannot be had or is too large, OutsideError, and DiskFull.
+    All of them share the limit on bytes and the deadline. Raises DatasetInvalid for what cannot be had or is too large, OutsideError, also
+    at the deadline, and DiskFull.
     """
-    fetched = []
+    fetched, left, deadline = list[Path](), limits.bytes, deadline or Deadline()
     for number, source in enumerate(_sources(kind, request).values()):
+        deadline.check("Fetching the data")
         place = folder / str(number)
         make_folder(place)
-        fetched.append(fetch(source, place, limits=limits, access=access))
+        within = dataclasses.replace(limits, bytes=left)
+        fetched.append(fetch(source, place, limits=within, access=access, deadline=deadline))
+        left -= sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
     return fetched
 
 

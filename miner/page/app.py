@@ -36,6 +36,7 @@ def page_app(behind: Behind, *, host: str) -> FastAPI:
             "miner.html",
             active="/",
             block=behind.view.block,
+            conditions=behind.conditions.findings,
             hotkey=behind.hotkey,
             recipe=behind.recipe,
             jobs=jobs_of(behind),

@@ -1,4 +1,4 @@
-"""What the miner's page shows, out of the journal, of what trainers report, and of the chain as it was read last."""
+"""What the miner's page shows, out of journal, trainers' reports, conditions, and the chain as it was read last."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gradients.axon.messages import AttemptStatus
 from gradients.chain.view import ChainView
+from gradients.conditions.state import Conditions
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.web.curves import Curve, chart
@@ -25,6 +26,7 @@ class Behind:
     recipe: str
     status: Callable[[str], AttemptStatus]  # of a task in the journal
     curves: Mapping[str, Curve]  # by task
+    conditions: Conditions
 
 
 @dataclass(frozen=True, slots=True)

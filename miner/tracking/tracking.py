@@ -22,6 +22,7 @@ from typing import IO
 from gradients.config import tracking_environment
 from gradients.domain.json import JsonObject, canonical
 from gradients.errors import SetupError
+from gradients.extras import how_to_install
 from gradients.log import get_logger
 from miner.settings import MinerSettings, TrackingSettings
 from miner.tracking.writers import Begin
@@ -155,7 +156,7 @@ def require(settings: TrackingSettings) -> None:
     """Raises SetupError when the library that the settings name is not installed."""
     kind = settings.kind
     if kind != "none" and find_spec(kind) is None:
-        how = "pip install trackio" if kind == "trackio" else f"pip install 'gradients-subnet[{kind}]'"
+        how = "pip install trackio" if kind == "trackio" else how_to_install(kind)
         raise SetupError(
             f"[tracking] kind = {kind!r} needs the Python module {kind}",
             code="tracker_missing",

@@ -19,6 +19,7 @@ from gradients.domain.json import JsonObject
 from gradients.errors import JobFailed
 from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
+from gradients.tasks.base import TrainingLoad
 from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
 from miner.fit import Fit, fit
 from miner.fitting import shape_in
@@ -172,7 +173,7 @@ def _plan(run: Run, base: Path, scale: Scale, folder: Path, found: Findings) -> 
         found.figures[run.name] = "bitsandbytes is not installed"
         return None
     memory = _less(memory)
-    fitted = fit(shape_in(base, _parameters(base)), memory, asked=run.way, row_tokens=scale.train_tokens)
+    fitted = fit(shape_in(base, _parameters(base)), memory, asked=run.way, load=TrainingLoad(scale.train_tokens))
     found.must(fitted.fits, f"{run.name} does not fit: {'; '.join(fitted.reasons)}")
     if not fitted.fits:
         return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,6 +21,7 @@ from gradients.testing.clock import HandClock
 from tests.e2e.api_market import MAX_UPLOAD_BYTES, Market, refusal_of
 from validator.api.resumable import MOST_UNFINISHED
 from validator.api.uploads import Uploads
+from validator.api.writing import Turns
 
 TUS = {"Tus-Resumable": "1.0.0"}
 ROWS = b"".join(b'{"instruction": "number %d", "output": "b"}\n' % i for i in range(200))
@@ -57,6 +60,12 @@ def eventually(holds: Callable[[], bool]) -> None:
 def uploads_of(market: Market) -> Uploads:
     found: Uploads = market.app.state.dependencies.uploads
     return found
+
+
+def change_uploads(market: Market, **changes: object) -> None:
+    """Until the test ends, uploads go by other limits."""
+    before = market.app.state.dependencies
+    market.app.state.dependencies = replace(before, uploads=replace(before.uploads, **changes))
 
 
 def test_a_file_comes_in_pieces_and_is_a_data_set_in_the_end(market: Market) -> None:
@@ -102,7 +111,8 @@ def test_what_came_before_a_broken_connection_is_kept(market: Market) -> None:
 
 
 def test_a_later_request_ends_an_earlier_one_whose_line_is_dead(market: Market) -> None:
-    """The first says nothing more, and keeps its connection open."""
+    """The first says nothing more, and keeps its connection open. Here the shortest silence will do."""
+    change_uploads(market, turns=Turns(quiet_seconds=0.0, wait_seconds=PATIENCE))
     where = begin(market).headers["Location"]
 
     def half() -> object:
@@ -124,6 +134,25 @@ def test_a_later_request_ends_an_earlier_one_whose_line_is_dead(market: Market) 
         patching.join(PATIENCE)
     assert [answer.status_code for answer in answers] == [423]
     assert market.acme.get(where).json()["dataset"] == f"upload:{hashlib.sha256(ROWS).hexdigest()}.jsonl"
+
+
+def test_no_piece_takes_the_room_that_the_disk_keeps(market: Market) -> None:
+    """Announced while there was room; others have taken it since."""
+    where = begin(market).headers["Location"]
+    send(market, where, ROWS[:100], offset=0)
+    change_uploads(market, kept_bytes=1 << 62)
+    assert refusal_of(send(market, where, ROWS[100:], offset=100), 500)["code"] == "disk_full"
+    assert refusal_of(market.upload(), 500)["code"] == "disk_full"  # as in one piece
+    assert market.acme.get(where).json()["offset"] == 100
+
+
+def test_an_upload_whose_part_was_lost_begins_again(market: Market) -> None:
+    """A ledger was restored, and the folder of unfinished uploads was not."""
+    where = begin(market).headers["Location"]
+    send(market, where, ROWS[:100], offset=0)
+    shutil.rmtree(uploads_of(market).unfinished_folder)
+    assert market.acme.get(where).json()["offset"] == 0
+    assert send(market, where, ROWS, offset=0).headers["Gradients-Dataset"].startswith("upload:")
 
 
 def test_a_piece_that_begins_elsewhere_is_refused_and_changes_nothing(market: Market) -> None:
@@ -163,6 +192,11 @@ def test_limits_hold_before_a_byte_has_come(market: Market) -> None:
     newest = market.acme.get("/v1/uploads").json()["uploads"][0]["id"]
     assert market.acme.delete(f"/v1/uploads/{newest}", headers=TUS).status_code == 204
     assert market.upload().status_code == 201
+
+
+def test_an_upload_has_a_byte_at_least(market: Market) -> None:
+    assert refusal_of(begin(market, 0), 422)["code"] == "task_invalid"
+    assert market.acme.get("/v1/uploads").json() == {"uploads": []}
 
 
 def test_more_bytes_than_were_announced_are_not_taken(market: Market) -> None:

@@ -228,7 +228,10 @@ def test_a_folder_that_another_validator_holds_is_named(market: Market) -> None:
 
 def test_registering_again_costs_nothing(market: Market) -> None:
     run = gradients(market.home, "register", *VALIDATOR, "-n", market.chain_url, "--json")
-    assert (json.loads(run.stdout)["uid"], json.loads(run.stdout)["paid_tao"]) == (1, 0.0)
+    told = json.loads(run.stdout)
+    assert (told["uid"], told["was_registered"], told["paid_tao"]) == (1, True, 0.0)
+    said = gradients(market.home, "register", *VALIDATOR, "-n", market.chain_url).stdout
+    assert "was registered already, and nothing was paid: it has uid 1 on " in said
 
 
 def test_an_empty_purse_names_price_and_address(market: Market) -> None:

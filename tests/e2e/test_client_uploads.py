@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +21,14 @@ from gradients.cli.task import app
 from gradients.client.aio import AsyncMarketClient
 from gradients.client.answers import ApiRefused
 from gradients.client.api import MarketClient
-from gradients.client.uploading import PIECE_BYTES
+from gradients.client.requests import MOST_SILENT_SECONDS, PIECE_TYPE
+from gradients.client.uploading import PIECE_BYTES, TUS, Course, begin_headers
 from gradients.testing.loopback_site import Page, Request, loopback_site
 from tests.e2e.api_market import Market
 from validator.api.uploads import Uploads
+from validator.api.writing import Turns
 
+PATIENCE = 60.0
 CARRIED = ("authorization", "content-type", "tus-resumable")
 
 
@@ -90,6 +96,64 @@ def test_both_clients_go_on_after_broken_connections_and_damaged_pieces(roomy: M
     big.write_bytes(big.read_bytes() + b'{"instruction": "b", "output": "c"}\n')
     with poor_line(roomy.url) as url:
         assert asyncio.run(uploaded(url)) == name_of(big)
+
+
+@pytest.mark.parametrize("kind", ["waiting", "asyncio"])
+def test_a_file_that_another_process_sends_is_waited_for(roomy: Market, big: Path, kind: str) -> None:
+    """It goes on sending only when this one has been refused its place."""
+    before = roomy.app.state.dependencies
+    turns = Turns(quiet_seconds=1e9, wait_seconds=0.0)
+    roomy.app.state.dependencies = replace(before, uploads=replace(before.uploads, turns=turns))
+    content, refused = big.read_bytes(), threading.Event()
+    begun = begin_headers(big, len(content), sha256=hashlib.sha256(content).hexdigest())
+    where = roomy.acme.post("/v1/uploads", headers=begun).headers["Location"]
+
+    def slow() -> Iterator[bytes]:
+        yield content[:1000]
+        assert refused.wait(PATIENCE)
+        yield content[1000:]
+
+    def send() -> httpx.Response:
+        piece = {**TUS, "Content-Type": PIECE_TYPE, "Upload-Offset": "0"}
+        return roomy.acme.patch(where, content=slow(), headers=piece, timeout=PATIENCE)
+
+    def note(response: httpx.Response) -> None:
+        if response.status_code == httpx.codes.LOCKED:
+            refused.set()
+
+    async def note_it(response: httpx.Response) -> None:
+        note(response)
+
+    key, told = roomy.ledger.customers.issue("acme"), list[int]()
+
+    async def uploaded() -> str:
+        async with AsyncMarketClient(roomy.url, key, on_upload=lambda _, sent, __: told.append(sent)) as client:
+            client._http.event_hooks["response"].append(note_it)
+            return await client.upload(big)
+
+    with ThreadPoolExecutor(1) as pool, roomy.client("acme") as looking:
+        sending = pool.submit(send)
+        while not sending.done() and looking.get(where).json()["offset"] < 1000:
+            time.sleep(0.01)
+        if kind == "asyncio":
+            dataset = asyncio.run(uploaded())
+        else:
+            with MarketClient(roomy.url, key, on_upload=lambda _, sent, __: told.append(sent)) as client:
+                client._http.event_hooks["response"].append(note)
+                dataset = client.upload(big)
+        assert sending.result().status_code == httpx.codes.NO_CONTENT
+    assert (dataset, told) == (name_of(big), [])
+
+
+def test_a_client_gives_up_when_nothing_moves_and_not_before() -> None:
+    course = Course(0, 0.0)
+    assert not course.is_still(now=MOST_SILENT_SECONDS)
+    assert course.is_still(now=MOST_SILENT_SECONDS + 1)
+    assert course.moves(5, now=100.0)
+    assert not course.moves(5, now=150.0)
+    assert not course.is_still(now=100.0 + MOST_SILENT_SECONDS)
+    assert course.moves(3, now=1000.0)  # a piece that broke off without its checksum
+    assert not course.is_still(now=1000.0)
 
 
 def test_a_file_that_changes_under_way_is_told_of(roomy: Market, big: Path) -> None:

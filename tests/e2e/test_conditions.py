@@ -48,6 +48,7 @@ class Running:
     folder: Path
     axon: AxonAddress
     url: str
+    page_url: str  # of a miner's own page
 
     def ready(self) -> tuple[int, dict[str, Any]]:
         answer = httpx.get(f"{self.url}/readyz", timeout=10, trust_env=False)
@@ -129,7 +130,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 def daemon(name: str, chain: ChainProcess, home: Path) -> Iterator[Running]:
     folder = home / name
     folder.mkdir(mode=0o700)
-    (port,), (told_at,) = free_ports(HOST, 1), free_ports("127.0.0.1", 1)
+    (port,), (told_at, page_port) = free_ports(HOST, 1), free_ports("127.0.0.1", 2)
     section = "api" if name == "validator" else "monitoring"
     settings = folder / "settings.toml"
     settings.write_text(
@@ -137,6 +138,7 @@ def daemon(name: str, chain: ChainProcess, home: Path) -> Iterator[Running]:
         f'[chain]\nnetwork = "{chain.url}"\nrefresh_seconds = {REFRESH_SECONDS}\n'
         f'[wallet]\nname = "//{name.capitalize()}"\nhotkey = "//{name.capitalize()}//hot"\n'
         f'[axon]\nhost = "{HOST}"\nport = {port}\n[{section}]\nport = {told_at}\n[log]\nstyle = "json"\n'
+        + (f"[page]\nport = {page_port}\n" if name == "miner" else "")
     )
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("GRADIENTS_", "BT_"))}
     with (folder / "log").open("w") as log:
@@ -145,7 +147,9 @@ def daemon(name: str, chain: ChainProcess, home: Path) -> Iterator[Running]:
             stderr=log,
             env=clean | {"HOME": str(home), "OMP_NUM_THREADS": "1"},
         )
-    running = Running(name, folder, AxonAddress(HOST, port), f"http://127.0.0.1:{told_at}")
+    running = Running(
+        name, folder, AxonAddress(HOST, port), f"http://127.0.0.1:{told_at}", f"http://127.0.0.1:{page_port}/"
+    )
 
     def answers() -> bool:
         assert process.poll() is None, (folder / "log").read_text()
@@ -262,6 +266,8 @@ def test_a_chain_that_stands_still_is_told_and_got_over(market: Market) -> None:
         for running in (market.validator, market.miner):
             until(lambda running=running: "chain" in running.missing(), "the chain is missing")  # type: ignore[misc]
             assert httpx.get(f"{running.url}/livez", timeout=10, trust_env=False).status_code == 200
+        page = httpx.get(market.miner.page_url, timeout=10, trust_env=False).text
+        assert re.search(r"<strong>chain</strong>: .*<br>What to do: see whether the node behind", page)
     for running in (market.validator, market.miner):
         until(lambda running=running: running.missing() == set(), "it is ready again")  # type: ignore[misc]
 

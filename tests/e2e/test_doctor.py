@@ -304,7 +304,7 @@ FAULTS: Sequence[tuple[str, Plant, str, str, str, str, str]] = [
         "is corrupt: file is not a database",
         "copy that is whole",
     ),
-    ("18b", newer_ledger, "validator", "ledger", "missing", "has the schema 9999_future", "gradients-subnet"),
+    ("18b", newer_ledger, "validator", "ledger", "missing", "has the schema 9999_future", "the version that wrote it"),
     ("18c", damaged_ledger, "validator", "ledger", "missing", "is corrupt", "copy that is whole"),
     ("19", recipe_gone, "miner", "recipe", "missing", "lora_tuned.toml cannot be read", "lora-tuned.toml"),
     pytest.param("11", full_folder, "miner", "folder", "missing", "no room", "free some space", marks=needs_bubblewrap),  # type: ignore[list-item]

@@ -1,6 +1,6 @@
-"""`gradients upgrade` in an environment of its own: a newer version that works, one that does not, and a daemon that is at work.
+"""`gradients upgrade` in an environment of its own, by pip and git themselves: from a folder, in a checkout, and from an index.
 
-The versions are this one's code with other numbers; the newer ones bring a migration, the last a doctor that finds something missing.
+The versions are this one's code with other numbers; the newer ones bring a migration and another version of a package that they need.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
-from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,14 +41,56 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("more_{own}")
 '''
+# What the doctor of the bad version does, in the place of its look at the software.
 SICK = """
 from gradients.doctor.findings import Finding
 def software():
     yield Finding("versions", "missing", "planted")
 """
+ENDED = """
+import os, signal
+def software():
+    os.kill(os.getppid(), signal.SIGTERM)
+    yield from ()
+"""
+WITHOUT_INDEX = """
+import os, pathlib
+from gradients.doctor.findings import Finding
+def software():
+    pathlib.Path(os.environ["PIP_FIND_LINKS"], "planted-1-py3-none-any.whl").unlink()
+    yield Finding("versions", "missing", "planted")
+"""
+# How pip builds the folder: as hatchling would, without what hatchling needs.
+BACKEND = """
+import pathlib, zipfile
+HERE = pathlib.Path(__file__).parent
+def _wheel(to, files):
+    about = (HERE / "METADATA").read_text()
+    info = "gradients_subnet-" + about.partition("Version: ")[2].split()[-1] + ".dist-info"
+    files |= {f"{info}/METADATA": about.encode(), f"{info}/entry_points.txt": b"[console_scripts]\\ngradients = gradients.cli.main:main\\n"}
+    files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\\nGenerator: a test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    files[f"{info}/RECORD"] = "".join(f"{name},,\\n" for name in [*files, f"{info}/RECORD"]).encode()
+    name = info.replace(".dist-info", "-py3-none-any.whl")
+    with zipfile.ZipFile(pathlib.Path(to) / name, "w") as target:
+        for path, content in files.items():
+            target.writestr(path, content)
+    return name
+def build_wheel(to, config_settings=None, metadata_directory=None):
+    found = [path for top in ("gradients", "validator", "miner") for path in (HERE / top).rglob("*") if path.is_file()]
+    return _wheel(to, {path.relative_to(HERE).as_posix(): path.read_bytes() for path in found})
+def build_editable(to, config_settings=None, metadata_directory=None):
+    return _wheel(to, {"_gradients.pth": f"{HERE}\\n".encode()})
+"""
+PROJECT = """[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "gradients-subnet"
+"""
 
 
-def heads() -> str:
+def head() -> str:
     """The revision that this version's ledgers have."""
     (name,) = MIGRATIONS.glob(f"versions/{HEAD}_*.py")
     found = re.search(r"^revision.*?= \(?[\"'](\w+)[\"']", name.read_text(), flags=re.MULTILINE)
@@ -55,125 +98,199 @@ def heads() -> str:
     return found[1]
 
 
-def wheel(folder: Path, version: str, changed: dict[str, str]) -> None:
-    """This code as a wheel of another number, with some other files; without models and extras, which no doctor needs."""
-    tree = [file for top in ("gradients", "validator", "miner") for file in (ROOT / top).rglob("*") if file.is_file()]
-    kept = [file for file in tree if "assets" not in file.parts and file.suffix != ".pyc"]
-    files = {file.relative_to(ROOT).as_posix(): file.read_bytes() for file in kept}
-    configs = [file for file in (ROOT / "configs").rglob("*") if file.is_file()]
-    files |= {
-        f"gradients/configs/{file.relative_to(ROOT / 'configs').as_posix()}": file.read_bytes() for file in configs
-    }
-    files["gradients/__init__.py"] = files["gradients/__init__.py"].replace(__version__.encode(), version.encode())
-    about = str(importlib.metadata.distribution("gradients-subnet").read_text("METADATA")).partition("\n\n")[0]
+def become(folder: Path, version: str, doctor: str | None = None) -> None:
+    """Have the folder hold another version; the bad one needs another `planted`, and has a `doctor` of its own."""
+    versions = folder / "validator" / "ledger" / "migrations" / "versions"
+    module, about = folder / "gradients" / "__init__.py", folder / "METADATA"
+    module.write_text(re.sub(r'(?m)^__version__ = ".*"', f'__version__ = "{version}"', module.read_text()))
     lines = [
-        line
-        for line in about.splitlines()
-        if "extra ==" not in line and not line.startswith(("Version:", "License-File:"))
+        line for line in about.read_text().splitlines() if not line.startswith(("Version:", "Requires-Dist: planted"))
     ]
-    place = f"gradients_subnet-{version}.dist-info"
-    files |= {name: text.encode() for name, text in changed.items()}
-    files[f"{place}/METADATA"] = "\n".join([*lines, f"Version: {version}", ""]).encode()
-    files[f"{place}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    files[f"{place}/RECORD"] = "".join(f"{name},,\n" for name in [*files, f"{place}/RECORD"]).encode()
-    with zipfile.ZipFile(folder / f"gradients_subnet-{version}-py3-none-any.whl", "w") as target:
-        for name, content in files.items():
-            target.writestr(name, content)
+    needed = f"Requires-Dist: planted=={2 if version == BAD else 1}"
+    about.write_text("\n".join([*(line for line in lines if line), needed, f"Version: {version}", ""]))
+    if version != __version__:
+        (versions / "7701_more.py").write_text(MIGRATION.format(own="7701_more", before=head()))
+    if version == BAD:
+        (versions / "7702_most.py").write_text(MIGRATION.format(own="7702_most", before="7701_more"))
+    if doctor is not None:
+        (folder / "gradients" / "doctor" / "software.py").write_text(doctor)
 
 
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that pip takes for its index."""
-    folder = tmp_path_factory.mktemp("wheels")
-    place = "validator/ledger/migrations/versions"
-    migrations = {f"{place}/7701_more.py": MIGRATION.format(own="7701_more", before=heads())}
-    wheel(folder, __version__, {})
-    wheel(folder, GOOD, migrations)
-    migrations |= {f"{place}/7702_most.py": MIGRATION.format(own="7702_most", before="7701_more")}
-    wheel(folder, BAD, {**migrations, "gradients/doctor/software.py": SICK})
-    return folder
+def planted(folder: Path, version: int) -> None:
+    """A package that nobody else needs, as a wheel."""
+    info = f"planted-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"planted-{version}-py3-none-any.whl", "w") as target:
+        target.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: planted\nVersion: {version}\n")
+        target.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        target.writestr(f"{info}/RECORD", f"{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
 
 
 @pytest.fixture
-def gradients(tmp_path: Path, wheels: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command, installed from its wheel into an environment of its own over this one's packages."""
+def source(tmp_path: Path) -> Path:
+    """This code in a folder that pip can install; without models and extras, which no doctor needs."""
+    folder = tmp_path / "source"
+    left_out = shutil.ignore_patterns("__pycache__", "assets")
+    for top in ("gradients", "validator", "miner"):
+        shutil.copytree(ROOT / top, folder / top, ignore=left_out)
+    shutil.copytree(ROOT / "configs", folder / "gradients" / "configs")
+    about = str(importlib.metadata.distribution("gradients-subnet").read_text("METADATA")).partition("\n\n")[0]
+    lines = [line for line in about.splitlines() if "extra ==" not in line and not line.startswith("License-File:")]
+    (folder / "METADATA").write_text("\n".join(lines))
+    (folder / "backend.py").write_text(BACKEND)
+    (folder / "pyproject.toml").write_text(PROJECT)
+    become(folder, __version__)
+    return folder
+
+
+@dataclass
+class Box:
+    """An environment of its own over this one's packages, an index of two wheels, and a validator that is stopped."""
+
+    home: Path
+
+    @property
+    def python(self) -> str:
+        return str(self.home / "venv" / "bin" / "python")
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "val"
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("GRADIENTS_", "BT_", "PIP_", "PYTHON", "GIT_"))
+        }
+        index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.home / "index"), "PIP_CONFIG_FILE": os.devnull}
+        here = clean | index | {"HOME": str(self.home)}
+        return subprocess.run(
+            command, env=here, cwd=self.home, capture_output=True, text=True, check=False, timeout=600
+        )
+
+    def install(self, *asked: str) -> None:
+        run = self.run(
+            self.python, "-m", "pip", "install", "--quiet", "--no-deps", "--ignore-installed", "planted==1", *asked
+        )
+        assert run.returncode == 0, run.stderr
+
+    def gradients(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run(self.python, "-m", "gradients.cli", *arguments)
+
+    def upgrade(self, *arguments: str) -> dict[str, str]:
+        """What it says, or the error that it says."""
+        run = self.gradients("upgrade", "--json", "--folder", str(self.folder), *arguments)
+        said = json.loads(run.stdout)
+        assert (run.returncode == 0) is ("error" not in said), run.stderr
+        return dict(said.get("error", said))
+
+    def state(self) -> tuple[str, str, str]:
+        """Versions of the code that runs and of what it needs, and the ledger's revision."""
+        show = "import gradients, importlib.metadata as m; print(gradients.__version__, m.version('planted'))"
+        code, needed = self.run(self.python, "-c", show).stdout.split()
+        with closing(sqlite3.connect(self.folder / "ledger.db")) as ledger:
+            assert ledger.execute("SELECT COUNT(*) FROM api_keys").fetchone() == (1,)
+            return code, needed, str(ledger.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
     venv.create(tmp_path / "venv", with_pip=False)
-    python = str(tmp_path / "venv" / "bin" / "python")
     site = tmp_path / "venv" / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
-    paths = dict.fromkeys(
-        (sysconfig.get_paths()["purelib"], *(path for path in sys.path if path.endswith("site-packages")))
-    )
-    (site / "over.pth").write_text("\n".join(paths) + "\n")
-    clean = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("GRADIENTS_", "BT_", "PIP_", "PYTHON"))
-    }
-    here = clean | {
-        "HOME": str(tmp_path),
-        "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": str(wheels),
-        "PIP_CONFIG_FILE": os.devnull,
-    }
-    install = [
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--ignore-installed",
-        f"gradients-subnet=={__version__}",
-    ]
-    subprocess.run(install, env=here, cwd=tmp_path, check=True, timeout=120, capture_output=True)
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [python, "-m", "gradients.cli", *arguments]
-        return subprocess.run(command, env=here, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-
-    return run
-
-
-def revision(folder: Path) -> str:
-    with closing(sqlite3.connect(folder / "ledger.db")) as ledger:
-        return str(ledger.execute("SELECT version_num FROM alembic_version").fetchone()[0])
-
-
-def test_a_version_that_works_stays_and_one_that_does_not_leaves_everything_as_it_was(
-    gradients: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+    seen = (sysconfig.get_paths()["purelib"], *(path for path in sys.path if path.endswith("site-packages")))
+    (site / "over.pth").write_text("\n".join(dict.fromkeys(seen)) + "\n")
+    (tmp_path / "index").mkdir()
+    for version in (1, 2):
+        planted(tmp_path / "index", version)
     folder = tmp_path / "val"
     ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", SystemClock())
     ledger.customers.issue("first")
     ledger.engine.dispose()
     settings = f'folder = "{folder}"\n[chain]\nnetwork = "ws://127.0.0.1:1"\n[axon]\nport = 0\n[api]\nport = 0\n'
     (folder / "settings.toml").write_text(settings)
-    named = ("--folder", str(folder))
-
-    shown = json.loads(gradients("upgrade", "--check", "--json", *named).stdout)
-    assert (shown["installed"], shown["newest"], shown["can_upgrade"]) == (__version__, BAD, True)
-
-    with only_one(folder, what="validator"):
-        refused = gradients("upgrade", "--to", GOOD, "--yes", *named)
-    assert (refused.returncode, "Another validator is at work" in refused.stderr) == (1, True), refused.stderr
-
-    upgraded = gradients("upgrade", "--to", GOOD, "--json", *named)
-    assert upgraded.returncode == 0, upgraded.stderr
-    assert (gradients("--version").stdout.strip(), revision(folder)) == (GOOD, "7701_more")
-    backup = Path(json.loads(upgraded.stdout)["backup"])
-    assert gradients("restore", str(backup), "--check").returncode == 0
-
-    failed = gradients("upgrade", "--json", *named)
-    error = json.loads(failed.stdout)["error"]
-    assert (failed.returncode, error["code"]) == (1, "rolled_back"), failed.stderr
-    assert f"The doctor of {BAD} misses what was there before: versions" in error["message"]
-    assert (gradients("--version").stdout.strip(), revision(folder)) == (GOOD, "7701_more")
-    with closing(sqlite3.connect(folder / "ledger.db")) as rows:
-        assert rows.execute("SELECT COUNT(*) FROM api_keys").fetchone() == (1,)
+    return Box(tmp_path)
 
 
-def test_a_checkout_is_told_to_use_git(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from gradients.backup.packages import why_not; print(why_not())"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert "This runs from a checkout in " in run.stdout
-    assert "git pull" in run.stdout
+def test_what_a_folder_holds_now_is_installed_and_does_not_work_so_everything_is_as_it_was(
+    box: Box, source: Path
+) -> None:
+    box.install(str(source))
+    was = (__version__, "1", head())
+    become(source, BAD, SICK)
+    with only_one(box.folder, what="validator"):
+        assert "Another validator is at work" in box.upgrade()["message"]
+    failed = box.upgrade()
+    assert failed["code"] == "rolled_back"
+    expected = (
+        f"{__version__} is in its place again, and the ledger is as it was. The upgrade failed: The doctor of {BAD}"
+    )
+    assert failed["message"].startswith(expected)
+    assert "misses what was there before: versions" in failed["message"]
+    assert box.state() == was
+
+    (source / "gradients" / "doctor" / "software.py").write_text(WITHOUT_INDEX)
+    half = box.upgrade()
+    assert half["code"] == "half_back"
+    assert "back as before: the package, the ledger; still to be put back: the other packages (" in half["message"]
+    assert "pip install --no-deps -r " in half["fix"]
+    assert box.state() == (was[0], "2", was[2])
+
+
+def test_a_checkout_moves_to_what_its_branch_follows_and_back(box: Box, source: Path) -> None:
+    def git(folder: Path, *arguments: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
+        run = box.run("git", "-C", str(folder), *who, *arguments)
+        assert run.returncode == 0, run.stderr
+        return run.stdout.strip()
+
+    git(source, "init", "--quiet")
+    git(source, "add", "--all")
+    git(source, "commit", "--quiet", "-m", "first")
+    checkout = box.home / "checkout"
+    git(box.home, "clone", "--quiet", str(source), str(checkout))
+    box.install("--editable", str(checkout))
+
+    become(source, GOOD)
+    git(source, "add", "--all")
+    git(source, "commit", "--quiet", "-m", "good")
+    upgraded = box.upgrade()
+    assert upgraded["installed"] == GOOD
+    assert upgraded["was"].startswith(f"{__version__} (commit ")
+    assert box.state() == (GOOD, "1", "7701_more")
+    assert box.gradients("restore", upgraded["backup"], "--check").returncode == 0
+    good = git(checkout, "rev-parse", "HEAD")
+    assert good == git(source, "rev-parse", "HEAD")
+
+    become(source, BAD, ENDED)
+    git(source, "add", "--all")
+    git(source, "commit", "--quiet", "-m", "bad")
+    interrupted = box.upgrade()
+    assert (interrupted["code"], "it was interrupted" in interrupted["message"]) == ("rolled_back", True)
+    assert box.state() == (GOOD, "1", "7701_more")
+    assert (git(checkout, "rev-parse", "HEAD"), git(checkout, "symbolic-ref", "--short", "HEAD")) == (good, "main")
+
+    (checkout / "miner" / "README.md").write_text("mine")
+    refused = box.gradients("upgrade", "--check", "--json")
+    assert refused.returncode == 1
+    assert json.loads(refused.stdout)["code"] == "in_checkout"
+    assert "has changes of its own: miner/README.md" in json.loads(refused.stdout)["why_not"]
+
+
+def test_an_index_that_has_no_version_is_told_from_one_that_has(box: Box, source: Path) -> None:
+    """Installed from the index (no folder is noted), so that is where a newer one is looked for."""
+    build = "import sys; sys.path.insert(0, sys.argv[1]); import backend; backend.build_wheel(sys.argv[2])"
+
+    def wheel() -> None:
+        assert box.run(sys.executable, "-c", build, str(source), str(box.home / "index")).returncode == 0
+
+    wheel()
+    box.install(f"gradients-subnet=={__version__}")
+    become(source, GOOD)
+    wheel()
+    shown = json.loads(box.gradients("upgrade", "--check", "--json").stdout)
+    assert (shown["installed"], shown["would_install"]) == (__version__, GOOD)
+    assert box.upgrade("--to", "77.9")["code"] == "no_source"
+    for file in (box.home / "index").glob("gradients_subnet-*"):
+        file.unlink()
+    refused = box.upgrade()
+    assert (refused["code"], "--from a folder, a wheel or a git+ URL" in refused["fix"]) == ("index", True)

@@ -62,6 +62,8 @@ from validator.settings import ApiSettings
         ("GET", "/v1/tasks/instruct-0123456789ab/models/best"),
         ("GET", "/v1/tasks/instruct-0123456789ab/models/best/adapter_model.safetensors"),
         ("GET", "/v1/tasks/instruct-0123456789ab/contact-sheet"),
+        ("GET", "/v1/tasks/instruct-0123456789ab/rows"),
+        ("GET", "/v1/tasks/instruct-0123456789ab/rows/1"),
         ("POST", "/v1/datasets?name=rows.jsonl"),
         ("POST", "/v1/estimates"),
         ("POST", "/v1/tasks/instruct-0123456789ab/cancel"),

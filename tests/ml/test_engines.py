@@ -307,6 +307,7 @@ def rewards_on(base: LoadedBase, method: str, *, beta: float) -> PolicyObjective
         reference=adapter_off if method == "lora" else copied(base.model),
         settings=PolicySettings(drawing=DRAWING, validation_samples=2, beta=beta, seed=3),
         device=CPU,
+        micro=MicroBatches(CPU, vocabulary=base.vocabulary),
     )
 
 

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from gradients.ml.adapters import LoraShape, add_adapter
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
+from gradients.ml.micro_batches import MicroBatches
 from gradients.ml.policy import adapter_off, answer_batch, copied, divergences, token_scores
 from gradients.ml.policy_objective import PolicyObjective, PolicySettings, group_advantages
 from gradients.ml.rollout_divergences import roll_out_beside
@@ -160,7 +162,9 @@ def brevity(rows: Sequence[int], rollouts: Sequence[Rollout]) -> list[float]:
     return [1.0 / len(rollout.completion) for rollout in rollouts]
 
 
-def objective(base: LoadedBase, *, judge: Judge = brevity, beta: float = 0.1) -> PolicyObjective:
+def objective(
+    base: LoadedBase, *, judge: Judge = brevity, beta: float = 0.1, micro: MicroBatches | None = None
+) -> PolicyObjective:
     return PolicyObjective(
         train=PROMPTS,
         validation=PROMPTS[:2],
@@ -169,6 +173,7 @@ def objective(base: LoadedBase, *, judge: Judge = brevity, beta: float = 0.1) ->
         reference=copied(base.model),
         settings=PolicySettings(drawing=DRAWING, validation_samples=2, beta=beta, seed=5),
         device=CPU,
+        micro=micro or MicroBatches(CPU, vocabulary=base.vocabulary),
     )
 
 
@@ -181,6 +186,45 @@ def test_a_step_taken_again_after_a_crash_draws_the_same_answers(fresh: LoadedBa
         fresh.model.zero_grad()
     assert gradients[0][0] == gradients[1][0]
     assert all(map(torch.equal, gradients[0][1], gradients[1][1]))
+
+
+def test_a_step_that_does_not_fit_is_made_in_smaller_parts_and_comes_to_the_same(
+    fresh: LoadedBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device that holds 40 tokens of a backward pass, and the drawing of all answers."""
+    fresh.model.requires_grad_(True)
+    whole = objective(fresh).backward(fresh.model, [2, 0])
+    wanted = [parameter.grad.clone() for parameter in fresh.model.parameters()]
+    fresh.model.zero_grad()
+    forward = fresh.model.forward
+
+    def small(**given: Any) -> Any:  # noqa: ANN401 (a model's own arguments)
+        if torch.is_grad_enabled() and given["input_ids"].numel() > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(**given)
+
+    monkeypatch.setattr(fresh.model, "forward", small)
+    micro = MicroBatches(CPU, vocabulary=fresh.vocabulary)
+    parts = objective(fresh, micro=micro).backward(fresh.model, [2, 0])
+    assert micro.tokens in (32, 64)
+    assert parts == pytest.approx(whole, abs=1e-6)
+    for parameter, gradient in zip(fresh.model.parameters(), wanted, strict=True):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-6)
+
+
+def test_answers_that_do_not_fit_are_drawn_fewer_at_a_time(fresh: LoadedBase, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = fresh.model.forward
+
+    def small(**given: Any) -> Any:  # noqa: ANN401
+        if len(given["input_ids"]) > 10:
+            raise MemoryError
+        return forward(**given)
+
+    plain = objective(fresh).draw(fresh.model, range(4))
+    monkeypatch.setattr(fresh.model, "forward", small)
+    micro = MicroBatches(CPU, vocabulary=fresh.vocabulary)
+    assert objective(fresh, micro=micro).draw(fresh.model, range(4)) == plain
+    assert micro.tokens == 32
 
 
 def test_each_answer_is_judged_by_its_own_row(fresh: LoadedBase) -> None:

@@ -16,7 +16,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from gradients.errors import JobFailed, OutsideError
-from gradients.ml.adapters import LoraShape, add_adapter
+from gradients.ml.adapters import LoraShape, add_adapter, write_adapter
 from gradients.ml.base_model import load_base
 from gradients.ml.device import Device
 from gradients.ml.rollouts import RolloutSettings
@@ -45,9 +45,15 @@ class Served(ThreadingHTTPServer):
     def reply(self, path: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.told.append((path, asked))
         if path == "/v1/load_lora_adapter":
+            if asked["lora_name"] in self.adapters:  # as vLLM refuses it
+                return 400, {"error": f"The lora adapter '{asked['lora_name']}' has already been loaded."}
+            if not (Path(asked["lora_path"]) / "adapter_config.json").is_file():
+                return 404, {"error": f"No adapter found for {asked['lora_path']}"}
             model = AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32)
             self.adapters[asked["lora_name"]] = PeftModel.from_pretrained(model, asked["lora_path"]).eval()
         elif path == "/v1/unload_lora_adapter":
+            if asked["lora_name"] not in self.adapters:
+                return 404, {"error": f"The lora adapter '{asked['lora_name']}' cannot be found."}
             del self.adapters[asked["lora_name"]]
         elif self.answers_with is not None:
             return self.answers_with
@@ -107,7 +113,7 @@ def served(base_folder: Path) -> Iterator[Served]:
 
 def test_answers_come_from_the_adapter_as_it_is(served: Served, base_folder: Path, tmp_path: Path) -> None:
     model = add_adapter(load_base(base_folder, Device("cpu")).model, LoraShape(rank=4, alpha=8.0))
-    with RolloutServer(served.url + "/", folder=tmp_path) as server:
+    with RolloutServer(served.url + "/", folder=tmp_path, task="a-task") as server:
         groups = server.draw(model, PROMPTS, DRAWING, seed=7)
         assert [[rollout.prompt for rollout in group] for group in groups] == [[prompt] * 3 for prompt in PROMPTS]
         assert all(1 <= len(rollout.completion) <= 6 for group in groups for rollout in group)
@@ -118,8 +124,40 @@ def test_answers_come_from_the_adapter_as_it_is(served: Served, base_folder: Pat
                 if "lora_B" in name:
                     weight.fill_(0.3)
         assert server.draw(model, PROMPTS, DRAWING, seed=7) != groups
-    assert list(served.adapters) == ["step-3"]
-    assert [folder.name for folder in tmp_path.iterdir()] == ["step-3"]
+    assert served.adapters == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def loads(served: Served) -> list[str]:
+    return [told["lora_name"] for path, told in served.told if path == "/v1/load_lora_adapter"]
+
+
+def test_two_tasks_and_a_process_after_a_kill_share_a_server(served: Served, base_folder: Path, tmp_path: Path) -> None:
+    model = add_adapter(load_base(base_folder, Device("cpu")).model, LoraShape(rank=2, alpha=4.0))
+    killed = str(tmp_path / "one" / "one-0a0b0c0d-7")
+    Path(killed).mkdir(parents=True)
+    write_adapter(model, Path(killed), base_name="base")
+    assert served.reply("/v1/load_lora_adapter", {"lora_name": "one-0a0b0c0d-7", "lora_path": killed})[0] == 200
+    with (
+        RolloutServer(served.url, folder=tmp_path / "one", task="one") as first,
+        RolloutServer(served.url, folder=tmp_path / "one", task="one") as second,
+        RolloutServer(served.url, folder=tmp_path / "two", task="two") as third,
+    ):
+        answers = [server.draw(model, PROMPTS, DRAWING, seed=7) for server in (first, second, third, first)]
+    assert answers == [answers[0]] * 4
+    assert len(set(loads(served))) == len(loads(served)) == 5
+    assert served.adapters == {}  # that of the killed process neither
+    assert [name.rsplit("-", 2)[0] for name in loads(served)] == ["one", "one", "one", "two", "one"]
+
+
+def test_a_server_that_was_started_anew_has_nothing_to_unload(
+    served: Served, base_folder: Path, tmp_path: Path
+) -> None:
+    model = add_adapter(load_base(base_folder, Device("cpu")).model, LoraShape(rank=2, alpha=4.0))
+    (tmp_path / "one-0a0b0c0d-7").mkdir()
+    with RolloutServer(served.url, folder=tmp_path, task="one") as server:
+        assert len(server.draw(model, PROMPTS, DRAWING, seed=7)) == len(PROMPTS)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -135,13 +173,13 @@ def test_a_server_that_does_not_answer_is_the_outsides_fault(
 ) -> None:
     served.answers_with = answers_with
     model = add_adapter(load_base(base_folder, Device("cpu")).model, LoraShape(rank=2, alpha=4.0))
-    with RolloutServer(served.url, folder=tmp_path) as server, pytest.raises(OutsideError, match=said):
+    with RolloutServer(served.url, folder=tmp_path, task="a-task") as server, pytest.raises(OutsideError, match=said):
         server.draw(model, PROMPTS, DRAWING, seed=7)
 
 
 def test_a_server_that_is_not_there_is_named(base_folder: Path, tmp_path: Path) -> None:
     model = add_adapter(load_base(base_folder, Device("cpu")).model, LoraShape(rank=2, alpha=4.0))
-    nobody = RolloutServer("http://127.0.0.1:9/v1", folder=tmp_path)
+    nobody = RolloutServer("http://127.0.0.1:9/v1", folder=tmp_path, task="a-task")
     with nobody as server, pytest.raises(OutsideError, match="load_lora_adapter: ConnectError") as caught:
         server.draw(model, PROMPTS, DRAWING, seed=7)
     assert "rollout_server" in (caught.value.fix or "")
@@ -167,9 +205,9 @@ def job(base: Path, folder: Path, **plan: object) -> TrainJob:
 def test_a_training_draws_its_answers_there(served: Served, base_folder: Path, tmp_path: Path, engine: str) -> None:
     asked = job(base_folder, tmp_path, engine=engine, options={"answers": 4, "rollout_server": served.url})
     result = TrainResult.model_validate(train(asked.model_dump(mode="json"), lambda _: None))
-    loads = [told for path, told in served.told if path == "/v1/load_lora_adapter"]
     drawn = [told for path, told in served.told if path == "/v1/completions"]
-    assert len(loads) == result.steps
+    assert len(loads(served)) == result.steps
+    assert served.adapters == {}
     assert len(drawn) == result.rows_seen
     assert {told["n"] for told in drawn} == {4}
     assert (asked.output_folder / "adapter_model.safetensors").is_file()

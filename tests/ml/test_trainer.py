@@ -170,6 +170,17 @@ def test_a_budget_that_is_over_is_refused_and_leaves_nothing(train_job: MakeJob)
     assert not job.output_folder.exists()
 
 
+def test_a_plan_that_takes_less_memory_goes_on_from_the_same_checkpoint(train_job: MakeJob) -> None:
+    """Which a finished job's result stands for here: how much goes through the model at once changes no weight."""
+    result = run(train_job(seconds=120, max_epochs=1.0))
+    told: list[JsonObject] = []
+    less = train_job(seconds=120, max_epochs=1.0, micro_batch_tokens=64, gradient_checkpointing=True)
+    assert run(less, told) == result
+    assert told == []
+    run(train_job(seconds=120, max_epochs=1.0, learning_rate=2e-2), told)
+    assert told
+
+
 def test_other_arguments_do_not_go_on_from_a_strange_checkpoint(train_job: MakeJob) -> None:
     run(train_job(seconds=120, max_epochs=1.0))
     assert (

@@ -14,7 +14,7 @@ from gradients.domain.addresses import networks
 from gradients.errors import GradientsError
 from gradients.monitoring.requests import CountedRequests
 from gradients.monitoring.routes import add_health_routes, readiness
-from validator.api import agents, key_routes, routes, task_routes, tus
+from validator.api import agents, key_routes, routes, row_routes, task_routes, tus
 from validator.api.bodies import TimedBodies
 from validator.api.callers import RequestsPerAddress
 from validator.api.dependencies import Dependencies
@@ -25,6 +25,7 @@ from validator.settings import ApiSettings
 
 ROUTERS = (
     *(task_routes.submitting, task_routes.reading),
+    row_routes.reading,
     *(routes.submitting, routes.reading),
     *(tus.about, tus.router),
     *(key_routes.reading, key_routes.managing),

@@ -23,10 +23,11 @@ from gradients.log import get_logger
 from gradients.texts import harmless
 from validator.api.dependencies import KeyRefused, NotFound, ScopeMissing
 from validator.api.rates import TooManyRequests
-from validator.api.resumable import TooManyUploads, UploadBusy, UploadConflict, UploadDamaged, UploadUnknown
+from validator.api.resumable import TooManyUploads, UploadConflict, UploadDamaged, UploadUnknown
 from validator.api.streams import TooManyStreams
 from validator.api.tus import TusVersionUnknown, UploadNotBinary
 from validator.api.uploads import UploadTooLarge
+from validator.api.writing import UploadBusy
 from validator.ledger.tasks import TaskBegun, TooManyTasks
 
 STATUS_OF_BLAME = {Blame.CUSTOMER: 422, Blame.OUTSIDE: 503, Blame.OPERATOR: 500, Blame.MINER: 502}

@@ -1,9 +1,9 @@
 """Uploads that come piece by piece and go on after a broken connection: where each stands, and what becomes of it.
 
 Covers: how far an upload is, is what lies on the disk, so a kill at any moment loses no byte that was written; two requests never write
-to one upload, and the later one ends the earlier, whose caller is likely gone; sizes are checked before bytes are taken, the sha256 when
-all are there. Does not cover: bytes that a machine without power had not brought to its disk (each request's are, before its answer), of
-which the announced sha256 tells.
+to one upload (`writing.py`); sizes are checked before bytes are taken, the disk's room with each of them, the sha256 when all are there.
+What a customer may begin is limited, and so is what is remembered of it. Does not cover: bytes that a machine without power had not brought
+to its disk (each request's are, before its answer), of which the announced sha256 tells.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -21,13 +22,14 @@ from pathlib import Path
 from gradients.errors import CustomerError
 from gradients.files.digest import file_sha256
 from gradients.files.disk import check_room
-from gradients.files.locks import open_alone
 from gradients.files.whole import sync
-from validator.api.uploads import LOCK, Uploads, UploadTooLarge, check_format, stored_name, told_of_the_disk
+from validator.api.uploads import Uploads, UploadTooLarge, check_format, stored_name, told_of_the_disk
+from validator.api.writing import UploadBusy, Writer, alone_at_once, append, coming, settled
 from validator.ledger.uploads import UnfinishedUpload
 
 MOST_UNFINISHED = 64  # of one customer
-TURN_SECONDS, LOOK_SECONDS = 5.0, 0.05  # that a request waits for an earlier one to end
+MOST_FINISHED = 128  # of one customer that are listed; the oldest go first, and what they have become stays
+TOUCH_SECONDS = 60.0  # between two notes that bytes still come
 
 
 class UploadUnknown(CustomerError):
@@ -40,12 +42,6 @@ class UploadConflict(CustomerError):
     """The bytes do not begin where the upload stands."""
 
     default_code = "upload_offset_wrong"
-
-
-class UploadBusy(CustomerError):
-    """Another request writes to this upload."""
-
-    default_code = "upload_busy"
 
 
 class UploadDamaged(CustomerError):
@@ -106,21 +102,20 @@ class ResumableUploads:
         )
 
         def begun() -> Standing:
-            if sum(each.name is None for each in unfinished.of(customer)) >= MOST_UNFINISHED:
+            if unfinished.count(customer) >= MOST_UNFINISHED:
                 raise TooManyUploads(
                     f"{MOST_UNFINISHED} of your uploads are unfinished, as many as may be", fix="Finish or delete some"
                 )
             with told_of_the_disk():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                check_room(self.folder, size_bytes)
+                check_room(self.folder, size_bytes, kept_bytes=uploads.kept_bytes)
             if not unfinished.begin(upload, most_bytes=uploads.max_bytes_per_customer):
                 raise uploads.quota_exceeded()
             with told_of_the_disk():
                 (self.folder / upload.id).touch(mode=0o600)
             return self._standing(upload)
 
-        standing = await asyncio.to_thread(begun)
-        return standing if size_bytes else await self.look(customer, upload.id)
+        return await asyncio.to_thread(begun)
 
     async def look(self, customer: str, upload_id: str) -> Standing:
         """Where an upload stands. One that lacks nothing but its end, since the validator was killed before it, is ended now.
@@ -128,19 +123,19 @@ class ResumableUploads:
         Raises UploadUnknown, and UploadDamaged where all bytes are there and are not those that were announced.
         """
         standing = await asyncio.to_thread(self._found, customer, upload_id)
+        if standing.upload.name is not None:  # whoever asks is about to name it in a task
+            await asyncio.to_thread(self.uploads.claims.use, customer, standing.upload.name)
         if standing.offset < standing.upload.size_bytes:
             return standing
         with contextlib.suppress(UploadBusy):  # whoever writes its last bytes ends it as well
-            async with self._alone(upload_id, waits=False):
-                await asyncio.to_thread(self._end, customer, upload_id)
+            await settled(self._end_at_once, customer, upload_id)
         return await asyncio.to_thread(self._found, customer, upload_id)
 
     async def listed(self, customer: str, *, sha256: str | None = None) -> list[Standing]:
         """A customer's uploads, newest first; those with an announced sha256 alone when one is given."""
 
         def found() -> list[Standing]:
-            known = self.uploads.claims.unfinished.of(customer)
-            return [self._standing(each) for each in known if sha256 is None or each.sha256 == sha256]
+            return [self._standing(each) for each in self.uploads.claims.unfinished.of(customer, sha256=sha256)]
 
         return await asyncio.to_thread(found)
 
@@ -152,40 +147,49 @@ class ResumableUploads:
         Raises UploadUnknown, UploadConflict, UploadBusy, UploadTooLarge, UploadDamaged and DiskFull.
         """
         await asyncio.to_thread(self._found, customer, upload_id)
-        async with self._alone(upload_id) as stopped:
+        async with self._turn(upload_id) as writer:
             standing = await asyncio.to_thread(self._found, customer, upload_id)
             if standing.offset != offset:
                 raise UploadConflict(f"The upload stands at {standing.offset}, not at {offset}", fix="Go on from there")
             if standing.upload.name is None:
-                await self._write(standing, chunks, checksum, stopped)
+                await self._write(standing, chunks, checksum, writer)
             standing = await asyncio.to_thread(self._found, customer, upload_id)
             if standing.offset == standing.upload.size_bytes:
-                await asyncio.to_thread(self._end, customer, upload_id)
+                await settled(self._end, customer, upload_id)
                 standing = await asyncio.to_thread(self._found, customer, upload_id)
         return standing
 
     async def drop(self, customer: str, upload_id: str) -> None:
-        """Forget an upload and its bytes. Raises UploadUnknown and UploadBusy. A file that it has become stays."""
+        """Forget an upload and its bytes, and end the request that writes to it. Raises UploadUnknown and UploadBusy.
+
+        A file that it has become stays.
+        """
         await asyncio.to_thread(self._found, customer, upload_id)
-        async with self._alone(upload_id):
-            await asyncio.to_thread(self._forget, upload_id)
+        async with self.uploads.turns.alone(self.uploads.lock_of(upload_id), after_quiet_seconds=0.0):
+            await settled(self._forget, upload_id)
 
     async def _write(
-        self, standing: Standing, chunks: AsyncIterator[bytes], checksum: Checksum | None, stopped: asyncio.Event
+        self, standing: Standing, chunks: AsyncIterator[bytes], checksum: Checksum | None, writer: Writer
     ) -> None:
-        file, size, most = self._file(standing.upload.id), standing.offset, standing.upload.size_bytes
+        upload, size, unfinished = standing.upload, standing.offset, self.uploads.claims.unfinished
         digest = hashlib.new(checksum.algorithm) if checksum else None
-        complete = False
-        with told_of_the_disk(), FileIO(file, "r+") as stream:
+        complete, touched_at = False, -math.inf
+        with told_of_the_disk(), self._opened(upload.id) as stream:
             stream.seek(size)
             try:
-                async for chunk in _until(stopped, chunks):
-                    size += len(chunk)
-                    if size > most:
-                        raise UploadTooLarge(f"The upload was announced with {most:,} bytes, and more come")
-                    await asyncio.to_thread(_append, stream, chunk)
-                    if digest:
-                        digest.update(chunk)
+                async with contextlib.aclosing(coming(chunks, writer)) as heard:
+                    async for chunk in heard:
+                        size += len(chunk)
+                        if size > upload.size_bytes:
+                            raise UploadTooLarge(
+                                f"The upload was announced with {upload.size_bytes:,} bytes, and more come"
+                            )
+                        await settled(append, stream, chunk, self.folder, self.uploads.kept_bytes)
+                        if digest:
+                            digest.update(chunk)
+                        if (now := unfinished.now()) - touched_at >= TOUCH_SECONDS:
+                            touched_at = now
+                            await settled(unfinished.touch, upload.id)
                 if checksum and digest and digest.digest() != checksum.digest:
                     raise UploadDamaged(
                         "These bytes do not have the checksum that was sent with them", fix="Send them again"
@@ -194,8 +198,8 @@ class ResumableUploads:
             finally:
                 if checksum and not complete:
                     stream.truncate(standing.offset)
-                await asyncio.to_thread(os.fsync, stream.fileno())
-                await asyncio.to_thread(self.uploads.claims.unfinished.touch, standing.upload.id)
+                await settled(os.fsync, stream.fileno())
+                await settled(unfinished.touch, upload.id)
 
     def _end(self, customer: str, upload_id: str) -> None:
         """All bytes are there: check them, and give the file its name and its owner. Killed at any moment, the next call goes on."""
@@ -219,6 +223,14 @@ class ResumableUploads:
         if file.exists():  # claimed already, so nobody removes it for having no owner
             file.replace(self.uploads.folder / name)
             sync(self.uploads.folder)
+        for old in unfinished.finished(customer, but_newest=MOST_FINISHED):
+            if not self._file(old.id).exists():  # else it was killed before it had its place
+                unfinished.drop(old.id)
+
+    def _end_at_once(self, customer: str, upload_id: str) -> None:
+        """The same, unless somebody writes to the upload: raises UploadBusy."""
+        with alone_at_once(self.uploads.lock_of(upload_id)):
+            self._end(customer, upload_id)
 
     def _forget(self, upload_id: str) -> None:
         self.uploads.claims.unfinished.drop(upload_id)
@@ -238,57 +250,14 @@ class ResumableUploads:
             offset = upload.size_bytes if upload.name is not None else 0
         return Standing(upload, offset, upload.touched_at + self.uploads.unfinished_seconds)
 
+    def _opened(self, upload_id: str) -> FileIO:
+        """The upload's file; it is gone where the ledger was restored alone."""
+        return FileIO(os.open(self._file(upload_id), os.O_RDWR | os.O_CREAT, 0o600), "r+")
+
     def _file(self, upload_id: str) -> Path:
         return self.folder / upload_id
 
-    @contextlib.asynccontextmanager
-    async def _alone(self, upload_id: str, *, waits: bool = True) -> AsyncIterator[asyncio.Event]:
-        """Nobody else writes to the upload for the body. A request of this process that does so is asked to stop, by the event it got.
-
-        Raises UploadBusy.
-        """
-        loop = asyncio.get_running_loop()
-        until, stopped = loop.time() + (TURN_SECONDS if waits else 0.0), asyncio.Event()
-        lock = self.folder / f"{upload_id}{LOCK}"
-        while True:
-            try:
-                held = await asyncio.to_thread(open_alone, lock)
-                break
-            except BlockingIOError as error:
-                if waits and (earlier := self.uploads.writing.get(upload_id)):
-                    earlier.set()
-                if loop.time() >= until:
-                    raise UploadBusy("Another request writes to this upload", fix="Wait for its end") from error
-                await asyncio.sleep(LOOK_SECONDS)
-        self.uploads.writing[upload_id] = stopped
-        try:
-            yield stopped
-        finally:
-            del self.uploads.writing[upload_id]
-            lock.unlink(missing_ok=True)
-            held.close()
-
-
-async def _until(stopped: asyncio.Event, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The chunks, until somebody else wants to go on: a caller whose line is dead may say nothing for a long time. Raises UploadBusy."""
-    stop = asyncio.ensure_future(stopped.wait())
-    try:
-        while True:
-            chunk = asyncio.ensure_future(anext(chunks, None))
-            await asyncio.wait({chunk, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if stopped.is_set():
-                chunk.cancel()
-                await asyncio.wait({chunk})
-                raise UploadBusy("Another request goes on with this upload", fix="Ask where it stands")
-            if (came := chunk.result()) is None:
-                return
-            yield came
-    finally:
-        stop.cancel()
-
-
-def _append(file: FileIO, chunk: bytes) -> None:
-    """All of the bytes; a disk that is full takes a part of them first."""
-    rest = memoryview(chunk)
-    while rest:
-        rest = rest[file.write(rest) :]
+    def _turn(self, upload_id: str) -> contextlib.AbstractAsyncContextManager[Writer]:
+        """Nobody else writes to the upload for the body; raises UploadBusy."""
+        turns = self.uploads.turns
+        return turns.alone(self.uploads.lock_of(upload_id), after_quiet_seconds=turns.quiet_seconds)

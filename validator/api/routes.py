@@ -9,7 +9,7 @@ from typing import Annotated
 
 import fastapi
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 
 from gradients.client.models import BEST, BaseFiles, ModelFile, ModelListing, Upload
 from gradients.domain.customer import Scope
@@ -21,6 +21,7 @@ from gradients.repo.card import Merit, Result
 from gradients.repo.delivery import Delivery, delivery
 from gradients.repo.manifest import parse_manifest
 from gradients.tasks.registry import task_type
+from validator.api.archives import Archive, Member, sums
 from validator.api.dependencies import AppDependencies, Customer, Dependencies, NotFound, OwnTask, keyed
 from validator.api.documented import NOT_FOUND, PREFIX, REFUSALS
 from validator.continuing import base_of
@@ -38,6 +39,23 @@ async def list_model(task: OwnTask, hotkey: HotkeyInPath, dependencies: AppDepen
     """The files of a miner's model, once the task is scored; 'best' names the winner's."""
     owner, model = await asyncio.to_thread(_delivery, dependencies, task, hotkey)
     return await asyncio.to_thread(_listing, owner, model)
+
+
+@reading.get(
+    "/tasks/{task_id}/models/{hotkey}/archive.tar",
+    tags=["models"],
+    response_class=StreamingResponse,
+    responses={**NOT_FOUND, 200: {"content": {"application/x-tar": BINARY}}},
+)
+async def download_archive(task: OwnTask, hotkey: HotkeyInPath, dependencies: AppDependencies) -> StreamingResponse:
+    """All files of a miner's model as one tar archive, with their digests in `SHA256SUMS`."""
+    owner, model = await asyncio.to_thread(_delivery, dependencies, task, hotkey)
+    archive = await asyncio.to_thread(_archive, dependencies, task, owner, model)
+    headers = {
+        "Content-Length": str(archive.size_bytes),
+        "Content-Disposition": f'attachment; filename="{archive.folder}.tar"',
+    }
+    return StreamingResponse(archive.chunks(), media_type="application/x-tar", headers=headers)
 
 
 @reading.get(
@@ -167,6 +185,15 @@ def _before(dependencies: Dependencies, task: Task) -> tuple[str, ...]:
 
 def _result(measured: Measurement | None) -> Result | None:
     return Result(measured.value, measured.stderr) if measured else None
+
+
+def _archive(dependencies: Dependencies, task: Task, owner: str, model: Delivery) -> Archive:
+    listed, folder = _listing(owner, model).files, dependencies.folders.submission(task.id, owner)
+    contents: dict[str, bytes | Path] = {name: folder / name for name in model.weights}
+    contents |= {**model.written, **model.of_base}
+    members = [Member(name, listed[name].size_bytes, content) for name, content in sorted(contents.items())]
+    digests = {name: file.sha256 for name, file in listed.items()}
+    return Archive(f"{task.id}-{owner[:8]}", (*members, sums(digests)), task.created_at)
 
 
 def _listing(owner: str, model: Delivery) -> ModelListing:

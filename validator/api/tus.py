@@ -99,7 +99,7 @@ async def describe_uploads(dependencies: AppDependencies) -> Response:
 async def begin_upload(
     dependencies: AppDependencies,
     customer: Customer,
-    upload_length: Annotated[int, Header(ge=0, le=LARGEST, description="the file's size in bytes")],
+    upload_length: Annotated[int, Header(ge=1, le=LARGEST, description="the file's size in bytes")],
     upload_metadata: Annotated[
         str,
         Header(

@@ -18,10 +18,11 @@ from gradients.client.models import HOSTED_PREFIXES, UPLOAD_PREFIX
 from gradients.datasets.formats import READERS
 from gradients.domain.json import Json
 from gradients.errors import DatasetInvalid, DiskFull, TaskInvalid
-from gradients.files.disk import check_room, is_full
+from gradients.files.disk import FREE_BYTES_KEPT, check_room, is_full
 from gradients.files.whole import sync
 from gradients.tasks.registry import with_sources
-from validator.ledger.uploads import UploadClaims
+from validator.api.writing import Turns, UploadBusy, alone_at_once
+from validator.ledger.uploads import UnfinishedUpload, UploadClaims
 
 SHA256_DIGITS = 64
 LOCK = ".lock"  # of whoever writes to an upload in pieces
@@ -44,14 +45,17 @@ class Uploads:
     max_bytes_per_customer: int
     allow_local_paths: bool = False  # of this machine; for local networks
     unfinished_seconds: float = 86_400.0  # that an upload in pieces is kept after its last byte came
-    writing: dict[str, asyncio.Event] = field(
-        default_factory=dict
-    )  # upload -> set to end the request that writes to it
+    kept_bytes: int = FREE_BYTES_KEPT  # of the disk, that no upload takes
+    turns: Turns = field(default_factory=Turns)  # of requests that write to uploads in pieces
 
     @property
     def unfinished_folder(self) -> Path:
         """Where uploads in pieces lie until they are whole."""
         return self.folder / "unfinished"
+
+    def lock_of(self, upload_id: str) -> Path:
+        """Held by whoever writes to an upload in pieces."""
+        return self.unfinished_folder / f"{upload_id}{LOCK}"
 
     async def receive(self, name: str, chunks: AsyncIterator[bytes], *, customer: str) -> str:
         """Store a customer's body; the name to use in a task. Raises UploadTooLarge, DatasetInvalid for an unknown format, and DiskFull."""
@@ -64,7 +68,7 @@ class Uploads:
                     async for chunk in chunks:
                         size += len(chunk)
                         self.check_size(size)
-                        check_room(self.folder, len(chunk))
+                        check_room(self.folder, len(chunk), kept_bytes=self.kept_bytes)
                         digest.update(chunk)
                         await file.write(chunk)
                     await file.flush()
@@ -129,13 +133,11 @@ class Uploads:
         unfinished, dropped = self.claims.unfinished, 0
         since = unfinished.now() - self.unfinished_seconds
         for upload in unfinished.untouched(since=since):
-            file = self.unfinished_folder / upload.id
-            if upload.name is not None and file.exists():  # whole, and killed before it had its place
-                file.replace(self.folder / upload.name)
-            dropped += file.stat().st_size if file.exists() else 0
-            if not only_look:
-                unfinished.drop(upload.id)
-                file.unlink(missing_ok=True)
+            if only_look:
+                dropped += self._size_of_part(upload)
+                continue
+            with contextlib.suppress(UploadBusy), alone_at_once(self.lock_of(upload.id)):
+                dropped += self._drop_part(upload, since=since)
         for file in sorted(self.unfinished_folder.iterdir()) if self.unfinished_folder.is_dir() else ():
             with contextlib.suppress(FileNotFoundError):
                 seen = file.stat()
@@ -144,6 +146,21 @@ class Uploads:
                     if not only_look:
                         file.unlink()
         return dropped
+
+    def _size_of_part(self, upload: UnfinishedUpload) -> int:
+        """Bytes that go with an upload; those of a whole one stay, under its name."""
+        file = self.unfinished_folder / upload.id
+        return file.stat().st_size if upload.name is None and file.exists() else 0
+
+    def _drop_part(self, upload: UnfinishedUpload, *, since: float) -> int:
+        """Drop an upload that nobody writes to; how many bytes that makes, none where one has come since it was looked up."""
+        size, file = self._size_of_part(upload), self.unfinished_folder / upload.id
+        if upload.name is not None and file.exists():  # whole, and killed before it had its place
+            file.replace(self.folder / upload.name)
+        if not self.claims.unfinished.drop(upload.id, untouched_since=since):
+            return 0
+        file.unlink(missing_ok=True)
+        return size
 
     def _dropped(self, file: Path) -> bool:
         name = file.name.removeprefix(".").removesuffix(LEAVING)

@@ -42,9 +42,9 @@ class Ledger:
     overview: Overview
 
     @classmethod
-    def open(cls, url: str, clock: Clock) -> Self:
-        """The ledger at `url`, migrated. Raises SetupError when it cannot be opened."""
-        engine = open_engine(url)
+    def open(cls, url: str, clock: Clock, *, migrate: bool = True) -> Self:
+        """The ledger at `url`, migrated. Raises SetupError when it cannot be opened, and without `migrate` also for an older one."""
+        engine = open_engine(url, migrate=migrate)
         return cls(
             engine=engine,
             tasks=Tasks(engine, clock),

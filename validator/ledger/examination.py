@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from gradients.errors import SetupError
+from gradients.extras import how_to_install
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_SECONDS = 1.0  # a running validator holds the write lock for milliseconds
@@ -57,9 +58,20 @@ def refuse_unknown(revision: str | None, shown: str) -> str:
         raise SetupError(
             f"The ledger at {shown} has the schema {revision}, and this version knows those up to {known[0]}",
             code="ledger_newer",
-            fix="Install the version of gradients-subnet that wrote it, or a newer one; or put a copy from before the upgrade in its place",
+            fix="Install the version that wrote it, or a newer one; or put a copy from before the upgrade in its place",
         )
     return f"of the schema {revision}, which the next start brings to {known[0]}"
+
+
+def refuse_older(revision: str | None, shown: str) -> None:
+    """Raises SetupError for a schema that would have to be migrated; one without tables has nothing to lose."""
+    if _is_behind(revision):
+        raise SetupError(
+            f"The ledger at {shown} has the schema {revision}, which this version has to migrate first",
+            code="ledger_older",
+            fix="`gradients backup`, then `gradients validator migrate`: there is no way back but that copy; or "
+            "`gradients validator doctor --fix`, which does both",
+        )
 
 
 def _is_behind(revision: str | None) -> bool:
@@ -136,7 +148,7 @@ def _examine_server(url: str, shown: str) -> Examined:
             revision = connection.scalar(text("SELECT version_num FROM alembic_version")) if has_one else None
         engine.dispose()
     except ModuleNotFoundError as error:
-        fix = "For PostgreSQL install the extra 'postgres': pip install 'gradients-subnet[postgres]'"
+        fix = f"For PostgreSQL install the extra 'postgres': {how_to_install('postgres')}"
         raise SetupError(f"The ledger at {shown} needs the Python module {error.name}", fix=fix) from error
     except (SQLAlchemyError, OSError) as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())

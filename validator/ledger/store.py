@@ -14,8 +14,9 @@ from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from gradients.errors import DiskFull, OperatorError, SetupError
+from gradients.extras import how_to_install
 from gradients.files.private import make_private
-from validator.ledger.examination import MIGRATIONS, RESTORE, refuse_corrupt, refuse_unknown
+from validator.ledger.examination import MIGRATIONS, RESTORE, refuse_corrupt, refuse_older, refuse_unknown
 
 BUSY_TIMEOUT_MS = 10_000
 FULL_CODES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "53100")  # the last one is PostgreSQL's
@@ -23,8 +24,12 @@ FULL_CODES = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "5310
 CORRUPT_CODES = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
-def open_engine(url: str) -> Engine:
-    """An engine on a ledger that has the newest schema. Raises SetupError when the database cannot be opened, is corrupt or newer."""
+def open_engine(url: str, *, migrate: bool = True) -> Engine:
+    """An engine on a ledger that has the newest schema. Raises SetupError when the database cannot be opened, is corrupt or newer.
+
+    Args:
+        migrate: bring an older one to this version's schema, from which there is no way back; otherwise that raises SetupError too.
+    """
     try:
         if (file := make_url(url).database) and url.startswith("sqlite"):
             Path(file).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -38,14 +43,17 @@ def open_engine(url: str) -> Engine:
         migrations = Config()
         migrations.set_main_option("script_location", str(MIGRATIONS))
         with engine.begin() as connection:
-            refuse_unknown(MigrationContext.configure(connection).get_current_revision(), _without_password(url))
+            revision = MigrationContext.configure(connection).get_current_revision()
+            refuse_unknown(revision, _without_password(url))
+            if not migrate:
+                refuse_older(revision, _without_password(url))
             migrations.attributes["connection"] = connection
             command.upgrade(migrations, "head")
         _name_failures(engine)
     except ModuleNotFoundError as error:
         raise SetupError(
             f"The ledger at {_without_password(url)} needs the Python module {error.name}",
-            fix="For PostgreSQL install the extra 'postgres': pip install 'gradients-subnet[postgres]'",
+            fix=f"For PostgreSQL install the extra 'postgres': {how_to_install('postgres')}",
         ) from error
     except (ArgumentError, OperationalError, OSError) as error:
         reason = error.orig if isinstance(error, OperationalError) else error

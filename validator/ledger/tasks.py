@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import ColumnElement, Engine, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from gradients.bases.continued import continued_task
 from gradients.clock import Clock
@@ -182,16 +182,28 @@ class Tasks:
         with Session(self._engine) as session:
             return frozenset(map(TaskState, session.scalars(query)))
 
-    def claim(self, states: Sequence[TaskState], *, owner: str, block: int, lease_seconds: float) -> Claim | None:
+    def claim(
+        self,
+        states: Sequence[TaskState],
+        *,
+        owner: str,
+        block: int,
+        lease_seconds: float,
+        one_per_customer: bool = False,
+    ) -> Claim | None:
         """Lease the task that has been due for longest in one of `states`, or None when nothing is due.
 
         One that was postponed stands behind those that were due before its rest was over, so several take turns.
         The attempt is counted before any work, so that a task that kills its validator is noticed.
+
+        Args:
+            one_per_customer: none of a customer of whom another task is worked on in these states. Two claims of one moment may take two
+                of one customer, where the database lets them: then others have a place less for a while.
         """
         now = self._clock.now()
         due = (
             select(TaskRow)
-            .where(*_due(states, block=block, now=now))
+            .where(*_due(states, block=block, now=now), *([_is_only_one(states, now=now)] if one_per_customer else []))
             .order_by(TaskRow.due_at, TaskRow.created_at, TaskRow.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -299,6 +311,13 @@ def _due(states: Sequence[TaskState], *, block: int, now: float) -> tuple[Column
     """What has to be so for a task to be claimed."""
     waits_no_more = (TaskRow.due_at_block <= block, TaskRow.due_at <= now, TaskRow.lease_expires_at <= now)
     return (TaskRow.state.in_(states), *waits_no_more)
+
+
+def _is_only_one(states: Sequence[TaskState], *, now: float) -> ColumnElement[bool]:
+    """That no other task of the row's customer is worked on in these states."""
+    other = aliased(TaskRow)
+    at_work = (other.customer == TaskRow.customer, other.state.in_(states), other.lease_expires_at > now)
+    return ~select(other.id).where(*at_work).exists()
 
 
 def _running(session: Session, customer: str | None) -> int:

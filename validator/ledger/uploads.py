@@ -4,10 +4,11 @@ last of use. An upload that comes piece by piece holds its announced size until 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Engine, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -56,12 +57,28 @@ class UnfinishedUploads:
             row = session.get(UnfinishedUploadRow, upload_id)
             return _unfinished(row) if row is not None and row.customer == customer else None
 
-    def of(self, customer: str) -> Sequence[UnfinishedUpload]:
-        """A customer's uploads, newest first."""
-        mine = select(UnfinishedUploadRow).where(UnfinishedUploadRow.customer == customer)
-        newest = mine.order_by(UnfinishedUploadRow.created_at.desc(), UnfinishedUploadRow.id)
+    def of(self, customer: str, *, sha256: str | None = None) -> Sequence[UnfinishedUpload]:
+        """A customer's uploads, newest first; those with an announced sha256 alone when one is given."""
+        meant = [UnfinishedUploadRow.customer == customer]
+        if sha256 is not None:
+            meant.append(UnfinishedUploadRow.sha256 == sha256)
+        newest = select(UnfinishedUploadRow).where(*meant)
+        newest = newest.order_by(UnfinishedUploadRow.created_at.desc(), UnfinishedUploadRow.id)
         with Session(self._engine) as session:
             return [_unfinished(row) for row in session.scalars(newest)]
+
+    def count(self, customer: str) -> int:
+        """How many of a customer's uploads lack bytes."""
+        mine = (UnfinishedUploadRow.customer == customer, UnfinishedUploadRow.name.is_(None))
+        with Session(self._engine) as session:
+            return session.scalar(select(func.count()).select_from(UnfinishedUploadRow).where(*mine)) or 0
+
+    def finished(self, customer: str, *, but_newest: int) -> Sequence[UnfinishedUpload]:
+        """A customer's whole uploads, without so many of those that came to their end last."""
+        mine = (UnfinishedUploadRow.customer == customer, UnfinishedUploadRow.name.is_not(None))
+        latest = select(UnfinishedUploadRow).where(*mine).order_by(UnfinishedUploadRow.touched_at.desc())
+        with Session(self._engine) as session:
+            return [_unfinished(row) for row in session.scalars(latest.offset(but_newest))]
 
     def untouched(self, *, since: float) -> Sequence[UnfinishedUpload]:
         """Everybody's to which no byte has come since then."""
@@ -94,10 +111,12 @@ class UnfinishedUploads:
                 session.add(claim)
             claim.used_at = now
 
-    def drop(self, upload_id: str) -> None:
-        """Forget an upload; what it has become stays its customer's."""
+    def drop(self, upload_id: str, *, untouched_since: float = math.inf) -> bool:
+        """Forget an upload to which no byte has come since then; whether it was there. What it has become stays its customer's."""
+        meant = (UnfinishedUploadRow.id == upload_id, UnfinishedUploadRow.touched_at < untouched_since)
         with Session(self._engine) as session, session.begin():
-            session.execute(delete(UnfinishedUploadRow).where(UnfinishedUploadRow.id == upload_id))
+            dropped = session.scalars(delete(UnfinishedUploadRow).where(*meant).returning(UnfinishedUploadRow.id))
+            return dropped.first() is not None
 
 
 class UploadClaims:
@@ -148,9 +167,11 @@ class UploadClaims:
             return bool(session.scalar(select(exists().where(UploadRow.name == name, UploadRow.used_at >= since))))
 
     def drop(self, *, unused_since: float) -> None:
-        """End all claims that were of no use since then."""
+        """End all claims that were of no use since then; uploads in pieces that have become what they name are forgotten with them."""
+        whole = UnfinishedUploadRow.name.is_not(None)
         with Session(self._engine) as session, session.begin():
             session.execute(delete(UploadRow).where(UploadRow.used_at < unused_since))
+            session.execute(delete(UnfinishedUploadRow).where(whole, ~_is_claimed()))
 
 
 def _held_bytes(session: Session, customer: str) -> int:
@@ -158,6 +179,12 @@ def _held_bytes(session: Session, customer: str) -> int:
     mine = (UnfinishedUploadRow.customer == customer, UnfinishedUploadRow.name.is_(None))
     announced = select(func.coalesce(func.sum(UnfinishedUploadRow.size_bytes), 0)).where(*mine)
     return int(session.scalar(claimed) or 0) + int(session.scalar(announced) or 0)
+
+
+def _is_claimed() -> ColumnElement[bool]:
+    """Whether an upload's customer has a claim on what it has become."""
+    mine = (UploadRow.customer == UnfinishedUploadRow.customer, UploadRow.name == UnfinishedUploadRow.name)
+    return exists().where(*mine).correlate(UnfinishedUploadRow)
 
 
 def _unfinished(row: UnfinishedUploadRow) -> UnfinishedUpload:

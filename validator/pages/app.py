@@ -15,7 +15,7 @@ from gradients.client.models import Refusal
 from gradients.errors import GradientsError
 from gradients.web.site import Site, add_static
 from validator.api.refusals import on_error, on_invalid, on_refused
-from validator.pages import account, network, posting, tasks, trying
+from validator.pages import account, network, posting, reference, rewards, rows, tasks, trying
 from validator.pages.dependencies import Pages, visitor_of
 
 API_PATHS = ("/v1", "/livez", "/readyz", "/metrics", "/openapi.json")
@@ -32,7 +32,7 @@ def site() -> Site:
 def add_pages(app: FastAPI, pages: Pages) -> None:
     """Serve pages beside the API."""
     app.state.pages = pages
-    for module in (network, tasks, trying, posting, account):
+    for module in (network, tasks, rows, trying, posting, rewards, account, reference):
         app.include_router(module.router)
     add_static(app)
     app.add_exception_handler(GradientsError, _readable(on_error, pages))

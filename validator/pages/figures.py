@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from gradients.client.models import MinerResult, TaskDetails
 from gradients.domain.task import Hotkey
+from gradients.errors import OperatorError
+from gradients.files.plain import read_head
 from validator.ledger.overview import Standing
 
 SIGMAS = 1.96  # of an interval that holds the true value in 95 of 100 cases
@@ -108,6 +113,29 @@ def leaderboard(standings: Sequence[Standing], shares: Mapping[Hotkey, float], u
         for hotkey in everybody
     ]
     return sorted(rows, key=lambda row: (-row.share, -row.results.wins, row.hotkey))
+
+
+class PictureSize(NamedTuple):
+    """In pixels."""
+
+    width: int
+    height: int
+
+
+def png_size(file: Path) -> PictureSize | None:
+    """How large the picture is that a worker has left, so that a page leaves room for it; None when there is none.
+
+    It stands in the file's first bytes: signature, length and name of the first chunk, then width and height
+    (https://www.w3.org/TR/png-3/, 5.2 and 11.2.1).
+    """
+    try:
+        head = read_head(file, bytes_wanted=24)
+    except (FileNotFoundError, OperatorError):
+        return None
+    if len(head) < 24 or not head.startswith(b"\x89PNG\r\n\x1a\n") or head[12:16] != b"IHDR":
+        return None
+    size = PictureSize(*struct.unpack(">II", head[16:24]))
+    return size if size.width and size.height else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from gradients.bases.continued import base_after
 from gradients.client.models import EstimateSpec, PostedSpec
+from gradients.client.rewards import MOST_ANSWERS, MOST_ROWS
 from gradients.datasets.sources import sources_from
 from gradients.domain.json import Json
 from gradients.errors import CustomerError, TaskInvalid
@@ -25,6 +26,7 @@ from validator.api.refusals import STATUS_OF_BLAME, STATUS_OF_ERROR
 from validator.api.routes import UPLOAD_PATH
 from validator.pages.dependencies import AnyVisitor, Form, OwnForm, Pages, PagesBehind, Submitter, Visitor, first, show
 from validator.pages.fields import fields_of, parameters_from
+from validator.pages.rewards import example_rows
 
 Spec = TypeVar("Spec", bound=TaskSpec)
 
@@ -137,4 +139,7 @@ def _form(
         shown=secrets.token_hex(16),
         problem=problem,
         most_hours=LONGEST_REQUEST_HOURS,
+        example_rows=example_rows(kind),
+        most_rows=MOST_ROWS,
+        most_answers=MOST_ANSWERS,
     )

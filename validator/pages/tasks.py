@@ -33,7 +33,7 @@ from validator.pages.dependencies import (
     Visitor,
     show,
 )
-from validator.pages.figures import comparison, for_everybody, progress_of
+from validator.pages.figures import comparison, for_everybody, png_size, progress_of
 from validator.pages.trying import can_try, votes_of
 
 LISTED = 50
@@ -91,7 +91,14 @@ async def model(task: OwnTask, hotkey: str, pages: PagesBehind, visitor: AnyVisi
     """The files of a miner's model."""
     listing = await api.list_model(task, hotkey, pages.api)
     details = await asyncio.to_thread(pages.api.board.task, task)
-    return show(pages, visitor, "model.html", active="/tasks", task=details, model=listing)
+    size = sum(file.size_bytes for file in listing.files.values())
+    return show(pages, visitor, "model.html", active="/tasks", task=details, model=listing, size=size)
+
+
+@router.get("/{task_id}/models/{hotkey}/archive.tar")
+async def model_archive(task: OwnTask, hotkey: str, pages: PagesBehind) -> Response:
+    """All of them in one."""
+    return await api.download_archive(task, hotkey, pages.api)
 
 
 @router.get("/{task_id}/models/{hotkey}/{name}")
@@ -123,7 +130,6 @@ def task_values(pages: Pages, visitor: Visitor, task: Task) -> dict[str, object]
     seen = whole if owner else for_everybody(whole, private=task.request.private)
     told = pages.curves.curves(task.id) if owner or task.state.ended else {}
     names = {miner.hotkey: f"uid {miner.uid}" for miner in seen.miners}
-    sheet = pages.api.folders.contact_sheet(task.id)
     return {
         "task": seen,
         "title": task_type(task.request.type).title,
@@ -135,7 +141,9 @@ def task_values(pages: Pages, visitor: Visitor, task: Task) -> dict[str, object]
         "can_cancel": owner and visitor.may("submit") and task.state in CANCELLABLE,
         "curves": chart({names.get(hotkey, short(hotkey)): points for hotkey, points in told.items()}),
         "facts": _facts(task, seen, owner=owner),
-        "sheet": owner and task.state is TaskState.SCORED and sheet.is_file() and not sheet.is_symlink(),
+        "sheet": png_size(pages.api.folders.contact_sheet(task.id))
+        if owner and task.state is TaskState.SCORED
+        else None,
         "tried": can_try(pages, task) if owner else None,
         "votes": votes_of(pages, task) if owner else {},
     }

@@ -1,6 +1,7 @@
 """DRAFT -> OPEN: load, clean, deduplicate and split the rows; publish the train rows by digest; bind the held-out rows.
 
-Bytes are fetched here, and read by a worker that has no network: parsers and bombs stay out of this process.
+What costs most comes last: the base, which is fetched or made when there are rows for it. Bytes are fetched here, and read by a worker
+that has no network: parsers and bombs stay out of this process.
 """
 
 from __future__ import annotations
@@ -8,31 +9,51 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.datasets.access import OUTSIDERS, Access, SynthesisEndpoint
 from gradients.datasets.synthesis import ask
-from gradients.domain.task import Blob, Parent, Prepared, Task, TaskState
+from gradients.domain.task import Blob, Prepared, TaskRequest, TaskState
+from gradients.errors import CustomerError
 from gradients.execution.job import Executor
 from gradients.files.plain import check_plain
 from gradients.log import get_logger
 from gradients.repo.store import ContentStore
 from gradients.tasks.jobs import PREPARE, TRIED_ROWS, PrepareJob, PrepareResult, TrialResult
-from gradients.tasks.preparation import HELDOUT_FILE, TRAIN_FILE, fetch_sources, held_out_commitment
+from gradients.tasks.preparation import HELDOUT_FILE, TRAIN_FILE, held_out_commitment
 from gradients.tasks.registry import TYPES, check_family, task_type
 from validator.continuing import Continuing, winner_before
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
-from validator.reading import read_data
+from validator.reading import fetch_data, read_data
 from validator.settings import ReadingSettings
 from validator.trials import try_base
 
 MOST_ROWS_BYTES = 8 * 1024**3  # of a file that a worker leaves; sources are smaller, and rows grow by what is retrieved
+MOST_THREADS = 16  # more than tasks, since a fetch of a task that was taken back takes a while to end
+SCRATCH = "scratch"  # rows and weights, below the folder of preparation; workers' logs lie beside it
+
+Value = TypeVar("Value")
 
 log = get_logger("prepare")
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What tasks that are prepared at the same time take turns at: the machine bears so many at once, and none may hold up all others."""
+
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # each has a worker's memory
+    making: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(1)
+    )  # bases, which share the disk's room
+    trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # each has a model in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,56 +68,80 @@ class PrepareStage:
     access: Access = OUTSIDERS
     endpoint: SynthesisEndpoint | None = None  # of held-out rows in addition
     reading: ReadingSettings = field(default_factory=ReadingSettings)
+    turns: Turns = field(default_factory=Turns)
+    threads: ThreadPoolExecutor = field(  # its own: a slow source or hub must not hold up the daemon
+        default_factory=lambda: ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="prepare")
+    )
 
     async def run(self, claim: Claim) -> None:
-        """Prepare the task's data, and try them with the base. Raises CustomerError for what cannot be used."""
+        """Prepare the task's data, and try them with the base. Raises CustomerError for what cannot be used.
+
+        However it ends, no rows and no weights are left beside the store; of a failure of ours its workers' logs stay.
+        """
         folder = self.folders.prepared(claim.task.id)
         await asyncio.to_thread(_remove, folder)
-        base, parent = await self._base(claim.task)
-        fetched = await asyncio.to_thread(
-            fetch_sources,
-            task_type(claim.task.request.type),
-            claim.task.request,
-            folder / "fetched",
-            access=self.access,
-        )
-        job = PrepareJob(
-            declaration=TYPES[claim.task.request.type],
-            request=dataclasses.asdict(claim.task.request),
-            fetched=tuple(fetched),
-            salt=claim.salt.hex(),
-            folder=folder / "rows",
-            show_rows=self.endpoint.rows if self.endpoint else 0,
-            most_held_out=self.reading.most_held_out,
-        )
-        result = await self._read(job, folder / "job")
-        if self.endpoint and (written := await asyncio.to_thread(ask, self.endpoint, result.shown)):
-            again = job.model_copy(update={"written": tuple(written), "show_rows": 0})
-            result = await self._read(again, folder / "job")
-        tried = await try_base(
-            self.executor, claim.task.request, base, job.folder / TRIED_ROWS, folder=folder / "trial"
-        )
-        prepared = await asyncio.to_thread(self._keep, claim, base, job.folder, result, tried)
-        prepared = dataclasses.replace(prepared, parent=parent)
+        try:
+            prepared = await self._prepared(claim, folder)
+        except CustomerError:
+            await asyncio.to_thread(_remove, folder)
+            raise
+        finally:
+            await asyncio.to_thread(_remove, folder / SCRATCH)
         await asyncio.to_thread(_remove, folder)
         await asyncio.to_thread(
             self.ledger.tasks.advance, claim.lease, came_from=TaskState.DRAFT, to=TaskState.OPEN, prepared=prepared
         )
         log.info("task_opened", task=claim.task.id, train=prepared.train_rows, held_out=prepared.held_out_rows)
 
-    async def _base(self, task: Task) -> tuple[BaseInfo, Parent | None]:
-        """The task's base; of one that goes on from another it is made."""
-        request, customer = task.request, await asyncio.to_thread(self.ledger.tasks.customer_of, task.id)
-        winner = await asyncio.to_thread(winner_before, self.ledger, self.folders, request, customer=customer or "")
+    async def _prepared(self, claim: Claim, folder: Path) -> Prepared:
+        """The rows first, which cost the customer's server most, and then the base, which may be as large as this disk."""
+        task, scratch = claim.task, folder / SCRATCH
+        customer = await asyncio.to_thread(self.ledger.tasks.customer_of, task.id) or ""
+        winner = await asyncio.to_thread(winner_before, self.ledger, self.folders, task.request, customer=customer)
+        job, result = await self._rows(claim, folder)
+        continuing, made = Continuing(self.bases, self.store, self.folders, self.executor), None
         if winner is not None:
-            continuing = Continuing(self.bases, self.store, self.folders, self.executor)
-            return await continuing.base_after(winner, task)
-        base = await asyncio.to_thread(self.bases.resolve, request.base)
+            async with self.turns.making:
+                made = await continuing.make(winner, task, scratch / "base", job_folder=folder / "base")
+        base = made.base if made else await self._in_thread(partial(self._named, task.request))
+        async with self.turns.trying:
+            tried = await try_base(self.executor, task.request, base, job.folder / TRIED_ROWS, folder=folder / "trial")
+        parent = await asyncio.to_thread(continuing.keep, task, made) if made else None
+        prepared = await asyncio.to_thread(self._keep, claim, base, job.folder, result, tried)
+        return dataclasses.replace(prepared, parent=parent)
+
+    async def _rows(self, claim: Claim, folder: Path) -> tuple[PrepareJob, PrepareResult]:
+        """The rows, fetched and read; the job says where they are."""
+        request, scratch = claim.task.request, folder / SCRATCH
+        kind = task_type(request.type)
+        fetched = await fetch_data(self.threads, kind, request, scratch / "fetched", self.access)
+        job = PrepareJob(
+            declaration=TYPES[request.type],
+            request=dataclasses.asdict(request),
+            fetched=tuple(fetched),
+            salt=claim.salt.hex(),
+            folder=scratch / "rows",
+            show_rows=self.endpoint.rows if self.endpoint else 0,
+            most_held_out=self.reading.most_held_out,
+        )
+        result = await self._read(job, folder / "job")
+        if self.endpoint and (written := await self._in_thread(partial(ask, self.endpoint, result.shown))):
+            again = job.model_copy(update={"written": tuple(written), "show_rows": 0})
+            result = await self._read(again, folder / "job")
+        return job, result
+
+    async def _in_thread(self, call: Callable[[], Value]) -> Value:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, call)
+
+    def _named(self, request: TaskRequest) -> BaseInfo:
+        """The base that the request names, fetched if need be. Blocking."""
+        base = self.bases.resolve(request.base)
         check_family(task_type(request.type), request.base, base.family)
-        return base, None
+        return base
 
     async def _read(self, job: PrepareJob, folder: Path) -> PrepareResult:
-        result = await read_data(self.executor, PREPARE, job, folder=folder, settings=self.reading)
+        async with self.turns.reading:
+            result = await read_data(self.executor, PREPARE, job, folder=folder, settings=self.reading)
         return PrepareResult.model_validate(result)
 
     def _keep(

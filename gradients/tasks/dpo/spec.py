@@ -20,7 +20,7 @@ from gradients.datasets.columns import (
 from gradients.datasets.rows import Cleaned, Numbered, Row, numbered_rows
 from gradients.datasets.spool import Made
 from gradients.domain.evaluation import Metric
-from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType, TrainingLoad, row_tokens
 from gradients.tasks.dpo.turns import in_words
 from gradients.tasks.hours import Effort
 from gradients.tasks.turns import are_turns, read_each
@@ -141,4 +141,6 @@ DPO = TaskType(
     schedule_share=0.17,
     demonstrations=(Demonstration(SHIPPED_DATA / "wordnet-preferences" / "rows.jsonl", {"beta": 0.1}),),
     effort=Effort(work_factor=1.4, gpu_factor=3),  # each pair passes through the reference too
+    # a loss needs both answers; what the base finds of them is asked before the training, so no copy of it is kept
+    load=lambda asked, plan: TrainingLoad(2 * row_tokens(asked, plan)),
 )

@@ -14,7 +14,7 @@ from gradients.datasets.rows import Cleaned, Numbered, Row, numbered_rows, numbe
 from gradients.domain.evaluation import Metric
 from gradients.domain.json import canonical
 from gradients.errors import DatasetInvalid
-from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType, TrainingLoad, row_tokens
 from gradients.tasks.grpo.rewards.answers import ExactAnswer, NumericAnswer, last_number
 from gradients.tasks.grpo.rewards.asserts import expectations
 from gradients.tasks.grpo.rewards.base import Case
@@ -22,6 +22,7 @@ from gradients.tasks.grpo.rewards.catalogue import AnyReward
 from gradients.tasks.grpo.rewards.patterns import LONGEST_SECONDS, RegularExpression
 from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_function
 from gradients.tasks.hours import Effort
+from gradients.tasks.jobs import TrainingPlan
 from gradients.tasks.texts import with_texts
 from gradients.tasks.turns import Turn, TurnMalformed, are_turns, dialogue, read_each, read_turns
 
@@ -244,6 +245,14 @@ DEMONSTRATION = Demonstration(
         "temperature": 0.8,
     },
 )
+
+
+def load(asked: GrpoParameters | None, plan: TrainingPlan) -> TrainingLoad:
+    """A prompt with an answer, whose divergence from the base takes the logits of both; measured in tests/ml/test_footprints.py."""
+    answer = GrpoParameters.model_fields["max_new_tokens"].default if asked is None else asked.max_new_tokens
+    return TrainingLoad(row_tokens(asked, plan) + answer, logits=2.0, reference=True)
+
+
 GRPO = TaskType(
     name="grpo",
     title="Learning from rewards (GRPO)",
@@ -261,4 +270,5 @@ GRPO = TaskType(
     # its time goes into sampling, not into the rows' tokens
     effort=Effort(gpu_factor=2, fixed_hours=((4, 1.5), (12, 2.5), (40, 4.0), (math.inf, 6.0))),
     needs_sandbox=needs_sandbox,
+    load=load,
 )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gradients.domain.json import JsonObject
 from gradients.errors import JobFailed
 from gradients.ml.base_model import LoadedBase
+from gradients.ml.micro_batches import MicroBatches
 from gradients.ml.objective import split_validation
 from gradients.ml.policy import adapter_off, copied
 from gradients.ml.policy_objective import Judge, PolicyObjective, PolicySettings
@@ -57,7 +58,8 @@ def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
 
     def objective(base: LoadedBase) -> PolicyObjective:
         rows = read_jsonl_of(GrpoRow, job.train_file)
-        prompts = prompt_tokens(base, rows, asked)
+        most = min(asked.max_tokens, settings.max_tokens)
+        prompts = prompt_tokens(base, rows, asked.model_copy(update={"max_tokens": most}))
         train, validation = split_validation(
             len(rows), fraction=settings.validation_fraction, seed=job.seed, most=options.most_validation_rows
         )
@@ -74,6 +76,7 @@ def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
                 seed=job.seed,
             ),
             device=base.device,
+            micro=MicroBatches(base.device, vocabulary=base.vocabulary, most=settings.micro_batch_tokens),
             server=server,
         )
 
@@ -92,7 +95,8 @@ def _server(options: GrpoOptions, job: TrainJob, settings: TrainingSettings) -> 
         )
     from gradients.ml.served_rollouts import RolloutServer  # peft, which all weights do without
 
-    return RolloutServer(options.rollout_server, folder=job.checkpoint_folder / "rollouts")
+    place = job.checkpoint_folder  # in the task's own folder
+    return RolloutServer(options.rollout_server, folder=place / "rollouts", task=place.parent.name)
 
 
 def _judge(base: LoadedBase, rows: Sequence[GrpoRow], asked: GrpoParameters) -> Judge:

@@ -73,8 +73,7 @@ def run_job(
     killed, or returns its result when that was done; the deadline may have moved. Raises JobFailed when the budget is too short.
     """
     job = TrainJob.model_validate(arguments)
-    # What ties a checkpoint to a job: all but the deadline, which a restarted miner computes anew from blocks.
-    digest = hashlib.sha256(canonical(job.model_dump(mode="json", exclude={"deadline_unix"}))).hexdigest()
+    digest = _digest(job)
     result_file = job.checkpoint_folder / "result.json"
     with suppress(FileNotFoundError, ValidationError):
         finished = _Finished.model_validate_json(result_file.read_bytes())
@@ -102,6 +101,16 @@ def run_job(
     with whole_folder(job.output_folder) as folder:
         made.write(folder)
     return result.model_dump(mode="json")
+
+
+def _digest(job: TrainJob) -> str:
+    """What ties a checkpoint to a job: all but the deadline, which a restarted miner computes anew from blocks, and what changes no weight.
+
+    How much goes through the model at once, and what is computed again, is memory's alone: a run that died of it goes on with less.
+    """
+    memory = {"micro_batch_tokens", "gradient_checkpointing"}
+    told = job.model_dump(mode="json", exclude={"deadline_unix": True, "plan": memory})
+    return hashlib.sha256(canonical(told)).hexdigest()
 
 
 def language_model(

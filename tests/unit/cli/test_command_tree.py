@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gradients.cli.main import SUBCOMMANDS
+from gradients.extras import how_to_install
 from gradients.tasks.registry import TYPES
 
 HEAVY = ("torch", "transformers", "diffusers", "datasets", "peft", "trl", "accelerate")
@@ -26,7 +27,7 @@ CONTROL_PLANE = (
     "gradients.cli.localchain",
     "gradients.cli.backup",
     "gradients.cli.upgrade",
-    "gradients.backup.packages",
+    "gradients.backup.upgrading",
     "gradients.backup.making",
     "gradients.backup.restoring",
     "validator.kept",
@@ -88,7 +89,7 @@ OPTIONS = {
     ("restore",): ("--config", "--folder", "--check", "--json"),
     ("cache", "list"): ("--caches", "--json"),
     ("cache", "clear"): ("--all", "--caches", "--json"),
-    ("upgrade",): ("--config", "--folder", "--role", "--to", "--backups", "--check", "--yes", "--json"),
+    ("upgrade",): ("--config", "--folder", "--role", "--from", "--to", "--backups", "--check", "--yes", "--json"),
     ("validator", "migrate"): ("--config", "--folder", "--json"),
     ("subnet", "check"): ("--config", "--network", "--netuid", "--json"),
     ("register",): (*SHARED, "--yes", "--json"),
@@ -198,6 +199,7 @@ OPTIONS = {
     ("task", "push"): ("--to", "--miner", "--merged", "--gguf", "--public", "--json"),
     ("task", "compare"): ("--first", "--max-new-tokens", "--temperature", "--json"),
     ("task", "sheet"): ("--to", "--json"),
+    ("task", "rows"): ("--row", "--miner", "--order", "--limit", "--after", "--api-url", "--api-key", "--json"),
     ("task", "chat"): ("--prompt", "--max-new-tokens", "--temperature", "--json"),
     ("audit",): (
         "--network",
@@ -322,4 +324,4 @@ def test_a_command_without_its_extra_names_the_extra(command: str, absent: str, 
     )
     assert run.returncode == 1
     assert run.stderr.startswith(f"gradients: {absent}"), run.stderr
-    assert run.stderr.strip().endswith("is not installed. pip install 'gradients-subnet[localnet]'")
+    assert run.stderr.strip().endswith(f"is not installed. {how_to_install('localnet')}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from gradients.client.models import TaskDetails, TaskFailure
-from gradients.client.render import console, result_table, task_table
+from gradients.client.held_out import HeldOutRows
+from gradients.client.models import TaskDetails, TaskFailure, examples
+from gradients.client.render import console, result_table, rows_text, task_table
 from gradients.errors import Blame
 from tests.unit.client.answers import miner, task
 
@@ -90,3 +91,15 @@ def test_a_failures_words_are_no_markup_and_no_escapes() -> None:
         terminal.print(task_table([broken]), width=200)
     assert "\\x1b[2J\\u202e" in shown.get()
     assert "[/nope]" in shown.get()
+
+
+def test_rows_are_shown_with_what_everybody_has_on_them_and_no_escape_of_a_row_reaches_the_terminal() -> None:
+    page = HeldOutRows.model_validate(examples()["HeldOutRows"])
+    hostile = page.rows[0].model_copy(update={"content": {"prompt": "one\ntwo\x1b[2J"}, "is_cut": True})
+    text = rows_text(page.model_copy(update={"rows": (hostile,)}))
+    assert "is better than the base on 96 and worse on 24 of 120 held-out rows" in text
+    assert "Row 17, gain +1.7000: base 3.1000, 5FHneW46… 1.4000, 5GrwvaEF… 2.2000" in text
+    assert "  prompt: one\ntwo\\x1b[2J" in text
+    assert "--row shows the whole" in text
+    gone = page.model_copy(update={"rows": (hostile.model_copy(update={"content": None}),), "kept": False})
+    assert "no longer kept here" in rows_text(gone)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gradients.datasets.access import Access, S3Access
+from gradients.datasets.downloads import Deadline
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row
 from gradients.datasets.s3 import CHUNK_BYTES, fetch
@@ -145,7 +146,7 @@ def test_an_object_that_takes_too_long_as_a_whole_is_given_up(tmp_path: Path) ->
 
     page = Page(dripping(), headers={"Content-Length": str(100 * CHUNK_BYTES)})
     with loopback_site(lambda _: page) as site, pytest.raises(OutsideError, match="took too long"):
-        fetch("listed", "rows.jsonl", tmp_path, max_bytes=2**31, access=_at(site).access.s3, seconds=0.3)
+        fetch("listed", "rows.jsonl", tmp_path, max_bytes=2**31, access=_at(site).access.s3, deadline=Deadline(0.3))
 
 
 def test_keys_are_shown_to_nobody() -> None:

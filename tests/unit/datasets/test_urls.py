@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from gradients.datasets.access import Access
+from gradients.datasets.downloads import Deadline
 from gradients.datasets.reading import read_rows
 from gradients.datasets.rows import Row
 from gradients.datasets.sources import DatasetLimits, UrlSource, parse_source
@@ -155,7 +156,7 @@ def test_what_drips_ends_at_the_deadline(folder: Path) -> None:
     with loopback_site(pages({"/rows.csv": Page(_dripping())})) as site:
         started = time.monotonic()
         with pytest.raises(OutsideError, match="could not be fetched"):
-            fetch(f"{site.url}/rows.csv", folder, max_bytes=10**9, allow_private=True, seconds=0.5)
+            fetch(f"{site.url}/rows.csv", folder, max_bytes=10**9, allow_private=True, deadline=Deadline(0.5))
     assert time.monotonic() - started < 10
 
 
@@ -317,7 +318,7 @@ def test_a_signature_in_a_url_is_not_repeated_in_messages() -> None:
 )
 def test_what_only_looks_like_a_url_is_the_customers_mistake(url: str, folder: Path) -> None:
     with pytest.raises(DatasetInvalid, match="is not a URL"):
-        fetch(url, folder, max_bytes=10, allow_private=False)
+        fetch(url, folder, max_bytes=10, allow_private=False, deadline=Deadline())
 
 
 @pytest.mark.parametrize("location", ["http://xn--/x.csv", "http://8.8.8.8:99999999999999999999/x.csv"])

@@ -20,6 +20,7 @@ from miner.doctor import sweep as sweep_of_miner
 from miner.journal import RECORD
 from miner.settings import MinerSettings
 from validator import doctor
+from validator.cli import known_ledger
 from validator.ledger.examination import MIGRATIONS, examine
 from validator.settings import ValidatorSettings
 
@@ -73,6 +74,26 @@ def test_a_short_disk_is_swept_of_what_the_ledger_lets_go(settings: ValidatorSet
     [told] = mended([found])
     assert (told.name, told.level, told.found.startswith("sweep: ")) == ("mended", "ok", True)
     assert "0 bytes" in told.found
+
+
+def test_a_ledger_whose_backup_found_no_room_is_not_migrated_by_what_is_mended_next(
+    settings: ValidatorSettings,
+) -> None:
+    (settings.folder / "api.key").write_text("key")
+    (settings.folder.parent / "backups").write_text("in the way")
+    [found] = doctor.sweep(settings, HandClock())
+    ledger, swept = mended([doctor.ledger(settings, HandClock(), at_work=False), found])
+    assert (ledger.name, swept.name, "gradients validator migrate" in swept.advice) == ("unmended", "unmended", True)
+    assert examine(settings.resolved_ledger_url()).is_behind
+
+
+def test_no_command_but_migrate_takes_away_the_way_back(settings: ValidatorSettings) -> None:
+    with pytest.raises(SetupError) as caught:
+        known_ledger(settings)
+    assert caught.value.code == "ledger_older"
+    assert examine(settings.resolved_ledger_url()).is_behind
+    known_ledger(settings, migrate=True)[0].engine.dispose()
+    known_ledger(settings)[0].engine.dispose()
 
 
 def test_a_miner_is_not_swept_while_no_chain_says_which_tasks_are_over(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ from gradients.domain.commitment import Opening, ProofStep, opens, payload
 from gradients.domain.task import Hotkey
 from gradients.errors import PeerRefused
 from gradients.repo.manifest import TrainingSummary, describe_folder, parse_manifest
-from miner.attempt import REPO
 from miner.bases import KnownBases
 from miner.endpoints import Endpoints, add_routes
-from miner.journal import Journal, openings
+from miner.fit import CPU_RUNTIME_BYTES, USABLE
+from miner.journal import REPO, Journal, openings
 from miner.memory import GIB, Memory
 from miner.plan import Recipe
 from miner.settings import MinerSettings
@@ -204,6 +204,23 @@ def test_a_base_that_is_too_large_for_the_memory_is_declined(tmp_path: Path) -> 
         assert "GiB of memory" in answer.reason
 
     play(tmp_path, scene)
+
+
+def test_a_start_is_declined_where_its_own_rows_do_not_fit_or_its_parameters_are_unknown(tmp_path: Path) -> None:
+    """The memory has room for 15 MB: rows of 64 tokens, which an offer cannot tell, and none of the recipe's 512."""
+
+    async def scene(s: Setting) -> None:
+        for task, parameters, reason in (
+            (OTHER_TASK, {"max_tokens": 512}, "GiB of memory"),
+            (OTHER_TASK, {"colour": "red"}, "parameters.colour"),
+            (TASK, {"max_tokens": 64}, ""),
+        ):
+            s.endpoints.memory = Memory(round((CPU_RUNTIME_BYTES + 15e6) / USABLE))
+            answer = await s.begin(s.start(task, parameters=parameters))
+            assert answer.accepted == (not reason)
+            assert reason in answer.reason
+
+    play(tmp_path, scene, concurrent_tasks=1)
 
 
 def test_a_task_that_runs_programs_is_declined_where_there_is_no_sandbox(

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradients.config import shipped_configs
+from gradients.tasks.base import TrainingLoad
 from gradients.tasks.jobs import TrainingPlan
+from miner.engines import Speed
 from miner.fit import USABLE, fit
-from miner.fitting import LORA_RATE, fitted_plan, shape_in
+from miner.fitting import LORA_RATE, Known, fitted_plan, longest_row, shape_in
 from miner.footprint import KNOWN, Optimiser, Shape, Way, footprint, like_others
 from miner.memory import GIB, Memory
 from miner.plan import plan_training, read_recipe
-from miner.plan_text import GPUS, AskedTask, as_json, as_text, gpus_in, memory_of
+from miner.plan_text import CORE_FLOPS, GPUS, AskedTask, as_json, as_text, gpus_in, memory_of, pace_of, read_task
 
 RECIPES = shipped_configs() / "recipes"
 README = Path(__file__).parents[3] / "miner" / "README.md"
@@ -84,7 +87,7 @@ SIZES_AND_PLACES = st.tuples(st.sampled_from(KNOWN), st.integers(1, 400), st.boo
 def test_a_yes_can_be_kept(place: tuple[Shape, int, bool, int], devices: int, low_bits: bool, asked: Way) -> None:
     shape, gibibytes, on_gpu, row_tokens = place
     memory = Memory(gibibytes * GIB, is_gpu=on_gpu, devices=devices, low_bits=low_bits)
-    found = fit(shape, memory, asked=asked, row_tokens=row_tokens)
+    found = fit(shape, memory, asked=asked, load=TrainingLoad(row_tokens))
     assert found.fits == (found.needed(row_tokens) <= found.there)
     assert found.there <= USABLE * memory.bytes
     assert found.reasons
@@ -94,14 +97,14 @@ def test_a_yes_can_be_kept(place: tuple[Shape, int, bool, int], devices: int, lo
         assert found.way.devices in (1, devices)
         assert found.way.checkpointing >= asked.checkpointing
         assert low_bits or not found.way.load_in_4bit
-        more = fit(shape, replace(memory, bytes=2 * memory.bytes), asked=asked, row_tokens=row_tokens)
+        more = fit(shape, replace(memory, bytes=2 * memory.bytes), asked=asked, load=TrainingLoad(row_tokens))
         assert more.fits
 
 
 def tried(shape: Shape, gibibytes: int, asked: Way, *, devices: int = 1, low_bits: bool = True) -> Way:
     """The way that is found for rows of 2,048 tokens."""
     memory = Memory(gibibytes * GIB, is_gpu=True, devices=devices, low_bits=low_bits)
-    found = fit(shape, memory, asked=asked, row_tokens=2_048)
+    found = fit(shape, memory, asked=asked, load=TrainingLoad(2_048))
     assert found.fits, found.reasons
     return found.way
 
@@ -142,7 +145,7 @@ def test_experts_stay_as_they_are() -> None:
     few = Memory(48 * GIB, is_gpu=True)
     for more, fits in (({}, True), ({"num_experts": 128}, False)):
         shape = Shape.of(config | more, int(30e9))
-        assert fit(shape, few, asked=Way("lora", 16), row_tokens=2_048).fits == fits
+        assert fit(shape, few, asked=Way("lora", 16), load=TrainingLoad(2_048)).fits == fits
 
 
 def test_what_does_not_fit_as_asked_is_trained_as_it_fits() -> None:
@@ -166,6 +169,93 @@ def test_what_does_not_fit_as_asked_is_trained_as_it_fits() -> None:
     none = fitted_plan(recipe, kind="instruct", shape=like_others(int(70e9)), memory=memory_of("rtx4090"))
     assert not none.fits
     assert none.needed_bytes > none.there_bytes
+
+
+def test_each_type_says_what_its_trainer_has_in_memory() -> None:
+    """The recipe reads rows of 2,048 tokens; a task may read less, and so may a base, and rows may be shorter."""
+    recipe, shape = read_recipe(RECIPES / "full-tuned.toml"), like_others(int(1.5e9))
+
+    def rows(kind: str, known: Known, shape: Shape = shape) -> int:
+        return fitted_plan(recipe, kind=kind, shape=shape, memory=memory_of("h100"), known=known).row_tokens
+
+    read: dict[str, Any] = {"max_tokens": 512}  # Any: JSON
+    unknown = Known()
+    assert [rows(kind, unknown) for kind in ("instruct", "chat", "rag", "dpo", "grpo")] == [2_048] * 3 + [4_096, 2_176]
+    assert rows("instruct", Known(read)) == 512
+    assert rows("instruct", Known({"max_tokens": 8_192})) == 2_048  # cut by the recipe
+    assert rows("dpo", Known(read)) == 2 * 512  # both answers
+    rewards = {"rewards": [{"kind": "length", "at_most": 9}], "max_new_tokens": 300}
+    assert rows("grpo", Known(read | rewards)) == 512 + 300
+    assert rows("instruct", unknown, replace(shape, context=1_024)) == 1_024
+    assert rows("instruct", Known(read, longest_row=200)) == 200
+    assert rows("dpo", Known(read, longest_row=200)) == 400
+
+
+def test_what_a_type_holds_more_of_leaves_less_for_a_micro_batch() -> None:
+    recipe, shape = read_recipe(RECIPES / "full-tuned.toml"), like_others(int(1.5e9))
+    answers, rewards = (
+        fitted_plan(recipe, kind=kind, shape=shape, memory=memory_of("48")) for kind in ("instruct", "grpo")
+    )
+    assert answers.fit is not None
+    assert rewards.fit is not None
+    assert answers.plan.method == "full"
+    assert answers.fit.footprint.reference == 0
+    assert rewards.plan.gradient_checkpointing > answers.plan.gradient_checkpointing
+    assert rewards.fit.footprint.reference == 4 * shape.parameters
+    assert rewards.fit.footprint.logits_per_token == 2 * answers.fit.footprint.logits_per_token
+    lora = fitted_plan(read_recipe(RECIPES / "lora-tuned.toml"), kind="grpo", shape=shape, memory=memory_of("48"))
+    assert lora.fit is not None
+    assert lora.fit.footprint.reference == 0  # the adapter is switched off
+
+
+def test_short_rows_are_not_computed_twice_for_nothing() -> None:
+    """7 billion weights on 24 GB: rows of the recipe's 2,048 tokens need it, those of a task's own 512 do not."""
+    recipe, shape = read_recipe(RECIPES / "lora-tuned.toml"), like_others(int(7e9))
+    far, near = (
+        fitted_plan(recipe, kind="instruct", shape=shape, memory=memory_of("24"), known=known)
+        for known in (Known(), Known({"max_tokens": 512}))
+    )
+    assert (far.plan.gradient_checkpointing, near.plan.gradient_checkpointing) == (True, False)
+
+
+def test_a_way_that_ran_out_of_memory_is_followed_by_the_next_that_takes_less() -> None:
+    recipe, shape = read_recipe(RECIPES / "full-tuned.toml"), like_others(int(1.5e9))
+    plans, lowered = list[TrainingPlan](), 0
+    while (
+        found := fitted_plan(recipe, kind="instruct", shape=shape, memory=memory_of("80"), known=Known(lowered=lowered))
+    ).fits:
+        plans.append(found.plan)
+        lowered += 1
+    ways = [(p.method, p.optimiser, p.gradient_checkpointing, p.load_in_4bit) for p in plans]
+    assert ways == [
+        ("full", "adamw", False, False),
+        ("full", "adamw", True, False),
+        ("full", "adamw_8bit", False, False),
+        ("full", "adamw_8bit", True, False),
+        ("lora", "adamw", False, False),
+        ("lora", "adamw", True, False),
+        ("lora", "adamw", True, True),
+    ]
+    assert plans[4].learning_rate == pytest.approx(LORA_RATE * plans[0].learning_rate)
+    assert found.fit is not None
+    assert "ran out of memory here" in " ".join(found.fit.reasons)
+
+
+def test_a_micro_batch_can_be_as_small_as_it_gets() -> None:
+    recipe, shape = read_recipe(RECIPES / "lora-tuned.toml"), like_others(int(1.5e9))
+    whole, single = (
+        fitted_plan(recipe, kind="dpo", shape=shape, memory=memory_of("80"), known=known)
+        for known in (Known(), Known(single_rows=True))
+    )
+    assert (whole.single_rows, single.single_rows) == (False, True)
+    assert single.plan.micro_batch_tokens == 4_096
+    assert single.plan.model_copy(update={"micro_batch_tokens": whole.plan.micro_batch_tokens}) == whole.plan
+
+
+def test_a_row_has_no_more_tokens_than_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt":"a"}\n{"prompt":"\u00fc\u00fc"}\n', encoding="utf-8")
+    assert longest_row(file) == len('{"prompt":"üü"}\n'.encode()) + 128
 
 
 def test_images_are_counted_by_their_weights() -> None:
@@ -215,7 +305,7 @@ def test_the_table_in_the_readme_is_what_comes_out() -> None:
 
 
 def test_gpus_are_known_by_name_number_or_size() -> None:
-    one = Memory(GPUS["h100"] * GIB, is_gpu=True)
+    one = Memory(GPUS["h100"].gibibytes * GIB, is_gpu=True)
     assert memory_of("80") == memory_of("h100") == one
     assert memory_of("H100:8") == memory_of("8x80") == replace(one, gpus=8)
     assert [gpus_in(named) for named in (None, "h100", "h100:8", "8x80", "2xh100")] == [1, 1, 8, 8, 2]
@@ -228,12 +318,59 @@ def test_of_several_gpus_a_plan_says_which_are_used_and_what_they_would_hold() -
         fitted_plan(recipe, kind="instruct", shape=shape, memory=memory)
         for memory in (one, replace(one, devices=gpus_in("8x80")))
     )
-    told = "\n".join(as_text(task, shape, alone, one, spread=spread))
+    pace = pace_of(task, shape, alone, one, gpu="8x80", cores=1, past=())
+    told = "\n".join(as_text(task, shape, alone, one, spread=spread, pace=pace))
     assert "load_in_4bit            True" in told
     assert "GPUs      one of" in told
     assert "a LoRA of rank 32 with layers computed again: 73.0 GiB on each" in told
-    assert "on each" not in "\n".join(as_text(task, shape, alone, one, spread=alone))
-    said = as_json(task, shape, alone, one, spread=spread)["spread"]
+    assert "on each" not in "\n".join(as_text(task, shape, alone, one, spread=alone, pace=pace))
+    said = as_json(task, shape, alone, one, spread=spread, pace=pace)["spread"]
     assert isinstance(said, dict)
     assert said["gpus"] == 8
-    assert as_json(task, shape, alone, one, spread=alone)["spread"] is None  # nothing better
+    assert as_json(task, shape, alone, one, spread=alone, pace=pace)["spread"] is None  # nothing better
+
+
+def test_the_time_is_that_of_the_gpu_or_the_cpu_that_was_named() -> None:
+    """989 teraflops at 15 %, 6 operations a weight and token: an H100 trains 24,725 tokens of a billion weights a second."""
+    recipe, shape = read_recipe(RECIPES / "lora-tuned.toml"), like_others(10**9)
+    task = AskedTask(parameters=1e9, rows=1_000, tokens_per_row=100, hours=1)
+
+    def told(gpu: str | None, *, kind: str = "instruct", past: tuple[Speed, ...] = ()) -> dict[str, Any]:
+        memory = memory_of(gpu) if gpu else Memory(64 * GIB)
+        asked = task.model_copy(update={"type": kind})
+        fitted = fitted_plan(recipe, kind=kind, shape=shape, memory=memory)
+        pace = pace_of(asked, shape, fitted, memory, gpu=gpu, cores=2, past=past)
+        return dict(as_json(asked, shape, fitted, memory, spread=None, pace=pace))
+
+    h100, l4 = told("h100"), told("l4")
+    assert h100["tokens_per_second"] == pytest.approx(24_725)
+    assert h100["epochs_in_time"] == pytest.approx(24_725 * 3600 / 100_000)
+    assert l4["tokens_per_second"] == pytest.approx(24_725 * 121 / 989)
+    assert told("h100", kind="dpo")["epochs_in_time"] == pytest.approx(
+        h100["epochs_in_time"] / 1.4
+    )  # more work a token
+    assert "not named" in told("48")["speed_reason"]
+    assert told("h100:4")["tokens_per_second"] == pytest.approx(4 * 24_725)
+    cpu = told(None)
+    assert cpu["tokens_per_second"] == pytest.approx(2 * CORE_FLOPS / 6e9)
+    before = Speed(engine="ours", method="lora", parameters=2 * 10**9, tokens_per_second=70.0)
+    assert told(None, past=(before,))["tokens_per_second"] == 70.0
+    assert told("h100", past=(before,)) == h100  # which is another machine
+    assert told("h100", kind="grpo")["epochs_in_time"] is None
+
+
+def test_layers_that_are_computed_again_take_a_third_more_time() -> None:
+    recipe, shape = read_recipe(RECIPES / "lora-tuned.toml"), like_others(int(7e9))
+    fitted = fitted_plan(recipe, kind="instruct", shape=shape, memory=memory_of("24"))
+    assert fitted.plan.gradient_checkpointing
+    pace = pace_of(AskedTask(parameters=7e9), shape, fitted, memory_of("24"), gpu="rtx4090", cores=1, past=())
+    assert pace is not None
+    assert pace.tokens_per_second == pytest.approx(165e12 * 0.15 / (8 * 7e9))
+
+
+def test_a_tasks_own_parameters_are_those_of_its_type(tmp_path: Path) -> None:
+    file = tmp_path / "task.json"
+    file.write_text('{"type": "dpo", "base": "tiny", "rows": 9, "hours": 1, "parameters": {"max_tokens": 99}}')
+    assert read_task(file).own == {"max_tokens": 99}
+    assert read_task(file, parameters=7e9).parameters == 7e9
+    assert read_task(None, parameters=7e9).own is None

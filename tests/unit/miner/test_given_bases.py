@@ -118,7 +118,7 @@ def test_the_base_of_an_offer_is_kept_by_its_digest_as_the_validator_has_it(
 
     models = _as_miner(validator, tmp_path, ask)
     name = f"{NAME}@{validator.base.digest}"
-    assert [each.name for each in models.cache.iterdir()] == [name]
+    assert [each.name for each in models.cache.iterdir() if each.is_dir()] == [name]
     assert models.resolve(name).digest == validator.base.digest
     kept = {path: file.read_bytes() for path, file in files_of(models.cache / name).items()}
     assert kept == {path: file.read_bytes() for path, file in files_of(validator.base.folder).items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gradients.errors import SetupError
-from miner.journal import RECORD, Journal, Record, openings
+from miner.journal import RECORD, REPO, Journal, Record, openings
 from tests.unit.miner.fakes import OTHER_TASK, TASK, start
 
 
@@ -118,3 +118,42 @@ def test_a_sweep_leaves_the_record_and_what_may_still_be_needed(
     assert journal.sweep(block=161) == []
     left = [RECORD] if swept else [RECORD, "repo", "train.jsonl"]
     assert sorted(path.name for path in (tmp_path / TASK).iterdir()) == left
+
+
+def with_files(journal: Journal, folder: Path, task_id: str, *, accepted_at: float, **changes: object) -> None:
+    """A task with 1,000 bytes of rows and 500 of a repo."""
+    journal.write(record(task_id, accepted_at=accepted_at).model_copy(update=changes))
+    (folder / task_id / REPO).mkdir()
+    (folder / task_id / REPO / "model.safetensors").write_bytes(bytes(500))
+    (folder / task_id / "train.jsonl").write_bytes(bytes(1000))
+
+
+def test_above_the_limit_files_go_that_nobody_can_ask_for_and_a_repo_that_is_not_revealed_stays(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    done: dict[str, object] = {"manifest": "{}", "leaves": ("aa",), "committed_at_block": 50}
+    with_files(journal, tmp_path, TASK, accepted_at=1.0, **done)
+    with_files(journal, tmp_path, OTHER_TASK, accepted_at=2.0, failure="x")
+    with_files(journal, tmp_path, "instruct-000000000003", accepted_at=0.0)  # in training
+    records = sum(file.stat().st_size for file in tmp_path.glob(f"*/{RECORD}"))
+
+    assert journal.keep_within(records + 4500, block=100) == []
+    assert journal.keep_within(records + 4499, block=100) == [OTHER_TASK]
+    assert journal.keep_within(records + 2999, block=100) == [TASK]
+    assert journal.free_bytes() == 999  # the training's 1,500 and the repo's 500 are needed
+    assert journal.keep_within(1, block=100) == []
+    assert journal.free_bytes() == 0
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left - {f"{TASK}/{RECORD}", f"{OTHER_TASK}/{RECORD}", f"instruct-000000000003/{RECORD}"} == {
+        f"{TASK}/repo/model.safetensors",
+        "instruct-000000000003/repo/model.safetensors",
+        "instruct-000000000003/train.jsonl",
+    }
+    assert journal.keep_within(1, block=161) == [TASK]  # its reveal has ended
+
+
+def test_a_failed_task_whose_root_may_stand_on_chain_keeps_its_files_until_its_reveal_ends(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    with_files(journal, tmp_path, TASK, accepted_at=1.0, failure="x", leaves=("aa",))
+    assert journal.keep_within(1, block=160) == []
+    assert journal.keep_within(1, block=161) == [TASK]
+    assert Journal(tmp_path / "nowhere").keep_within(1, block=161) == []

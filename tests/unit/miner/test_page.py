@@ -15,6 +15,8 @@ from fastapi.testclient import TestClient
 
 from gradients.axon.messages import AttemptStatus, Outcome
 from gradients.chain.view import ChainView
+from gradients.conditions.state import Conditions
+from gradients.doctor.findings import Finding
 from gradients.domain.task import Hotkey
 from gradients.testing.axons import keypair_of
 from gradients.web.curves import Curve
@@ -29,7 +31,7 @@ EVIL = "<img src=x onerror=alert(1)>\x1b[31m"
 VALIDATOR = Hotkey(keypair_of("validator").ss58_address)
 
 
-def behind(folder: Path, *, registered: bool = True, read: bool = True) -> Behind:
+def behind(folder: Path, *, registered: bool = True, read: bool = True, found: tuple[Finding, ...] = ()) -> Behind:
     """What a page of a miner with an empty journal looks at."""
     earning = replace(neuron(HOTKEY, None), incentive=0.125, emission_alpha=1.5)
     view = ChainView(FakeChain(HOTKEY, (earning,) if registered else ()), FakeClock())
@@ -42,7 +44,9 @@ def behind(folder: Path, *, registered: bool = True, read: bool = True) -> Behin
             task_id=task_id, phase="training", recipe="lora", fraction=0.5, step=70, loss=2.125, problem=EVIL
         )
 
-    return Behind(journal, view, HOTKEY, "lora-tuned", status, curves)
+    conditions = Conditions()
+    conditions.update("chain", found)
+    return Behind(journal, view, HOTKEY, "lora-tuned", status, curves, conditions)
 
 
 def seen(shown: Behind, *, host: str = "127.0.0.1") -> httpx.Response:
@@ -110,6 +114,19 @@ def test_what_validators_and_trainers_say_is_text(tmp_path: Path) -> None:
 )
 def test_a_miner_that_earns_nothing_is_told_why(tmp_path: Path, registered: bool, read: bool, said: str) -> None:
     assert said in seen(behind(tmp_path, registered=registered, read=read)).text
+
+
+def test_what_keeps_a_miner_from_its_work_stands_above_everything_with_what_to_do_about_it(tmp_path: Path) -> None:
+    frozen = Finding("chain", "missing", "block 70 came 300 s ago, and none since", "see whether the node runs <b>")
+    short = Finding("folder", "note", "9 GiB free", "make room")
+    text = seen(behind(tmp_path, found=(frozen, short))).text
+    told = "<strong>chain</strong>: block 70 came 300 s ago, and none since<br>What to do: see whether the node runs &lt;b&gt;"
+    assert text.count('class="message bad"') == 1
+    assert text.index(told) < text.index("<h2>In work</h2>")
+    table = text[text.index("<h2>What the miner needs</h2>") :]
+    assert re.findall(r'badge (good|busy|bad)">([^<]+)<', table) == [("bad", "missing"), ("busy", "could be better")]
+    assert "make room" in table
+    assert "Nothing was looked at yet" in seen(behind(tmp_path)).text
 
 
 def test_a_page_on_loopback_is_read_under_no_name_of_another_site(tmp_path: Path) -> None:

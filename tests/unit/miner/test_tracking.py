@@ -1,4 +1,4 @@
-"""Curves as TensorBoard's own reader and wandb's own files have them; and what a tracker's failures cost: nothing."""
+"""Curves as TensorBoard's reader, wandb's files and trackio's database have them; and what a tracker's failures cost: nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -155,6 +157,20 @@ def test_wandb_writes_offline_what_it_would_send_and_nothing_of_the_machine(tmp_
     assert written & {"requirements.txt", "wandb-metadata.json"} == set()
 
 
+def test_trackio_keeps_every_curve_in_a_database_of_its_own(tmp_path: Path) -> None:
+    assert tracked(tmp_path, "trackio", reports=TOLD) == []
+    with closing(sqlite3.connect(tmp_path / "trackio" / "gradients.db")) as kept:
+        rows = kept.execute("SELECT run_name, metrics FROM metrics ORDER BY step").fetchall()
+    assert {run for run, _ in rows} == {TASK}
+    found: dict[str, list[tuple[int, float]]] = {}
+    for point in (json.loads(metrics) for _, metrics in rows):
+        for name, value in point.items():
+            found.setdefault(name, []).append((point[f"{name.partition('/')[0]}/step"], value))
+    for name in ("probe-1/loss", "probes/loss", "validation/loss", "validation/best", "search/loss", "search/epochs"):
+        assert found[name] == CURVES[name]
+    assert found["train/loss"][-1] == (3, 2.0)
+
+
 @pytest.mark.parametrize("kind", ["tensorboard", "wandb"])
 def test_a_tracker_that_cannot_write_is_told_once_and_costs_no_run(tmp_path: Path, kind: str) -> None:
     (taken := tmp_path / "file").write_text("no folder")
@@ -192,8 +208,9 @@ def test_nothing_is_started_where_no_tracker_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(find_spec("trackio") is not None, reason="it is installed here")
-def test_a_library_that_is_missing_is_named_with_its_remedy() -> None:
+def test_a_library_that_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None in sys.modules is how Python says that a module cannot be imported."""
+    monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(SetupError, match="needs the Python module trackio") as caught:
         require(TrackingSettings(kind="trackio"))
     assert "pip install trackio" in (caught.value.fix or "")

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-IMAGES = ("train", "image", "redis", "postgres", "s3")  # extras of the validator's; the miner's are among them
+IMAGES = ("train", "gpu", "image", "redis", "postgres", "s3")  # extras of both
 
 
 def plain(name: str) -> str:

@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
-from gradients.backup import manifest, restoring
+from gradients.backup import databases, manifest, restoring
 from gradients.backup.kept import Kept
 from gradients.backup.making import make
 from gradients.config import DaemonSettings
@@ -243,3 +243,24 @@ def test_the_settings_file_goes_with_it_wherever_it_lies(
         assert made.settings == place
         assert DaemonSettings.load(tmp_path / f"copy{number}" / place, {}).chain.netuid == 3
         assert place in {each.path for each in manifest.read(tmp_path / f"copy{number}").files}
+
+
+def test_a_ledger_that_is_put_back_is_what_it_was_without_what_a_newer_version_made(
+    database_url: str, tmp_path: Path, clock: HandClock
+) -> None:
+    ledger = Ledger.open(database_url, clock)
+    key = ledger.customers.issue("first")
+    ledger.engine.dispose()
+    databases.snapshot(database_url, tmp_path / "copy")
+    again = Ledger.open(database_url, clock)
+    with again.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE more (id INTEGER PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO more VALUES (1)"))
+        connection.execute(text("CREATE TABLE most (id INTEGER REFERENCES more (id))"))
+        connection.execute(text("DELETE FROM api_keys"))
+    again.engine.dispose()
+    databases.put_back(tmp_path / "copy", database_url)
+    back = Ledger.open(database_url, clock)
+    assert not {"more", "most"} & set(inspect(back.engine).get_table_names())
+    assert back.customers.of_key(key) == "first"
+    back.engine.dispose()

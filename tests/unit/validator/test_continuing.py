@@ -15,15 +15,17 @@ from safetensors.numpy import load_file, save_file
 
 from gradients.bases.bases import BaseModels, digest_of
 from gradients.domain.evaluation import Placing
-from gradients.domain.json import Json
+from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import Hotkey, Parent, TaskId, TaskState
-from gradients.errors import ModelUnknown, TaskInvalid
+from gradients.errors import DatasetInvalid, DiskFull, JobFailed, ModelUnknown, TaskInvalid
 from gradients.execution.inline import InlineExecutor
+from gradients.execution.job import Job, ReportProgress
 from gradients.record.terms import offer_of
 from gradients.repo.store import ContentStore
+from gradients.tasks.jobs import MAKE_BASE
 from gradients.tasks.registry import validate_request
 from tests.unit.validator.market import PREPARED, TASK, claimed, collected, found, tiny_bases
-from validator.continuing import base_of
+from validator.continuing import base_of, check_room_beside
 from validator.folders import Folders
 from validator.intake import Intake
 from validator.ledger import Ledger
@@ -137,6 +139,75 @@ def test_a_continued_task_can_be_continued_and_tells_where_it_comes_from(
     assert [each.id for each in ledger.tasks.lineage(found(ledger, grandchild))] == [TASK, child]
     assert ledger.tasks.lineage(found(ledger)) == []
     assert set(ledger.tasks.continuations(TASK)) == {child, other}
+
+
+@dataclasses.dataclass
+class Watched:
+    """Runs jobs as usual, and keeps which; of one function the worker fails once its work is done, as ours may."""
+
+    fails: str = ""
+    functions: list[str] = dataclasses.field(default_factory=list)
+
+    async def run(self, job: Job, *, report: ReportProgress) -> JsonObject:
+        self.functions.append(job.function)
+        result = await InlineExecutor().run(job, report=report)
+        if job.function == self.fails:
+            raise JobFailed("The worker ended", code="job_crashed")
+        return result
+
+
+def _left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_no_base_is_made_for_data_that_cannot_be_used(
+    ledger: Ledger, bases: BaseModels, folders: Folders, stage: PrepareStage, post: Callable[..., TaskId]
+) -> None:
+    """It may be as large as the disk, and a spec that costs nothing must not bring that about."""
+    _scored(ledger, bases, folders)
+    task_id, executor = post(dataset="http://127.0.0.1:9/rows.jsonl"), Watched()
+    with pytest.raises(DatasetInvalid):
+        _prepare(dataclasses.replace(stage, executor=executor), ledger)
+    assert executor.functions == []
+    assert _left(folders.task(task_id)) == []
+
+
+def test_a_base_that_its_rows_cannot_be_tried_with_is_not_kept(
+    ledger: Ledger, bases: BaseModels, folders: Folders, stage: PrepareStage, post: Callable[..., TaskId]
+) -> None:
+    config = bases.resolve("tiny").folder / "tokenizer_config.json"
+    demanding = "{{ raise_exception('a system message must come first') }}"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": demanding}))
+    _scored(ledger, bases, folders)
+    task_id, executor = post(), Watched()
+    with pytest.raises(TaskInvalid, match="a system message must come first"):
+        _prepare(dataclasses.replace(stage, executor=executor), ledger)
+    assert MAKE_BASE in executor.functions
+    assert _left(folders.task(task_id)) == []
+    assert stage.store.sizes() == {}
+
+
+def test_when_our_own_worker_fails_what_it_said_stays_and_what_it_made_goes(
+    ledger: Ledger, bases: BaseModels, folders: Folders, stage: PrepareStage, post: Callable[..., TaskId]
+) -> None:
+    _scored(ledger, bases, folders)
+    task_id = post()
+    with pytest.raises(JobFailed):
+        _prepare(dataclasses.replace(stage, executor=Watched(fails=MAKE_BASE)), ledger)
+    left = _left(folders.task(task_id))
+    assert "job.json" in left
+    assert not {"model.safetensors", "train.jsonl", "held_out.jsonl"} & set(left)
+
+
+def test_room_is_asked_for_the_base_twice_before_it_is_made(bases: BaseModels, tmp_path: Path) -> None:
+    """Where a worker makes it and in the store: a base of all that is free finds none. The file has a size and no bytes."""
+    old = dataclasses.replace(bases.resolve("tiny"), folder=tmp_path / "large")
+    old.folder.mkdir()
+    check_room_beside(old, tmp_path / "new" / "base")
+    with (old.folder / "model.safetensors").open("wb") as file:
+        file.truncate(int(0.6 * shutil.disk_usage(tmp_path).free))
+    with pytest.raises(DiskFull):
+        check_room_beside(old, tmp_path / "new" / "base")
 
 
 def test_it_does_not_depend_on_how_long_the_winner_is_kept(

@@ -18,7 +18,7 @@ from gradients.errors import Blame, ChainUnreachable, DatasetInvalid, JobFailed,
 from gradients.scoring.rules import PAPER
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
-from tests.unit.validator.market import TASK, claimed, draft, found, until
+from tests.unit.validator.market import SALT, TASK, claimed, draft, found, request_for, until
 from validator.engine import (
     LEASE_SECONDS,
     LONGEST_PATIENCE_SECONDS,
@@ -96,6 +96,34 @@ def test_a_due_task_is_done_once(ledger: Ledger, clock: HandClock) -> None:
 
     asyncio.run(scenario())
     assert [claim.attempts for claim in stage.claims] == [1]
+
+
+def test_a_customer_with_slow_tasks_leaves_the_other_places_to_others(ledger: Ledger, clock: HandClock) -> None:
+    begun = list[str]()
+
+    class Slow:
+        """A stage whose steps last as long as they are let."""
+
+        async def run(self, claim: Claim) -> None:
+            begun.append(claim.task.id)
+            await asyncio.Event().wait()
+
+    draft(ledger)
+    draft(ledger, task_id=OTHER)
+    theirs = ledger.tasks.create(TaskId("instruct-ffffffffffff"), request_for(), customer="others", salt=SALT)
+
+    async def scenario() -> None:
+        view = ChainView(FakeChain().gateway("validator"), SystemClock())
+        states = (TaskState.DRAFT,)
+        engine = StepEngine(
+            ledger, view, {TaskState.DRAFT: Slow()}, owner="two", at_once={TaskState.DRAFT: 2}, one_per_customer=states
+        )
+        async with _running(engine):
+            await until(lambda: theirs.id in begun, each_time=engine.wake)
+
+    asyncio.run(scenario())
+    assert len(begun) == 2
+    assert len({TASK, OTHER} & set(begun)) == 1
 
 
 def test_no_step_is_begun_while_something_stands_against_all_of_its_kind(ledger: Ledger, clock: HandClock) -> None:

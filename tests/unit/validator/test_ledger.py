@@ -303,6 +303,24 @@ def test_a_refused_call_is_open_again_and_keeps_the_reason(ledger: Ledger) -> No
     assert (call.state, call.sent_at_block, call.problem) == (OutboxState.PENDING, 121, "rate_limited")
 
 
+def test_of_each_customer_one_task_is_worked_on_where_that_is_asked_for(ledger: Ledger, clock: HandClock) -> None:
+    def claim() -> Claim | None:
+        clock.time += 1
+        return ledger.tasks.claim([TaskState.DRAFT], owner="one", block=0, lease_seconds=15, one_per_customer=True)
+
+    first, second, third = (TaskId(f"instruct-{number:012x}") for number in range(3))
+    for task_id, customer in ((first, "acme"), (second, "acme"), (third, "others")):
+        ledger.tasks.create(task_id, REQUEST, customer=customer, salt=b"s" * 32)
+        clock.time += 1
+    begun = [claim(), claim(), claim()]
+    assert [each and each.task.id for each in begun] == [first, third, None]
+    assert begun[0] is not None
+    ledger.tasks.postpone(begun[0].lease, seconds=60)
+    assert [each and each.task.id for each in (claim(), claim())] == [second, None]
+    clock.time += 60  # nobody has kept a lease alive
+    assert [each and each.task.id for each in (claim(), claim(), claim())] == [second, third, None]
+
+
 def test_an_api_key_opens_until_it_is_revoked(ledger: Ledger) -> None:
     key = ledger.customers.issue("acme")
     assert ledger.customers.of_key(key) == "acme"

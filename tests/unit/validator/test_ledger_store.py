@@ -20,6 +20,7 @@ from sqlalchemy import Connection, create_engine, event, text
 from gradients.domain.failure import Failure
 from gradients.domain.task import TaskState
 from gradients.errors import Blame, DiskFull, OperatorError, SetupError
+from gradients.extras import how_to_install
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import PREPARED, SALT, TASK, claimed, draft, full_disk, request_for
 from validator.ledger import Ledger
@@ -101,7 +102,7 @@ def test_a_database_whose_driver_is_not_installed_is_named_with_what_to_install(
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "needs the Python module psycopg" in said
-    assert "gradients-subnet[postgres]" in said
+    assert how_to_install("postgres") in said
     assert "secret" not in said
 
 

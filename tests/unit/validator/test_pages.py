@@ -35,7 +35,7 @@ from validator.settings import ValidatorSettings
 from validator.wiring import build
 
 ALICE, BOB = (Hotkey(keypair_of(name).ss58_address) for name in ("alice", "bob"))
-PUBLIC = ("/", "/leaderboard", "/tasks", "/tasks?state=assigned&type=instruct", f"/tasks/{TASK}", "/sign-in")
+PUBLIC = ("/", "/leaderboard", "/tasks", "/tasks?state=assigned&type=instruct", f"/tasks/{TASK}", "/sign-in", "/api")
 SIGNED_IN = ("/account", "/new", "/tasks?mine=true", *(f"/new?type={kind}" for kind in TYPES))
 EVIL = "<img src=x onerror=alert(1)>'\"&"
 
@@ -162,7 +162,15 @@ def test_a_revoked_key_ends_its_sessions(pages: Served) -> None:
 )
 @pytest.mark.parametrize(
     "path",
-    ["/sign-out", "/new", "/new/estimate", f"/tasks/{TASK}/try", f"/tasks/{TASK}/votes", f"/tasks/{TASK}/cancel"],
+    [
+        "/sign-out",
+        "/new",
+        "/new/estimate",
+        "/new/rewards",
+        f"/tasks/{TASK}/try",
+        f"/tasks/{TASK}/votes",
+        f"/tasks/{TASK}/cancel",
+    ],
 )
 def test_a_form_of_another_site_or_session_does_nothing(
     pages: Served, path: str, headers: dict[str, str], token: str | None
@@ -305,6 +313,17 @@ def test_a_form_that_is_sent_twice_posts_one_task_and_one_with_another_task_in_i
     assert pages.ledger.tasks.count() == 2
 
 
+def test_the_reference_has_every_operation_and_every_body_of_the_document(pages: Served) -> None:
+    with pages.visitor() as visitor:
+        document, page = visitor.get("/openapi.json").json(), visitor.get("/api").text
+    operations = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    assert set(re.findall(r"<summary><code>([^<]+)</code>", page)) == operations
+    anchors = set(re.findall(r'<h3 id="(\w+)">', page))
+    assert anchors == set(document["components"]["schemas"])
+    assert set(re.findall(r'href="#(\w+)"', page)) - {"content"} <= anchors
+    assert {"/openapi.json", "/llms.txt"} <= set(re.findall(r'href="([^"]+)"', page.partition("<footer>")[2]))
+
+
 def test_pages_are_not_in_the_document_of_the_api(pages: Served) -> None:
     with pages.visitor() as visitor:
         paths = visitor.get("/openapi.json").json()["paths"]
@@ -361,7 +380,7 @@ def test_a_key_that_may_only_read_posts_and_cancels_nothing(pages: Served) -> No
     with pages.visitor(pages.ledger.customers.issue("acme", scopes=[Scope.READ])) as reader:
         form = {"csrf": token_in(reader.get("/account").text)}
         assert "Take the task back" not in reader.get(f"/tasks/{TASK}").text
-        for path in ("/new", "/new/estimate", f"/tasks/{TASK}/cancel", "/account/keys"):
+        for path in ("/new", "/new/estimate", "/new/rewards", f"/tasks/{TASK}/cancel", "/account/keys"):
             assert reader.post(path, data=form).status_code == 403, path
         assert reader.get("/new").status_code == 403
         assert reader.post("/new/datasets?name=a.jsonl", headers={"x-csrf-token": form["csrf"]}).status_code == 403

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from gradients.datasets.access import Access
 from gradients.domain.task import TaskState
 from gradients.errors import DatasetInvalid, ModelUnknown, TaskInvalid
 from gradients.execution.inline import InlineExecutor
 from gradients.repo.store import ContentStore
 from gradients.tasks.preparation import held_out_commitment
 from gradients.tasks.registry import validate_request
-from tests.unit.validator.market import SALT, TASK, claimed, draft, found, tiny_bases
+from gradients.testing.loopback_site import Page, Site, loopback_site
+from tests.unit.validator.market import SALT, TASK, claimed, draft, found, tiny_bases, until
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.stages.prepare import PrepareStage
@@ -127,3 +132,30 @@ def test_how_many_rows_are_cut_is_kept_with_the_task(stage: PrepareStage, ledger
     _post(ledger, tmp_path, rows=[*ROWS, long])
     _run(stage, ledger)
     assert (found(ledger).data.tried_rows, found(ledger).data.cut_rows) == (81, 1)
+
+
+def test_a_task_that_is_taken_back_ends_its_fetch_and_leaves_nothing(
+    stage: PrepareStage, ledger: Ledger, tmp_path: Path
+) -> None:
+    """The thread that fetches cannot be cancelled: left alone it would go on for half an hour, and a few such would be all there are."""
+
+    def dripping() -> Iterator[bytes]:
+        while True:
+            time.sleep(0.02)
+            yield b"x"
+
+    private = dataclasses.replace(stage, access=Access(private_addresses=True))
+
+    async def scenario(site: Site) -> None:
+        url = f"{site.url}/rows.jsonl"
+        draft(ledger, validate_request({"type": "instruct", "base": "tiny", "dataset": url, "hours": 0.1}))
+        step = asyncio.create_task(private.run(claimed(ledger, TaskState.DRAFT)))
+        await until(lambda: bool(site.requests))
+        step.cancel()
+        await asyncio.gather(step, return_exceptions=True)
+        async with asyncio.timeout(60):
+            await asyncio.to_thread(private.threads.shutdown)
+
+    with loopback_site(lambda _: Page(dripping())) as site:
+        asyncio.run(scenario(site))
+    assert [path for path in private.folders.task(TASK).rglob("*") if path.is_file()] == []

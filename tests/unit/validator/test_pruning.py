@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from gradients.bases.bases import BaseModels
 from gradients.domain.evaluation import Placing
 from gradients.domain.task import Blob, Hotkey, Parent, TaskId, TaskState
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
-from tests.unit.validator.market import PREPARED, assigned, claimed, request_for
+from tests.unit.validator.market import PREPARED, assigned, claimed, opened, request_for
 from validator.api.uploads import Uploads
 from validator.folders import Folders
 from validator.ledger import Ledger
@@ -69,7 +70,7 @@ class Box:
             PREPARED,
             train=Blob(self.blob(f"{task_id} train"), SIZE),
             held_out=Blob(self.blob(f"{task_id} held"), SIZE),
-            parent=self._parent(task_id) if continues else None,
+            parent=self.parent(task_id) if continues else None,
         )
         assigned(
             self.ledger,
@@ -107,7 +108,7 @@ class Box:
             ),
         )
 
-    def _parent(self, task_id: TaskId) -> Parent:
+    def parent(self, task_id: TaskId) -> Parent:
         sha256, folder = self.blob(f"{task_id} base"), self.folders.base(task_id)
         folder.mkdir(parents=True)
         os.link(self.store.path(sha256), folder / "model.safetensors")
@@ -286,3 +287,35 @@ def test_a_base_that_was_made_for_a_task_stays_as_long_as_its_winner(box: Box) -
     box.pruner().prune()
     assert box.has(FIRST) == set()
     assert box.has(SECOND) == {"train", "held", WINNER, LOSER, "jobs", "sheet", "base"}
+
+
+def test_a_base_whose_task_was_never_scored_goes_as_early_as_its_rows(box: Box) -> None:
+    """A task that is posted and taken back costs a customer nothing, so it must not cost the disk for months."""
+    prepared = replace(
+        PREPARED,
+        train=Blob(box.blob("train"), SIZE),
+        held_out=Blob(box.blob("held"), SIZE),
+        parent=box.parent(SECOND),
+    )
+    opened(box.ledger, request_for(), prepared=prepared, task_id=SECOND)
+    box.ledger.tasks.cancel(SECOND)
+    box.clock.time += 47 * HOUR
+    box.pruner().prune()
+    assert (box.folders.base(SECOND).is_dir(), len(box.store.sizes())) == (True, 3)
+    box.clock.time += 2 * HOUR
+    box.pruner().prune()
+    assert (box.folders.base(SECOND).is_dir(), len(box.store.sizes())) == (False, 0)
+
+
+def test_bases_of_unfinished_tasks_stay_in_the_cache_whatever_its_limit(box: Box, tmp_path: Path) -> None:
+    cache = tmp_path / "bases"
+    for name in ("org--needed@main", "org--other@main"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "model.safetensors").write_bytes(bytes(SIZE))
+        os.utime(cache / name, (0, 0))
+    request = replace(request_for(), base="org/needed@main")
+    box.ledger.tasks.create(FIRST, request, customer="acme", salt=b"s" * 32)
+    uploads = Uploads(box.folders.uploads, box.ledger.uploads, 1000, 1000)
+    keep, bases = KeepSettings(caches_most_bytes=1), BaseModels.default(cache)
+    Pruner(box.ledger, box.folders, box.store, uploads, box.clock, keep, bases).keep_bases()
+    assert sorted(folder.name for folder in cache.iterdir() if folder.is_dir()) == ["org--needed@main"]

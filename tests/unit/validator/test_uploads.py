@@ -15,8 +15,10 @@ from gradients.files.digest import file_sha256
 from gradients.localnet.plan import Options, plan_market, write_settings
 from gradients.testing.clock import HandClock
 from miner.settings import MinerSettings
+from validator.api.resumable import MOST_FINISHED, ResumableUploads, Standing
 from validator.api.uploads import Uploads
 from validator.ledger import Ledger
+from validator.ledger.uploads import UnfinishedUpload
 from validator.settings import ValidatorSettings
 
 SPEC: dict[str, Json] = {"type": "instruct", "base": "tiny", "dataset": "/data/rows.jsonl", "hours": 1}
@@ -109,6 +111,133 @@ def test_claims_are_kept_and_limited_on_every_database(database_url: str, custom
     assert ledger.uploads.use("acme", "a")
     ledger.uploads.drop(unused_since=clock.now() - 5)
     assert [ledger.uploads.held_bytes(customer) for customer in ("acme", "globex")] == [60, 0]
+    ledger.engine.dispose()
+
+
+def begun(resumable: ResumableUploads, size: int = 6, *, by: str = "acme") -> str:
+    """The id of a new upload in pieces."""
+    standing = asyncio.run(resumable.begin(by, file_name="rows.jsonl", size_bytes=size, sha256=None))
+    return standing.upload.id
+
+
+def written(resumable: ResumableUploads, upload_id: str, body: AsyncIterator[bytes]) -> Standing:
+    return asyncio.run(resumable.receive("acme", upload_id, body, offset=0, checksum=None))
+
+
+def test_an_upload_that_is_written_to_is_never_swept(ledger: Ledger, clock: HandClock, tmp_path: Path) -> None:
+    resumable = ResumableUploads(uploads := uploads_of(ledger, tmp_path))
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"abc"
+        clock.time += uploads.unfinished_seconds + 1
+        assert await asyncio.to_thread(uploads.drop_unfinished) == 0
+        yield b"def"
+
+    standing = written(resumable, begun(resumable), body())
+    assert (uploads.folder / str(standing.upload.name)).read_bytes() == b"abcdef"
+
+
+def test_an_upload_says_each_minute_that_bytes_still_come(ledger: Ledger, clock: HandClock, tmp_path: Path) -> None:
+    resumable = ResumableUploads(uploads_of(ledger, tmp_path))
+    begin, told = clock.now(), list[float]()
+    upload_id = begun(resumable)
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            clock.time += 40
+            yield b"ab"
+            [each] = ledger.uploads.unfinished.of("acme")
+            told.append(each.touched_at - begin)
+
+    written(resumable, upload_id, body())
+    assert told == [40, 40, 120]
+
+
+def test_a_dry_run_moves_no_file(ledger: Ledger, clock: HandClock, tmp_path: Path) -> None:
+    """One upload was whole when the validator was killed, one lacks bytes."""
+    resumable = ResumableUploads(uploads := uploads_of(ledger, tmp_path))
+    whole, part = begun(resumable, 3), begun(resumable, 50)
+    for upload_id in (whole, part):
+        (resumable.folder / upload_id).write_bytes(b"abc")
+    upload = ledger.uploads.unfinished.find("acme", whole)
+    assert upload is not None
+    ledger.uploads.unfinished.finish(upload, name := "a" * 64 + ".jsonl")
+    clock.time += uploads.unfinished_seconds + 1
+
+    before = set(uploads.folder.rglob("*"))
+    assert uploads.drop_unfinished(only_look=True) == 3
+    assert set(uploads.folder.rglob("*")) == before
+    assert uploads.drop_unfinished() == 3
+    assert {file for file in uploads.folder.rglob("*") if file.is_file()} == {uploads.folder / name}
+
+
+def test_of_whole_uploads_the_newest_are_listed(ledger: Ledger, clock: HandClock, tmp_path: Path) -> None:
+    resumable, unfinished = ResumableUploads(uploads_of(ledger, tmp_path)), ledger.uploads.unfinished
+    slow = begun(resumable, 3)  # is whole after all others
+    for number in range(MOST_FINISHED):
+        clock.time += 1
+        now = clock.now()
+        upload = UnfinishedUpload(f"{number:032x}", "acme", "rows.jsonl", 0, None, now, now, None)
+        assert unfinished.begin(upload, most_bytes=QUOTA)
+        unfinished.finish(upload, f"{number:064x}.jsonl")
+    (resumable.folder / f"{1:032x}").touch()  # the validator was killed before this one had its place
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"abc"
+
+    for upload_id in (begun(resumable, 3), slow):
+        clock.time += 1
+        written(resumable, upload_id, body())
+    listed = {each.upload.id for each in asyncio.run(resumable.listed("acme"))}
+    assert slow in listed
+    assert len(listed) == MOST_FINISHED + 1
+    assert {f"{number:032x}" for number in range(3)} - listed == {f"{0:032x}"}
+    assert ledger.uploads.is_claimed(f"{0:064x}.jsonl")
+
+
+def test_a_whole_upload_is_listed_no_longer_than_its_file_stays(
+    ledger: Ledger, clock: HandClock, tmp_path: Path
+) -> None:
+    resumable, begin = ResumableUploads(uploads_of(ledger, tmp_path)), clock.now()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"abcdef"
+
+    whole = written(resumable, begun(resumable), body()).upload
+    clock.time += 100
+    part = begun(resumable)
+    assert asyncio.run(resumable.look("acme", whole.id)).upload.name == whole.name  # of use now
+    ledger.uploads.drop(unused_since=begin + 50)
+    assert [each.upload.id for each in asyncio.run(resumable.listed("acme"))] == [part, whole.id]
+    ledger.uploads.drop(unused_since=begin + 200)
+    assert [each.upload.id for each in asyncio.run(resumable.listed("acme"))] == [part]
+
+
+def test_uploads_in_pieces_are_kept_on_every_database(database_url: str) -> None:
+    """Also by names that hold what a database does not take."""
+    clock = HandClock()
+    ledger = Ledger.open(database_url, clock)
+    unfinished, names = ledger.uploads.unfinished, ("a\x00b.jsonl", "\ud800.jsonl", "c" * 250 + ".jsonl")
+    for number, file_name in enumerate(names):
+        now, sha256 = clock.now() + number, f"{number:064x}"
+        upload = UnfinishedUpload(f"{number:032x}", "acme", file_name, 5, sha256, now, now, None)
+        assert unfinished.begin(upload, most_bytes=QUOTA)
+    assert unfinished.count("acme") == 3
+    for number in (0, 1):
+        [upload] = unfinished.of("acme", sha256=f"{number:064x}")
+        clock.time += 1
+        unfinished.finish(upload, f"{number}.jsonl")
+    assert [each.name for each in unfinished.of("acme")] == [None, "1.jsonl", "0.jsonl"]
+    assert [each.name for each in unfinished.finished("acme", but_newest=1)] == ["0.jsonl"]
+    assert (unfinished.count("acme"), unfinished.count("globex")) == (1, 0)
+
+    assert not unfinished.drop(f"{2:032x}", untouched_since=clock.now())
+    assert unfinished.drop(f"{2:032x}", untouched_since=clock.now() + 1)
+    assert not unfinished.drop(f"{2:032x}")
+    clock.time += 100
+    assert ledger.uploads.use("acme", "1.jsonl")
+    ledger.uploads.drop(unused_since=clock.now() - 50)
+    assert [each.name for each in unfinished.of("acme")] == ["1.jsonl"]
     ledger.engine.dispose()
 
 
