@@ -43,3 +43,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--market-types", default="instruct,diffusion", help="task types of the whole market in the slow suite; 'all'"
     )
+    parser.addoption("--pictures", help="a folder for pictures of the pages, taken on the way; scripts/screenshots")

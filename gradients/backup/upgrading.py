@@ -183,6 +183,11 @@ class Upgrade:
         except subprocess.TimeoutExpired as error:
             said = f"`gradients {' '.join(arguments[:2])}` took longer than {_STEP_SECONDS:.0f} s"
             raise OperatorError(said, code="no_doctor") from error
+        except OSError as error:
+            fix = "Is this environment where the daemon's user can reach it?"
+            raise OperatorError(
+                f"{sys.executable} cannot be run: {error.strerror}", code="no_doctor", fix=fix
+            ) from error
 
 
 def _end(text: str) -> str:

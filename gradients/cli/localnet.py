@@ -79,10 +79,8 @@ def localnet(
         plan = plan_market(options)
         typer.echo(f"To look with btcli: btcli query metagraph --netuid 1 --network {plan.chain_url}", err=True)
         key_file = plan.validator.folder / "api.key"
-        typer.echo(
-            f"To look with a browser: {plan.api_url}/ (sign in with the key in {key_file}), {plan.miners[0].page_url}",
-            err=True,
-        )
+        typer.echo(f"To look with a browser: {plan.api_url}/ (sign in with the key in {key_file})", err=True)
+        typer.echo(f"The miners' own pages: {', '.join(miner.page_url for miner in plan.miners)}", err=True)
         typer.echo(f"To check the validator: gradients audit {plan.api_url} --network {plan.chain_url}", err=True)
         try:
             asyncio.run(_run(plan, stay=stay, as_json=as_json))

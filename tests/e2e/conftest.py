@@ -1,9 +1,10 @@
-"""The customers' API, served once for a module; each test has a ledger of its own behind it."""
+"""The customers' API, served once for a module, where each test has a ledger of its own behind it; and a browser."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from tests.e2e.api_market import Market, Served, dependencies_of
 from validator.api.app import api_app
 from validator.folders import Folders
 from validator.ledger import Ledger
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +47,12 @@ def market(tmp_path: Path, bases: BaseModels, served: Served) -> Iterator[Market
     yield market
     market.clients.close()
     ledger.engine.dispose()
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """Ask for it last: while it runs there is an event loop in this thread."""
+    from tests.e2e.browsing import chromium  # which other tests need not load
+
+    with chromium() as running:
+        yield running

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -26,8 +25,8 @@ from gradients.localchain.operator import operating
 from gradients.localnet.plan import free_ports
 from gradients.testing.chain_process import chain_process
 from gradients.testing.sandboxes import reason_to_skip
+from tests.e2e.guides import DOCS, commands
 
-ROOT = Path(__file__).parents[2]
 REASON = reason_to_skip()
 START_SECONDS = 300.0
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=REASON or "there")]
@@ -35,9 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=REASON o
 
 def steps() -> list[str]:
     """The commands of the document that are to be followed, without the first line, which names what differs."""
-    text = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
-    lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+    lines = commands(DOCS / "operators.md")
     assert lines[0].startswith("NETWORK=test NETUID=56 ADDRESS=")
     return lines[1:]
 

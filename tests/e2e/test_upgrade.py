@@ -211,31 +211,29 @@ def box(tmp_path: Path) -> Box:
     return Box(tmp_path)
 
 
-def test_a_folder_is_installed_again_and_what_does_not_work_leaves_everything_as_it_was(box: Box, source: Path) -> None:
+def test_what_a_folder_holds_now_is_installed_and_does_not_work_so_everything_is_as_it_was(
+    box: Box, source: Path
+) -> None:
     box.install(str(source))
-    become(source, GOOD)
+    was = (__version__, "1", head())
+    become(source, BAD, SICK)
     with only_one(box.folder, what="validator"):
         assert "Another validator is at work" in box.upgrade()["message"]
-    upgraded = box.upgrade()
-    assert (upgraded["installed"], upgraded["was"]) == (GOOD, __version__)
-    assert box.state() == (GOOD, "1", "7701_more")
-    assert box.gradients("restore", upgraded["backup"], "--check").returncode == 0
-
-    become(source, BAD, SICK)
     failed = box.upgrade()
     assert failed["code"] == "rolled_back"
-    assert failed["message"].startswith(
-        f"{GOOD} is in its place again, and the ledger is as it was. The upgrade failed"
+    expected = (
+        f"{__version__} is in its place again, and the ledger is as it was. The upgrade failed: The doctor of {BAD}"
     )
+    assert failed["message"].startswith(expected)
     assert "misses what was there before: versions" in failed["message"]
-    assert box.state() == (GOOD, "1", "7701_more")
+    assert box.state() == was
 
     (source / "gradients" / "doctor" / "software.py").write_text(WITHOUT_INDEX)
     half = box.upgrade()
     assert half["code"] == "half_back"
     assert "back as before: the package, the ledger; still to be put back: the other packages (" in half["message"]
     assert "pip install --no-deps -r " in half["fix"]
-    assert box.state() == (GOOD, "2", "7701_more")
+    assert box.state() == (was[0], "2", was[2])
 
 
 def test_a_checkout_moves_to_what_its_branch_follows_and_back(box: Box, source: Path) -> None:
@@ -255,8 +253,11 @@ def test_a_checkout_moves_to_what_its_branch_follows_and_back(box: Box, source: 
     become(source, GOOD)
     git(source, "add", "--all")
     git(source, "commit", "--quiet", "-m", "good")
-    assert box.upgrade()["installed"] == GOOD
+    upgraded = box.upgrade()
+    assert upgraded["installed"] == GOOD
+    assert upgraded["was"].startswith(f"{__version__} (commit ")
     assert box.state() == (GOOD, "1", "7701_more")
+    assert box.gradients("restore", upgraded["backup"], "--check").returncode == 0
     good = git(checkout, "rev-parse", "HEAD")
     assert good == git(source, "rev-parse", "HEAD")
 

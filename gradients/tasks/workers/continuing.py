@@ -12,6 +12,7 @@ from gradients.tasks.jobs import ContinueJob
 def make_base(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
     """Leave the new base in the job's target; {}."""
     job = ContinueJob.model_validate(arguments)
+    job.target.mkdir(parents=True, exist_ok=True)
     write = write_image_base if job.family == "image" else write_language_base
     write(job.base_folder, job.submission, job.target)
     return {}

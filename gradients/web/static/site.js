@@ -53,18 +53,23 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll)
 document.addEventListener("DOMContentLoaded", drawAll);
 document.addEventListener("htmx:afterSettle", drawAll);
 
-// Whoever has the focus inside a part that renews itself, or selects text there, is not interrupted.
-document.addEventListener("htmx:beforeRequest", (event) => {
-  const part = event.target;
-  if (!part.matches || !part.matches("[data-live]")) return;
+// Whoever has the focus inside a part that renews itself, or selects text there, is not interrupted, not even by what was asked for before.
+function isUsed(part) {
   const selection = getSelection();
   const selecting = selection && !selection.isCollapsed && part.contains(selection.anchorNode);
-  if (part.contains(document.activeElement) || selecting) event.preventDefault();
+  return part.contains(document.activeElement) || selecting;
+}
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const part = event.target;
+  if (part.matches && part.matches("[data-live]") && isUsed(part)) event.preventDefault();
 });
 
 // An error has a page too: what a form asks for is shown whatever the status says.
 document.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.detail.xhr.status >= 400 && !event.target.matches("[data-live]")) event.detail.shouldSwap = true;
+  const isLive = event.target.matches("[data-live]");
+  if (isLive && isUsed(event.target)) event.detail.shouldSwap = false;
+  if (!isLive && event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
 });
 
 document.addEventListener("click", (event) => {

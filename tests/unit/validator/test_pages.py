@@ -450,6 +450,22 @@ def test_a_task_is_posted_by_form_with_the_parameters_of_its_type(pages: Served)
     assert pages.ledger.tasks.customer_of(task.id) == "acme"
 
 
+def test_a_scored_task_leads_to_a_form_that_goes_on_from_its_model_and_each_page_names_the_other(
+    pages: Served, clock: HandClock
+) -> None:
+    scored(pages.ledger, clock, {ALICE: 2.0, BOB: 2.5})
+    pages.folders.submission(TASK, ALICE).mkdir(parents=True, exist_ok=True)
+    with pages.customer() as customer:
+        assert f"/new?type=instruct&amp;continues={TASK}" in customer.get(f"/tasks/{TASK}").text
+        form = customer.get(f"/new?type=instruct&continues={TASK}").text
+        assert f'value="task:{TASK}"' in form
+        assert 'name="private" checked' in form
+        posted = _post(customer, base=f"task:{TASK}", dataset="hub:org/rows", private="on")
+        child = posted.headers["location"].rpartition("/")[2]
+        assert f'href="/tasks/{TASK}">{TASK}</a>' in customer.get(f"/tasks/{child}").text
+        assert f'href="/tasks/{child}">{child}</a>' in customer.get(f"/tasks/{TASK}").text
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
