@@ -39,11 +39,12 @@ from gradients.log import get_logger
 from gradients.monitoring.tracing import span
 from gradients.repo.manifest import Manifest, TrainingSummary, describe_folder
 from gradients.repo.screening import screen_folder, screen_manifest
+from gradients.tasks.footprint import shape_in
 from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.registry import task_type
 from miner.engines import Speed
 from miner.experience import Found, informed
-from miner.fitting import Fitted, Known, fitted_plan, longest_row, shape_in
+from miner.fitting import Fitted, Known, fitted_plan, longest_row
 from miner.journal import REPO, Journal, Record, openings
 from miner.memory import Memory
 from miner.metrics import FAILURES

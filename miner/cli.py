@@ -99,9 +99,9 @@ def plan(
     The exit code is 1 when the task would be declined because it does not fit.
     """
     from gradients.bases.bases import BaseModels
+    from gradients.tasks.footprint import like_others, shape_in
     from miner import plan_text
-    from miner.fitting import Known, fitted_plan, shape_in
-    from miner.footprint import like_others
+    from miner.fitting import Known, fitted_plan
     from miner.journal import Journal
     from miner.plan import read_recipe
     from miner.settings import MinerSettings

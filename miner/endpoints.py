@@ -24,13 +24,13 @@ from gradients.files.disk import FREE_BYTES_KEPT
 from gradients.log import get_logger
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.sandbox.bubblewrap import is_installed
+from gradients.tasks.footprint import Shape, like_others, shape_in
 from gradients.tasks.jobs import TrainProgress
 from gradients.tasks.registry import missing_packages
 from gradients.web.curves import Curve
 from miner.bases import KnownBases
 from miner.choose import Situation, against_start, choose
-from miner.fitting import NOTHING, Known, fitted_plan, shape_in
-from miner.footprint import Shape, like_others
+from miner.fitting import NOTHING, Known, fitted_plan
 from miner.journal import REPO, Journal, Record, openings
 from miner.memory import Memory
 from miner.metrics import OFFERS

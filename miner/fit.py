@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from gradients.tasks.base import TrainingLoad
-from miner.footprint import NARROW_BYTES, Footprint, Shape, Way, footprint, weight_bytes
+from gradients.tasks.footprint import NARROW_BYTES, USABLE, Footprint, Shape, Way, footprint, weight_bytes
 from miner.memory import GIB, Memory
 
-USABLE = 0.92  # of the memory: the rest is the driver's or the system's, and lost between blocks
 CPU_RUNTIME_BYTES = 1 * GIB
 STEP_TOKENS = 256  # micro-batches are multiples of it, where they have so many
 MOST_TOKENS = {True: 16_384, False: 2_048}  # of a micro-batch, on a GPU or a CPU: more is no faster

@@ -1,8 +1,7 @@
-"""A recipe's plan as it fits this machine: the way of training, the micro-batch, and why. Pure but for `shape_in`."""
+"""A recipe's plan as it fits this machine: the way of training, the micro-batch, and why. Pure but for `longest_row`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ from pydantic import JsonValue
 
 from gradients.domain.json import JsonObject
 from gradients.tasks.base import TaskType, TrainingLoad
+from gradients.tasks.footprint import Shape, Way
 from gradients.tasks.jobs import TrainingPlan
 from gradients.tasks.registry import task_type, validate_parameters
 from miner.engines import Choice, Speed, choose_engine
 from miner.fit import Fit, fit
-from miner.footprint import Shape, Way, like_others
 from miner.memory import Memory, bytes_to_train
 from miner.plan import Recipe, plan_training
 
@@ -129,12 +128,3 @@ def longest_row(file: Path) -> int:
     """
     with file.open("rb") as lines:
         return max(map(len, lines), default=0) + TEMPLATE_TOKENS
-
-
-def shape_in(folder: Path, parameters: int) -> Shape:
-    """The shape of a base in a folder; of models of its size where it has no config of a language model."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return like_others(parameters)
-    return Shape.of(config, parameters) if isinstance(config, dict) else like_others(parameters)

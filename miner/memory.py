@@ -1,4 +1,4 @@
-"""How much memory there is, and what training a pipeline of images takes of it; what language models take is in footprint.py.
+"""How much memory there is, and what training a pipeline of images takes of it; for language models see gradients/tasks/footprint.py.
 
 Covers: weights, gradients, AdamW's two moments, and a reserve for activations and the runtime. Does not cover: who else uses the device.
 """
@@ -13,15 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gradients.execution.accelerator import torch_may_use_gpu
+from gradients.tasks.footprint import NARROW_ABOVE
 
 GIB = 1024**3
 MIB = 1024**2
 CPU_RESERVE_BYTES = 1 * GIB  # the runtime, and 2,048 tokens' activations
 GPU_RESERVE_BYTES = 6 * GIB  # logits of a batch (2 GiB) with their gradient and softmax
 MARGIN = 1.2
-NARROW_ABOVE = (
-    0.1  # a GPU keeps the weights in 2 bytes instead of 4 when there are more of them than this share of its bytes
-)
 LOW_BIT_PACKAGES = ("bitsandbytes", "accelerate")  # the extra `gpu`
 QUERY = ("--query-gpu=index,uuid,memory.total", "--format=csv,noheader,nounits")
 

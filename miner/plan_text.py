@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from gradients.domain.json import JsonObject
 from gradients.errors import SetupError
+from gradients.tasks.footprint import Shape
 from gradients.tasks.hours import OPERATIONS, PEAK_FLOPS, UTILISATION
 from gradients.tasks.registry import TYPES, task_type
 from miner.engines import Speed, alike
 from miner.fit import name_of
 from miner.fitting import Fitted
-from miner.footprint import Shape
 from miner.memory import GIB, Memory
 
 

@@ -35,7 +35,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 ROUND = 5_000  # cases that are asked for at once; of a route with few different requests there are fewer
 TASKS = 60
 DRAFT = TaskId("instruct-fffffffffff0")
-_FURNISHING = Lock()  # alembic migrates one database of a process at a time
+_OPENING = Lock()  # alembic migrates one database of a process at a time
 KNOWN = (None, pages.task_id_of(0), pages.task_id_of(TASKS - 2), DRAFT)
 
 
@@ -51,8 +51,9 @@ def fuzz(
     """
     with tempfile.TemporaryDirectory() as folder:
         url = ledger_url or f"sqlite:///{folder}/ledger.db"
-        _furnish(url)
-        app, key, limits = api_in(Path(folder), url)
+        with _OPENING:
+            _furnish(url)
+            app, key, limits = api_in(Path(folder), url)
         operations = sum(len(path) for path in app.openapi()["paths"].values())
         examples = max(math.ceil(cases / operations), 1)
         if task_id is not None:
@@ -77,13 +78,12 @@ def fuzz(
 
 def _furnish(ledger_url: str) -> None:
     """Tasks of the customer who asks, where there are none."""
-    with _FURNISHING:
-        ledger = Ledger.open(ledger_url, SystemClock())
-        if ledger.tasks.count() == 0:
-            pages.fill(ledger, TASKS)
-            request = TaskRequest("instruct", "nano-lm", {"kind": "file", "path": "rows.jsonl"}, {}, 1.0)
-            ledger.tasks.create(DRAFT, request, customer=pages.CUSTOMER, salt=b"s" * 32)
-        ledger.engine.dispose()
+    ledger = Ledger.open(ledger_url, SystemClock())
+    if ledger.tasks.count() == 0:
+        pages.fill(ledger, TASKS)
+        request = TaskRequest("instruct", "nano-lm", {"kind": "file", "path": "rows.jsonl"}, {}, 1.0)
+        ledger.tasks.create(DRAFT, request, customer=pages.CUSTOMER, salt=b"s" * 32)
+    ledger.engine.dispose()
 
 
 def counted(run: subprocess.CompletedProcess[str]) -> tuple[int, int]:

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import cast
 
 from gradients.bases.bases import BaseInfo, BaseModels
-from gradients.client.models import DataReport, Estimate, LengthBar, LengthReport, MeasuredSpeed, RowsHours
+from gradients.client.models import (
+    DataReport,
+    Estimate,
+    LengthBar,
+    LengthReport,
+    MeasuredSpeed,
+    RowsHours,
+    TrainingMemory,
+)
 from gradients.datasets.access import Access
 from gradients.domain.json import Json
 from gradients.domain.task import TaskRequest
@@ -21,6 +29,7 @@ from gradients.execution.job import Executor, Job
 from gradients.files.plain import check_plain
 from gradients.log import get_logger
 from gradients.tasks.base import TaskType
+from gradients.tasks.footprint import Method, shape_in, smallest_gpu
 from gradients.tasks.hours import Workload, budget, hours_by_rows
 from gradients.tasks.jobs import (
     MEASURE_THROUGHPUT,
@@ -32,6 +41,7 @@ from gradients.tasks.jobs import (
     SurveyResult,
     Throughput,
     ThroughputJob,
+    TrainingPlan,
     TrialResult,
 )
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, check_family, task_type, validate_request
@@ -45,6 +55,7 @@ LONGEST_TEXT = 100_000  # characters of one row in the sample
 MOST_TEXTS_BYTES = 8 * SAMPLE_ROWS * LONGEST_TEXT  # as JSON escapes them
 MOST_COMPARED_ROWS = 50_000  # some ten seconds; larger sets are compared when their task is prepared
 SHOWN_ROWS = 3
+LONGEST_ROW = 131_072  # tokens, where a base does not say what it reads
 MOST_SURVEYS = 2  # at the same time; each may take as much memory as a worker on data may
 
 log = get_logger("estimates")
@@ -110,6 +121,7 @@ class Estimates:
             hours_by_rows=RowsHours(**hours_by_rows(work.rows, draws_images=kind.base_family == "image")._asdict()),
             tried_rows=tried.rows if tried else 0,
             cut_rows=tried.cut_rows if tried else 0,
+            memory=_memory(kind, request, base),
             data=_report(request, surveyed, tried),
         )
 
@@ -172,6 +184,18 @@ class Estimates:
         except JobFailed as error:
             log.warning("throughput_not_measured", base=base.name, code=error.code, problem=error.message)
             return None
+
+
+def _memory(kind: TaskType, request: TaskRequest, base: BaseInfo) -> tuple[TrainingMemory, ...]:
+    """Which GPUs hold the training of the longest row that is read; nothing for pipelines of images."""
+    if kind.base_family != "language":
+        return ()
+    shape = shape_in(base.folder, base.parameters)
+    # a plan that cuts no row shorter than the task or the base does
+    plan = TrainingPlan(recipe="estimate", method="lora", learning_rate=1e-4, max_tokens=shape.context or LONGEST_ROW)
+    load = kind.load(kind.schema.model_validate(request.parameters), plan)
+    methods: tuple[Method, ...] = ("lora", "full")
+    return tuple(TrainingMemory(method=each, gpu_gib=smallest_gpu(shape, each, load)) for each in methods)
 
 
 def _report(request: TaskRequest, surveyed: SurveyResult, tried: TrialResult | None) -> DataReport | None:

@@ -300,6 +300,13 @@ class DataReport(Answer):
     )
 
 
+class TrainingMemory(Answer):
+    """What training takes of a GPU's memory, reckoned from the base's shape and the longest row that is read."""
+
+    method: Literal["lora", "full"] = Field(description="which weights train: an adapter of rank 32, or all")
+    gpu_gib: int | None = Field(description="GiB of the smallest GPU that holds it; null where no single one does")
+
+
 class Estimate(Answer):
     """What a task would take."""
 
@@ -316,6 +323,9 @@ class Estimate(Answer):
     data: DataReport | None = Field(default=None, description="what will become of the rows")
     tried_rows: int = Field(default=0, description="rows that were tried with the base")
     cut_rows: int = Field(default=0, description="how many of these lose tokens to max_tokens or to the base's context")
+    memory: tuple[TrainingMemory, ...] = Field(
+        default=(), description="by what is trained, with layers computed again; empty for pipelines of images"
+    )
 
 
 class ModelFile(Answer):

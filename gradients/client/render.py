@@ -133,6 +133,8 @@ def estimate_text(estimate: Estimate) -> str:
         measured = estimate.measured
         how = f"measured on {measured.device}: {measured.tokens_per_second:,.0f}" if measured else "by rule"
         words += f"; {estimate.tokens_per_second:,.0f} tokens a second on {estimate.gpus} device(s) ({how})"
+    if estimate.memory:
+        words += f".\nMemory for {memory_text(estimate)}"
     if estimate.cut_rows:
         tried = f"{estimate.cut_rows:,} of {estimate.tried_rows:,} rows that were tried"
         words += f".\n{tried} lose tokens to max_tokens or to what the base reads"
@@ -141,6 +143,17 @@ def estimate_text(estimate: Estimate) -> str:
     before = estimate.hours_by_rows
     compared = f"by rows alone {before.source} has {before.shortest} to {before.longest}"
     return f"{words}.\nThat makes {estimate.hours:g} hours for each miner ({compared})."
+
+
+def memory_text(estimate: Estimate) -> str:
+    """Which GPUs it can be trained on."""
+    what = {"lora": "a LoRA", "full": "all weights"}
+    return ", ".join(
+        f"{what[each.method]} on a GPU of {each.gpu_gib} GiB"
+        if each.gpu_gib
+        else f"{what[each.method]} on no single GPU"
+        for each in estimate.memory
+    )
 
 
 def report_text(data: DataReport) -> str:

@@ -15,7 +15,7 @@ from gradients.files.whole import write_file
 from gradients.ml.search import Candidate, Curve, Trial
 from gradients.ml.tensor_files import write_tensors
 
-_WEIGHT, _BEST, _OWN, _OPTIMISER = "weight/", "best/", "own/", "optimiser/"
+_WEIGHT, _BEST, _OWN, _MEAN, _OPTIMISER = "weight/", "best/", "own/", "mean/", "optimiser/"
 _FILE = "checkpoint.safetensors"
 Tensors = Mapping[str, torch.Tensor]
 
@@ -34,6 +34,7 @@ class Position(BaseModel):
     trials: tuple[Trial, ...] = ()  # runs that are over
     best_loss: float | None = None  # of what would be handed in now
     averaged: int = 0  # how many runs' weights that is the mean of
+    way: float = 1.0  # how much of the way from the base's weights to these was gone
     candidate: Candidate | None = None  # what the run that goes on does; None while probing goes on
     # Of the probe that goes on, or of the run:
     steps: int = 0
@@ -41,6 +42,7 @@ class Position(BaseModel):
     seconds: float = 0.0  # that its steps took
     train_loss: float | None = None  # smoothed
     own_loss: float | None = None  # the best of its validations
+    meant: int = 0  # at how many points of it weights were taken into its mean
     curve: Curve = ()
 
 
@@ -52,6 +54,7 @@ class Snapshot:
     weights: Tensors  # trainable ones by name
     best: Tensors = field(default_factory=dict)  # what would be handed in by the runs that are over; empty without any
     own: Tensors = field(default_factory=dict)  # those of the best validation of the run that goes on
+    mean: Tensors = field(default_factory=dict)  # those of several points of the run that goes on, in the middle
     optimiser: Tensors = field(default_factory=dict)  # by "<parameter number>/<key>"
 
 
@@ -81,6 +84,7 @@ class CheckpointFile:
             **{_WEIGHT + name: tensor for name, tensor in snapshot.weights.items()},
             **{_BEST + name: tensor for name, tensor in snapshot.best.items()},
             **{_OWN + name: tensor for name, tensor in snapshot.own.items()},
+            **{_MEAN + name: tensor for name, tensor in snapshot.mean.items()},
             **{_OPTIMISER + name: tensor for name, tensor in snapshot.optimiser.items()},
         }
         header = {"digest": self.digest, "position": snapshot.position.model_dump_json()}
@@ -101,6 +105,6 @@ class CheckpointFile:
             position,
             *(
                 {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-                for prefix in (_WEIGHT, _BEST, _OWN, _OPTIMISER)
+                for prefix in (_WEIGHT, _BEST, _OWN, _MEAN, _OPTIMISER)
             ),
         )

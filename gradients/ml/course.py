@@ -37,6 +37,7 @@ class Course:
         self.position = Position(started=now())
         self.best: Tensors = {}  # what would be handed in by the runs that are over
         self.own: Tensors = {}  # of the best validation of the run that goes on
+        self.mean: Tensors = {}  # of several points of the run that goes on
         self.step_seconds = 0.0
         self.saves = Every(math.inf, now)
         self._trainee = trainee
@@ -127,6 +128,19 @@ class Course:
         self._trainee.model.train()
         return math.inf if loss is not None and not math.isfinite(loss) else loss
 
+    def take_into_mean(self) -> None:
+        """Let the weights as they are be one of the points that the run's mean is taken of: the n-th counts n times (arXiv 1212.2002)."""
+        with self._trainee.averaged():
+            weights, count = self._trainee.weights(), self.position.meant
+        self.mean = between(self.mean, weights, 2 / (count + 2)) if self.mean else weights
+        self.advance(meant=count + 1)
+
+    def look(self, weights: Tensors) -> float:
+        """The loss of other weights on the kept rows, which leaves them in the model; infinite when no rows are kept."""
+        self._trainee.load_weights(weights)
+        loss = self.validation_loss()
+        return math.inf if loss is None else loss
+
     def validate(self, done: float) -> None:
         """Keep the weights if they are the run's best so far; without validation rows the latest ones are.
 
@@ -160,11 +174,13 @@ class Course:
 
     def snapshot(self) -> Snapshot:
         """All that a later process needs to go on from here."""
-        return Snapshot(self.position, self._trainee.weights(), self.best, self.own, self._trainee.moments())
+        weights, moments = self._trainee.weights(), self._trainee.moments()
+        return Snapshot(self.position, weights, self.best, self.own, self.mean, moments)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from there."""
-        self.position, self.best, self.own = snapshot.position, snapshot.best, snapshot.own
+        self.position = snapshot.position
+        self.best, self.own, self.mean = snapshot.best, snapshot.own, snapshot.mean
         self._trainee.load_weights(snapshot.weights)
         self._trainee.load_moments(snapshot.optimiser)
         self._batches = self._batches_from_here()
@@ -181,3 +197,8 @@ class Course:
             seed=self._seed + (candidate.order if candidate else 0),
             rows_seen=self.position.rows_seen,
         )
+
+
+def between(start: Tensors, end: Tensors, share: float) -> Tensors:
+    """The weights that lie so far, 0..1, on the straight way from one to the other."""
+    return {name: weight.lerp(end[name], share) for name, weight in start.items()}

@@ -3,8 +3,8 @@
 One clock drives all of it: how much is done of what will really be run, by time or by rows, whichever ends the run first. Learning rates
 are tried for a small share of that, the rate falls to zero along it, and validations are placed on it; so a run that its epochs end early
 has its pieces in the same places as one that the deadline ends. When time is left then, further runs are made with other hyper-parameters
-(search.py), and the best of all is handed in, or the mean of several. A machine that slows down half-way makes fewer steps, not a late
-submission. Killed at any moment, a later call goes on from the last checkpoint.
+(search.py), and the best of all is handed in, or a mean: of several, of points of one, with the base. A machine that slows down half-way
+makes fewer steps, not a late submission. Killed at any moment, a later call goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gradients.errors import JobFailed
 from gradients.ml.checkpoint import Checkpoints, Tensors
-from gradients.ml.course import Course
+from gradients.ml.course import Course, between
 from gradients.ml.engine import Engine, OwnEngine
 from gradients.ml.objective import Objective, Weighting
 from gradients.ml.schedule import Every, Leg, Schedule, TimeBox, rate_factor
@@ -37,6 +37,11 @@ _MOST_VALIDATIONS = 12
 _CHECKPOINT_SHARE = 0.03  # of the time
 _MIN_CHECKPOINT_SECONDS = 2.0
 _WORTH_AVERAGING = 0.15  # of what the best gained: a run that is worse by more is not averaged with it
+_MEAN_POINTS = 12  # of a run, at which weights are taken into its mean
+_AS_GOOD = 1.005  # of the best point's loss: which of several is best is partly chance, and few rows can't tell what differs by less
+_LOOKS = 2  # at weights that are made out of others: the run's mean, and less of the way or the mean with runs before
+_SHORTER = 0.8  # of the way from the base's weights to the best ones, that is tried instead of all of it
+_MOST_SHORTENED = 3  # times
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Outcome(NamedTuple):
     epochs: float  # passes that it really made
     candidates: int  # whole runs that were made
     averaged: int  # of them, how many the weights handed in are the mean of
+    way: float  # from the base's weights to these, that was gone: 1 unless less of it was better
     train_loss: float  # of the last rows, smoothed
     validation_loss: float | None  # of the weights that are handed in
     base_validation_loss: float | None  # of the untouched base, on the same rows
@@ -152,6 +158,7 @@ class TrainingRun:
             self._choose(candidate)
             following = self._next()
             if following is None:
+                self._shorten()
                 return self._outcome()
             candidate = following
             course.begin_again(course.best if candidate.goes_on else self._untouched, candidate)
@@ -197,6 +204,7 @@ class TrainingRun:
             epochs=chosen.passes,
             candidates=len(position.trials),
             averaged=position.averaged,
+            way=position.way,
             train_loss=chosen.train_loss,
             validation_loss=best_loss if best_loss is not None and math.isfinite(best_loss) else None,
             base_validation_loss=base_loss if base_loss is not None and math.isfinite(base_loss) else None,
@@ -265,6 +273,8 @@ class TrainingRun:
             nonlocal validated, last, lost
             done = course.done(self._leg(candidate))
             self._tell_of_run(done)
+            if plan.candidates > 1 and math.floor(done * _MEAN_POINTS) > course.position.meant:
+                course.take_into_mean()
             if math.floor(done * parts) > math.floor(last * parts):
                 course.validate(done)
                 validated, last = course.position.steps, course.done(self._leg(candidate))
@@ -272,14 +282,18 @@ class TrainingRun:
             return not lost
 
         course.run(lambda: self._leg(candidate), rate=rate_now, after=after_step)
-        if not lost and validated < course.position.steps:
+        if lost:
+            return
+        if validated < course.position.steps:
             course.validate(1.0)
+        self._look_at_mean()
 
     def _parts(self, candidate: Candidate) -> int:
         """How many validations a run gets.
 
-        They cost at most 8 % of the time until the deadline, or of a further run's own. When epochs end the only run sooner, the rest of
-        that time is there anyway, and a choice among several is worth more than an early end.
+        They cost at most 8 % of the time until the deadline, the look at other weights after the run included, or of a further run's own.
+        When epochs end the only run sooner, the rest of that time is there anyway, and a choice among several is worth more than an early
+        end.
         """
         position = self._course.position
         if position.base_loss is None:
@@ -288,6 +302,8 @@ class TrainingRun:
         if position.trials:
             seconds = min(seconds, candidate.epochs * self._rows * self._row_seconds())
         affordable = _VALIDATION_SHARE * seconds / max(self._box.validation_seconds, 1e-9)
+        if not position.trials:
+            affordable -= self._looking() / max(self._box.validation_seconds, 1e-9)
         return int(min(max(affordable, 4 if position.trials else 1), _MOST_VALIDATIONS))
 
     def _leg(self, candidate: Candidate) -> Leg:
@@ -295,9 +311,14 @@ class TrainingRun:
         return Leg(self._course.position.seconds + self._seconds_left(), math.ceil(candidate.epochs * self._rows))
 
     def _seconds_left(self) -> float:
-        """For training. After a further run there must be time to look at the mean, too."""
-        looking = 1.5 * self._box.validation_seconds if self._course.position.trials else 0.0
-        return self._box.training_ends - looking - self._now()
+        """For training."""
+        return self._box.training_ends - self._looking() - self._now()
+
+    def _looking(self) -> float:
+        """Seconds that are kept for a look at weights that are made out of others; none for the first run's where validating is dear."""
+        looking = (_LOOKS + 0.5) * self._box.validation_seconds if self._settings.candidates > 1 else 0.0
+        dear = looking + self._box.validation_seconds > _VALIDATION_SHARE * self._box.training_seconds
+        return 0.0 if dear and not self._course.position.trials else looking
 
     def _is_lost(self) -> bool:
         """Whether the time is better spent on another run."""
@@ -322,7 +343,7 @@ class TrainingRun:
                 course.own, averaged = mean, position.averaged + 1
         if helped:
             course.best = course.own
-        course.own = {}
+        course.own = course.mean = {}
         trial = Trial(
             candidate=candidate,
             loss=math.inf if loss is None else loss,
@@ -347,10 +368,41 @@ class TrainingRun:
         if not (math.isfinite(loss) and loss <= near and in_time):
             return math.inf, {}
         count = position.averaged
-        mean = {name: weight.lerp(course.own[name], 1 / (count + 1)) for name, weight in course.best.items()}
-        self._trainee.load_weights(mean)
-        found = course.validation_loss()
-        return math.inf if found is None else found, mean
+        mean = between(course.best, course.own, 1 / (count + 1))
+        return course.look(mean), mean
+
+    def _look_at_mean(self) -> None:
+        """Let the mean of the run's points be what came of it, if the kept rows find it as good as the best of them.
+
+        Towards its end a run learns its rows by heart, in one direction after the other; the middle of its points has less of that, and
+        lies where the loss is flat (arXiv 1803.05407, 2209.14981). A run that has still much to learn is best at its end, and stays so.
+        """
+        course, best = self._course, self._course.position.own_loss
+        if course.position.meant < 2 or best is None or self._now() > self._box.training_ends:
+            return
+        loss = course.look(course.mean)
+        if math.isfinite(loss) and loss <= _AS_GOOD * best:
+            course.own = course.mean
+            course.advance(own_loss=loss)
+
+    def _shorten(self) -> None:
+        """Hand in weights that lie between the base's and the best ones, where the kept rows say so.
+
+        What few rows teach is partly these rows themselves, and the longer the way the more so; a rate that suits what can be learnt goes
+        too far for what can't. On the line between base and model is often one that is better than both (WiSE-FT, arXiv 2109.01903).
+        """
+        course, best = self._course, self._course.position.best_loss
+        if self._settings.candidates == 1 or best is None:
+            return
+        for times in range(1, _MOST_SHORTENED + 1):
+            if self._now() > self._box.training_ends:
+                return
+            shorter = between(self._untouched, course.best, _SHORTER)
+            loss = course.look(shorter)
+            if not loss < best:
+                return
+            course.best, best = shorter, loss
+            course.advance(best_loss=loss, way=_SHORTER**times)
 
     def _next(self) -> Candidate | None:
         """What to run in the time that is left, if it is worth it."""

@@ -191,6 +191,10 @@ class TrainResult(WorkerMessage):
     epochs: float = Field(description="passes over the rows that the best whole run made")
     candidates: int = Field(description="whole runs that were made")
     averaged: int = Field(description="of them, how many the weights handed in are the mean of")
+    way: float = Field(
+        default=1.0,
+        description="from the base's weights to those handed in, that was gone: 1 unless rows kept from training say that less is better",
+    )
     train_loss: float
     validation_loss: float | None = Field(description="of the weights handed in, on own rows kept from training")
     base_validation_loss: float | None = Field(default=None, description="of the untouched base on the same rows")

@@ -20,10 +20,9 @@ from gradients.errors import JobFailed
 from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
 from gradients.tasks.base import TrainingLoad
+from gradients.tasks.footprint import Way, shape_in
 from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
 from miner.fit import Fit, fit
-from miner.fitting import shape_in
-from miner.footprint import Way
 from miner.memory import Memory, installed_memory
 from scripts.cuda.ground import GIB, Findings, MemoryWatch, Scale, random_base, write_rows
 

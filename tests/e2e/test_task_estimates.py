@@ -26,10 +26,12 @@ ESTIMATE = {
     "hours": 1.25,
     "tried_rows": 1024,
     "cut_rows": 12,
+    "memory": [{"method": "lora", "gpu_gib": 24}, {"method": "full", "gpu_gib": None}],
     "hours_by_rows": {"shortest": 1, "longest": 3, "source": "the subnet's code of December 2025"},
 }
 SHOWN = """\
 1,200 rows, 108,000 tokens an epoch; nano-lm has 1,476,864 weights; 3,100 tokens a second on 1 device(s) (measured on cpu: 3,100).
+Memory for a LoRA on a GPU of 24 GiB, all weights on no single GPU.
 12 of 1,024 rows that were tried lose tokens to max_tokens or to what the base reads.
 That makes 1.25 hours for each miner (by rows alone the subnet's code of December 2025 has 1 to 3)."""
 ANSWERS = {

@@ -36,6 +36,7 @@ def snapshot() -> Snapshot:
         weights={"a.b": torch.arange(3.0)},
         best={"a.b": torch.ones(3)},
         own={"a.b": torch.zeros(3)},
+        mean={"a.b": torch.full((3,), 0.5)},
         optimiser={"0/step": torch.tensor(7.0), "0/exp_avg": torch.zeros(3)},
     )
 
@@ -46,7 +47,7 @@ def test_what_is_saved_comes_back_the_same(tmp_path: Path) -> None:
     loaded = file.load()
     assert loaded is not None
     assert loaded.position == snapshot().position
-    for which in ("weights", "best", "own"):
+    for which in ("weights", "best", "own", "mean"):
         ours, theirs = getattr(loaded, which), getattr(snapshot(), which)
         assert {name: tensor.tolist() for name, tensor in ours.items()} == {n: t.tolist() for n, t in theirs.items()}
     assert sorted(loaded.optimiser) == ["0/exp_avg", "0/step"]

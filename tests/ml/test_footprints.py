@@ -1,4 +1,4 @@
-"""What a step of each type really takes of memory on the shipped base, against what its plan reckons with (miner/footprint.py).
+"""What a step of each type really takes of memory on the shipped base, against what its plan reckons with (gradients/tasks/footprint.py).
 
 Counted are the bytes of all tensors that are alive at the same time, which is the same on every machine.
 """
@@ -25,10 +25,9 @@ from gradients.ml.policy_objective import PolicyObjective, PolicySettings
 from gradients.ml.preference import Pair, PairLogs, PreferenceObjective
 from gradients.ml.rollouts import Rollout, RolloutSettings
 from gradients.ml.text import Example
+from gradients.tasks.footprint import Way, footprint, shape_in
 from gradients.tasks.jobs import TrainingPlan
 from gradients.tasks.registry import task_type
-from miner.fitting import shape_in
-from miner.footprint import Way, footprint
 from tests.ml.conftest import CPU
 
 NANO_LM = Path(gradients.__file__).parent / "assets" / "models" / "nano-lm"

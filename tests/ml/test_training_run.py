@@ -492,6 +492,50 @@ def test_the_mean_of_two_runs_is_handed_in_when_the_kept_rows_say_so(tmp_path: P
     assert outcome.validation_loss < 3
 
 
+@pytest.mark.parametrize(
+    ("valley", "whole", "way"),
+    [
+        pytest.param(0.95, True, 1.0, id="the end"),
+        pytest.param(0.85, False, 1.0, id="the mean of points"),
+        pytest.param(0.7, False, 0.8, id="four fifths of the way to it"),
+    ],
+)
+def test_the_mean_of_a_runs_points_and_less_of_the_way_are_handed_in_where_the_kept_rows_say_so(
+    tmp_path: Path, valley: float, whole: bool, way: float
+) -> None:
+    # so little time that one run fits, which is validated once: at its end
+    straight, objective, model = Slope(validation_seconds=0.15), Slope(validation_seconds=0.15), make_model()
+    run(straight, tmp_path / "straight", seconds=8.0, candidates=2)
+    base, end, mean, _ = straight.validated
+    # At n = 1 to 11 twelfths of the run its falling rate has left (1 - n/12)^2 of the way; counted n times, that is 0.181 on the mean.
+    assert (mean - base) / (end - base) == pytest.approx(1 - 0.181, abs=0.02)
+    objective.loss_of = lambda weight: abs(weight - base - valley * (end - base))
+    outcome = run(objective, tmp_path / "curved", model=model, seconds=8.0, candidates=2)
+    chosen = base + way * ((end if whole else mean) - base)
+    assert (outcome.candidates, outcome.way) == (1, way)
+    assert weight_of(model) == pytest.approx(chosen, abs=1e-4)
+    assert outcome.validation_loss == pytest.approx(objective.loss_of(chosen), abs=1e-4)
+    assert objective.time < 1008
+
+
+def test_a_killed_run_keeps_the_points_that_its_mean_is_taken_of(tmp_path: Path) -> None:
+    first, second = Slope(validation_seconds=0.15), Slope(validation_seconds=0.15)
+    first.fail_at = 55  # of about 62 steps
+    with pytest.raises(InterruptedError):
+        run(first, tmp_path, seconds=8.0, candidates=2)
+    second.time = first.time
+    run(second, tmp_path, seconds=8.0, candidates=2)
+    _, end, mean, _ = second.validated
+    assert mean > second.weights[0] > end  # most of its points lie before the step that it went on with
+
+
+def test_where_validating_is_dear_no_time_is_kept_to_look_at_other_weights(tmp_path: Path) -> None:
+    once, searching = Slope(validation_seconds=2.0), Slope(validation_seconds=2.0)
+    run(once, tmp_path / "once", seconds=30.0)
+    run(searching, tmp_path / "searching", seconds=30.0, candidates=100)
+    assert len(searching.weights) == len(once.weights)
+
+
 def test_a_search_that_was_killed_goes_on_with_the_runs_that_it_has_not_made(tmp_path: Path) -> None:
     def objective() -> Slope:
         made = Slope(rows=80)

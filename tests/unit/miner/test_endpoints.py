@@ -24,9 +24,10 @@ from gradients.domain.commitment import Opening, ProofStep, opens, payload
 from gradients.domain.task import Hotkey
 from gradients.errors import PeerRefused
 from gradients.repo.manifest import TrainingSummary, describe_folder, parse_manifest
+from gradients.tasks.footprint import USABLE
 from miner.bases import KnownBases
 from miner.endpoints import Endpoints, add_routes
-from miner.fit import CPU_RUNTIME_BYTES, USABLE
+from miner.fit import CPU_RUNTIME_BYTES
 from miner.journal import REPO, Journal, openings
 from miner.memory import GIB, Memory
 from miner.plan import Recipe

@@ -7,10 +7,10 @@ from typing import Literal
 import pytest
 
 from gradients.config import shipped_configs
+from gradients.tasks.footprint import like_others
 from gradients.tasks.jobs import TrainingPlan, TrainResult
 from miner.engines import Engine, Speed, choose_engine
 from miner.fitting import fitted_plan
-from miner.footprint import like_others
 from miner.memory import visible_gpus
 from miner.plan import read_recipe
 from miner.plan_text import memory_of

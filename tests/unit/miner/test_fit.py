@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from gradients.config import shipped_configs
 from gradients.tasks.base import TrainingLoad
+from gradients.tasks.footprint import KNOWN, USABLE, Optimiser, Shape, Way, footprint, like_others, shape_in
 from gradients.tasks.jobs import TrainingPlan
 from miner.engines import Speed
-from miner.fit import USABLE, fit
-from miner.fitting import LORA_RATE, Known, fitted_plan, longest_row, shape_in
-from miner.footprint import KNOWN, Optimiser, Shape, Way, footprint, like_others
+from miner.fit import fit
+from miner.fitting import LORA_RATE, Known, fitted_plan, longest_row
 from miner.memory import GIB, Memory
 from miner.plan import plan_training, read_recipe
 from miner.plan_text import CORE_FLOPS, GPUS, AskedTask, as_json, as_text, gpus_in, memory_of, pace_of, read_task

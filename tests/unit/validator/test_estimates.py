@@ -81,6 +81,7 @@ def test_hours_come_from_what_is_counted_and_measured(spec: dict[str, Json], tmp
     assert found.measured.device == "bench"
     assert [job.function for job in bench.jobs] == [task_type("instruct").trial, MEASURE_THROUGHPUT]
     assert (found.tried_rows, found.cut_rows) == (400, 3)
+    assert [(each.method, each.gpu_gib) for each in found.memory] == [("lora", 8), ("full", 8)]
 
 
 def test_a_worker_sees_a_sample_of_what_models_read_and_write(spec: dict[str, Json], tmp_path: Path) -> None:

@@ -4,17 +4,19 @@ Bytes that a layer keeps for the backward pass were measured with `torch.autogra
 Qwen2.5-7B and TinyLlama with our own LoRA, loss and bfloat16 products: 221, 243 and 98 kB a token, which 25.5 bytes a number of the
 hidden state and 8.1 a number of the feed-forward one give within 2 %; a base that lies in bfloat16 or in 4 bits keeps as much a token
 and no copies of its weights, a full fine-tune 12 % more (a Llama layer of width 1,024). On a CPU everything is float32, taken as twice
-that. A GPU is taken to multiply in bfloat16. Does not cover: pipelines of images (memory.py), and pieces of memory that nobody can use.
+that. A GPU is taken to multiply in bfloat16. Does not cover: pipelines of images (miner/memory.py), and pieces that nobody can use.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
-from miner.memory import NARROW_ABOVE
+from gradients.tasks.base import TrainingLoad
 
 Method = Literal["lora", "full"]
 Optimiser = Literal["adamw", "adamw_8bit"]
@@ -31,6 +33,12 @@ EXPERTS = (
     "n_routed_experts",
 )  # whose matrices are one tensor, which stays unquantised
 WIDE_BYTES, NARROW_BYTES = 4, 2
+NARROW_ABOVE = (
+    0.1  # a GPU keeps weights in 2 bytes instead of 4 when there are more of them than this share of its bytes
+)
+USABLE = 0.92  # of the memory: the rest is the driver's or the system's, and lost between blocks
+GPU_SIZES = (8, 12, 16, 24, 48, 80, 141, 180)  # GiB, as sold
+GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +150,30 @@ class Footprint:
 def weight_bytes(shape: Shape, *, gpu_bytes: int | None) -> int:
     """Of a number as the device keeps weights that train, as gradients/ml/device.py chooses."""
     return NARROW_BYTES if gpu_bytes is not None and shape.parameters > NARROW_ABOVE * gpu_bytes else WIDE_BYTES
+
+
+def shape_in(folder: Path, parameters: int) -> Shape:
+    """The shape of a base in a folder; of models of its size where it has no config of a language model."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return like_others(parameters)
+    return Shape.of(config, parameters) if isinstance(config, dict) else like_others(parameters)
+
+
+def smallest_gpu(shape: Shape, method: Method, load: TrainingLoad) -> int | None:
+    """GiB of the smallest GPU that a base can be trained on, with layers computed again and a LoRA of rank 32; None: on no single one.
+
+    One that would keep all weights in 2 bytes does not train them: small steps would be rounded away.
+    """
+    way = Way(method, 32, checkpointing=True)
+    for size in GPU_SIZES:
+        there = size * GIB
+        narrow = weight_bytes(shape, gpu_bytes=there) == NARROW_BYTES
+        taken = footprint(shape, way, gpu_bytes=there, logits=load.logits, reference=load.reference)
+        if taken.total(load.tokens) <= USABLE * there and not (narrow and method == "full"):
+            return size
+    return None
 
 
 def footprint(
