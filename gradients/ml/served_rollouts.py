@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _AT_ONCE = 16  # prompts on their way; the server puts them together
+_WHOLE_DISTRIBUTION = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+}  # whatever the base's own config says
 _SECONDS = 600.0  # for one prompt's answers, and for loading an adapter
 
 log = get_logger("training")
@@ -106,6 +112,7 @@ class RolloutServer:
             "n": settings.samples,
             "max_tokens": settings.max_new_tokens,
             "temperature": settings.temperature,
+            **_WHOLE_DISTRIBUTION,
             "stop_token_ids": list(settings.stop_tokens),
             "return_token_ids": True,
             "seed": seed % 2**31,

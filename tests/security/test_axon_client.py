@@ -301,7 +301,7 @@ def test_peers_that_hold_on_do_not_keep_the_others_waiting(axon: RunningAxon) ->
 
     with socket.create_server((HOST, 0), backlog=256) as listener:
         holding = replace(axon.peer, address=AxonAddress(HOST, listener.getsockname()[1]))
-        limits = replace(LIMITS, answer_seconds=5.0)
+        limits = replace(LIMITS, answer_seconds=60.0)
         assert call(axon.peer, lambda client: everybody(client, holding), limits) == Echo(text="hello")
 
 

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
+from weakref import WeakValueDictionary
 
 from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
@@ -76,6 +77,23 @@ class OpenStreams:
 
 
 @dataclass(frozen=True, slots=True)
+class Turns:
+    """Of requests that keep workers busy for a while: a customer's own wait for each other, and nobody else does for them."""
+
+    at_once: int = 2  # of one customer
+    taken: WeakValueDictionary[str, asyncio.Semaphore] = field(default_factory=WeakValueDictionary)
+
+    @contextlib.asynccontextmanager
+    async def of(self, customer: str) -> AsyncIterator[None]:
+        """One of the customer's turns for the body."""
+        turns = self.taken.setdefault(
+            customer, asyncio.Semaphore(self.at_once)
+        )  # goes with the last who has or awaits one
+        async with turns:
+            yield
+
+
+@dataclass(frozen=True, slots=True)
 class Dependencies:
     """Everything behind the API."""
 
@@ -91,6 +109,8 @@ class Dependencies:
     rates: Rates = field(default_factory=lambda: OwnRates(600))
     quotas: Quotas = field(default_factory=Quotas)
     streams: OpenStreams = field(default_factory=OpenStreams)
+    estimating: Turns = field(default_factory=Turns)
+    judging: Turns = field(default_factory=lambda: Turns(at_once=1))
     stream_seconds: float = 600.0  # proxies and restarts end streams anyway, so every caller knows how to come back
     notes: tuple[str, ...] = ()  # what its operator should know while it is ready
 

@@ -70,13 +70,15 @@ async def estimate_task(spec: EstimateSpec, dependencies: AppDependencies, custo
     """What a spec will take; nothing is posted."""
     resolved = await asyncio.to_thread(dependencies.uploads.resolve, spec.model_dump(), customer=customer)
     stand_in = await asyncio.to_thread(dependencies.intake.stand_in, resolved, customer=customer)
-    return await dependencies.estimates.of(resolved, stand_in=stand_in)
+    async with dependencies.estimating.of(customer):
+        return await dependencies.estimates.of(resolved, stand_in=stand_in)
 
 
 @submitting.post("/rewards/try")
-async def try_rewards(asked: RewardTrial, dependencies: AppDependencies) -> RewardVerdict:
+async def try_rewards(asked: RewardTrial, dependencies: AppDependencies, customer: Customer) -> RewardVerdict:
     """What rewards say of some rows and answers, in the sandbox in which they would judge a task; nothing is posted."""
-    return await dependencies.rewards.of(asked)
+    async with dependencies.judging.of(customer):
+        return await dependencies.rewards.of(asked)
 
 
 @reading.get("/tasks")

@@ -27,10 +27,10 @@ router = APIRouter(include_in_schema=False, prefix="/new")
 
 
 @router.post("/rewards")
-async def try_rewards(pages: PagesBehind, visitor: AnyVisitor, _: Submitter, form: OwnForm) -> HTMLResponse:
+async def try_rewards(pages: PagesBehind, visitor: AnyVisitor, customer: Submitter, form: OwnForm) -> HTMLResponse:
     """What the form's rewards say of its rows and answers, as a part of the page."""
     try:
-        verdict = await api.try_rewards(_trial(form), pages.api)
+        verdict = await api.try_rewards(_trial(form), pages.api, customer)
     except CustomerError as error:
         return show(pages, visitor, "verdict.html", verdict=None, problem=error)
     return show(pages, visitor, "verdict.html", verdict=verdict, problem=None)

@@ -598,7 +598,10 @@ def test_a_full_disk_is_waited_for(machine: Machine) -> None:
     assert len(machine.trainer.jobs) == 2
 
 
-def test_what_is_trained_becomes_curves_where_the_settings_say_so(tmp_path: Path, machine: Machine) -> None:
+def test_what_is_trained_becomes_curves_where_the_settings_say_so(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("miner.tracking.tracking.STOPPING_SECONDS", 120.0)
     machine.tracking = Tracking(TrackingSettings(kind="tensorboard"), tmp_path / "curves")
     machine.accept()
     machine.boot()

@@ -1,4 +1,4 @@
-"""Whom a proxy speaks for, and how many requests an address may have under way."""
+"""Whom a proxy speaks for, and how many requests an address, or a customer, may have under way."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gradients.domain.addresses import networks
 from validator.api.callers import RequestsPerAddress, caller_of
+from validator.api.dependencies import Turns
 from validator.settings import ApiSettings
 
 TRUSTED = networks(["10.0.0.0/8", "127.0.0.1"])
@@ -98,3 +99,27 @@ async def _three_at_once() -> None:
 def test_a_proxy_that_is_not_an_address_or_network_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         ApiSettings(trusted_proxies=(text,))
+
+
+def test_a_customers_heavy_requests_wait_for_each_other_and_for_nobody_elses() -> None:
+    async def asked() -> list[str]:
+        turns, let_go, order = Turns(at_once=2), asyncio.Event(), list[str]()
+
+        async def request(customer: str, name: str) -> None:
+            async with turns.of(customer):
+                order.append(name)
+                await let_go.wait()
+
+        requests = [asyncio.create_task(request("greedy", f"greedy {n}")) for n in range(4)]
+        requests.append(asyncio.create_task(request("other", "other")))
+        for _ in range(20):  # turns of the loop: whoever can begin has begun
+            await asyncio.sleep(0)
+        before = [*order]
+        let_go.set()
+        await asyncio.gather(*requests)
+        assert len(order) == 5
+        del requests
+        assert len(turns.taken) == 0
+        return before
+
+    assert asyncio.run(asked()) == ["greedy 0", "greedy 1", "other"]
