@@ -28,12 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _AT_ONCE = 16  # prompts on their way; the server puts them together
-_WHOLE_DISTRIBUTION = {
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-}  # whatever the base's own config says
+# Said, since a server else takes what the base's own generation config says.
+_WHOLE_DISTRIBUTION = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 _SECONDS = 600.0  # for one prompt's answers, and for loading an adapter
 
 log = get_logger("training")
