@@ -551,6 +551,7 @@ def test_the_openapi_document_has_a_type_for_every_body(market: Market) -> None:
         "get /v1/tasks/{task_id}/base/{path} 200",
         "get /v1/tasks/{task_id}/models/{hotkey}/{name} 200",
         "get /v1/tasks/{task_id}/contact-sheet 200",
+        "get /v1/tasks/{task_id}/models/{hotkey}/archive.tar 200",
         "get /v1/tasks/{task_id}/events 200",
         "get /v1/tasks/{task_id}/events 204",
         "get /v1/record/blobs/{sha256} 200",

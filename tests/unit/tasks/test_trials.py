@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +15,10 @@ def test_all_rows_of_a_small_set_are_tried() -> None:
     assert tried_rows([5, 1, 3]) == [0, 1, 2]
 
 
-@given(st.lists(st.integers(0, 50), min_size=LONGEST_ROWS + SPREAD_ROWS + 1, max_size=3000))
-def test_of_a_large_set_the_longest_and_rows_from_end_to_end_are_tried(lengths: list[int]) -> None:
+@given(st.integers(LONGEST_ROWS + SPREAD_ROWS + 1, 3000), st.integers(0, 50), st.integers(0, 2**32))
+def test_of_a_large_set_the_longest_and_rows_from_end_to_end_are_tried(rows: int, most: int, seed: int) -> None:
+    draw = random.Random(seed)
+    lengths = [draw.randint(0, most) for _ in range(rows)]
     chosen = tried_rows(lengths)
     assert chosen == sorted(set(chosen))
     assert SPREAD_ROWS <= len(chosen) <= LONGEST_ROWS + SPREAD_ROWS

@@ -76,9 +76,11 @@ def test_what_is_wrong_with_the_rows_comes_back_with_their_numbers(rows: Path, t
 
 
 def test_rows_that_want_more_memory_than_there_is_are_refused_at_once(rows: Path, tmp_path: Path) -> None:
-    rows.write_text("\n".join(json.dumps({"instruction": f"{i}?" * 30_000, "output": "x"}) for i in range(3000)))
-    with pytest.raises(DatasetInvalid, match="takes more than 400 MiB of memory") as refused:
-        read(rows, tmp_path / "there", WORKERS, memory_mebibytes=400)
+    rows.write_text(
+        '{"instruction": "?", "output": "x", "more": [' + '{"":0},' * 1_100_000 + "0]}"
+    )  # 200 bytes for each seven
+    with pytest.raises(DatasetInvalid, match="takes more than 320 MiB of memory") as refused:
+        read(rows, tmp_path / "there", WORKERS, memory_mebibytes=320)
     assert refused.value.code == "dataset_too_dear"
 
 
