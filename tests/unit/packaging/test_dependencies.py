@@ -9,6 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from packaging.specifiers import SpecifierSet
+
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("gradients", "validator", "miner")
 BROUGHT_BY = importlib.metadata.packages_distributions()
@@ -80,3 +82,15 @@ def test_the_images_and_the_readme_name_extras_that_exist() -> None:
     }
     assert named
     assert named <= set(project["optional-dependencies"])
+
+
+def test_whatever_is_pinned_takes_the_oldest_python_that_we_take() -> None:
+    """Debian 12's, say: a pin that wants a newer one cannot be installed there, whatever this machine has."""
+    oldest = "3.11.0"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert SpecifierSet(project["requires-python"]).contains(oldest)
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    wanted = {normal(each.name): each.metadata["Requires-Python"] or "" for each in importlib.metadata.distributions()}
+    here = [name for name in map(normal, pins) if name in wanted]
+    assert len(here) > 100
+    assert [name for name in here if not SpecifierSet(wanted[name]).contains(oldest)] == []
