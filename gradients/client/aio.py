@@ -151,9 +151,8 @@ class AsyncMarketClient:
                     standing = await self._asked(UploadStanding, "GET", where, timeout=ENDING_TIMEOUT)
                     if standing.dataset is not None:
                         return standing.dataset
-                    if course.moves(
-                        standing.offset, now=loop.time()
-                    ):  # another process sends it: it need not come twice
+                    if course.moves(standing.offset, now=loop.time()):
+                        # By another process: it need not come twice.
                         await asyncio.sleep(REST_SECONDS)
                         continue
                     offset = standing.offset

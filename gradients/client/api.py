@@ -155,9 +155,8 @@ class MarketClient:
                     standing = self._asked(UploadStanding, "GET", where, timeout=ENDING_TIMEOUT)
                     if standing.dataset is not None:
                         return standing.dataset
-                    if course.moves(
-                        standing.offset, now=time.monotonic()
-                    ):  # another process sends it: it need not come twice
+                    if course.moves(standing.offset, now=time.monotonic()):
+                        # By another process: it need not come twice.
                         time.sleep(REST_SECONDS)
                         continue
                     offset = standing.offset

@@ -33,9 +33,8 @@ EXPERTS = (
     "n_routed_experts",
 )  # whose matrices are one tensor, which stays unquantised
 WIDE_BYTES, NARROW_BYTES = 4, 2
-NARROW_ABOVE = (
-    0.1  # a GPU keeps weights in 2 bytes instead of 4 when there are more of them than this share of its bytes
-)
+# A GPU keeps weights in 2 bytes instead of 4 when there are more of them than this share of its bytes.
+NARROW_ABOVE = 0.1
 USABLE = 0.92  # of the memory: the rest is the driver's or the system's, and lost between blocks
 GPU_SIZES = (8, 12, 16, 24, 48, 80, 141, 180)  # GiB, as sold
 GIB = 1024**3

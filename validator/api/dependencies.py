@@ -77,7 +77,7 @@ class OpenStreams:
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class CustomerTurns:
     """Of requests that keep workers busy for a while: a customer's own wait for each other, and nobody else does for them."""
 
     at_once: int = 2  # of one customer
@@ -86,9 +86,8 @@ class Turns:
     @contextlib.asynccontextmanager
     async def of(self, customer: str) -> AsyncIterator[None]:
         """One of the customer's turns for the body."""
-        turns = self.taken.setdefault(
-            customer, asyncio.Semaphore(self.at_once)
-        )  # goes with the last who has or awaits one
+        # The semaphore goes with the last who has or awaits a turn of it.
+        turns = self.taken.setdefault(customer, asyncio.Semaphore(self.at_once))
         async with turns:
             yield
 
@@ -109,8 +108,8 @@ class Dependencies:
     rates: Rates = field(default_factory=lambda: OwnRates(600))
     quotas: Quotas = field(default_factory=Quotas)
     streams: OpenStreams = field(default_factory=OpenStreams)
-    estimating: Turns = field(default_factory=Turns)
-    judging: Turns = field(default_factory=lambda: Turns(at_once=1))
+    estimating: CustomerTurns = field(default_factory=CustomerTurns)
+    judging: CustomerTurns = field(default_factory=lambda: CustomerTurns(at_once=1))
     stream_seconds: float = 600.0  # proxies and restarts end streams anyway, so every caller knows how to come back
     notes: tuple[str, ...] = ()  # what its operator should know while it is ready
 

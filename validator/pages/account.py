@@ -7,11 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import ValidationError
 
 from gradients.client.account import NewKey
 from gradients.domain.customer import Scope
-from gradients.errors import TaskInvalid
+from gradients.domain.json import Json
 from validator.api import key_routes
 from validator.pages.dependencies import (
     Admin,
@@ -26,6 +25,7 @@ from validator.pages.dependencies import (
     read_form,
     show,
 )
+from validator.pages.fields import filled_in
 from validator.pages.sessions import HOURS, check_origin, local_path
 
 router = APIRouter(include_in_schema=False)
@@ -68,13 +68,9 @@ def account(pages: PagesBehind, visitor: AnyVisitor, customer: Reader) -> HTMLRe
 @router.post("/account/keys")
 async def make_key(pages: PagesBehind, visitor: AnyVisitor, customer: Admin, form: OwnForm) -> HTMLResponse:
     """A new key, which is on this one page and never again."""
-    asked = {"name": first(form, "name").strip(), "scopes": form.get("scope", ())}
+    asked: dict[str, Json] = {"name": first(form, "name").strip(), "scopes": list(form.get("scope", ()))}
     days = first(form, "days").strip()
-    try:
-        wanted = NewKey.model_validate({**asked, **({"expires_in_days": days} if days else {})})
-    except ValidationError as error:
-        told = error.errors()[0]
-        raise TaskInvalid(f"{'.'.join(map(str, told['loc']))}: {told['msg']}", fix="Mend it, and send again") from error
+    wanted = filled_in(NewKey, {**asked, **({"expires_in_days": days} if days else {})}, whole="key")
     made = await key_routes.make_key(wanted, pages.api, customer)
     return await asyncio.to_thread(_account, pages, visitor, customer, made.key)
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
 
 from gradients.domain.json import Json
 from gradients.errors import TaskInvalid
 from gradients.tasks.base import TaskType
 from validator.pages.dependencies import Form, first
 
+Model = TypeVar("Model", bound=BaseModel)
 Kind = Literal["text", "number", "integer", "switch", "choice", "json", "source"]
 Schema = Mapping[str, Any]  # a JSON schema, which is of any shape
 MOST_DEPTH = 3
@@ -139,3 +142,14 @@ def _value(field: Field, text: str) -> Json:
     except (ValueError, RecursionError) as error:
         what = {"json": "JSON", "integer": "a whole number", "number": "a number"}[field.kind]
         raise TaskInvalid(f"{field.name} is not {what}: {error}", fix="Mend it, or leave it empty") from error
+
+
+def filled_in(model: type[Model], given: Mapping[str, Json], *, whole: str) -> Model:
+    """What a form asks for. Raises TaskInvalid with the first field that is wrong; `whole` names the form where it is no single one."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        told = error.errors()[0]
+        raise TaskInvalid(
+            f"{'.'.join(map(str, told['loc'])) or whole}: {told['msg']}", fix="Mend the field and send again"
+        ) from error

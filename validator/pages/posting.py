@@ -9,14 +9,13 @@ from typing import TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from pydantic import ValidationError
 
 from gradients.bases.continued import base_after
 from gradients.client.models import EstimateSpec, PostedSpec
 from gradients.client.rewards import MOST_ANSWERS, MOST_ROWS
 from gradients.datasets.sources import sources_from
 from gradients.domain.json import Json
-from gradients.errors import CustomerError, TaskInvalid
+from gradients.errors import CustomerError
 from gradients.tasks.base import TaskType
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, TaskSpec, all_types, task_type
 from validator.api import task_routes as api
@@ -25,7 +24,7 @@ from validator.api.posting import post as post_once
 from validator.api.refusals import STATUS_OF_BLAME, STATUS_OF_ERROR
 from validator.api.routes import UPLOAD_PATH
 from validator.pages.dependencies import AnyVisitor, Form, OwnForm, Pages, PagesBehind, Submitter, Visitor, first, show
-from validator.pages.fields import fields_of, parameters_from
+from validator.pages.fields import fields_of, filled_in, parameters_from
 from validator.pages.rewards import example_rows
 
 Spec = TypeVar("Spec", bound=TaskSpec)
@@ -104,13 +103,7 @@ def _spec(form: Form, kind: TaskType, model: type[Spec]) -> Spec:
         "private": "private" in form,
         "parameters": parameters_from(form, fields_of(kind)),
     }
-    try:
-        return model.model_validate(spec)
-    except ValidationError as error:
-        told = error.errors()[0]
-        raise TaskInvalid(
-            f"{'.'.join(map(str, told['loc'])) or 'task'}: {told['msg']}", fix="Mend the field and send again"
-        ) from error
+    return filled_in(model, spec, whole="task")
 
 
 def _form(

@@ -9,7 +9,6 @@ from typing import cast
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
-from pydantic import ValidationError
 
 from gradients.client.rewards import RewardTrial
 from gradients.datasets.json_rows import json_rows
@@ -19,7 +18,7 @@ from gradients.tasks.base import TaskType
 from gradients.tasks.registry import task_type
 from validator.api import task_routes as api
 from validator.pages.dependencies import AnyVisitor, Form, OwnForm, PagesBehind, Submitter, first, show
-from validator.pages.fields import fields_of, parameters_from
+from validator.pages.fields import fields_of, filled_in, parameters_from
 
 SHOWN_ROWS, ROW_CHARACTERS = 2, 100_000
 
@@ -50,19 +49,13 @@ def _trial(form: Form) -> RewardTrial:
     kind = task_type(first(form, "type"))
     rows = [_json(line, f"line {number} of the rows") for number, line in _lines(first(form, "rows"))]
     answers = _answers(first(form, "answers"))
-    given = {
+    given: dict[str, Json] = {
         "type": kind.name,
         "parameters": parameters_from(form, fields_of(kind)),
         "rows": rows,
         "answers": [answers] * len(rows) if answers else None,
     }
-    try:
-        return RewardTrial.model_validate(given)
-    except ValidationError as error:
-        told = error.errors()[0]
-        raise TaskInvalid(
-            f"{'.'.join(map(str, told['loc'])) or 'trial'}: {told['msg']}", fix="Mend the field and try again"
-        ) from error
+    return filled_in(RewardTrial, given, whole="trial")
 
 
 def _answers(text: str) -> Sequence[str]:

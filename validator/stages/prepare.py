@@ -50,9 +50,7 @@ class Turns:
     """What tasks that are prepared at the same time take turns at: the machine bears so many at once, and none may hold up all others."""
 
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # each has a worker's memory
-    making: asyncio.Semaphore = field(
-        default_factory=lambda: asyncio.Semaphore(1)
-    )  # bases, which share the disk's room
+    making: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # each wants room on the disk
     trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # each has a model in memory
 
 

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gradients.domain.addresses import networks
 from validator.api.callers import RequestsPerAddress, caller_of
-from validator.api.dependencies import Turns
+from validator.api.dependencies import CustomerTurns
 from validator.settings import ApiSettings
 
 TRUSTED = networks(["10.0.0.0/8", "127.0.0.1"])
@@ -103,7 +103,7 @@ def test_a_proxy_that_is_not_an_address_or_network_is_refused(text: str) -> None
 
 def test_a_customers_heavy_requests_wait_for_each_other_and_for_nobody_elses() -> None:
     async def asked() -> list[str]:
-        turns, let_go, order = Turns(at_once=2), asyncio.Event(), list[str]()
+        turns, let_go, order = CustomerTurns(at_once=2), asyncio.Event(), list[str]()
 
         async def request(customer: str, name: str) -> None:
             async with turns.of(customer):
