@@ -1,11 +1,8 @@
-"""The reference trainer on a tiny base: real seconds, real files, a real kill."""
+"""The reference trainer on a tiny base: real seconds, real files. What both engines keep, kills included, is in test_engine_contract.py."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,14 +15,11 @@ from transformers import AutoModelForCausalLM
 
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown
-from gradients.execution.job import Job
-from gradients.execution.process import ProcessExecutor
 from gradients.ml.base_model import LoadedBase
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, read_prompt_rows
-from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.instruct.trainer import train
 from gradients.tasks.jobs import TrainJob, TrainResult
 
@@ -120,46 +114,6 @@ def test_progress_goes_from_loading_over_training_to_saving_however_fast(
     assert list(dict.fromkeys(progress["phase"] for progress in told)) == ["loading", "training", "saving"]
     steps = [progress["step"] for progress in told if isinstance(progress["step"], int)]
     assert steps == sorted(steps)
-
-
-@pytest.mark.slow
-def test_a_trainer_killed_in_the_middle_goes_on_where_it_was(train_job: MakeJob, tmp_path: Path) -> None:
-    job = train_job(seconds=90, max_epochs=100.0)
-    steps: list[int] = []
-
-    def kill_after_a_checkpoint(progress: JsonObject) -> None:
-        if progress["phase"] != "training":
-            return
-        checkpoint = (job.checkpoint_folder / "checkpoint.safetensors").stat().st_mtime_ns
-        steps.append(int(str(progress["step"])))
-        written.add(checkpoint)
-        if len(written) > 1:
-            os.kill(_worker(), signal.SIGKILL)
-
-    written: set[int] = set()
-    arguments = job.model_dump(mode="json")
-    by_worker = Job(function=INSTRUCT.train, arguments=arguments, folder=tmp_path / "job", deadline_seconds=90)
-    with pytest.raises(JobFailed) as caught:
-        asyncio.run(ProcessExecutor().run(by_worker, report=kill_after_a_checkpoint))
-    assert caught.value.code == "job_killed"
-    assert not job.output_folder.exists()
-
-    told: list[JsonObject] = []
-    result = run(job, told)
-    first_step = next(int(str(progress["step"])) for progress in told if progress["phase"] == "training")
-    assert first_step > steps[0]
-    assert result.steps > steps[-1]
-    assert time.time() < job.deadline_unix
-    assert job.output_folder.is_dir()
-
-
-def _worker() -> int:
-    """Process id of the only worker among this process's children."""
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    [worker] = [
-        child for child in children if b"gradients.execution.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
-    return int(worker)
 
 
 def test_a_budget_that_is_over_is_refused_and_leaves_nothing(train_job: MakeJob) -> None:
