@@ -26,10 +26,10 @@ from gradients.ml.policy_objective import PolicyObjective, PolicySettings
 from gradients.ml.preference import PairLogs, PreferenceObjective, PreferenceRow, encode_pairs, measure_pairs
 from gradients.ml.rollouts import Rollout, RolloutSettings
 from gradients.ml.submission import applied
-from gradients.ml.telling import TrainingProgress
+from gradients.ml.telling import Outcome, TrainingProgress
 from gradients.ml.text import ChatFormat, Example
 from gradients.ml.trainee import Trainee
-from gradients.ml.training import Outcome, TrainingRun, TrainingSettings
+from gradients.ml.training import TrainingRun, TrainingSettings
 from gradients.ml.trl_engine import TrlEngine, speed_up, trl_engine
 from gradients.ml.trl_trainers import packed, token_weights
 from gradients.tasks.instruct.trainer import train

@@ -102,7 +102,7 @@ def by_recipe(name: str, where: Where) -> TrainingPlan:
 
 
 def by_planner(where: Where) -> TrainingPlan:
-    """What the reference miner hands its trainer when its operator has touched no setting (miner/attempt.py)."""
+    """What the reference miner hands its trainer when its operator has touched no setting (miner/trainings.py)."""
     chosen = MinerSettings.model_fields["recipe"].get_default(call_default_factory=True)
     fitted = fitted_plan(
         read_recipe(chosen),
