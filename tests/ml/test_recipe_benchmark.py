@@ -173,6 +173,14 @@ def done(arm: str) -> Done:
     return Done(run=run, selection=(1.0,), test=(1.0, 2.0))
 
 
+def test_seconds_tell_runs_apart_by_the_walls_clock_alone() -> None:
+    def keys(clock: str) -> set[tuple[str, ...]]:
+        run = done("base").run.model_copy(update={"clock": clock})
+        return {run.model_copy(update={"seconds": seconds}).key for seconds in (15, 60)}
+
+    assert (len(keys("tokens")), len(keys("wall"))) == (1, 2)
+
+
 def test_a_line_that_a_kill_cut_short_is_run_again(tmp_path: Path) -> None:
     file = tmp_path / "runs.jsonl"
     append(file, done("base"))

@@ -44,7 +44,8 @@ class Run(BaseModel):
     @property
     def key(self) -> tuple[str, ...]:
         """What tells it from other runs."""
-        return (self.base_name, self.task, self.arm, str(self.seed), self.data, self.clock, f"{self.seconds:g}")
+        seconds = f"{self.seconds:g}" if self.clock == "wall" else ""
+        return (self.base_name, self.task, self.arm, str(self.seed), self.data, self.clock, seconds)
 
     @property
     def base_name(self) -> str:
