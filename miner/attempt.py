@@ -1,65 +1,51 @@
 """One task, from its start to a committed repo, as steps that can be run again: fetch, train, describe, commit.
 
 Each step looks first whether its result is there. A crash at any moment is followed by the same steps; training goes on from its last
-checkpoint, also when it was only the worker that died. What the network, the chain or a full disk stops is tried again until the deadline.
-A miner that cannot commit before the deadline does not commit at all.
+checkpoint (trainings.py). What the network, the chain or a full disk stops is tried again until the deadline. A miner that cannot commit
+before the deadline does not commit at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gradients.axon.client import AxonClient, Peer
-from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
 from gradients.client.repo_check import check_repo
 from gradients.clock import Clock
 from gradients.domain.commitment import payload
-from gradients.domain.json import JsonObject
 from gradients.errors import (
     DiskFull,
     GradientsError,
     JobFailed,
     LedgerConflict,
-    ModelUnknown,
     OperatorError,
     OutsideError,
     PeerUnreachable,
     SubmissionLate,
 )
-from gradients.execution.job import Executor, Job
 from gradients.files.disk import writing
 from gradients.files.whole import whole_file
 from gradients.log import get_logger
 from gradients.monitoring.tracing import span
 from gradients.repo.manifest import Manifest, TrainingSummary, describe_folder
 from gradients.repo.screening import screen_folder, screen_manifest
-from gradients.tasks.footprint import shape_in
-from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
-from gradients.tasks.registry import task_type
-from miner.engines import Speed
-from miner.experience import Found, informed
-from miner.fitting import Fitted, Known, fitted_plan, longest_row
+from gradients.tasks.jobs import TrainResult
 from miner.journal import REPO, Journal, Record, openings
-from miner.memory import Memory
 from miner.metrics import FAILURES
-from miner.plan import Recipe, seconds_to_train
-from miner.restarts import PlanTooLarge, run_worker
-from miner.settings import MinerSettings
-from miner.tracking.tracking import Tracking
+from miner.plan import seconds_to_train
+from miner.trainings import ROWS, Trainings
 
 REST_SECONDS = 2.0
 CHECKED_SHARE = 0.25  # of what is left after training, for looking at the repo once more
 FEWEST_CHECK_SECONDS = 20.0  # with less, only the files are screened
-ROWS = "train.jsonl"
 NO_TIME = frozenset({"submission_late", "budget_too_short"})  # what an earlier trouble ends in: that is the cause
 
-Tell = Callable[[str, JsonObject], None]  # task, a trainer's progress
 log = get_logger("attempt")
 
 
@@ -67,19 +53,21 @@ log = get_logger("attempt")
 class Attempts:
     """Runs tasks."""
 
-    journal: Journal
+    trainings: Trainings
     gateway: ChainGateway
     view: ChainView
     client: AxonClient
-    executor: Executor
-    bases: BaseModels
-    recipe: Recipe
-    memory: Memory
-    settings: MinerSettings
-    clock: Clock
-    tell: Tell
     committing: asyncio.Lock  # one slot on chain for all tasks
-    tracking: Tracking = field(default_factory=Tracking)
+
+    @property
+    def journal(self) -> Journal:
+        """Where tasks are written down."""
+        return self.trainings.journal
+
+    @property
+    def clock(self) -> Clock:
+        """The time, and pauses."""
+        return self.trainings.clock
 
     async def run(self, task_id: str) -> None:
         """Bring a task to its end: committed, or failed with the reason in the journal."""
@@ -161,121 +149,11 @@ class Attempts:
                     raise PeerUnreachable(f"The train rows arrived as {got:,} bytes that are not the announced ones")
 
     async def _train(self, record: Record) -> TrainResult:
-        """The trained model in the task's repo folder, by the best plan that memory holds: one that it does not makes room for the next."""
-        start, until = record.start, record.train_until
-        first: JobFailed | None = None
-        if until is None:
+        """The trained model in the task's repo folder. When training must be done is settled at its first start."""
+        if record.train_until is None:
             until = self.clock.now() + await self._seconds_left(record)
-            self.journal.change(record.task_id, train_until=until)
-        base = await asyncio.to_thread(self.bases.resolve, record.base)
-        if base.digest != start.offer.base_digest:
-            raise ModelUnknown(f"The base {start.offer.base} is another one here", code="base_mismatch")
-        past = self._past(record)
-        while True:
-            fitted = await asyncio.to_thread(self._fitted, record, base, past)
-            found_before = [each.found for each in past if each.found is not None]
-            plan = informed(fitted.plan, found_before, parameters=base.parameters)
-            reasons = fitted.fit.reasons if fitted.fit else ()
-            log.info("planned", base=base.name, engine=fitted.engine.engine, reasons=(*reasons, fitted.engine.reason))
-            less = await asyncio.to_thread(self._less, record, base, past)
-            try:
-                result = await self._trained(record, base, plan, until=until, is_least=less is None)
-                break
-            except PlanTooLarge as error:
-                first = first or error
-                if error.code == "job_killed" and fitted.fit is not None and not fitted.single_rows:
-                    less = {"single_rows": True}
-                if less is None or self.clock.now() >= until:
-                    raise first from error
-                log.warning("plan_lowered", task=record.task_id, code=error.code, **less)
-                record = self.journal.change(record.task_id, **less)
-            except JobFailed as error:
-                raise first or error from error
-        if result.beats_base is False:
-            losses = {"ours": result.validation_loss, "base": result.base_validation_loss}
-            log.warning("base_not_beaten", task=record.task_id, **losses)
-        found = Found.of(result, plan, recipe_rate=fitted.plan.learning_rate, parameters=base.parameters)
-        speed = Speed.of(result, plan, parameters=base.parameters)
-        self.journal.change(record.task_id, found=found, speed=speed)
-        return result
-
-    def _past(self, record: Record) -> list[Record]:
-        """The tasks of its type that were over when it was started, the newest first: a restart plans the same again."""
-        kind, block = record.start.offer.type, record.start.started_at_block
-        return [
-            each
-            for each in reversed(self.journal.all())
-            if each.start.offer.type == kind and (each.committed_at_block or block) < block
-        ]
-
-    def _fitted(self, record: Record, base: BaseInfo, past: Sequence[Record]) -> Fitted:
-        """The recipe's plan as it fits; it was looked at before the task was taken, when nothing was known of its rows."""
-        start = record.start
-        known = Known(
-            parameters=start.parameters,
-            longest_row=longest_row(self.journal.folder(record.task_id) / ROWS),
-            lowered=record.lowered,
-            single_rows=record.single_rows,
-        )
-        return fitted_plan(
-            self.recipe,
-            kind=start.offer.type,
-            shape=shape_in(base.folder, base.parameters),
-            memory=self.memory.share(self.settings.concurrent_tasks),
-            known=known,
-            past=[each.speed for each in past if each.speed is not None],
-        )
-
-    def _less(self, record: Record, base: BaseInfo, past: Sequence[Record]) -> dict[str, int] | None:
-        """What the record has to say for a way of training that takes less memory; None where there is none."""
-        changes = {"lowered": record.lowered + 1}
-        fitted = self._fitted(record.model_copy(update=changes), base, past)
-        return changes if fitted.fit is not None and fitted.fits else None
-
-    async def _trained(
-        self, record: Record, base: BaseInfo, plan: TrainingPlan, *, until: float, is_least: bool
-    ) -> TrainResult:
-        """What a plan comes to. Raises JobFailed, and PlanTooLarge where another one may do.
-
-        Args:
-            is_least: whether no way of training takes less memory.
-        """
-        start, folder = record.start, self.journal.folder(record.task_id)
-        arguments = TrainJob(
-            base_folder=base.folder,
-            train_file=folder / ROWS,
-            parameters=start.parameters,
-            plan=plan,
-            seed=start.seed,
-            deadline_unix=until,
-            checkpoint_folder=folder / "checkpoint",
-            output_folder=folder / REPO,
-        )
-        job = Job(
-            function=task_type(start.offer.type).train,
-            arguments=arguments.model_dump(mode="json"),
-            folder=folder / "job",
-            deadline_seconds=max(until - self.clock.now(), 0.0) + self.settings.keep_seconds,
-            threads=self.settings.threads,
-        )
-        offer = start.offer
-        about = {"type": offer.type, "base": offer.base, "hours": offer.hours, **plan.model_dump(mode="json")}
-
-        def report(progress: JsonObject) -> None:
-            self.tell(record.task_id, progress)
-            self.tracking.tell(record.task_id, progress)
-
-        async with self.tracking.run(record.task_id, about):
-            told = await run_worker(
-                self.executor,
-                job,
-                report=report,
-                clock=self.clock,
-                until=until,
-                keep_seconds=self.settings.keep_seconds,
-                is_least=is_least,
-            )
-        return TrainResult.model_validate(told)
+            record = self.journal.change(record.task_id, train_until=until)
+        return await self.trainings.run(record)
 
     async def _seconds_left(self, record: Record) -> float:
         """How long training may take from now. Raises SubmissionLate when there is no time."""
@@ -283,7 +161,7 @@ class Attempts:
             block=self.view.block,
             deadline_block=record.start.deadline_block,
             block_seconds=await self.gateway.block_seconds(),
-            keep_seconds=self.settings.keep_seconds,
+            keep_seconds=self.trainings.settings.keep_seconds,
         )
         if left <= 0:
             raise SubmissionLate(f"No time is left before block {record.start.deadline_block}")
@@ -292,7 +170,7 @@ class Attempts:
     async def _describe(self, record: Record, result: TrainResult) -> Record:
         """Write the manifest of the finished repo into the journal."""
         summary = TrainingSummary(
-            recipe=self.recipe.name,
+            recipe=self.trainings.recipe.name,
             steps=result.steps,
             train_loss=result.train_loss,
             validation_loss=result.validation_loss,
@@ -316,7 +194,7 @@ class Attempts:
 
         Raises SubmissionRejected for a repo that nobody could measure. That it could not be looked at is no reason to hand nothing in.
         """
-        base = await asyncio.to_thread(self.bases.resolve, record.base)
+        base = await asyncio.to_thread(self.trainings.bases.resolve, record.base)
         repo = self.journal.folder(record.task_id) / REPO
         await asyncio.to_thread(screen_manifest, manifest, base)
         await asyncio.to_thread(screen_folder, repo, manifest, base)
@@ -325,7 +203,7 @@ class Attempts:
         if seconds < FEWEST_CHECK_SECONDS:
             return
         try:
-            await check_repo(repo, manifest, base, self.executor, seconds=seconds)
+            await check_repo(repo, manifest, base, self.trainings.executor, seconds=seconds)
         except JobFailed as error:
             log.warning("repo_unchecked", task=record.task_id, code=error.code, problem=str(error))
 

@@ -137,7 +137,7 @@ class Daemon:
     def _sweep_bases(self) -> list[str]:
         """Take bases out of the cache that no task here needs; names of those that validators had given, which go whatever the limit."""
         needed = [record.base for record in self.journal.all() if record.phase in ("training", "trained")]
-        bases = self.attempts.bases
+        bases = self.attempts.trainings.bases
         swept = [] if self.settings.keep_models else sweep_given(bases.cache, needed=needed)
         bases.keep_within(self.settings.keep.caches_most_bytes, needed=needed)
         return swept

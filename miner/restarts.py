@@ -33,7 +33,7 @@ async def run_worker(
     report: ReportProgress,
     clock: Clock,
     until: float,
-    keep_seconds: float,
+    grace_seconds: float,
     is_least: bool,
 ) -> JsonObject:
     """What the worker returns. One that dies is started again from its checkpoint, as long as that leads anywhere and time is left.
@@ -42,7 +42,7 @@ async def run_worker(
 
     Args:
         until: wall time, Unix seconds.
-        keep_seconds: beyond it, for a worker to end in.
+        grace_seconds: beyond it, for a worker to end in.
         is_least: whether no plan takes less memory; otherwise one that ran out of it without coming further is not tried again.
     """
     first: JobFailed | None = None
@@ -78,4 +78,4 @@ async def run_worker(
                 problem=str(error),
             )
         await clock.sleep(rest)
-        job = replace(job, deadline_seconds=max(until - clock.now(), 0.0) + keep_seconds)
+        job = replace(job, deadline_seconds=max(until - clock.now(), 0.0) + grace_seconds)

@@ -34,6 +34,7 @@ from miner.page.figures import Behind
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
 from miner.tracking.tracking import Tracking
+from miner.trainings import Trainings
 
 TO_TRAIN = ("folder", "gpu")  # conditions without which a task that is taken would fail
 
@@ -72,19 +73,21 @@ def build(settings: MinerSettings) -> Daemon:
         obstacle=lambda: conditions.against(*TO_TRAIN),
     )
     attempts = Attempts(
-        journal=journal,
+        Trainings(
+            journal=journal,
+            executor=ProcessExecutor(environment=device_environment()),
+            bases=bases,
+            recipe=recipe,
+            memory=memory,
+            settings=settings,
+            clock=clock,
+            tell=endpoints.tell,
+            tracking=Tracking.by(settings),
+        ),
         gateway=gateway,
         view=view,
         client=client,
-        executor=ProcessExecutor(environment=device_environment()),
-        bases=bases,
-        recipe=recipe,
-        memory=memory,
-        settings=settings,
-        clock=clock,
-        tell=endpoints.tell,
         committing=asyncio.Lock(),
-        tracking=Tracking.by(settings),
     )
     stake = settings.least_stake_alpha(is_local=network.is_local)
     policy = MetagraphPolicy(view.metagraph, validators_only=True, min_stake_alpha=stake)

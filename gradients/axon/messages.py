@@ -113,7 +113,10 @@ class ReachAnswer(Message):
 
 
 class AttemptStatus(Message):
-    """Miner to validator, GET /v1/tasks/{task_id}: how far the training is. For people to see; nothing depends on it."""
+    """Miner to validator, GET /v1/tasks/{task_id}: how far the training is.
+
+    For people to see; only `failed` has a consequence: a validator that was refused the submission does not ask for it again.
+    """
 
     task_id: str
     phase: Literal["queued", "loading", "probing", "training", "saving", "committed", "failed"]

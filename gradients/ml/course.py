@@ -11,7 +11,7 @@ from gradients.ml.checkpoint import Checkpoints, Position, Snapshot, Tensors
 from gradients.ml.engine import Engine
 from gradients.ml.objective import Objective
 from gradients.ml.schedule import Every, Leg
-from gradients.ml.search import Candidate
+from gradients.ml.search import Candidate, Trial
 from gradients.ml.trainee import Trainee
 
 _SMOOTHING = 0.9  # of the train loss that people see
@@ -141,17 +141,19 @@ class Course:
         loss = self.validation_loss()
         return math.inf if loss is None else loss
 
-    def validate(self, done: float) -> None:
+    def validate(self, done: float, kept: Callable[[], None]) -> None:
         """Keep the weights if they are the run's best so far; without validation rows the latest ones are.
 
         Args:
             done: share of the run that lies behind, 0..1.
+            kept: called while the model has weights that were kept.
         """
         with self._trainee.averaged():
             loss, best = self.validation_loss(), self.position.own_loss
             if not self.own or loss is None or best is None or loss < best:
                 self.own = self._trainee.weights()
                 self.advance(own_loss=loss)
+                kept()
         if loss is not None:
             self.advance(curve=(*self.position.curve, (done, loss)))
 
@@ -171,6 +173,21 @@ class Course:
         )
         position = Position.model_validate({**kept, "candidate": candidate})
         self.restore(Snapshot(position, weights, self.best))
+
+    def trial(self, candidate: Candidate, *, helped: bool) -> Trial:
+        """The run that goes on, as one that is over."""
+        position = self.position
+        return Trial(
+            candidate=candidate,
+            loss=math.inf if position.own_loss is None else position.own_loss,
+            curve=position.curve,
+            steps=position.steps,
+            rows=position.rows_seen,
+            passes=position.rows_seen / len(self._objective.lengths),
+            seconds=position.seconds,
+            train_loss=position.train_loss,
+            helped=helped,
+        )
 
     def snapshot(self) -> Snapshot:
         """All that a later process needs to go on from here."""

@@ -62,6 +62,11 @@ def champion_of(trials: Sequence[Trial]) -> Trial:
     return min((trial for trial in trials if not trial.candidate.goes_on), key=lambda trial: trial.loss)
 
 
+def row_seconds(trials: Sequence[Trial]) -> float:
+    """What training on a row took, over all runs."""
+    return max(sum(trial.seconds for trial in trials) / sum(trial.rows for trial in trials), 1e-12)
+
+
 def propose(trials: Sequence[Trial], *, base_loss: float, room: float) -> Candidate | None:
     """What to run next; None when there is nothing that is worth its time.
 

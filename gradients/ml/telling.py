@@ -5,9 +5,29 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+from gradients.errors import JobFailed
 from gradients.ml.checkpoint import Position
+from gradients.ml.search import champion_of, row_seconds
 
 Phase = Literal["loading", "probing", "training", "saving"]
+
+
+class Outcome(NamedTuple):
+    """What it came to. Steps, rows and hyper-parameters are those of the best whole run."""
+
+    steps: int
+    rows_seen: int
+    learning_rate: float
+    batch_rows: int
+    epochs: float  # passes that it really made
+    candidates: int  # whole runs that were made
+    averaged: int  # of them, how many the weights handed in are the mean of
+    way: float  # from the base's weights to these, that was gone: 1 unless less of it was better
+    train_loss: float  # of the last rows, smoothed
+    validation_loss: float | None  # of the weights that are handed in
+    base_validation_loss: float | None  # of the untouched base, on the same rows
+    beats_base: bool | None  # None without validation rows
+    tokens_per_second: float | None  # of train rows, in all whole runs
 
 
 class Ended(NamedTuple):
@@ -50,6 +70,29 @@ def progress_of(position: Position, phase: Phase, fraction: float, *, learning_r
         validation_loss=_number(position.curve[-1][1]) if position.curve else None,
         best_loss=_number(position.best_loss),
         ended=_ended(position, probing=probing),
+    )
+
+
+def outcome_of(position: Position, *, tokens_per_row: float) -> Outcome:
+    """What the runs that are over came to. Raises JobFailed (diverged) when no step of the best had finite gradients."""
+    best = champion_of(position.trials)
+    if best.train_loss is None:
+        raise JobFailed("No step had finite gradients", code="diverged", fix="Use a smaller learning rate")
+    loss, base_loss = position.best_loss, position.base_loss
+    return Outcome(
+        steps=best.steps,
+        rows_seen=best.rows,
+        learning_rate=best.candidate.learning_rate,
+        batch_rows=best.candidate.batch_rows,
+        epochs=best.passes,
+        candidates=len(position.trials),
+        averaged=position.averaged,
+        way=position.way,
+        train_loss=best.train_loss,
+        validation_loss=_number(loss),
+        base_validation_loss=_number(base_loss),
+        beats_base=None if base_loss is None or loss is None else loss < base_loss,
+        tokens_per_second=tokens_per_row / row_seconds(position.trials),
     )
 
 

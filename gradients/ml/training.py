@@ -4,7 +4,8 @@ One clock drives all of it: how much is done of what will really be run, by time
 are tried for a small share of that, the rate falls to zero along it, and validations are placed on it; so a run that its epochs end early
 has its pieces in the same places as one that the deadline ends. When time is left then, further runs are made with other hyper-parameters
 (search.py), and the best of all is handed in, or a mean: of several, of points of one, with the base. A machine that slows down half-way
-makes fewer steps, not a late submission. Killed at any moment, a later call goes on from the last checkpoint.
+makes fewer steps, not a late submission. Killed at any moment, a later call goes on from the last checkpoint. The best so far is handed in
+on the way, so whoever is killed at the deadline loses what would have come after.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from gradients.errors import JobFailed
-from gradients.ml.checkpoint import Checkpoints, Tensors
-from gradients.ml.course import Course, between
+from gradients.ml.checkpoint import Checkpoints, Position, Tensors
+from gradients.ml.choosing import Choosing
+from gradients.ml.course import Course
 from gradients.ml.engine import Engine, OwnEngine
 from gradients.ml.objective import Objective, Weighting
 from gradients.ml.schedule import Every, Leg, Schedule, TimeBox, rate_factor
-from gradients.ml.search import Candidate, Trial, champion_of, is_lost, propose
-from gradients.ml.telling import Phase, TrainingProgress, progress_of
+from gradients.ml.search import Candidate, champion_of, is_lost, propose, row_seconds
+from gradients.ml.telling import Outcome, Phase, TrainingProgress, outcome_of, progress_of
 from gradients.ml.trainee import OptimiserName, Trainee
 
 if TYPE_CHECKING:
@@ -36,12 +38,10 @@ _VALIDATION_SHARE = 0.08  # of the time
 _MOST_VALIDATIONS = 12
 _CHECKPOINT_SHARE = 0.03  # of the time
 _MIN_CHECKPOINT_SECONDS = 2.0
-_WORTH_AVERAGING = 0.15  # of what the best gained: a run that is worse by more is not averaged with it
+_HAND_IN_SHARE = 0.01  # of the time, for handing in on the way what a run has found until then
+_MIN_HAND_IN_SECONDS = 2.0
 _MEAN_POINTS = 12  # of a run, at which weights are taken into its mean
-_AS_GOOD = 1.005  # of the best point's loss: which of several is best is partly chance, and few rows can't tell what differs by less
 _LOOKS = 2  # at weights that are made out of others: the run's mean, and less of the way or the mean with runs before
-_SHORTER = 0.8  # of the way from the base's weights to the best ones, that is tried instead of all of it
-_MOST_SHORTENED = 3  # times
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +74,6 @@ class TrainingSettings:
     lora_plus_ratio: float
 
 
-class Outcome(NamedTuple):
-    """What it came to. Steps, rows and hyper-parameters are those of the best whole run."""
-
-    steps: int
-    rows_seen: int
-    learning_rate: float
-    batch_rows: int
-    epochs: float  # passes that it really made
-    candidates: int  # whole runs that were made
-    averaged: int  # of them, how many the weights handed in are the mean of
-    way: float  # from the base's weights to these, that was gone: 1 unless less of it was better
-    train_loss: float  # of the last rows, smoothed
-    validation_loss: float | None  # of the weights that are handed in
-    base_validation_loss: float | None  # of the untouched base, on the same rows
-    beats_base: bool | None  # None without validation rows
-    tokens_per_second: float | None  # of train rows, in all whole runs
-
-
 class TrainingRun:
     """One job's training. `run` leaves the best weights in the model."""
 
@@ -108,12 +90,14 @@ class TrainingRun:
         now: Callable[[], float] = time.time,
         average_decay: float = 0.0,
         engine: Callable[[Trainee, Objective], Engine] = OwnEngine,
+        hand_in: Callable[[Outcome], None] | None = None,
     ) -> None:
         """Args:
         model: untouched; the weights that are to train require gradients.
         deadline: Unix seconds when choosing and saving must be over.
         average_decay: of the running average of weights that is validated and handed in; 0 hands in weights as they are.
         engine: who makes the steps.
+        hand_in: called on the way, while the model has the best weights so far, which need not be the last word; None for no one.
         """
         self._trainee = Trainee(
             model,
@@ -126,7 +110,8 @@ class TrainingRun:
         self._checkpoints = checkpoints
         self._report = report
         self._now = now
-        self._rows, self._tokens = len(objective.lengths), sum(objective.lengths)
+        self._rows = len(objective.lengths)
+        self._tokens_per_row = sum(objective.lengths) / self._rows
         self._box = TimeBox(started=now(), deadline=deadline)
         self._course = Course(
             self._trainee,
@@ -137,7 +122,11 @@ class TrainingRun:
             checkpoints=checkpoints,
             now=now,
         )
+        self._choosing = Choosing(self._course, in_time=lambda: now() <= self._box.training_ends)
         self._untouched: Tensors = {}
+        self._hand_in = hand_in
+        self._handed_in: Tensors = {}
+        self._hand_ins = Every(math.inf, now)
         self._reports = Every(_REPORT_SECONDS, now)
         self._told, self._told_phase = 0.0, "loading"
         self._rate: float | None = None  # of the step that is made
@@ -155,11 +144,16 @@ class TrainingRun:
             course.begin(candidate)
         while True:
             self._train(candidate)
-            self._choose(candidate)
+            self._choosing.choose(candidate)
             following = self._next()
+            if not self.is_handed_in and (following is None or self._hand_ins.due()):
+                self._trainee.load_weights(course.best)
+                self._hand_in_now(course.best, course.position)
             if following is None:
-                self._shorten()
-                return self._outcome()
+                if plan.candidates > 1:
+                    self._choosing.shorten(self._untouched)
+                self._trainee.load_weights(course.best)
+                return outcome_of(course.position, tokens_per_row=self._tokens_per_row)
             candidate = following
             course.begin_again(course.best if candidate.goes_on else self._untouched, candidate)
 
@@ -178,6 +172,7 @@ class TrainingRun:
         saving_seconds = self._now() - validated
         self._box = TimeBox(course.position.started, self._box.deadline, validated - started, saving_seconds)
         course.saves = Every(max(saving_seconds / _CHECKPOINT_SHARE, _MIN_CHECKPOINT_SECONDS), self._now)
+        self._hand_ins = Every(max(saving_seconds / _HAND_IN_SHARE, _MIN_HAND_IN_SECONDS), self._now)
         if found is None and self._trainee.is_on_gpu:
             course.try_longest()
         has_steps = course.position.candidate is not None and (course.position.steps > 0 or bool(course.best))
@@ -188,29 +183,10 @@ class TrainingRun:
                 fix="Decline tasks with so short a budget, or use a smaller base model",
             )
 
-    def _outcome(self) -> Outcome:
-        """What it came to; the best weights are in the model."""
-        position = self._course.position
-        self._trainee.load_weights(self._course.best)
-        chosen = champion_of(position.trials)
-        if chosen.train_loss is None:
-            raise JobFailed("No step had finite gradients", code="diverged", fix="Use a smaller learning rate")
-        base_loss, best_loss = position.base_loss, position.best_loss
-        return Outcome(
-            steps=chosen.steps,
-            rows_seen=chosen.rows,
-            learning_rate=chosen.candidate.learning_rate,
-            batch_rows=chosen.candidate.batch_rows,
-            epochs=chosen.passes,
-            candidates=len(position.trials),
-            averaged=position.averaged,
-            way=position.way,
-            train_loss=chosen.train_loss,
-            validation_loss=best_loss if best_loss is not None and math.isfinite(best_loss) else None,
-            base_validation_loss=base_loss if base_loss is not None and math.isfinite(base_loss) else None,
-            beats_base=None if base_loss is None or best_loss is None else best_loss < base_loss,
-            tokens_per_second=self._tokens / self._rows / self._row_seconds(),
-        )
+    @property
+    def is_handed_in(self) -> bool:
+        """Whether the weights that `run` came to are those that were handed in last on the way."""
+        return self._handed_in is self._course.best
 
     # Which learning rate
 
@@ -276,7 +252,7 @@ class TrainingRun:
             if plan.candidates > 1 and math.floor(done * _MEAN_POINTS) > course.position.meant:
                 course.take_into_mean()
             if math.floor(done * parts) > math.floor(last * parts):
-                course.validate(done)
+                course.validate(done, kept=lambda: self._validated(candidate, done))
                 validated, last = course.position.steps, course.done(self._leg(candidate))
                 lost = self._is_lost()
             return not lost
@@ -285,8 +261,24 @@ class TrainingRun:
         if lost:
             return
         if validated < course.position.steps:
-            course.validate(1.0)
-        self._look_at_mean()
+            course.validate(1.0, kept=lambda: self._validated(candidate, 1.0))
+        self._choosing.look_at_mean()
+
+    def _validated(self, candidate: Candidate, done: float) -> None:
+        """Hand in the run's weights, which the model has, if no run before was better, and it is time for it or this run is over."""
+        position = self._course.position
+        best, loss = position.best_loss, position.own_loss
+        if (best is None or loss is None or loss < best) and (done >= 1.0 or self._hand_ins.due()):
+            trials = (*position.trials, self._course.trial(candidate, helped=True))
+            over = position.model_copy(update={"trials": trials, "best_loss": loss, "averaged": 1})
+            self._hand_in_now(self._course.own, over)
+
+    def _hand_in_now(self, weights: Tensors, position: Position) -> None:
+        """Hand in weights that the model has, unless they are of runs that diverged."""
+        has_learnt = champion_of(position.trials).train_loss is not None and position.best_loss != math.inf
+        if self._hand_in is not None and has_learnt:
+            self._hand_in(outcome_of(position, tokens_per_row=self._tokens_per_row))
+            self._handed_in = weights
 
     def _parts(self, candidate: Candidate) -> int:
         """How many validations a run gets.
@@ -300,7 +292,7 @@ class TrainingRun:
             return 0
         seconds = self._seconds_left()
         if position.trials:
-            seconds = min(seconds, candidate.epochs * self._rows * self._row_seconds())
+            seconds = min(seconds, candidate.epochs * self._rows * row_seconds(position.trials))
         affordable = _VALIDATION_SHARE * seconds / max(self._box.validation_seconds, 1e-9)
         if not position.trials:
             affordable -= self._looking() / max(self._box.validation_seconds, 1e-9)
@@ -328,93 +320,13 @@ class TrainingRun:
         champion = champion_of(position.trials) if position.trials else None
         return is_lost(position.curve, base_loss=position.base_loss, champion=champion)
 
-    def _choose(self, candidate: Candidate) -> None:
-        """Hand in this run's best weights, those of the runs before, or the mean of both, whichever the kept rows say."""
-        course, position = self._course, self._course.position
-        loss, best = position.own_loss, position.best_loss
-        chosen, helped, averaged = loss, True, 1
-        if course.best and loss is not None and best is not None:
-            mean_loss, mean = self._mean(loss, best)
-            chosen = min(best, loss, mean_loss)
-            helped = chosen < best
-            if chosen == best:
-                averaged = position.averaged
-            elif chosen == mean_loss and mean_loss < loss:
-                course.own, averaged = mean, position.averaged + 1
-        if helped:
-            course.best = course.own
-        course.own = course.mean = {}
-        trial = Trial(
-            candidate=candidate,
-            loss=math.inf if loss is None else loss,
-            curve=position.curve,
-            steps=position.steps,
-            rows=position.rows_seen,
-            passes=position.rows_seen / self._rows,
-            seconds=position.seconds,
-            train_loss=position.train_loss,
-            helped=helped,
-        )
-        course.advance(trials=(*position.trials, trial), best_loss=chosen, averaged=averaged)
-
-    def _mean(self, loss: float, best: float) -> tuple[float, Tensors]:
-        """The mean of the runs' weights and its loss; infinite when it is hopeless, or there is no time to look.
-
-        Runs from one base mostly lie in one valley, whose middle is lower than its sides (model soups, arXiv 2203.05482).
-        """
-        course, position = self._course, self._course.position
-        near = best + _WORTH_AVERAGING * max((position.base_loss or best) - best, 0.0)
-        in_time = self._now() <= self._box.training_ends
-        if not (math.isfinite(loss) and loss <= near and in_time):
-            return math.inf, {}
-        count = position.averaged
-        mean = between(course.best, course.own, 1 / (count + 1))
-        return course.look(mean), mean
-
-    def _look_at_mean(self) -> None:
-        """Let the mean of the run's points be what came of it, if the kept rows find it as good as the best of them.
-
-        Towards its end a run learns its rows by heart, in one direction after the other; the middle of its points has less of that, and
-        lies where the loss is flat (arXiv 1803.05407, 2209.14981). A run that has still much to learn is best at its end, and stays so.
-        """
-        course, best = self._course, self._course.position.own_loss
-        if course.position.meant < 2 or best is None or self._now() > self._box.training_ends:
-            return
-        loss = course.look(course.mean)
-        if math.isfinite(loss) and loss <= _AS_GOOD * best:
-            course.own = course.mean
-            course.advance(own_loss=loss)
-
-    def _shorten(self) -> None:
-        """Hand in weights that lie between the base's and the best ones, where the kept rows say so.
-
-        What few rows teach is partly these rows themselves, and the longer the way the more so; a rate that suits what can be learnt goes
-        too far for what can't. On the line between base and model is often one that is better than both (WiSE-FT, arXiv 2109.01903).
-        """
-        course, best = self._course, self._course.position.best_loss
-        if self._settings.candidates == 1 or best is None:
-            return
-        for times in range(1, _MOST_SHORTENED + 1):
-            if self._now() > self._box.training_ends:
-                return
-            shorter = between(self._untouched, course.best, _SHORTER)
-            loss = course.look(shorter)
-            if not loss < best:
-                return
-            course.best, best = shorter, loss
-            course.advance(best_loss=loss, way=_SHORTER**times)
-
     def _next(self) -> Candidate | None:
         """What to run in the time that is left, if it is worth it."""
         position = self._course.position
         if position.base_loss is None or len(position.trials) >= self._settings.candidates:
             return None
-        room = self._seconds_left() / (self._row_seconds() * self._rows * (1 + _VALIDATION_SHARE))
+        room = self._seconds_left() / (row_seconds(position.trials) * self._rows * (1 + _VALIDATION_SHARE))
         return propose(position.trials, base_loss=position.base_loss, room=room)
-
-    def _row_seconds(self) -> float:
-        trials = self._course.position.trials
-        return max(sum(trial.seconds for trial in trials) / sum(trial.rows for trial in trials), 1e-12)
 
     # What people see
 

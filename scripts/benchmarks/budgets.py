@@ -14,7 +14,8 @@ from typing import NamedTuple
 from torch import nn
 
 from gradients.ml.checkpoint import CheckpointFile, Snapshot
-from gradients.ml.training import Outcome, TrainingRun, TrainingSettings
+from gradients.ml.telling import Outcome
+from gradients.ml.training import TrainingRun, TrainingSettings
 from gradients.tasks.hours import ASSUMED_TOKENS_PER_ROW, Effort, Workload, budget, speed_of
 from gradients.tasks.jobs import TrainingPlan
 from scripts.benchmarks.timing import Figure, figure

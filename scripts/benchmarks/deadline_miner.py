@@ -29,6 +29,7 @@ from miner.journal import Journal
 from miner.memory import installed_memory
 from miner.plan import read_recipe
 from miner.settings import MinerSettings
+from miner.trainings import Trainings
 
 WALLET = ("//Miner", "//Miner//hot")
 
@@ -76,17 +77,19 @@ async def mine(folder: Path, recipe: str) -> None:
     gateway = chain.gateway(hotkey)
     view, journal = ChainView(gateway, clock, refresh_seconds=1e9), Journal(folder / "tasks")
     attempts = Attempts(
-        journal=journal,
+        Trainings(
+            journal=journal,
+            executor=ProcessExecutor(),
+            bases=BaseModels.default(folder / "caches"),
+            recipe=read_recipe(shipped_configs() / "recipes" / f"{recipe}.toml"),
+            memory=installed_memory(None),
+            settings=settings,
+            clock=clock,
+            tell=lambda _task, _progress: None,
+        ),
         gateway=gateway,
         view=view,
         client=AxonClient(keys.hotkey, allow_private=True),
-        executor=ProcessExecutor(),
-        bases=BaseModels.default(folder / "caches"),
-        recipe=read_recipe(shipped_configs() / "recipes" / f"{recipe}.toml"),
-        memory=installed_memory(None),
-        settings=settings,
-        clock=clock,
-        tell=lambda _task, _progress: None,
         committing=asyncio.Lock(),
     )
     await view.start()

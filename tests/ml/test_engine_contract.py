@@ -27,10 +27,10 @@ from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.checkpoint import CheckpointFile, Position
 from gradients.ml.engine import Engine, Stepped
 from gradients.ml.objective import Objective
-from gradients.ml.telling import TrainingProgress
+from gradients.ml.telling import Outcome, TrainingProgress
 from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
-from gradients.ml.training import Outcome, TrainingRun, TrainingSettings
+from gradients.ml.training import TrainingRun, TrainingSettings
 from gradients.tasks.jobs import RepoCheckJob, TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.workers.checking import check
 from tests.contract.prepared import Prepared, prepare_sample

@@ -1,8 +1,11 @@
-"""The reference trainer on a tiny base: real seconds, real files. What both engines keep, kills included, is in test_engine_contract.py."""
+"""The reference trainer on a tiny base: real seconds, real files, a real kill."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +18,21 @@ from transformers import AutoModelForCausalLM
 
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown
+from gradients.execution.job import Job
+from gradients.execution.process import ProcessExecutor
 from gradients.ml.base_model import LoadedBase
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
+from gradients.ml.objective import CompletionObjective
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, read_prompt_rows
+from gradients.ml.training import TrainingSettings
+from gradients.tasks.hand_in import HandIn
+from gradients.tasks.instruct.metric import read_examples
+from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.instruct.trainer import train
 from gradients.tasks.jobs import TrainJob, TrainResult
+from gradients.tasks.workers.training import Trainable, completion_objective, language_model, run_job
 
 CPU = Device("cpu")
 MakeJob = Callable[..., TrainJob]
@@ -114,6 +125,88 @@ def test_progress_goes_from_loading_over_training_to_saving_however_fast(
     assert list(dict.fromkeys(progress["phase"] for progress in told)) == ["loading", "training", "saving"]
     steps = [progress["step"] for progress in told if isinstance(progress["step"], int)]
     assert steps == sorted(steps)
+
+
+@pytest.mark.slow
+def test_a_trainer_killed_in_the_middle_has_handed_in_and_goes_on_where_it_was(
+    base: LoadedBase, held_out_file: Path, train_job: MakeJob, tmp_path: Path
+) -> None:
+    job = train_job(seconds=90, max_epochs=100.0)
+    steps: list[int] = []
+
+    def kill_after_a_hand_in(progress: JsonObject) -> None:
+        if progress["phase"] != "training":
+            return
+        steps.append(int(str(progress["step"])))
+        if HandIn.left_in(job.checkpoint_folder, job.output_folder):
+            os.kill(_worker(), signal.SIGKILL)
+
+    arguments = job.model_dump(mode="json")
+    by_worker = Job(function=INSTRUCT.train, arguments=arguments, folder=tmp_path / "job", deadline_seconds=90)
+    with pytest.raises(JobFailed) as caught:
+        asyncio.run(ProcessExecutor().run(by_worker, report=kill_after_a_hand_in))
+    assert caught.value.code == "job_killed"
+    left = HandIn.left_in(job.checkpoint_folder, job.output_folder)
+    assert left is not None
+    assert not left.is_final
+    assert left.result.beats_base
+    assert loss(base, held_out_file, job.output_folder) < loss(base, held_out_file, None)
+
+    told: list[JsonObject] = []
+    result = run(job, told)
+    first_step = next(int(str(progress["step"])) for progress in told if progress["phase"] == "training")
+    assert first_step > steps[0]
+    assert result.steps > steps[-1]
+    assert time.time() < job.deadline_unix
+    assert HandIn.left_in(job.checkpoint_folder, job.output_folder) == left.model_copy(
+        update={"result": result, "is_final": True}
+    )
+
+
+@pytest.mark.parametrize("average", [False, True], ids=["weights", "running average"])
+def test_what_is_handed_in_on_the_way_is_what_its_result_says(
+    train_job: MakeJob, monkeypatch: pytest.MonkeyPatch, average: bool
+) -> None:
+    """On the rows that were kept from training, by the objective that trained: each of them as it was said to be, to a float's end."""
+    monkeypatch.setattr("gradients.ml.training._MIN_HAND_IN_SECONDS", 0.0)
+    monkeypatch.setattr("gradients.ml.training._HAND_IN_SHARE", 1e9)
+    said: list[tuple[bool, float | None]] = []
+    found: list[float | None] = []
+
+    def objective(base: LoadedBase, job: TrainJob, settings: TrainingSettings) -> CompletionObjective:
+        return completion_objective(base, read_examples(base, job.train_file, 256), settings, seed=job.seed)
+
+    def trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
+        made = language_model(job, settings, lambda base: objective(base, job, settings))
+
+        def write(folder: Path) -> None:
+            found.append(made.objective.validate(made.model))
+            made.write(folder)
+
+        return made._replace(write=write, average_decay=0.9 if average else 0.0)
+
+    leave = HandIn.leave_result
+
+    def left(self: HandIn, checkpoints: Path) -> None:
+        said.append((self.is_final, self.result.validation_loss))
+        leave(self, checkpoints)
+
+    monkeypatch.setattr(HandIn, "leave_result", left)
+    job = train_job(seconds=120, max_epochs=3.0, candidates=3)
+    run_job(job.model_dump(mode="json"), lambda _: None, trainable)
+    assert len(found) > 2
+    assert found == pytest.approx([loss for _, loss in said][: len(found)], abs=1e-6)
+    assert [is_final for is_final, _ in said] == [False] * (len(said) - 1) + [True]
+    assert said[-1][1] == min(loss for _, loss in said if loss is not None)
+
+
+def _worker() -> int:
+    """Process id of the only worker among this process's children."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    [worker] = [
+        child for child in children if b"gradients.execution.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    return int(worker)
 
 
 def test_a_budget_that_is_over_is_refused_and_leaves_nothing(train_job: MakeJob) -> None:

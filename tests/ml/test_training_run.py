@@ -12,8 +12,8 @@ from torch import nn
 from gradients.errors import JobFailed
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.search import PATIENCE
-from gradients.ml.telling import TrainingProgress
-from gradients.ml.training import Outcome, TrainingRun, TrainingSettings
+from gradients.ml.telling import Outcome, TrainingProgress
+from gradients.ml.training import TrainingRun, TrainingSettings
 from gradients.tasks.jobs import TrainingPlan
 
 

@@ -6,11 +6,15 @@ at all could be reached, the network is to blame and nobody loses points, and ne
 
 A miner whose address on chain has changed since it took the task (another process of its hotkey, a lost seat) is asked at both; when
 neither has the submission, that is not held against it. It had to commit in time all the same, so this hides no work that was not done.
+
+What stands on chain at the deadline block may be about a miner's other tasks. One that has nothing of this task says so, and is waited for
+no longer: its status, signed as an answer to this very request, is its word about itself and this task.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,7 +23,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from gradients.axon.client import AxonClient, Peer
-from gradients.axon.messages import Reveal
+from gradients.axon.messages import AttemptStatus, Reveal
 from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -36,6 +40,8 @@ from gradients.errors import (
     DiskFull,
     MinerError,
     OutsideError,
+    PeerMisbehaved,
+    PeerRefused,
     PeerUnreachable,
     SubmissionRejected,
 )
@@ -201,7 +207,11 @@ class CollectStage:
         """Reveal, check, fetch, screen; raises MinerError with the reason when any of it is wrong."""
         task, peer = claim.task, Peer(hotkey=submission.hotkey, address=address)
         path = f"/v1/tasks/{task.id}/submission"
-        reveal, signed = await self.client.get_signed(peer, path, answer=Reveal)
+        try:
+            reveal, signed = await self.client.get_signed(peer, path, answer=Reveal)
+        except PeerRefused:  # nobody has to sign a refusal
+            await self._check_goes_on(peer, task.id)
+            raise
         manifest = self._checked_manifest(claim, submission, commitment, reveal)
         screen_manifest(manifest, base)
         turn = FetchBudget(self.settings.turn_seconds, bytes_per_second=math.inf)
@@ -220,6 +230,14 @@ class CollectStage:
             reveal={"payload": commitment.payload.hex(), **asdict(signed)},
         )
         log.info("submission_collected", task=task.id, uid=submission.uid)
+
+    async def _check_goes_on(self, peer: Peer, task_id: str) -> None:
+        """Raises SubmissionRejected when the miner says that it has failed. Any other word, or none: it is to be asked again."""
+        with contextlib.suppress(OutsideError, PeerMisbehaved):
+            said = await self.client.get(peer, f"/v1/tasks/{task_id}", answer=AttemptStatus)
+            if (said.task_id, said.phase) == (task_id, "failed"):
+                why = said.problem or "without a reason"
+                raise SubmissionRejected(f"The miner says that its training has failed: {why}", code="training_failed")
 
     def _checked_manifest(
         self, claim: Claim, submission: Submission, commitment: Commitment, reveal: Reveal

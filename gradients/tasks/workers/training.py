@@ -8,17 +8,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from gradients.domain.json import JsonObject, canonical
 from gradients.errors import JobFailed
-from gradients.files.whole import whole_folder, write_text
 from gradients.ml.base_model import LoadedBase
 from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.device import Device, choose_device
@@ -29,10 +26,11 @@ from gradients.ml.objective import CompletionObjective, Objective, split_validat
 from gradients.ml.precision import load_to_train
 from gradients.ml.shards import layers_of, shard
 from gradients.ml.spread import Agreed, ShardedCheckpoint, agreed, agreed_time, here
-from gradients.ml.telling import TrainingProgress
+from gradients.ml.telling import Outcome, TrainingProgress
 from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
 from gradients.ml.training import TrainingRun, TrainingSettings
+from gradients.tasks.hand_in import HandIn
 from gradients.tasks.jobs import TrainJob, TrainProgress, TrainResult
 from gradients.tasks.workers.ranks import run_in_ranks
 
@@ -53,15 +51,6 @@ class Trainable(NamedTuple):
     assist: Callable[[], None] = lambda: None  # while another process of the training writes
 
 
-class _Finished(BaseModel):
-    """What a run that left its model files says when it is asked again."""
-
-    model_config = ConfigDict(frozen=True)
-
-    digest: str
-    result: TrainResult
-
-
 def run_job(
     arguments: JsonObject,
     report: Callable[[JsonObject], None],
@@ -69,38 +58,30 @@ def run_job(
 ) -> JsonObject:
     """Do a TrainJob and return a TrainResult.
 
-    The model files lie in the output folder as a whole or not at all. A call with the same arguments goes on where the last one was
-    killed, or returns its result when that was done; the deadline may have moved. Raises JobFailed when the budget is too short.
+    The model files lie in the output folder as a whole or not at all, the best ones so far while the run goes on (hand_in.py). A call with
+    the same arguments goes on where the last one was killed, or returns its result when that was done; the deadline may have moved. Raises
+    JobFailed when the budget is too short.
     """
     job = TrainJob.model_validate(arguments)
     digest = _digest(job)
-    result_file = job.checkpoint_folder / "result.json"
-    with suppress(FileNotFoundError, ValidationError):
-        finished = _Finished.model_validate_json(result_file.read_bytes())
-        if finished.digest == digest and job.output_folder.is_dir():
-            return finished.result.model_dump(mode="json")
-
+    finished = _finished(job, digest)
     place = here()
-
-    def tell(progress: TrainingProgress) -> None:
-        if place.is_first:
-            report(TrainProgress.model_validate(progress, from_attributes=True).model_dump(mode="json"))
-
-    if job.plan.engine == "trl" and job.plan.processes > 1 and place.processes == 1:
+    if finished is None and job.plan.engine == "trl" and job.plan.processes > 1 and place.processes == 1:
         trainer = f"{make.__module__}:train"
         folder = job.checkpoint_folder / "ranks"
         run_in_ranks(trainer, arguments, processes=job.plan.processes, folder=folder, report=report)
-        return _Finished.model_validate_json(result_file.read_bytes()).result.model_dump(mode="json")
-    tell(TrainingProgress("loading", 0.0, 0, None))
-    result, made = _train(job, make, checkpoints=CheckpointFile(job.checkpoint_folder, digest), tell=tell)
-    if not place.is_first:
-        made.assist()
-        return result.model_dump(mode="json")
-    # The result first and the model files last, so whoever sees them sees all.
-    write_text(result_file, _Finished(digest=digest, result=result).model_dump_json())
-    with whole_folder(job.output_folder) as folder:
-        made.write(folder)
-    return result.model_dump(mode="json")
+        finished = _finished(job, digest)
+        if finished is None:
+            raise JobFailed("The processes of the training ended without a result", code="job_crashed")
+    if finished is None:
+        finished = _train(job, digest, make, report=report if place.is_first else lambda _: None)
+    return finished.model_dump(mode="json")
+
+
+def _finished(job: TrainJob, digest: str) -> TrainResult | None:
+    """What a call before this one came to; None where none came to its end."""
+    left = HandIn.left_in(job.checkpoint_folder, job.output_folder)
+    return left.result if left and left.digest == digest and left.is_final else None
 
 
 def _digest(job: TrainJob) -> str:
@@ -192,17 +173,35 @@ def completion_objective(
 
 def _train(
     job: TrainJob,
+    digest: str,
     make: Callable[[TrainJob, TrainingSettings], Trainable],
     *,
-    checkpoints: CheckpointFile,
-    tell: Callable[[TrainingProgress], None],
-) -> tuple[TrainResult, Trainable]:
-    """What the run came to, and what was trained, with the best weights in the model."""
+    report: Callable[[JsonObject], None],
+) -> TrainResult:
+    """What the run came to; the best weights are handed in."""
+
+    def tell(progress: TrainingProgress) -> None:
+        report(TrainProgress.model_validate(progress, from_attributes=True).model_dump(mode="json"))
+
+    def worth(outcome: Outcome, *, is_final: bool) -> HandIn:
+        result = TrainResult(
+            kind="adapter" if settings.method == "lora" else "full",
+            engine="trl" if settings.engine == "trl" else "ours",
+            seconds=time.monotonic() - started,
+            **outcome._asdict(),
+        )
+        return HandIn(digest=digest, result=result, is_final=is_final)
+
+    def hand_in(outcome: Outcome) -> None:
+        worth(outcome, is_final=False).leave(job.checkpoint_folder, job.output_folder, made.write)
+
     started = time.monotonic()
+    tell(TrainingProgress("loading", 0.0, 0, None))
     torch.manual_seed(job.seed)
     settings = TrainingSettings(**job.plan.model_dump(exclude={"recipe", "options"}))
     made = make(job, settings)
     spread = here().processes > 1
+    checkpoints = CheckpointFile(job.checkpoint_folder, digest)
     run = TrainingRun(
         made.model,
         Agreed(made.objective) if spread else made.objective,
@@ -214,13 +213,15 @@ def _train(
         now=agreed_time,
         average_decay=made.average_decay,
         engine=made.engine,
+        hand_in=None if spread else hand_in,  # in parts, all processes would have to write together
     )
     outcome = run.run()
     tell(run.progress("saving", 1.0))
-    result = TrainResult(
-        kind="adapter" if settings.method == "lora" else "full",
-        engine="trl" if settings.engine == "trl" else "ours",
-        seconds=time.monotonic() - started,
-        **outcome._asdict(),
-    )
-    return result, made
+    last = worth(outcome, is_final=True)
+    if run.is_handed_in:
+        last.leave_result(job.checkpoint_folder)
+    elif here().is_first:
+        last.leave(job.checkpoint_folder, job.output_folder, made.write)
+    else:
+        made.assist()
+    return last.result

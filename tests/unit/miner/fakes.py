@@ -18,6 +18,7 @@ from gradients.domain.emission import EmissionTerms
 from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.execution.job import Job, ReportProgress
+from gradients.tasks.hand_in import HandIn
 from gradients.tasks.jobs import CHECK_REPO, TrainJob, TrainResult
 
 TASK = "instruct-0123456789ab"
@@ -140,6 +141,7 @@ class FakeTrainer:
     deaths: list[tuple[float, Exception]] = field(
         default_factory=list
     )  # how far a worker comes, and what it ends with; one a start
+    hands_in: bool = False  # whether a worker that dies has handed a model in before
     seconds: list[float] = field(default_factory=list)  # deadlines of the jobs
     checked: list[Path] = field(default_factory=list)  # repos that it was asked to look at
     check_error: Exception | None = None
@@ -160,17 +162,26 @@ class FakeTrainer:
         if self.deaths:
             fraction, death = self.deaths.pop(0)
             report({"phase": "training", "fraction": fraction, "step": 1, "loss": 2.5})
+            if self.hands_in:
+                self._leave(asked, steps=6, is_final=False)
             raise death
         report({"phase": "training", "fraction": 0.5, "step": 7, "loss": 2.5})
-        asked.output_folder.mkdir(parents=True, exist_ok=True)
-        own = np.frombuffer(asked.output_folder.parent.name.encode(), np.uint8)
-        (asked.output_folder / "adapter_model.safetensors").write_bytes(save({"weights": own}))
-        (asked.output_folder / "adapter_config.json").write_text("{}")
+        done = self._leave(asked, steps=14, is_final=True)
         if self.die_after:
             raise Killed
-        done = TrainResult(
+        return done.model_dump(mode="json")
+
+    def _leave(self, asked: TrainJob, *, steps: int, is_final: bool) -> TrainResult:
+        """Hand a model in, which is another one after other steps."""
+
+        def write(folder: Path) -> None:
+            own = np.frombuffer(f"{asked.output_folder.parent.name} {steps}".encode(), np.uint8)
+            (folder / "adapter_model.safetensors").write_bytes(save({"weights": own}))
+            (folder / "adapter_config.json").write_text("{}")
+
+        result = TrainResult(
             kind="adapter",
-            steps=14,
+            steps=steps,
             rows_seen=112,
             batch_rows=8,
             epochs=1.0,
@@ -181,7 +192,9 @@ class FakeTrainer:
             validation_loss=2.1,
             seconds=3.0,
         )
-        return done.model_dump(mode="json")
+        asked.checkpoint_folder.mkdir(parents=True, exist_ok=True)
+        HandIn(digest="", result=result, is_final=is_final).leave(asked.checkpoint_folder, asked.output_folder, write)
+        return result
 
 
 @dataclass

@@ -34,6 +34,7 @@ from miner.memory import GIB, Memory
 from miner.plan import Recipe
 from miner.settings import MinerSettings, TrackingSettings
 from miner.tracking.tracking import Tracking
+from miner.trainings import Trainings
 from tests.unit.miner.fakes import (
     OTHER_TASK,
     ROWS,
@@ -96,19 +97,21 @@ class Machine:
         async with self._validator() as view:
             client = AxonClient(MINER.hotkey, allow_private=True)
             attempts = Attempts(
-                journal=self.journal(),
+                Trainings(
+                    journal=self.journal(),
+                    executor=self.trainer,
+                    bases=BaseModels(self.folder / "bases", self.folder / "cache"),
+                    recipe=self.recipe,
+                    memory=self.memory,
+                    settings=MinerSettings(keep_seconds=10.0),
+                    clock=self.clock,
+                    tell=lambda task_id, progress: None,
+                    tracking=self.tracking,
+                ),
                 gateway=self.chain,
                 view=view,
                 client=client,
-                executor=self.trainer,
-                bases=BaseModels(self.folder / "bases", self.folder / "cache"),
-                recipe=self.recipe,
-                memory=self.memory,
-                settings=MinerSettings(keep_seconds=10.0),
-                clock=self.clock,
-                tell=lambda task_id, progress: None,
                 committing=asyncio.Lock(),
-                tracking=self.tracking,
             )
             try:
                 for task in [asyncio.ensure_future(attempts.run(task_id)) for task_id in tasks]:
@@ -543,6 +546,22 @@ def test_a_death_with_no_time_left_ends_the_task_with_its_reason(machine: Machin
     machine.trainer = Slow(deaths=[(0.9, JobFailed("the driver was reset", code="job_crashed"))])
     machine.boot()
     assert machine.record().failure == "job_crashed: the driver was reset"
+
+
+@pytest.mark.parametrize("code", ["job_deadline", "job_slow", "job_crashed", "out_of_memory"])
+def test_a_worker_that_comes_to_no_end_has_not_run_for_nothing(machine: Machine, code: str) -> None:
+    """What it had handed in on its way is committed, as it was; restarts stand between a crash and that."""
+    machine.trainer.deaths = [(0.9, JobFailed("it came to no end", code=code))] * 10
+    machine.trainer.hands_in, machine.memory = True, NO_LOW_BITS
+    machine.boot()
+    record = machine.record()
+    assert (record.phase, record.failure, record.found, record.speed) == ("committed", None, None, None)
+    assert parse_manifest(record.manifest or "").training.steps == 6
+
+
+def test_a_worker_has_half_of_the_time_that_is_kept_to_end_in(machine: Machine) -> None:
+    machine.boot()
+    assert machine.trainer.seconds == [machine.trainer.jobs[0].deadline_unix - machine.clock.now() + 5.0]
 
 
 def test_what_a_later_start_ends_with_does_not_hide_why_the_first_worker_died(machine: Machine) -> None:

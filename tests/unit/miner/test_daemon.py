@@ -29,6 +29,7 @@ from miner.memory import GIB, Memory
 from miner.outcomes import Outcomes
 from miner.plan import Recipe
 from miner.settings import MinerSettings
+from miner.trainings import Trainings
 from tests.unit.miner.fakes import OTHER_TASK, ROWS, TASK, FakeChain, FakeClock, FakeTrainer, neuron, start, write_base
 
 MINER = open_wallet("//Miner", "//Miner//hot")
@@ -46,17 +47,19 @@ def daemon(folder: Path, chain: FakeChain, trainer: FakeTrainer, **settings: obj
     clock, journal = FakeClock(), Journal(folder / "tasks")
     view = ChainView(chain, clock)
     attempts = Attempts(
-        journal=journal,
+        Trainings(
+            journal=journal,
+            executor=trainer,
+            bases=BaseModels(folder / "bases", folder / "cache"),
+            recipe=RECIPE,
+            memory=Memory(16 * GIB),
+            settings=chosen,
+            clock=clock,
+            tell=lambda task_id, progress: None,
+        ),
         gateway=chain,
         view=view,
         client=AxonClient(MINER.hotkey, allow_private=True),
-        executor=trainer,
-        bases=BaseModels(folder / "bases", folder / "cache"),
-        recipe=RECIPE,
-        memory=Memory(16 * GIB),
-        settings=chosen,
-        clock=clock,
-        tell=lambda task_id, progress: None,
         committing=asyncio.Lock(),
     )
     app = signed_app(keypair=MINER.hotkey, policy=MetagraphPolicy(view.metagraph))

@@ -415,6 +415,8 @@ def test_a_task_that_failed_shows_why_there_is_no_submission(tmp_path: Path) -> 
         with pytest.raises(PeerRefused, match="out of memory") as caught:
             await s.validator.get(s.peer, f"/v1/tasks/{TASK}/submission", answer=Reveal)
         assert caught.value.code == "no_submission"
+        status = await s.validator.get(s.peer, f"/v1/tasks/{TASK}", answer=AttemptStatus)
+        assert (status.task_id, status.phase) == (TASK, "failed")  # by which validators stop waiting for it
 
     play(tmp_path, scene)
 

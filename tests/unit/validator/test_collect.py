@@ -11,10 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from fastapi import FastAPI
 from sqlalchemy.orm import Session
 
 from gradients.axon.evidence import SignedAnswer
-from gradients.axon.messages import Reveal
+from gradients.axon.messages import AttemptStatus, Reveal
 from gradients.axon.serve import serving
 from gradients.bases.bases import BaseModels
 from gradients.domain.chain import AxonAddress
@@ -250,6 +251,62 @@ def test_who_shows_nothing_until_the_reveal_ends_has_failed(market: Market) -> N
     assert sorted(good.served) == sorted(good.files)  # once
     assert market.states()[good.hotkey] is SubmissionState.COLLECTED
     assert failures(market.ledger) == {gone.hotkey: ("miner", "not_revealed")}
+
+
+def failed(task_id: str = TASK) -> AttemptStatus:
+    """A miner's word that it has nothing of a task."""
+    return AttemptStatus(task_id=task_id, phase="failed", recipe="lora", fraction=0.3, problem="out of memory")
+
+
+def test_who_says_that_its_training_failed_is_waited_for_no_longer(market: Market) -> None:
+    """What it committed to is another task's; the slot on chain cannot tell."""
+    good, broken = StandIn("good"), StandIn("broken")
+
+    async def scenario() -> None:
+        await market.begin([good, broken])
+        await market.submit(good)
+        await market.submit(broken)
+        broken.reveal, broken.status = None, failed()
+        await market.collect([good, broken])
+
+    asyncio.run(scenario())
+    assert found(market.ledger).state is TaskState.COLLECTED
+    assert market.states()[good.hotkey] is SubmissionState.COLLECTED
+    assert failures(market.ledger) == {broken.hotkey: ("miner", "training_failed")}
+    [failure] = [s.failure for s in market.ledger.submissions.of_task(TASK) if s.failure]
+    assert failure.message == "The miner says that its training has failed: out of memory"
+
+
+def test_only_the_miners_own_word_about_this_task_ends_its_submission(market: Market) -> None:
+    """One still sealed, one that speaks of another task, and a stranger at the address of a third."""
+    miners = sealed, other, robbed = StandIn("sealed"), StandIn("other"), StandIn("robbed")
+    stranger, heard = FastAPI(), list[str]()
+
+    @stranger.get("/v1/tasks/{task_id}")
+    async def said(task_id: str) -> AttemptStatus:
+        heard.append(task_id)
+        return failed(task_id)
+
+    async def scenario() -> None:
+        await market.begin(miners)
+        for miner in miners:
+            await market.submit(miner)
+        reveals = [miner.reveal for miner in miners]
+        sealed.reveal = other.reveal = None
+        sealed.status = AttemptStatus(task_id=TASK, phase="committed", recipe="lora", fraction=1.0)
+        other.status = failed(OTHER)
+        async with serving(stranger, HOST, 0) as address, market.subnet.serving(sealed, other):
+            await market.subnet.chain.gateway(robbed.hotkey).publish_axon(address)
+            await market.subnet.reach(FIRST_BLOCK)
+            await market.step()
+        assert (heard, set(market.states().values())) == ([TASK], {SubmissionState.STARTED})
+        for miner, reveal in zip(miners, reveals, strict=True):
+            miner.reveal = reveal
+        market.clock.time += RETRY_SECONDS
+        await market.collect(miners)
+
+    asyncio.run(scenario())
+    assert set(market.states().values()) == {SubmissionState.COLLECTED}
 
 
 def test_a_miner_whose_axon_another_process_took_is_asked_where_it_took_the_task(market: Market) -> None:
