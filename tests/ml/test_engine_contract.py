@@ -119,7 +119,9 @@ def test_a_run_ends_before_its_deadline_with_its_rate_at_zero(
     assert outcome.learning_rate in (1e-2, 2e-2)
     main = runs.rates[-outcome.steps :]
     assert main[0] > 0.9 * outcome.learning_rate
-    assert main[-1] < 0.1 * outcome.learning_rate
+    assert (
+        main[-1] < 2 * outcome.learning_rate / outcome.steps
+    )  # a straight line to zero has half that at its last step
     assert main == sorted(main, reverse=True)
     phases = dict.fromkeys(progress.phase for progress in runs.told)
     assert list(phases) == ["probing", "training"]
