@@ -114,8 +114,11 @@ class StepEngine:
 
     async def _turn(self, state: TaskState, stage: Stage) -> None:
         """One task, once there is one."""
-        await self._due[state].wait()
-        self._due[state].clear()  # before the look at the ledger, so that what comes during it is not lost
+        due = self._due[state]
+        await due.wait()
+        if not due.is_set():  # another place looks already, and wakes the next one when it has found something
+            return
+        due.clear()  # before the look at the ledger, so that what comes during it is not lost
         if state in self._obstacles and self._obstacles[state]():
             return
         claim = await asyncio.to_thread(
@@ -127,6 +130,7 @@ class StepEngine:
             one_per_customer=state in self._one_per_customer,
         )
         if claim:
+            due.set()
             await self._work(stage, claim)
             self._changed.set()
 

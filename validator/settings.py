@@ -16,6 +16,8 @@ from gradients.tasks.hours import Reference
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES
 from validator.confinement import Sandbox
 
+MOST_FETCHES = 64  # tasks whose data may be fetched at once, each by a thread
+
 
 class OfferSettings(Section):
     """How tasks are given out."""
@@ -88,7 +90,14 @@ class ReadingSettings(Section):
     tasks_at_once: int = Field(
         default=4,
         ge=1,
-        description="tasks that are prepared at the same time, one of each customer's; two of them read",
+        description="tasks that are worked on at the same time once their data are here; two of them read",
+    )
+    fetches_at_once: int = Field(
+        default=16,
+        ge=1,
+        le=MOST_FETCHES,
+        description="tasks that are prepared at the same time, one of each customer's, those included whose data are still fetched; each "
+        "may take 2 GiB of disk meanwhile",
     )
     most_held_out: int | None = Field(
         default=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ from validator.settings import ValidatorSettings
 from validator.stages.collect import CollectStage
 from validator.stages.measure import MeasureStage
 from validator.stages.offer import OfferStage
-from validator.stages.prepare import PrepareStage
+from validator.stages.prepare import PrepareStage, Turns
 from validator.stages.score import ScoreStage
 
 # Conditions without which every miner, or the chain, refuses us.
@@ -117,7 +118,7 @@ def build(settings: ValidatorSettings) -> Daemon:
         stages,
         owner=f"{gateway.hotkey[:16]}/{os.getpid()}",
         at_once={
-            TaskState.DRAFT: settings.reading.tasks_at_once,
+            TaskState.DRAFT: settings.reading.fetches_at_once,
             TaskState.COLLECTED: settings.measure.tasks_at_once,
         },
         one_per_customer=(TaskState.DRAFT,),
@@ -225,9 +226,11 @@ def _stages(
     devices: Devices,
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
+    reading = settings.reading
+    turns = Turns(places=asyncio.Semaphore(reading.tasks_at_once))
     return {
         TaskState.DRAFT: PrepareStage(
-            ledger, bases, store, folders, workers, access, settings.synthesis.endpoint(), settings.reading
+            ledger, bases, store, folders, workers, access, settings.synthesis.endpoint(), reading, turns
         ),
         TaskState.OPEN: OfferStage(ledger, gateway, view, client, clock, settings.offer, settings.collect),
         TaskState.ASSIGNED: CollectStage(ledger, gateway, view, client, bases, store, folders, settings.collect),

@@ -1,7 +1,8 @@
 """DRAFT -> OPEN: load, clean, deduplicate and split the rows; publish the train rows by digest; bind the held-out rows.
 
 What costs most comes last: the base, which is fetched or made when there are rows for it. Bytes are fetched here, and read by a worker
-that has no network: parsers and bombs stay out of this process.
+that has no network: parsers and bombs stay out of this process. Of the places in which this machine works a task has one only when its
+bytes are here, so slow servers of customers hold none.
 """
 
 from __future__ import annotations
@@ -26,18 +27,20 @@ from gradients.files.plain import check_plain
 from gradients.log import get_logger
 from gradients.repo.store import ContentStore
 from gradients.tasks.jobs import PREPARE, TRIED_ROWS, PrepareJob, PrepareResult, TrialResult
-from gradients.tasks.preparation import HELDOUT_FILE, TRAIN_FILE, held_out_commitment
+from gradients.tasks.preparation import HELDOUT_FILE, TRAIN_FILE, Fetched, held_out_commitment
 from gradients.tasks.registry import TYPES, check_family, task_type
 from validator.continuing import Continuing, winner_before
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.reading import fetch_data, read_data
-from validator.settings import ReadingSettings
+from validator.settings import MOST_FETCHES, ReadingSettings
 from validator.trials import try_base
 
 MOST_ROWS_BYTES = 8 * 1024**3  # of a file that a worker leaves; sources are smaller, and rows grow by what is retrieved
-MOST_THREADS = 16  # more than tasks, since a fetch of a task that was taken back takes a while to end
+MOST_THREADS = (
+    2 * MOST_FETCHES
+)  # since a fetch of a task that was taken back takes a while to end, and bases are fetched too
 SCRATCH = "scratch"  # rows and weights, below the folder of preparation; workers' logs lie beside it
 
 Value = TypeVar("Value")
@@ -49,6 +52,7 @@ log = get_logger("prepare")
 class Turns:
     """What tasks that are prepared at the same time take turns at: the machine bears so many at once, and none may hold up all others."""
 
+    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))  # for all that follows the fetch
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # each has a worker's memory
     making: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # each wants room on the disk
     trying: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # each has a model in memory
@@ -96,23 +100,25 @@ class PrepareStage:
         task, scratch = claim.task, folder / SCRATCH
         customer = await asyncio.to_thread(self.ledger.tasks.customer_of, task.id) or ""
         winner = await asyncio.to_thread(winner_before, self.ledger, self.folders, task.request, customer=customer)
-        job, result = await self._rows(claim, folder)
-        continuing, made = Continuing(self.bases, self.store, self.folders, self.executor), None
-        if winner is not None:
-            async with self.turns.making:
-                made = await continuing.make(winner, task, scratch / "base", job_folder=folder / "base")
-        base = made.base if made else await self._in_thread(partial(self._named, task.request))
-        async with self.turns.trying:
-            tried = await try_base(self.executor, task.request, base, job.folder / TRIED_ROWS, folder=folder / "trial")
-        parent = await asyncio.to_thread(continuing.keep, task, made) if made else None
-        prepared = await asyncio.to_thread(self._keep, claim, base, job.folder, result, tried)
+        kind = task_type(task.request.type)
+        fetched = await fetch_data(self.threads, kind, task.request, scratch / "fetched", self.access)
+        async with self.turns.places:
+            job, result = await self._rows(claim, folder, fetched)
+            continuing, made = Continuing(self.bases, self.store, self.folders, self.executor), None
+            if winner is not None:
+                async with self.turns.making:
+                    made = await continuing.make(winner, task, scratch / "base", job_folder=folder / "base")
+            base = made.base if made else await self._in_thread(partial(self._named, task.request))
+            async with self.turns.trying:
+                rows = job.folder / TRIED_ROWS
+                tried = await try_base(self.executor, task.request, base, rows, folder=folder / "trial")
+            parent = await asyncio.to_thread(continuing.keep, task, made) if made else None
+            prepared = await asyncio.to_thread(self._keep, claim, base, job.folder, result, tried)
         return dataclasses.replace(prepared, parent=parent)
 
-    async def _rows(self, claim: Claim, folder: Path) -> tuple[PrepareJob, PrepareResult]:
-        """The rows, fetched and read; the job says where they are."""
+    async def _rows(self, claim: Claim, folder: Path, fetched: Fetched) -> tuple[PrepareJob, PrepareResult]:
+        """The rows, read; the job says where they are."""
         request, scratch = claim.task.request, folder / SCRATCH
-        kind = task_type(request.type)
-        fetched = await fetch_data(self.threads, kind, request, scratch / "fetched", self.access)
         job = PrepareJob(
             declaration=TYPES[request.type],
             request=dataclasses.asdict(request),

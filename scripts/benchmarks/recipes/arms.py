@@ -1,4 +1,7 @@
-"""The arms: who trains, by what settings, for how many tokens. A unit of budget is what three passes over the train rows take."""
+"""The arms: who trains, by what settings, for how many tokens. A unit of budget is what three passes over the train rows take.
+
+Of pictures, which are few and seen often, it is what AutoTrain takes: 500 steps of 4.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from miner.plan import Recipe, plan_training, read_recipe
 from miner.settings import MinerSettings
 
 PASSES = 3  # of AutoTrain, of TRL and of most others by default
+PICTURES = 2_000  # that a unit of budget trains on
 LONGER = 4  # times the budget, of the arms that show what more of it brings
 RECIPES = ("autotrain-default", "lora-tuned", "lora-plus", "full-tuned")
 COMPETITORS = 4  # of a market, and draws of its control
@@ -62,6 +66,21 @@ class Trl:
 
 
 @dataclass(frozen=True, slots=True)
+class Diffusers:
+    """Settings of a plain loop over diffusers, for pictures. Rank and rate are those of AutoTrain and of diffusers' example."""
+
+    batch_rows: int
+    steps: int
+    learning_rate: float = 1e-4
+    rank: int = 4
+
+    @property
+    def budget(self) -> float:
+        """In units."""
+        return self.steps * self.batch_rows / PICTURES
+
+
+@dataclass(frozen=True, slots=True)
 class Ours:
     """A training job as a miner's attempt makes one."""
 
@@ -78,17 +97,28 @@ class Arm:
     how: Trl | Ours | None  # None hands in the base
     short: bool = False  # whether the short benchmark has it
     asked: bool = False  # whether it is run only where it is named: it costs many times what others do
+    pictures: Diffusers | Ours | None = None  # how it trains on them; None: not at all
 
-    @property
-    def budget(self) -> float:
-        """In units."""
-        if isinstance(self.how, Trl):
-            return self.how.epochs / PASSES
-        return self.how.budget if self.how else 0.0
+    def trains(self, *, of_pictures: bool) -> bool:
+        """Whether it has a way to train on texts, or on pictures. The base is handed in of both."""
+        return self.how is None or not of_pictures or self.pictures is not None
+
+    def way(self, *, of_pictures: bool) -> Trl | Ours | Diffusers | None:
+        """How it trains on texts, or on pictures."""
+        return self.pictures if of_pictures else self.how
+
+
+def budget(how: Trl | Ours | Diffusers | None) -> float:
+    """What a way takes, in units."""
+    if isinstance(how, Trl):
+        return how.epochs / PASSES
+    return how.budget if how else 0.0
 
 
 AUTOTRAIN = Trl(3e-5, 3e-5, Lora(16, 32, 0.05), batch_rows=2, accumulated=4, warmup=0.1, packed_tokens=512)
 COMMUNITY = Trl(2e-4, 5e-6, Lora(16, 32, 0.0))
+DREAMBOOTH = Diffusers(batch_rows=4, steps=500)  # AutoTrain's (1 x 4 accumulated)
+EXAMPLE = Diffusers(batch_rows=16, steps=PICTURES // 16)  # diffusers' train_text_to_image_lora.py, for as many pictures
 
 
 def recipe(name: str) -> Recipe:
@@ -152,7 +182,18 @@ def of_grid(number: int, where: Where) -> TrainingPlan:
 
 def _arms() -> list[Arm]:
     titles = {name: recipe(name).title for name in RECIPES}
-    recipes = [Arm(name, f"recipe: {titles[name]}", Ours(partial(by_recipe, name)), short=True) for name in RECIPES]
+    ways = {name: Ours(partial(by_recipe, name)) for name in RECIPES}
+    recipes = [
+        Arm(
+            name,
+            f"recipe: {titles[name]}",
+            way,
+            short=True,
+            pictures=way if "diffusion" in recipe(name).types else None,
+        )
+        for name, way in ways.items()
+    ]
+    planner, longer = Ours(by_planner), Ours(by_planner, LONGER)
     shared = [
         Arm(f"{name}/{COMPETITORS}", f"{name} with a quarter", Ours(partial(by_recipe, name), 1 / COMPETITORS))
         for name in RECIPES
@@ -168,15 +209,37 @@ def _arms() -> list[Arm]:
     long, longest = f"x{LONGER}", f"planner-x{SEARCHED}"
     return [
         Arm("base", "the untouched base", None, short=True),
-        Arm("autotrain", "AutoTrain's settings in TRL: LoRA r16, 3e-5, packed, all tokens", AUTOTRAIN, short=True),
+        Arm(
+            "autotrain",
+            "AutoTrain's settings in TRL: LoRA r16, 3e-5, packed, all tokens",
+            AUTOTRAIN,
+            short=True,
+            pictures=DREAMBOOTH,
+        ),
         Arm("trl", "TRL's defaults: full, 2e-5", Trl(2e-5, 1e-6, None)),
-        Arm("community", "LoRA r16, 2e-4, answers only (Unsloth, Axolotl) in TRL", COMMUNITY, short=True),
+        Arm(
+            "community",
+            "LoRA r16, 2e-4, answers only (Unsloth, Axolotl) in TRL",
+            COMMUNITY,
+            short=True,
+            pictures=EXAMPLE,
+        ),
         Arm("together", "Together's default: LoRA r64, 1e-5, one pass", Trl(1e-5, 1e-5, Lora(64, 128, 0.0), epochs=1)),
         *recipes,
-        Arm("planner", "the reference miner as it plans", Ours(by_planner), short=True),
-        Arm(f"autotrain-{long}", f"autotrain, {LONGER} times the passes", _longer(AUTOTRAIN)),
-        Arm(f"community-{long}", f"community, {LONGER} times the passes", _longer(COMMUNITY), short=True),
-        Arm(f"planner-{long}", f"planner, {LONGER} times the budget", Ours(by_planner, LONGER), short=True),
+        Arm("planner", "the reference miner as it plans", planner, short=True, pictures=planner),
+        Arm(
+            f"autotrain-{long}",
+            f"autotrain, {LONGER} times the passes",
+            _longer(AUTOTRAIN),
+            pictures=_more_steps(DREAMBOOTH),
+        ),
+        Arm(
+            f"community-{long}",
+            f"community, {LONGER} times the passes",
+            _longer(COMMUNITY),
+            pictures=_more_steps(EXAMPLE),
+        ),
+        Arm(f"planner-{long}", f"planner, {LONGER} times the budget", longer, pictures=longer),
         *draws,
         *shared,
         *grid,
@@ -186,6 +249,10 @@ def _arms() -> list[Arm]:
 
 def _longer(settings: Trl) -> Trl:
     return replace(settings, epochs=LONGER * settings.epochs)
+
+
+def _more_steps(settings: Diffusers) -> Diffusers:
+    return replace(settings, steps=LONGER * settings.steps)
 
 
 ARMS: dict[str, Arm] = {arm.name: arm for arm in _arms()}

@@ -52,10 +52,11 @@ def main(words: Sequence[str]) -> None:
         for seed in seeds
         for task in parts
         for arm in (["base", *chosen] if "base" not in chosen else chosen)
+        if ARMS[arm].trains(of_pictures=TASKS[task].of_pictures) and (base is None or not TASKS[task].of_pictures)
     ]
     asked.runs.parent.mkdir(parents=True, exist_ok=True)
     done = {each.run.key: each for each in read(asked.runs)}
-    missing = [run for run in runs if run.key not in done or run.arm in again]
+    missing = [] if asked.as_is else [run for run in runs if run.key not in done or run.arm in again]
     for number, each in enumerate(perform(missing, parts, workers=asked.workers), start=1):
         append(asked.runs, each)
         done[each.run.key] = each
@@ -65,7 +66,7 @@ def main(words: Sequence[str]) -> None:
             file=sys.stderr,
             flush=True,
         )
-    _say([done[run.key] for run in runs], as_json=asked.json, plot=asked.plot)
+    _say([done[run.key] for run in runs if run.key in done], as_json=asked.json, plot=asked.plot)
 
 
 def read(file: Path) -> Iterator[Done]:
@@ -137,13 +138,14 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=_base,
         metavar="FOLDER",
-        help="instead of the shipped one; see gradients/ml/smollm2.py",
+        help="instead of the shipped one, for texts; see gradients/ml/smollm2.py",
     )
     parser.add_argument("--train-rows", type=int, help=f"instead of {FULL.train}, or of {SHORT.train} with --short")
     parser.add_argument("--clock", choices=("tokens", "wall"), default="tokens", help="what a budget is counted in")
     parser.add_argument("--seconds", type=float, default=WALL_SECONDS, help="of a unit of budget, with --clock wall")
     parser.add_argument("--workers", type=int, default=2, help="processes, of one thread each")
     parser.add_argument("--runs", type=Path, default=SOURCES / "recipes.jsonl", help="the file of runs")
+    parser.add_argument("--as-is", action="store_true", help="run nothing: report what stands in the file")
     parser.add_argument("--plot", type=Path, help="draw a picture into this file (PNG)")
     return parser
 

@@ -66,9 +66,12 @@ def _losses(outcomes: Outcomes) -> Iterator[str]:
     arms = list(dict.fromkeys(arms))
     yield f"| | task | family | {' | '.join(arms)} |"
     yield f"|{'---|' * (len(arms) + 3)}"
-    for base in sorted({place[0] for place in outcomes["base"]}):
-        tasks = [name for name in TASKS if any(place[:2] == (base, name) for place in outcomes["base"])]
+    measured = {place[:2] for place in outcomes["base"]}
+    tasks = [name for name in TASKS if any(task == name for _, task in measured)]
+    for base in dict.fromkeys(base for task in tasks for base, name in sorted(measured) if name == task):
         for number, task in enumerate(tasks, start=1):
+            if (base, task) not in measured:
+                continue
             cells = []
             for arm in arms:
                 values = [fmean(each.test) for place, each in outcomes[arm].items() if place[:2] == (base, task)]

@@ -52,7 +52,25 @@ class Preference:
         return asdict(self)
 
 
-Row = Pair | Preference
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture and what it shows."""
+
+    prompt: str  # the caption
+    image: str  # a square PNG in base64
+    completion: str  # digest of its pixels, which tells it from others whoever packed them
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What tells it from others."""
+        return (self.prompt, self.completion)
+
+    def as_row(self) -> dict[str, str]:
+        """As the task type's trainer reads it."""
+        return {"image": self.image, "caption": self.prompt}
+
+
+Row = Pair | Preference | Picture
 
 
 class Sizes(NamedTuple):

@@ -12,15 +12,15 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from gradients.bases.bases import SHIPPED
 from gradients.domain.json import JsonObject
-from scripts.benchmarks.recipes.arms import ARMS, PASSES, Ours, Trl, Where
-from scripts.benchmarks.recipes.meter import READ, TRAINED, Meter, seconds_of
-from scripts.benchmarks.recipes.rows import Parts, Preference, Row
+from scripts.benchmarks.recipes.arms import ARMS, PASSES, PICTURES, Diffusers, Ours, Trl, Where, budget
+from scripts.benchmarks.recipes.meter import PICTURE, READ, TRAINED, Meter, seconds_of
+from scripts.benchmarks.recipes.rows import Parts, Picture, Preference, Row
 from scripts.benchmarks.recipes.tasks import TASKS
 
 Clock = Literal["tokens", "wall"]
@@ -44,12 +44,13 @@ class Run(BaseModel):
     @property
     def key(self) -> tuple[str, ...]:
         """What tells it from other runs."""
-        return (self.base_name, self.task, self.arm, str(self.seed), self.data, self.clock, f"{self.seconds:g}")
+        seconds = f"{self.seconds:g}" if self.clock == "wall" else ""
+        return (self.base_name, self.task, self.arm, str(self.seed), self.data, self.clock, seconds)
 
     @property
     def base_name(self) -> str:
         """As tables say it."""
-        return self.base.name if self.base else "nano-lm"
+        return self.base.name if self.base else TASKS[self.task].base
 
 
 class Done(BaseModel):
@@ -63,7 +64,7 @@ class Done(BaseModel):
     failure: str = ""
     told: dict[str, JsonValue] = Field(default={}, description="a trainer's plan and result, of our arms")
     trained_tokens: int = 0
-    units: int = Field(default=0, description="tokens, a trained one three times a read one")
+    units: int = Field(default=0, description="tokens, or pictures as tokens, a trained one three times a read one")
     unit_budget: int = Field(default=0, description="the same, of one unit of budget")
     seconds: float = Field(default=0.0, description="of training, by the wall's clock")
 
@@ -85,7 +86,7 @@ def begin(clock: Clock, threads: int) -> None:
     if clock == "wall":  # importing takes seconds that belong to nobody's budget
         from gradients.execution.functions import resolve
         from gradients.tasks.registry import task_type
-        from scripts.benchmarks.recipes import trl_training  # noqa: F401
+        from scripts.benchmarks.recipes import diffusers_training, trl_training  # noqa: F401
 
         for kind in {task.kind for task in TASKS.values()}:
             resolve(task_type(kind).train)
@@ -102,27 +103,20 @@ def do(run: Run, parts: Parts) -> Done:
 
 
 def _done(run: Run, parts: Parts, folder: Path) -> Done:
-    from transformers import AutoTokenizer
-
-    from scripts.benchmarks.recipes import evaluator
-
-    meter, base, arm = _METERS[-1], run.base or SHIPPED / "nano-lm", ARMS[run.arm]
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    units = PASSES * sum(_units(tokenizer, row) for row in parts.train)
+    meter, task = _METERS[-1], TASKS[run.task]
+    meter.of_pictures = task.of_pictures
+    base, how = run.base or SHIPPED / task.base, ARMS[run.arm].way(of_pictures=task.of_pictures)
+    units = TRAINED * PICTURE * PICTURES if task.of_pictures else PASSES * _units(base, parts.train)
     started, units_before, tokens_before = time.perf_counter(), meter.units, meter.trained_tokens
-    deadline = time.time() + arm.budget * (seconds_of(units) if run.clock == "tokens" else run.seconds)
+    deadline = time.time() + budget(how) * (seconds_of(units) if run.clock == "tokens" else run.seconds)
     repo = folder / "repo"
     told: JsonObject = {}
-    if isinstance(arm.how, Trl):
-        from scripts.benchmarks.recipes import trl_training
-
-        cut = deadline if run.clock == "wall" else None
-        trl_training.train(arm.how, parts.train, base, repo, seed=run.seed, deadline=cut)
-    elif isinstance(arm.how, Ours):
-        told = train(arm.how, run, parts.train, base, folder, deadline=deadline)
+    if isinstance(how, Ours):
+        told = train(how, run, parts.train, base, folder, deadline=deadline)
+    elif how is not None:
+        _baseline(how, parts.train, base, repo, seed=run.seed, deadline=deadline if run.clock == "wall" else None)
     seconds, units_after, tokens_after = time.perf_counter() - started, meter.units, meter.trained_tokens
-    model = evaluator.load(base, repo if arm.how else None)
-    losses = _losses(model, base, tokenizer, [*parts.selection, *parts.test])
+    losses = _losses(base, repo if how else None, [*parts.selection, *parts.test])
     if not all(math.isfinite(loss) for loss in losses):
         return Done(run=run, failure="A held-out row's loss is not finite")
     rounded = tuple(float(f"{loss:.6g}") for loss in losses)
@@ -150,7 +144,7 @@ def train(how: Ours, run: Run, rows: Sequence[Row], base: Path, folder: Path, *,
     from gradients.tasks.registry import task_type
 
     count = 0
-    for file in sorted(base.glob("*.safetensors")):
+    for file in sorted(base.rglob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
     train_file = folder / "train.jsonl"
@@ -170,9 +164,31 @@ def train(how: Ours, run: Run, rows: Sequence[Row], base: Path, folder: Path, *,
     return {"plan": job.plan.model_dump(mode="json", exclude_defaults=True), "result": result}
 
 
-def _losses(model: Any, base: Path, tokenizer: Any, rows: Sequence[Row]) -> list[float]:  # noqa: ANN401 (transformers')
+def _baseline(
+    how: Trl | Diffusers, rows: Sequence[Row], base: Path, repo: Path, *, seed: int, deadline: float | None
+) -> None:
+    if isinstance(how, Trl):
+        from scripts.benchmarks.recipes import trl_training
+
+        trl_training.train(how, rows, base, repo, seed=seed, deadline=deadline)
+    else:
+        from scripts.benchmarks.recipes import diffusers_training
+
+        pictures = [row for row in rows if isinstance(row, Picture)]
+        diffusers_training.train(how, pictures, base, repo, seed=seed, deadline=deadline)
+
+
+def _losses(base: Path, repo: Path | None, rows: Sequence[Row]) -> list[float]:
+    """The rows' by the judge of their kind, of what was handed in, or of the base."""
+    if pictures := [row for row in rows if isinstance(row, Picture)]:
+        from scripts.benchmarks.recipes import picture_judge
+
+        return picture_judge.losses(picture_judge.load(base, repo), pictures)
+    from transformers import AutoTokenizer
+
     from scripts.benchmarks.recipes import evaluator
 
+    model, tokenizer = evaluator.load(base, repo), AutoTokenizer.from_pretrained(base)
     answers = [evaluator.encode(tokenizer, row.prompt, row.completion) for row in rows]
     worse = [evaluator.encode(tokenizer, row.prompt, row.rejected) for row in rows if isinstance(row, Preference)]
     if worse:
@@ -180,14 +196,19 @@ def _losses(model: Any, base: Path, tokenizer: Any, rows: Sequence[Row]) -> list
     return evaluator.completion_losses(model, answers)
 
 
-def _units(tokenizer: Any, row: Row) -> int:  # noqa: ANN401
-    """What one pass over a row takes without padding; a preference is read by the base too."""
+def _units(base: Path, rows: Sequence[Row]) -> int:
+    """What one pass over texts takes without padding; a preference is read by the base too."""
+    from transformers import AutoTokenizer
+
     from scripts.benchmarks.recipes import evaluator
 
-    tokens = len(evaluator.encode(tokenizer, row.prompt, row.completion).tokens)
-    if not isinstance(row, Preference):
-        return TRAINED * tokens
-    return (TRAINED + READ) * (tokens + len(evaluator.encode(tokenizer, row.prompt, row.rejected).tokens))
+    tokenizer, units = AutoTokenizer.from_pretrained(base), 0
+    for row in rows:
+        tokens = len(evaluator.encode(tokenizer, row.prompt, row.completion).tokens)
+        if isinstance(row, Preference):
+            tokens += len(evaluator.encode(tokenizer, row.prompt, row.rejected).tokens)
+        units += tokens * (TRAINED + READ if isinstance(row, Preference) else TRAINED)
+    return units
 
 
 def _ignore(_: JsonObject) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
-from scripts.benchmarks.recipes import generators, texts
+from scripts.benchmarks.recipes import generators, pictures, texts
 from scripts.benchmarks.recipes.rows import Parts, Row, Sizes, divide
 
 DATA_SEED = 2026  # of what is generated; the runs' own seeds choose no rows
 MADE_ROWS = 4_000  # of a task without an end
+PICTURE_ROWS = Sizes(40, 20, 60)  # at most: tasks of pictures have 10 to 50 to train on
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,22 @@ class Task:
     source: Callable[[], Iterable[Row]]
     answers_repeat: bool = False
     kind: str = "instruct"  # the task type that it is trained as
+    most: Sizes | None = None  # rows, where a task of the type has few
+
+    @property
+    def of_pictures(self) -> bool:
+        """Whether its base draws; others write."""
+        return self.kind == "diffusion"
+
+    @property
+    def base(self) -> str:
+        """The shipped base that learns it, where no other is named."""
+        return "nano-image" if self.of_pictures else "nano-lm"
 
     def parts(self, sizes: Sizes) -> Parts:
         """Its rows. Raises SetupError or OutsideError where the source is not there."""
-        return divide(self.source(), sizes, name=self.name, answers_repeat=self.answers_repeat)
+        fitting = Sizes(*map(min, sizes, self.most or sizes))
+        return divide(self.source(), fitting, name=self.name, answers_repeat=self.answers_repeat)
 
 
 def _made(name: str, family: str, make: Callable[[int], Iterable[Row]]) -> Task:
@@ -49,5 +62,6 @@ TASKS: dict[str, Task] = {
         Task("django-docstrings", "prose", lambda: texts.docstrings(texts.django() / "django")),
         Task("package-summaries", "prose", texts.package_summaries),
         Task("spanish-not-portuguese", "preferences", texts.spanish_not_portuguese, kind="dpo"),
+        Task("tango-icons", "pictures", pictures.icons, kind="diffusion", most=PICTURE_ROWS),
     )
 }

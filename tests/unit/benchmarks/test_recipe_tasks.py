@@ -9,10 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageOps
 
 from gradients.errors import SetupError
 from gradients.tasks.registry import TYPES
-from scripts.benchmarks.recipes import generators, texts
+from scripts.benchmarks.recipes import generators, pictures, texts
+from scripts.benchmarks.recipes.arms import ARMS, budget
 from scripts.benchmarks.recipes.rows import LONGEST_TEXT, Pair, Sizes, divide
 from scripts.benchmarks.recipes.tasks import TASKS
 
@@ -145,6 +147,30 @@ def test_one_package_of_a_family_counts() -> None:
         ("contrib-tool", "net", "tool for looking at networks from the outside"),
         ("sl", "games", "Correct you if you type `sl' by mistake"),
     ]
+
+
+def test_pictures_are_captioned_by_their_names_and_none_looks_like_another(tmp_path: Path) -> None:
+    halves = Image.new("RGB", (32, 32), "white")
+    halves.paste("black", (0, 0, 16, 32))
+    images = {"go-left": halves, "go-right": ImageOps.mirror(halves), "red-apple": Image.new("RGB", (32, 32), "red")}
+    files = [tmp_path / f"{name}.png" for name in images]
+    for file, image in zip(files, images.values(), strict=True):
+        image.save(file)
+    first, second = pictures.captioned(files)
+    assert (first.prompt, second.prompt) == ("go left", "red apple")
+    assert first.texts != second.texts
+    assert set(first.as_row()) == {"image", "caption"}
+
+
+def test_what_arms_train_pictures_by_is_as_long_as_what_they_train_texts_by() -> None:
+    drawing = [arm for arm in ARMS.values() if arm.pictures is not None]
+    assert {"autotrain", "community", "lora-tuned", "lora-plus", "full-tuned", "planner"} <= {
+        arm.name for arm in drawing
+    }
+    for arm in drawing:
+        assert budget(arm.way(of_pictures=True)) == budget(arm.way(of_pictures=False))
+    assert ARMS["base"].trains(of_pictures=True)
+    assert not ARMS["trl"].trains(of_pictures=True)
 
 
 def test_there_are_twelve_tasks_and_prose_is_a_family_of_its_own() -> None:

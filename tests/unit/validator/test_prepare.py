@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +15,19 @@ import pytest
 from safetensors.numpy import save_file
 
 from gradients.datasets.access import Access
-from gradients.domain.task import TaskState
+from gradients.domain.task import TaskId, TaskState
 from gradients.errors import DatasetInvalid, ModelUnknown, TaskInvalid
 from gradients.execution.inline import InlineExecutor
 from gradients.repo.store import ContentStore
 from gradients.tasks.preparation import held_out_commitment
 from gradients.tasks.registry import validate_request
-from gradients.testing.loopback_site import Page, Site, loopback_site
+from gradients.testing.loopback_site import Page, Request, Site, loopback_site
 from tests.unit.validator.market import SALT, TASK, claimed, draft, found, tiny_bases, until
 from validator.folders import Folders
 from validator.ledger import Ledger
-from validator.stages.prepare import PrepareStage
+from validator.stages.prepare import PrepareStage, Turns
 
+OTHER = TaskId("instruct-ba9876543210")
 ROWS = [{"instruction": f"Which letter has number {i}?", "output": f"It is letter {i}"} for i in range(80)]
 
 
@@ -159,3 +161,37 @@ def test_a_task_that_is_taken_back_ends_its_fetch_and_leaves_nothing(
     with loopback_site(lambda _: Page(dripping())) as site:
         asyncio.run(scenario(site))
     assert [path for path in private.folders.task(TASK).rglob("*") if path.is_file()] == []
+
+
+def test_a_source_that_has_not_come_yet_holds_no_place(stage: PrepareStage, ledger: Ledger, tmp_path: Path) -> None:
+    """There is one place, and the first task's server lets it wait until the second one is prepared."""
+    go_on, content = threading.Event(), "\n".join(map(json.dumps, ROWS)).encode()
+    patient = dataclasses.replace(
+        stage, access=Access(private_addresses=True), turns=Turns(places=asyncio.Semaphore(1))
+    )
+
+    def served(request: Request) -> Page:
+        if request.path == "/slow.jsonl":
+            assert go_on.wait(60)
+        return Page((content,))
+
+    async def scenario(site: Site) -> None:
+        for name, task_id in (("slow", TASK), ("quick", OTHER)):
+            url = f"{site.url}/{name}.jsonl"
+            request = validate_request({"type": "instruct", "base": "tiny", "dataset": url, "hours": 0.1})
+            draft(ledger, request, task_id=task_id)
+        slow, quick = claimed(ledger, TaskState.DRAFT), claimed(ledger, TaskState.DRAFT)
+        assert (slow.task.id, quick.task.id) == (TASK, OTHER)
+        fetching = asyncio.create_task(patient.run(slow))
+        await until(lambda: [request.path for request in site.requests] == ["/slow.jsonl"])
+        await patient.run(quick)
+        assert (found(ledger).state, found(ledger, OTHER).state) == (TaskState.DRAFT, TaskState.OPEN)
+        go_on.set()
+        await fetching
+        assert found(ledger).state is TaskState.OPEN
+
+    with loopback_site(served) as site:
+        try:
+            asyncio.run(scenario(site))
+        finally:
+            go_on.set()
