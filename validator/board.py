@@ -62,6 +62,7 @@ class Board:
         measurements = self.ledger.submissions.measurements(task.id) if scored else {}
         placings = {placing.hotkey: placing for placing in self.ledger.placings.of_task(task.id)}
         base, data, window = measurements.get(BASE_ENTRANT), task.prepared, task.window
+        dropped_at = self.ledger.submissions.dropped_at(task.id) if scored else {}
         miners = [
             _miner(
                 s,
@@ -69,6 +70,7 @@ class Board:
                 base=base,
                 placing=placings.get(s.hotkey),
                 status=self.progress.of(task.id, s.hotkey),
+                dropped_at=dropped_at.get(s.hotkey),
             )
             for s in self.ledger.submissions.of_task(task.id)
         ]
@@ -199,6 +201,7 @@ def _miner(
     base: Measurement | None,
     placing: Placing | None,
     status: AttemptStatus | None,
+    dropped_at: float | None,
 ) -> MinerResult:
     has_repo = submission.state in (SubmissionState.COLLECTED, SubmissionState.MEASURED)
     path = f"/v1/tasks/{submission.task_id}/models/{submission.hotkey}"
@@ -222,6 +225,7 @@ def _miner(
         prize=placing.adjusted_points if placing else None,
         copy_of=placing.copy_of if placing else None,
         reason=placing.reason if placing else submission.failure.message if submission.failure else "",
-        repo=path if has_repo and placing else None,
+        repo=path if has_repo and placing and dropped_at is None else None,
+        dropped_at=dropped_at,
         progress=MinerProgress.model_validate(status.model_dump()) if status else None,
     )
