@@ -126,10 +126,17 @@ class Board:
     def summaries(self, tasks: Sequence[Task]) -> list[TaskSummary]:
         """Tasks of a list, looked up together."""
         scored = [task.id for task in tasks if task.state is TaskState.SCORED]
-        best = self.ledger.placings.best_of(scored)
+        best = {task: placing.hotkey for task, placing in self.ledger.placings.best_of(scored).items()}
+        dropped = self.ledger.submissions.dropped_of(best)
         obstacle = self.obstacle() if any(map(_is_offered, tasks)) else ""
         return [
-            _summary(task, has_model=task.id in best, obstacle=obstacle if _is_offered(task) else "") for task in tasks
+            _summary(
+                task,
+                has_model=task.id in best,
+                is_dropped=task.id in dropped,
+                obstacle=obstacle if _is_offered(task) else "",
+            )
+            for task in tasks
         ]
 
     def progress_of(self, task_id: str) -> dict[str, MinerProgress]:
@@ -149,13 +156,13 @@ def _is_offered(task: Task) -> bool:
     return task.state is TaskState.OPEN and task.window is None
 
 
-def _summary(task: Task, *, has_model: bool, obstacle: str) -> TaskSummary:
+def _summary(task: Task, *, has_model: bool, is_dropped: bool, obstacle: str) -> TaskSummary:
     metric, failure = task_type(task.request.type).metric, task.failure
     return TaskSummary(
         id=task.id,
         type=task.request.type,
         state=task.state,
-        note=_note(task, has_model=has_model, obstacle=obstacle),
+        note=_note(task, has_model=has_model, is_dropped=is_dropped, obstacle=obstacle),
         has_model=has_model if task.state.ended else None,
         base=task.request.base,
         continues=continued_task(task.request.base),
@@ -168,7 +175,7 @@ def _summary(task: Task, *, has_model: bool, obstacle: str) -> TaskSummary:
     )
 
 
-def _note(task: Task, *, has_model: bool, obstacle: str) -> str:
+def _note(task: Task, *, has_model: bool, is_dropped: bool, obstacle: str) -> str:
     """The state as its customer would ask for it."""
     if obstacle:
         return f"Waits, and goes on by itself: it cannot be offered to miners now ({obstacle})"
@@ -176,6 +183,8 @@ def _note(task: Task, *, has_model: bool, obstacle: str) -> str:
         return task.failure.message if task.failure else "The task has failed"
     if task.state is TaskState.SCORED and not has_model:
         return "Ended without a model: no miner handed in one that is better than the base; its miners' reasons say why"
+    if is_dropped:
+        return "The best model is no longer kept; its result is"
     return _NOTES[task.state]
 
 

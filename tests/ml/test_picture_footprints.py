@@ -31,7 +31,7 @@ NARROW = {functional.linear, functional.conv2d, functional.scaled_dot_product_at
 WIDE = {functional.group_norm, functional.layer_norm, functional.softmax, functional.rms_norm, torch.pow, torch.rsqrt}
 
 
-class Precision(TorchFunctionMode):
+class Precision(TorchFunctionMode):  # type: ignore[misc] # torch carries no types there
     """What autocast does to arguments on a GPU, or nothing; attention is flash attention on both."""
 
     def __init__(self, *, on_gpu: bool) -> None:
@@ -65,7 +65,7 @@ class Architecture(NamedTuple):
 
 
 def unet(**changes: Any) -> torch.nn.Module:  # noqa: ANN401 (diffusers')
-    return UNet2DConditionModel(sample_size=32, **changes)  # type: ignore[no-any-return]
+    return UNet2DConditionModel(sample_size=32, **changes)
 
 
 def call_unet(model: torch.nn.Module, rows: int) -> Any:  # noqa: ANN401
@@ -150,7 +150,7 @@ def measured(name: str, *, on_gpu: bool, again: bool) -> tuple[int, int]:
         if again:
             inside = (nullcontext(), Precision(on_gpu=on_gpu))  # as autocast is taken into it
             how = partial(checkpoint, use_reentrant=False, context_fn=lambda: inside)
-            model.enable_gradient_checkpointing(how)  # type: ignore[operator]
+            model.enable_gradient_checkpointing(how)
         model.train()
         for rows in (1, 2):
             with Precision(on_gpu=on_gpu), Alive(model) as meter:
@@ -165,7 +165,7 @@ def shape_of(name: str, folder: Path) -> Pipeline:
     architecture = ARCHITECTURES[name]
     with torch.device("meta"):
         model = architecture.make()
-    model.save_config(folder / architecture.folder)  # type: ignore[operator]
+    model.save_config(folder / architecture.folder)
     (folder / "vae").mkdir()
     (folder / "vae" / "config.json").write_text(json.dumps({"block_out_channels": [128, 256, 512, 512]}))
     found = pipeline_in(folder, 10**6)

@@ -83,6 +83,14 @@ class Submissions:
         with Session(self._engine) as session:
             return {fields["hotkey"]: at for fields, at in session.execute(query)}
 
+    def dropped_of(self, models: Mapping[str, str]) -> frozenset[str]:
+        """Of tasks, each with a hotkey, those in which that miner's model is no longer kept."""
+        query = select(EventRow.task_id, EventRow.fields).where(EventRow.name == DROPPED, EventRow.task_id.in_(models))
+        with Session(self._engine) as session:
+            return frozenset(
+                task_id for task_id, fields in session.execute(query) if task_id and models[task_id] == fields["hotkey"]
+            )
+
     def collected(
         self,
         lease: Lease,

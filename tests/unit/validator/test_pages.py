@@ -233,12 +233,14 @@ def test_a_model_that_was_dropped_has_since_when_in_the_place_of_its_links(pages
     with pages.customer() as owner:
         kept = owner.get(f"/tasks/{TASK}").text
         pages.ledger.submissions.drop(TASK, ALICE)
-        dropped, refused = owner.get(f"/tasks/{TASK}").text, owner.get(winner)
+        dropped, refused = owner.get(f"/tasks/{TASK}"), owner.get(winner)
     assert (winner in kept, second in kept, "no longer kept since" in kept) == (True, True, False)
-    assert (winner in dropped, second in dropped) == (False, True)
-    assert f"continues={TASK}" not in dropped  # nobody goes on from what is gone
+    assert (winner in dropped.text, second in dropped.text) == (False, True)
+    assert ("can be downloaded" in kept, "The best model is no longer kept" in kept) == (True, False)
+    assert ("can be downloaded" in dropped.text, "The best model is no longer kept" in dropped.text) == (False, True)
+    assert f"continues={TASK}" not in dropped.text  # nobody goes on from what is gone
     assert (
-        dropped.count("no longer kept since 2026-02-02 02:40 UTC") == 2
+        dropped.text.count("no longer kept since 2026-02-02 02:40 UTC") == 2
     )  # beside its result, and where the winner was taken
     assert refused.status_code == 410
     assert f"The model of {ALICE} is no longer kept since 2026-02-02 02:40 UTC" in html.unescape(refused.text)
