@@ -37,6 +37,7 @@
     │   ├── IdempotencyKeyReused    another task was posted under this key: validator/api/posting.py
     │   ├── TaskBegun               too late to cancel a task: validator/ledger/tasks.py
     │   ├── NotFound                no such task of this customer: validator/api/dependencies.py
+    │   ├── NoLongerKept            files that were dropped to make room: validator/api/dependencies.py
     │   └── ApiRefused              the validator's API said no (carries its code): gradients/client/answers.py
     └── OutsideError            the network, the chain or a hub; worth another try
         ├── ChainUnreachable        no answer from the chain

@@ -62,6 +62,7 @@ class Board:
         measurements = self.ledger.submissions.measurements(task.id) if scored else {}
         placings = {placing.hotkey: placing for placing in self.ledger.placings.of_task(task.id)}
         base, data, window = measurements.get(BASE_ENTRANT), task.prepared, task.window
+        dropped_at = self.ledger.submissions.dropped_at(task.id) if scored else {}
         miners = [
             _miner(
                 s,
@@ -69,6 +70,7 @@ class Board:
                 base=base,
                 placing=placings.get(s.hotkey),
                 status=self.progress.of(task.id, s.hotkey),
+                dropped_at=dropped_at.get(s.hotkey),
             )
             for s in self.ledger.submissions.of_task(task.id)
         ]
@@ -124,10 +126,17 @@ class Board:
     def summaries(self, tasks: Sequence[Task]) -> list[TaskSummary]:
         """Tasks of a list, looked up together."""
         scored = [task.id for task in tasks if task.state is TaskState.SCORED]
-        best = self.ledger.placings.best_of(scored)
+        best = {task: placing.hotkey for task, placing in self.ledger.placings.best_of(scored).items()}
+        dropped = self.ledger.submissions.dropped_of(best)
         obstacle = self.obstacle() if any(map(_is_offered, tasks)) else ""
         return [
-            _summary(task, has_model=task.id in best, obstacle=obstacle if _is_offered(task) else "") for task in tasks
+            _summary(
+                task,
+                has_model=task.id in best,
+                is_dropped=task.id in dropped,
+                obstacle=obstacle if _is_offered(task) else "",
+            )
+            for task in tasks
         ]
 
     def progress_of(self, task_id: str) -> dict[str, MinerProgress]:
@@ -147,13 +156,13 @@ def _is_offered(task: Task) -> bool:
     return task.state is TaskState.OPEN and task.window is None
 
 
-def _summary(task: Task, *, has_model: bool, obstacle: str) -> TaskSummary:
+def _summary(task: Task, *, has_model: bool, is_dropped: bool, obstacle: str) -> TaskSummary:
     metric, failure = task_type(task.request.type).metric, task.failure
     return TaskSummary(
         id=task.id,
         type=task.request.type,
         state=task.state,
-        note=_note(task, has_model=has_model, obstacle=obstacle),
+        note=_note(task, has_model=has_model, is_dropped=is_dropped, obstacle=obstacle),
         has_model=has_model if task.state.ended else None,
         base=task.request.base,
         continues=continued_task(task.request.base),
@@ -166,7 +175,7 @@ def _summary(task: Task, *, has_model: bool, obstacle: str) -> TaskSummary:
     )
 
 
-def _note(task: Task, *, has_model: bool, obstacle: str) -> str:
+def _note(task: Task, *, has_model: bool, is_dropped: bool, obstacle: str) -> str:
     """The state as its customer would ask for it."""
     if obstacle:
         return f"Waits, and goes on by itself: it cannot be offered to miners now ({obstacle})"
@@ -174,6 +183,8 @@ def _note(task: Task, *, has_model: bool, obstacle: str) -> str:
         return task.failure.message if task.failure else "The task has failed"
     if task.state is TaskState.SCORED and not has_model:
         return "Ended without a model: no miner handed in one that is better than the base; its miners' reasons say why"
+    if is_dropped:
+        return "The best model is no longer kept; its result is"
     return _NOTES[task.state]
 
 
@@ -199,6 +210,7 @@ def _miner(
     base: Measurement | None,
     placing: Placing | None,
     status: AttemptStatus | None,
+    dropped_at: float | None,
 ) -> MinerResult:
     has_repo = submission.state in (SubmissionState.COLLECTED, SubmissionState.MEASURED)
     path = f"/v1/tasks/{submission.task_id}/models/{submission.hotkey}"
@@ -222,6 +234,7 @@ def _miner(
         prize=placing.adjusted_points if placing else None,
         copy_of=placing.copy_of if placing else None,
         reason=placing.reason if placing else submission.failure.message if submission.failure else "",
-        repo=path if has_repo and placing else None,
+        repo=path if has_repo and placing and dropped_at is None else None,
+        dropped_at=dropped_at,
         progress=MinerProgress.model_validate(status.model_dump()) if status else None,
     )

@@ -44,6 +44,7 @@ class Kept(NamedTuple):
     spare_from: float | None  # when it may go for the limit's sake; None: not before `until`
     folder: Path
     digests: frozenset[str]
+    model: tuple[str, str] | None = None  # task and hotkey, of a model that customers download
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ class Pruner:
         }
         if not only_look:
             self._tell(pruned)
+            for task_id, hotkey in (thing.model for thing in things if thing.model and thing.folder in going):
+                self.ledger.submissions.drop(task_id, hotkey)  # last, when there is room to write it down
         return pruned
 
     def keep_bases(self) -> None:
@@ -144,7 +147,7 @@ class Pruner:
         for hotkey, manifest in self.ledger.submissions.manifests(task.id).items():
             until = winners_until if hotkey in winners else max(others_until, open_until)
             place = self.folders.submission(task.id, hotkey)
-            yield Kept(until, None if hotkey in winners else spare_from, place, _files(manifest))
+            yield Kept(until, None if hotkey in winners else spare_from, place, _files(manifest), (task.id, hotkey))
 
     def _digests(self, task: Task) -> Iterator[str]:
         """What an unfinished task names."""

@@ -180,6 +180,10 @@ class MinerResult(Answer):
     copy_of: str | None = Field(description="hotkey of the earlier model that this one repeats; null for none")
     reason: str = Field(description="why this place, or what went wrong: the validator's words, whole")
     repo: str | None = Field(description="path of the model's listing in this API; null when there is no model to get")
+    dropped_at: float | None = Field(
+        default=None,
+        description="when the model's files were dropped to make room, Unix seconds; null while they are kept",
+    )
     progress: MinerProgress | None = Field(description="how far the training is; null when the miner has not said")
 
 

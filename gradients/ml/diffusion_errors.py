@@ -56,7 +56,7 @@ def redraw(base: ImageBase, image: torch.Tensor, caption: str, *, how: Redrawing
 
 def redraw_all(base: ImageBase, rows: Captioned, *, how: Redrawing, seed: int) -> Iterator[Redrawn]:
     """The errors of all rows, in their order, as they become known."""
-    at_once = max(1, _images_at_once(rows.images, how) // (2 * how.seeds))
+    at_once = max(1, images_at_once(rows.images, how) // (2 * how.seeds))
     for start in range(0, len(rows.captions), at_once):
         some = Captioned(rows.images[start : start + at_once], rows.captions[start : start + at_once])
         by_strength = [image_to_image(base, some, strength=strength, how=how, seed=seed) for strength in how.strengths]
@@ -77,7 +77,7 @@ def image_to_image(base: ImageBase, rows: Captioned, *, strength: float, how: Re
         for number in range(how.seeds)
     ]
     size = {"height": rows.images.shape[2], "width": rows.images.shape[3]} if base.family.sized else {}
-    at_once, drawn = _images_at_once(rows.images, how), []
+    at_once, drawn = images_at_once(rows.images, how), []
     for start in range(0, len(wanted), at_once):
         part = wanted[start : start + at_once]
         with torch.inference_mode(), base.device.precision():
@@ -95,39 +95,48 @@ def image_to_image(base: ImageBase, rows: Captioned, *, strength: float, how: Re
     return torch.cat(drawn).unflatten(0, (len(rows.captions), 2 * how.seeds))
 
 
-def _images_at_once(images: torch.Tensor, how: Redrawing) -> int:
+def images_at_once(images: torch.Tensor, how: Redrawing) -> int:
+    """How many go through the denoiser together."""
     height, width = images.shape[2:]
     return max(1, min(CALL_IMAGES, how.call_pixels // (int(height) * int(width))))
 
 
 def denoising_loss(
-    base: ImageBase, noise: Noise, latents: torch.Tensor, *, captions: Captions, empty: Captions, seeds: Sequence[int]
+    base: ImageBase,
+    noise: Noise,
+    latents: torch.Tensor,
+    *,
+    captions: Captions,
+    empty: Captions,
+    seeds: Sequence[int],
+    at_once: int = CALL_IMAGES,
 ) -> list[float]:
     """Each row's error in telling the noise, at five levels, with the caption and with none weighed as in redrawing.
 
     Args:
         latents: [rows, channels, height, width], with captions as many; `empty` is one row.
         seeds: of each row's noise.
+        at_once: latents that go through the denoiser together at the most.
     """
     levels = torch.tensor(LEVELS * 2)
     losses = []
-    for some in torch.arange(len(seeds)).split(max(1, CALL_IMAGES // len(levels))):
+    for some in torch.arange(len(seeds)).split(max(1, at_once // len(levels))):
         shares = [_with_then_without(captions.rows(row[None]), empty) for row in some]
-        pooled = [each.pooled for each in shares if each.pooled is not None]
         drawn = [
             torch.randn(len(LEVELS), *latents.shape[1:], generator=torch.Generator().manual_seed(seeds[row]))
             for row in some.tolist()
         ]
+        clean = latents[some].repeat_interleave(len(levels), dim=0)
+        noises = torch.cat([each.repeat(2, 1, 1, 1) for each in drawn])
+        texts, of_all = Captions.joined(shares), levels.repeat(len(some))
         with torch.inference_mode():
-            errors = denoising_errors(
-                base,
-                noise,
-                clean=latents[some].repeat_interleave(len(levels), dim=0),
-                drawn=torch.cat([each.repeat(2, 1, 1, 1) for each in drawn]),
-                levels=levels.repeat(len(some)),
-                captions=Captions(torch.cat([each.tokens for each in shares]), torch.cat(pooled) if pooled else None),
-            ).double()
-        for of_row in errors.split(len(levels)):
+            errors = [
+                denoising_errors(
+                    base, noise, clean=clean[part], drawn=noises[part], levels=of_all[part], captions=texts.rows(part)
+                )
+                for part in torch.arange(len(clean)).split(at_once)
+            ]
+        for of_row in torch.cat(errors).double().split(len(levels)):
             with_caption, with_none = of_row[: len(LEVELS)].mean(), of_row[len(LEVELS) :].mean()
             losses.append(CAPTION_SHARE * float(with_caption) + EMPTY_SHARE * float(with_none))
     return losses
@@ -135,9 +144,7 @@ def denoising_loss(
 
 def _with_then_without(one: Captions, empty: Captions) -> Captions:
     """One caption for each level, then the empty one for each."""
-    pooled = None if one.pooled is None or empty.pooled is None else torch.cat([one.pooled, empty.pooled])
-    rows = torch.tensor([0] * len(LEVELS) + [1] * len(LEVELS))
-    return Captions(torch.cat([one.tokens, empty.tokens]), pooled).rows(rows)
+    return Captions.joined([one, empty]).rows(torch.tensor([0] * len(LEVELS) + [1] * len(LEVELS)))
 
 
 def probe_predictions(base: ImageBase, rows: Captioned, *, seeds: Sequence[int]) -> torch.Tensor:

@@ -62,7 +62,7 @@ def lora_applied(base: ImageBase, folder: Path | None) -> Iterator[Mapping[str, 
 
 
 def add_lora(base: ImageBase, shape: LoraShape, *, targets: Targets, text_encoders: bool) -> None:
-    """Put a fresh LoRA on the denoiser, perhaps on the text encoders too; only it trains. Uses torch's global seed."""
+    """Put a fresh LoRA on the denoiser, perhaps on the text encoders too; only it trains, in float32. Uses torch's global seed."""
     for name, part in base.parts().items():
         if name == base.family.denoiser or text_encoders:
             chosen = "all" if name != base.family.denoiser else targets
@@ -76,6 +76,11 @@ def add_lora(base: ImageBase, shape: LoraShape, *, targets: Targets, text_encode
             )
             with counted_as_absent():
                 inject_adapter_in_model(config, part)
+            for weight in part.parameters():
+                if weight.requires_grad:
+                    weight.data = (
+                        weight.data.float()
+                    )  # in bfloat16, as narrow weights lie, small steps are rounded away
 
 
 def write_lora(base: ImageBase, folder: Path, shape: LoraShape) -> None:

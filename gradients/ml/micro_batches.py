@@ -11,6 +11,7 @@ from gradients.ml.batching import batch_tokens, plan_batches
 from gradients.ml.device import Device, is_out_of_memory
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 _FEWEST_TOKENS = 32
@@ -61,20 +62,56 @@ class MicroBatches:
 
         Raises JobFailed (out_of_memory) when not even these fit.
         """
-        while True:
-            try:
-                return work()
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                problem = str(error)  # the error itself holds on to the tensors of its frames
-            model.zero_grad()
-            self._device.forget_unused()
+
+        def halve() -> bool:
             if self.tokens <= max(_FEWEST_TOKENS, row):
-                raise JobFailed(
-                    f"Training runs out of memory on single rows: {problem}",
-                    code="out_of_memory",
-                    fix="Train with gradient checkpointing, on shorter rows or with less beside it",
-                )
+                return False
             self.tokens //= 2
             log.warning("micro_batch_halved", tokens=self.tokens)
+            return True
+
+        return _until_it_fits(model, work, device=self._device, halve=halve)
+
+
+class Pictures:
+    """How many pictures one pass takes; half as many for the rest of the run whenever memory has run out."""
+
+    def __init__(self, device: Device, *, most: int) -> None:
+        self._device = device
+        self.at_once = most
+
+    def fitting(self, model: nn.Module, work: Callable[[], Result]) -> Result:
+        """What `work` returns, which goes by `at_once`. Whenever memory runs out in it, it begins anew, with gradients dropped.
+
+        Raises JobFailed (out_of_memory) when not even single pictures fit.
+        """
+
+        def halve() -> bool:
+            if self.at_once == 1:
+                return False
+            self.at_once //= 2
+            log.warning("micro_batch_halved", rows=self.at_once)
+            return True
+
+        return _until_it_fits(model, work, device=self._device, halve=halve)
+
+
+def _until_it_fits(
+    model: nn.Module, work: Callable[[], Result], *, device: Device, halve: Callable[[], bool]
+) -> Result:
+    """What `work` returns once its parts are small enough; `halve` makes them smaller, or says that they cannot be."""
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = str(error)  # the error itself holds on to the tensors of its frames
+        model.zero_grad()
+        device.forget_unused()
+        if not halve():
+            raise JobFailed(
+                f"Training runs out of memory on single rows: {problem}",
+                code="out_of_memory",
+                fix="Train with gradient checkpointing, on shorter or smaller rows, or with less beside it",
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import torch
 
@@ -21,6 +21,12 @@ class Captions(NamedTuple):
     def rows(self, positions: torch.Tensor) -> Captions:
         """The captions at these positions."""
         return Captions(self.tokens[positions], None if self.pooled is None else self.pooled[positions])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Captions]) -> Self:
+        """All of them, one part after another."""
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return cls(torch.cat([part.tokens for part in parts]), torch.cat(pooled) if pooled else None)
 
 
 Denoise = Callable[["DiffusionPipeline", torch.Tensor, torch.Tensor, Captions], torch.Tensor]

@@ -64,6 +64,11 @@ def load_image_base(folder: Path, device: Device) -> ImageBase:
     return base
 
 
+def compute_blocks_again(base: ImageBase) -> None:
+    """Have each block of the denoiser computed once more in the backward pass, instead of keeping what it computed."""
+    getattr(base.pipeline, base.family.denoiser).enable_gradient_checkpointing()
+
+
 def hold_image_base(folder: Path, *, in_stored_precision: bool) -> None:
     """Keep the pipeline in `folder` in this process's memory, for `load_image_base`. Raises as that does."""
     dtype = torch.bfloat16 if in_stored_precision else torch.float32

@@ -55,6 +55,7 @@ class TrainingSettings:
     batch_rows: int
     max_tokens: int
     micro_batch_tokens: int | None
+    micro_batch_rows: int | None
     gradient_checkpointing: bool
     load_in_4bit: bool
     optimiser: OptimiserName

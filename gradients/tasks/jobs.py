@@ -112,6 +112,9 @@ class TrainingPlan(WorkerMessage):
         ge=8,
         description="tokens of one forward and backward pass; None: as many as the device is taken to hold",
     )
+    micro_batch_rows: int | None = Field(
+        default=None, ge=1, description="the same for types whose rows are pictures, in rows; None: 8"
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="compute each layer again in the backward pass instead of keeping what it computed"
     )

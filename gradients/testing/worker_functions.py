@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid, ModelUnknown, SubmissionRejected
+from gradients.execution.functions import resolve
 from gradients.execution.job import ReportProgress
 
 
@@ -88,6 +90,36 @@ def train_and_die_once(arguments: JsonObject, report: ReportProgress) -> JsonObj
             os.kill(os.getpid(), signal.SIGKILL)
         steps.write_text(str(step))
     return _hand_in(output, steps=10 - done)
+
+
+def import_modules(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """Imports what `modules` names, for the jobs that run in copies of this process."""
+    modules = arguments["modules"]
+    assert isinstance(modules, list)  # noqa: S101 (a test's own mistake)
+    for module in modules:
+        importlib.import_module(str(module))
+    return {}
+
+
+def train_until_killed(arguments: JsonObject, report: ReportProgress) -> JsonObject:
+    """Does the TrainJob `job` with the worker function `train`, and is killed at the first step behind one that left a checkpoint.
+
+    Trainers leave one every two seconds at most; each step that they tell of lasts longer here, so this depends on no machine's speed.
+    """
+    job = arguments["job"]
+    assert isinstance(job, dict)  # noqa: S101 (a test's own mistake)
+    checkpoint, seen = Path(str(job["checkpoint_folder"])) / "checkpoint.safetensors", set[int]()
+
+    def watch(progress: JsonObject) -> None:
+        report(progress)
+        if progress["phase"] != "training":
+            return
+        seen.add(checkpoint.stat().st_mtime_ns)  # the first one was left before any step
+        if len(seen) > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(2.1)
+
+    return resolve(str(arguments["train"]))(job, watch)
 
 
 def train_if_there_is_room(arguments: JsonObject, report: ReportProgress) -> JsonObject:

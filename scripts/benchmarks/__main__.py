@@ -6,13 +6,12 @@ Machines differ, and the same machine from hour to hour: compare two ways of doi
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
 from gradients.log import configure_logging
 from scripts.benchmarks import control, market, preparing
-from scripts.benchmarks.timing import Figure, Ratios
+from scripts.benchmarks.timing import Figure, Ratios, said
 
 
 def ranks() -> Sequence[Figure]:
@@ -124,20 +123,29 @@ BENCHMARKS: dict[str, Callable[[], Iterable[Figure | Ratios]]] = {
 
 
 ON_DEMAND = ("racing-rows", "deadlines", "idle")  # half an hour, two hours, ten minutes
-WITH_OPTIONS = "recipes"  # by itself, with options of its own
+WITH_OPTIONS = ("recipes", "training")  # by themselves, with options of their own
 
 
 def main() -> None:
     """Run the benchmarks that were named, or all."""
-    if sys.argv[1:2] == [WITH_OPTIONS]:
+    first, more = sys.argv[1:2], sys.argv[2:]
+    if first == ["recipes"]:
         from scripts.benchmarks.recipes import command
 
-        command.main(sys.argv[2:])
+        command.main(more)
+        return
+    if first == ["training"] and not BENCHMARKS.keys() & more:
+        from scripts.benchmarks import training_rivals
+
+        training_rivals.main(more)
         return
     configure_logging(style="text", level="warning")
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="name", help=f"one of {', '.join(BENCHMARKS)}; or {WITH_OPTIONS}, which see"
+        "names",
+        nargs="*",
+        metavar="name",
+        help=f"one of {', '.join(BENCHMARKS)}; or {' or '.join(WITH_OPTIONS)} with its own options, which see",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     asked = parser.parse_args()
@@ -145,10 +153,7 @@ def main() -> None:
         parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(BENCHMARKS)}")
     for name in asked.names or [name for name in BENCHMARKS if name not in ON_DEMAND]:
         for figure in BENCHMARKS[name]():
-            line = figure.as_json() if asked.json else figure.as_text()
-            print(
-                json.dumps({"benchmark": name, **line}) if isinstance(line, dict) else f"{name:<11} {line}", flush=True
-            )
+            print(said(name, figure, as_json=asked.json), flush=True)
 
 
 if __name__ == "__main__":

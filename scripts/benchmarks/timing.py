@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -56,3 +57,10 @@ def seconds_of(work: Callable[[], object], *, runs: int) -> list[float]:
         work()
         taken.append(time.perf_counter() - started)
     return taken
+
+
+def said(benchmark: str, measured: Figure | Ratios, *, as_json: bool) -> str:
+    """The line that a benchmark prints for a figure."""
+    if as_json:
+        return json.dumps({"benchmark": benchmark, **measured.as_json()})
+    return f"{benchmark:<11} {measured.as_text()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import time
@@ -24,6 +25,12 @@ from gradients.tasks.footprint import Way, shape_in
 from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
 from miner.fit import Fit, fit
 from miner.memory import Memory, installed_memory
+from scripts.benchmarks.training_steps import (
+    BACKWARD_TO_STATES,
+    BACKWARD_TO_WEIGHTS,
+    FORWARD,
+    operations_a_second,
+)
 from scripts.cuda.ground import GIB, Findings, MemoryWatch, Scale, random_base, write_rows
 
 TRAIN = "gradients.tasks.instruct.trainer:train"
@@ -54,25 +61,35 @@ class Planned(NamedTuple):
     fit: Fit
 
 
+class Trained(NamedTuple):
+    """What came of a run."""
+
+    result: TrainResult
+    peak_bytes: int  # of the GPU; 0 in a rehearsal
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second."""
+        return self.result.tokens_per_second or math.nan
+
+
 def lora(scale: Scale, folder: Path) -> Findings:
     """A LoRA on a 7B-shaped base by both engines."""
     base, found, way = random_base("seven-b", scale.seven_b, scale, folder), Findings(), Way("lora", RANK)
-    ours = _train(Run("ours", way), base, scale, folder, found)
-    trl = _train(Run("TRL", way, engine="trl"), base, scale, folder, found)
-    if ours and trl and ours.tokens_per_second and trl.tokens_per_second:
-        found.figures["ours over TRL"] = round(ours.tokens_per_second / trl.tokens_per_second, 2)
-    if ours and ours.tokens_per_second and not scale.rehearsal:
-        # forward, and backward to the states but not to the frozen weights: four operations a weight and token
-        done = 4 * shape_in(base, _parameters(base)).multiplied * ours.tokens_per_second
-        found.figures["share of the products' ceiling"] = round(done / _operations_a_second(), 3)
+    ours = train_once(Run("ours", way), base, scale, folder, found)
+    trl = train_once(Run("TRL", way, engine="trl"), base, scale, folder, found)
+    if ours and trl:
+        found.figures["ours over TRL"] = round(ours.speed / trl.speed, 2)
+    if ours and not scale.rehearsal:
+        found.figures["share of the products' ceiling"] = round(share_of_ceiling(way, base, ours.speed), 3)
     return found
 
 
 def short_of_memory(scale: Scale, folder: Path) -> Findings:
     """A LoRA on a 7B-shaped base in 4 bits, and one that finds out by itself that its micro-batch is far too large."""
     base, found = random_base("seven-b", scale.seven_b, scale, folder), Findings()
-    _train(Run("4 bits", Way("lora", RANK, load_in_4bit=True)), base, scale, folder, found)
-    _train(Run("micro-batch 16 times too large", Way("lora", RANK), stretched=16), base, scale, folder, found)
+    train_once(Run("4 bits", Way("lora", RANK, load_in_4bit=True)), base, scale, folder, found)
+    train_once(Run("micro-batch 16 times too large", Way("lora", RANK), stretched=16), base, scale, folder, found)
     return found
 
 
@@ -80,7 +97,7 @@ def full(scale: Scale, folder: Path) -> Findings:
     """All weights of a 1.5B-shaped base."""
     found = Findings()
     base = random_base("one-and-a-half-b", scale.one_and_a_half_b, scale, folder)
-    _train(Run("all weights", Way("full", RANK)), base, scale, folder, found)
+    train_once(Run("all weights", Way("full", RANK)), base, scale, folder, found)
     return found
 
 
@@ -136,8 +153,8 @@ def out_of_memory(scale: Scale, folder: Path) -> Findings:
     return found
 
 
-def _train(run: Run, base: Path, scale: Scale, folder: Path, found: Findings) -> TrainResult | None:
-    """The run's result, with what it took beside what was planned; None where it cannot be made, which is noted."""
+def train_once(run: Run, base: Path, scale: Scale, folder: Path, found: Findings) -> Trained | None:
+    """What came of the run, with what it took beside what was planned; None where it cannot be made, which is noted."""
     planned = _plan(run, base, scale, folder / run.name, found)
     if planned is None:
         return None
@@ -162,7 +179,20 @@ def _train(run: Run, base: Path, scale: Scale, folder: Path, found: Findings) ->
     )
     found.must(any(planned.job.output_folder.glob("*.safetensors")), f"{run.name} left no model")
     found.must(time.time() < planned.job.deadline_unix + OVERRUN_SECONDS, f"{run.name} overran its deadline")
-    return result
+    return Trained(result, peak)
+
+
+def share_of_ceiling(way: Way, base: Path, tokens_per_second: float) -> float:
+    """Of the GPU's products in bfloat16: what the layers' weights make of so many tokens, 0..1. Attention and head are left out.
+
+    Forward, backward to the states, and backward to those weights that train: two operations a weight and token each.
+    """
+    operations = FORWARD + BACKWARD_TO_STATES + (BACKWARD_TO_WEIGHTS if way.method == "full" else 0)
+    shape = shape_in(base, _parameters(base))
+    layers = (
+        shape.parameters - shape.vocabulary * shape.hidden
+    )  # what random bases embed tokens with is their head, too
+    return operations * layers * tokens_per_second / operations_a_second("cuda")
 
 
 def _plan(run: Run, base: Path, scale: Scale, folder: Path, found: Findings) -> Planned | None:
@@ -238,17 +268,3 @@ def _kill_children() -> None:
 def _parameters(base: Path) -> int:
     index = json.loads((base / "model.safetensors.index.json").read_text())
     return int(index["metadata"]["total_size"]) // 2  # bfloat16
-
-
-def _operations_a_second() -> float:
-    """Of products of large matrices in bfloat16, the most in five turns."""
-    size, best = 8192, 0.0
-    left, right = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(5):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
-        for _ in range(10):
-            left @ right
-        torch.cuda.synchronize()
-        best = max(best, 10 * 2 * size**3 / (time.perf_counter() - started))
-    return best

@@ -169,6 +169,7 @@ def test_the_stream_tells_everything_once_and_ends_with_the_task(market: Market,
     ]
     assert [event.hotkey for event in events if event.kind == "measured"] == ["base", ALICE]
     assert list(client.events(task_id, after=events[2].id)) == events[3:]
+    market.ledger.submissions.drop(task_id, ALICE)  # after the end, and nothing that a stream tells
     answer = market.acme.get(f"/v1/tasks/{task_id}/events", headers={"Last-Event-ID": str(events[-1].id)})
     assert answer.status_code == 204
 

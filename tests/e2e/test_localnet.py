@@ -186,6 +186,8 @@ def _compare_and_vote(page: Page, pictures: Pictures) -> None:
     expect(page.locator("#vote")).to_contain_text("was the base")
     expect(page.locator("#vote")).to_contain_text("(place 1): best in")
     pictures.take(page, "compare", at="#try")
+    page.get_by_role("button", name="B is best").click()
+    expect(page.locator("#vote").get_by_role("alert")).to_contain_text("This vote was counted already")
 
 
 def _came_from(run: Run, first: Mapping[str, Any], task_id: str, folder: Path) -> None:

@@ -218,12 +218,18 @@ def test_what_a_miner_says_is_shown_as_it_is_and_does_nothing_to_the_terminal(
             assert printed.count(shown) == 3  # two recipes, and one reason below the table
 
 
-def test_a_model_that_is_no_longer_kept_is_not_found_and_its_task_is_still_shown(market: Market) -> None:
+def test_a_model_that_is_no_longer_kept_is_refused_with_since_when_and_its_task_is_still_shown(market: Market) -> None:
     task_id = market.scored_task()
+    before = market.acme.get(f"/v1/tasks/{task_id}").json()["miners"][0]
     shutil.rmtree(market.folders.submission(task_id, ALICE))
-    for path in ("models/best", f"models/{ALICE}", "models/best/adapter_config.json"):
-        assert "no longer kept" in refusal_of(market.acme.get(f"/v1/tasks/{task_id}/{path}"), 404)["message"]
-    assert market.acme.get(f"/v1/tasks/{task_id}").json()["miners"][0]["rank"] == 1
+    market.ledger.submissions.drop(task_id, ALICE)
+    for path in ("models/best", f"models/{ALICE}", "models/best/archive.tar", "models/best/adapter_config.json"):
+        refusal = refusal_of(market.acme.get(f"/v1/tasks/{task_id}/{path}"), 410)
+        assert (refusal["code"], "is no longer kept since 20" in refusal["message"]) == ("no_longer_kept", True)
+        assert refusal["fix"].startswith("Train it again")
+    after = market.acme.get(f"/v1/tasks/{task_id}").json()["miners"][0]
+    assert (before["repo"], before["dropped_at"]) == (f"/v1/tasks/{task_id}/models/{ALICE}", None)
+    assert (after["rank"], after["repo"], after["dropped_at"] is None) == (1, None, False)
 
 
 def test_the_same_upload_twice_is_one_file(market: Market) -> None:

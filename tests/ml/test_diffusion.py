@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from gradients.errors import Blame, ModelUnknown, SubmissionRejected
+from gradients.errors import Blame, JobFailed, ModelUnknown, SubmissionRejected
 from gradients.ml.adapters import LoraShape
 from gradients.ml.device import Device
 from gradients.ml.diffusion_errors import Redrawing, redraw, row_seed
@@ -20,7 +20,7 @@ from gradients.ml.diffusion_lora import WEIGHTS, add_lora, lora_applied, write_l
 from gradients.ml.diffusion_noise import FlowNoise, VarianceNoise, noise_of
 from gradients.ml.diffusion_objective import DenoisingObjective, DenoisingSettings
 from gradients.ml.images import Captioned, contact_sheet, picture
-from gradients.ml.pipelines import ImageBase, load_image_base
+from gradients.ml.pipelines import ImageBase, compute_blocks_again, load_image_base
 from gradients.ml.submission import fingerprint
 from gradients.ml.trainee import Trainee
 from gradients.testing.tiny_pipelines import PIXELS, write_tiny_pipeline
@@ -46,6 +46,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 @pytest.fixture(scope="module")
 def sd(folders: Mapping[str, Path]) -> ImageBase:
+    return load_image_base(folders["sd"], CPU)
+
+
+@pytest.fixture
+def sd_again(folders: Mapping[str, Path]) -> ImageBase:
+    """One that may be changed."""
     return load_image_base(folders["sd"], CPU)
 
 
@@ -304,6 +310,103 @@ def test_the_loss_of_rows_kept_from_training_is_the_same_whenever_it_is_asked_fo
     base.denoiser.requires_grad_(True)
     objective.backward(base.parts(), [0, 1, 2])
     assert first == objective.validate(base.parts())
+
+
+def step_of(base: ImageBase, rows: Captioned, *, at_once: int) -> tuple[float, list[torch.Tensor]]:
+    """Loss and gradients of a step on all rows with a LoRA that is no longer fresh, whose text encoders train too."""
+    torch.manual_seed(0)
+    add_lora(base, SHAPE, targets="all", text_encoders=True)
+    weights = [weight for weight in base.parts().parameters() if weight.requires_grad]
+    with torch.no_grad():
+        for weight in weights:
+            weight.normal_(std=0.05)
+    base.parts().train()
+    settings = replace(SETTINGS, text_encoders=True, rows_at_once=at_once)
+    objective = DenoisingObjective(base, train=rows, validation=None, settings=settings, seed=1)
+    loss = objective.backward(base.parts(), range(len(rows.captions)))
+    return loss, [weight.grad for weight in weights if weight.grad is not None]
+
+
+def refusing(base: ImageBase, *, more_than: int, widths: list[int]) -> None:
+    """Have the denoiser run out of memory with more pictures than that."""
+
+    def look(_: torch.nn.Module, args: tuple[torch.Tensor, ...], kwargs: Mapping[str, torch.Tensor]) -> None:
+        widths.append(len(args[0] if args else kwargs["hidden_states"]))
+        if widths[-1] > more_than:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    base.denoiser.register_forward_pre_hook(look, with_kwargs=True)
+
+
+def alike(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> bool:
+    """Whether gradients differ by rounding only, of the largest of their tensor."""
+    largest = (float(tensor.abs().max()) for tensor in one)
+    pairs = zip(one, other, largest, strict=True)
+    return all(torch.allclose(mine, his, rtol=0, atol=1e-5 * most + 1e-9) for mine, his, most in pairs)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_neither_parts_of_a_step_nor_blocks_that_are_computed_again_change_its_gradients(
+    family: str, folders: Mapping[str, Path], rows: Captioned
+) -> None:
+    loss, gradients = step_of(load_image_base(folders[family], CPU), rows, at_once=4)
+    widths = list[int]()
+    halved, again = (load_image_base(folders[family], CPU) for _ in range(2))
+    refusing(halved, more_than=1, widths=widths)
+    in_parts = step_of(halved, rows, at_once=4)
+    assert widths == [4, 2, 1, 1, 1, 1]
+    compute_blocks_again(again)
+    kept = step_of(again, rows, at_once=4)
+    assert len(gradients) > 10
+    assert all(bool(gradient.any()) for gradient in gradients[-4:])
+    for other_loss, other in (in_parts, kept):
+        assert other_loss == pytest.approx(loss, rel=1e-5)
+        assert alike(gradients, other)
+
+
+def test_what_a_step_left_when_memory_ran_out_in_its_middle_is_dropped(sd_again: ImageBase, rows: Captioned) -> None:
+    """The first part of two has gone through, with its gradients, when the second one finds no memory."""
+    calls, fails = list[int](), [False, True]
+
+    def look(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        calls.append(len(args[0]))
+        if fails and fails.pop(0):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    sd_again.denoiser.register_forward_pre_hook(look)
+    loss, gradients = step_of(sd_again, rows, at_once=2)
+    assert calls == [2, 2, 1, 1, 1, 1]
+    whole_loss, whole = step_of(load_image_base(sd_again.folder, CPU), rows, at_once=4)
+    assert loss == pytest.approx(whole_loss, rel=1e-5)
+    assert alike(whole, gradients)
+
+
+def test_memory_that_holds_not_one_picture_ends_a_training(sd_again: ImageBase, rows: Captioned) -> None:
+    widths = list[int]()
+    refusing(sd_again, more_than=0, widths=widths)
+    with pytest.raises(JobFailed, match="on single rows") as failed:
+        step_of(sd_again, rows, at_once=3)
+    assert failed.value.code == "out_of_memory"
+    assert widths == [3, 1]
+
+
+def test_a_loss_on_kept_rows_is_told_in_the_parts_that_memory_holds(sd_again: ImageBase, rows: Captioned) -> None:
+    objective = DenoisingObjective(sd_again, train=rows, validation=rows, settings=SETTINGS, seed=1)
+    whole = objective.validate(sd_again.parts())
+    widths = list[int]()
+    refusing(sd_again, more_than=1, widths=widths)
+    assert objective.validate(sd_again.parts()) == pytest.approx(whole, rel=1e-6)
+    assert widths == [2, *[1] * 40]  # four rows at five levels with the caption and with none
+
+
+def test_a_lora_on_narrow_weights_trains_in_float32(sd_again: ImageBase) -> None:
+    sd_again.parts().to(torch.bfloat16)
+    add_lora(sd_again, SHAPE, targets="attention", text_encoders=False)
+    trained = {weight.dtype for weight in sd_again.parts().parameters() if weight.requires_grad}
+    assert trained == {torch.float32}
+    noisy, steps, texts = torch.randn(1, 4, 8, 8), torch.tensor([3]), torch.randn(1, 16, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert sd_again.pipeline.unet(noisy.bfloat16(), steps, texts.bfloat16()).sample.isfinite().all()
 
 
 def test_the_average_of_weights_is_in_the_model_only_while_it_is_asked_for() -> None:

@@ -37,6 +37,12 @@ class NotFound(CustomerError):
     default_code = "not_found"
 
 
+class NoLongerKept(CustomerError):
+    """There was such a thing, and it has been dropped to make room."""
+
+    default_code = "no_longer_kept"
+
+
 class KeyRefused(CustomerError):
     """No API key, or one that opens nothing."""
 

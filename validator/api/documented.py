@@ -31,6 +31,7 @@ REFUSALS: Responses = {
     503: {"model": Refusal, "description": "A hub or the chain does not answer; worth another try"},
 }
 NOT_FOUND: Responses = {404: {"model": Refusal, "description": "There is none, or it is not this customer's"}}
+GONE: Responses = {410: {"model": Refusal, "description": "It is no longer kept; the message says since when"}}
 TAGS = [
     {"name": "tasks", "description": "Ask what a task would take, post it, follow it, take it back."},
     {"name": "data", "description": "Upload rows to train on."},

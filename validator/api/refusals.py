@@ -21,7 +21,7 @@ from gradients.client.models import Refusal
 from gradients.errors import Blame, GradientsError, TaskInvalid
 from gradients.log import get_logger
 from gradients.texts import harmless
-from validator.api.dependencies import KeyRefused, NotFound, ScopeMissing
+from validator.api.dependencies import KeyRefused, NoLongerKept, NotFound, ScopeMissing
 from validator.api.rates import TooManyRequests
 from validator.api.resumable import TooManyUploads, UploadConflict, UploadDamaged, UploadUnknown
 from validator.api.streams import TooManyStreams
@@ -36,6 +36,7 @@ STATUS_OF_ERROR: Mapping[type[GradientsError], int] = {
     ScopeMissing: 403,
     NotFound: 404,
     TaskBegun: 409,
+    NoLongerKept: 410,
     UploadUnknown: 404,
     UploadConflict: 409,
     TusVersionUnknown: 412,

@@ -21,20 +21,22 @@ from gradients.repo.card import Merit, Result
 from gradients.repo.delivery import Delivery, delivery
 from gradients.repo.manifest import parse_manifest
 from gradients.tasks.registry import task_type
+from gradients.web.site import time_text
 from validator.api.archives import Archive, Member, sums
-from validator.api.dependencies import AppDependencies, Customer, Dependencies, NotFound, OwnTask, keyed
-from validator.api.documented import NOT_FOUND, PREFIX, REFUSALS
+from validator.api.dependencies import AppDependencies, Customer, Dependencies, NoLongerKept, NotFound, OwnTask, keyed
+from validator.api.documented import GONE, NOT_FOUND, PREFIX, REFUSALS, Responses
 from validator.continuing import base_of
 
 UPLOAD_PATH = "/datasets"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+FILES_REFUSED: Responses = {**NOT_FOUND, **GONE}
 reading = APIRouter(prefix=PREFIX, route_class=keyed(Scope.READ), responses=REFUSALS)
 submitting = APIRouter(prefix=PREFIX, route_class=keyed(Scope.SUBMIT), responses=REFUSALS)
 
 HotkeyInPath = Annotated[str, fastapi.Path(description=f"a miner's hotkey, or '{BEST}' for the winner's")]
 
 
-@reading.get("/tasks/{task_id}/models/{hotkey}", responses=NOT_FOUND, tags=["models"])
+@reading.get("/tasks/{task_id}/models/{hotkey}", responses=FILES_REFUSED, tags=["models"])
 async def list_model(task: OwnTask, hotkey: HotkeyInPath, dependencies: AppDependencies) -> ModelListing:
     """The files of a miner's model, once the task is scored; 'best' names the winner's."""
     owner, model = await asyncio.to_thread(_delivery, dependencies, task, hotkey)
@@ -45,7 +47,7 @@ async def list_model(task: OwnTask, hotkey: HotkeyInPath, dependencies: AppDepen
     "/tasks/{task_id}/models/{hotkey}/archive.tar",
     tags=["models"],
     response_class=StreamingResponse,
-    responses={**NOT_FOUND, 200: {"content": {"application/x-tar": BINARY}}},
+    responses={**FILES_REFUSED, 200: {"content": {"application/x-tar": BINARY}}},
 )
 async def download_archive(task: OwnTask, hotkey: HotkeyInPath, dependencies: AppDependencies) -> StreamingResponse:
     """All files of a miner's model as one tar archive, with their digests in `SHA256SUMS`."""
@@ -62,7 +64,7 @@ async def download_archive(task: OwnTask, hotkey: HotkeyInPath, dependencies: Ap
     "/tasks/{task_id}/models/{hotkey}/{name}",
     tags=["models"],
     response_class=Response,
-    responses={**NOT_FOUND, 200: {"content": {"application/octet-stream": BINARY}}},
+    responses={**FILES_REFUSED, 200: {"content": {"application/octet-stream": BINARY}}},
 )
 async def download_file(
     task: OwnTask,
@@ -83,7 +85,7 @@ async def download_file(
     return FileResponse(file, media_type="application/octet-stream")
 
 
-@reading.get("/tasks/{task_id}/base", responses=NOT_FOUND, tags=["models"])
+@reading.get("/tasks/{task_id}/base", responses=FILES_REFUSED, tags=["models"])
 async def list_base(task: OwnTask, dependencies: AppDependencies) -> BaseFiles:
     """The files of a task's base, of a task that continues another: nobody else has it."""
     parent = _made_base(task)
@@ -95,7 +97,7 @@ async def list_base(task: OwnTask, dependencies: AppDependencies) -> BaseFiles:
     "/tasks/{task_id}/base/{path:path}",
     tags=["models"],
     response_class=Response,
-    responses={**NOT_FOUND, 200: {"content": {"application/octet-stream": BINARY}}},
+    responses={**FILES_REFUSED, 200: {"content": {"application/octet-stream": BINARY}}},
 )
 async def download_base_file(
     task: OwnTask,
@@ -104,9 +106,12 @@ async def download_base_file(
 ) -> Response:
     """One file of the base of a task that continues another."""
     blob = dict(_made_base(task).files).get(path)
-    file = dependencies.store.path(blob.sha256) if blob else None
-    if file is None or not await asyncio.to_thread(file.is_file):
-        raise NotFound(f"Task {task.id} has no file {path[:96]} of its base, or none is kept any more")
+    if blob is None:
+        raise NotFound(f"Task {task.id} has no file {path[:96]} of its base")
+    file = dependencies.store.path(blob.sha256)
+    if not await asyncio.to_thread(file.is_file):
+        fix = "Train it again; a base that was made for a task goes with the task's winner"
+        raise NoLongerKept(f"The base of task {task.id} is no longer kept: the task ended too long ago", fix=fix)
     return FileResponse(file, media_type="application/octet-stream")
 
 
@@ -150,7 +155,7 @@ def _made_base(task: Task) -> Parent:
 
 
 def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> tuple[str, Delivery]:
-    """Whose model is meant, and its files. Raises NotFound before the task is scored, and when there is no such model."""
+    """Whose model is meant, and its files. Raises NotFound before the task is scored, and when there is no such model, and NoLongerKept."""
     if task.state is not TaskState.SCORED:
         raise NotFound(f"Task {task.id} is {task.state}; models can be had once it is scored")
     owner = dependencies.board.winner(task) if hotkey == BEST else hotkey
@@ -159,7 +164,11 @@ def _delivery(dependencies: Dependencies, task: Task, hotkey: str) -> tuple[str,
         raise NotFound(f"Task {task.id} has no model of {hotkey}")
     folder = dependencies.folders.submission(task.id, owner)
     if not folder.is_dir():
-        raise NotFound(f"The model of {hotkey} is no longer kept: task {task.id} ended too long ago")
+        since = dependencies.ledger.submissions.dropped_at(task.id).get(owner)
+        raise NoLongerKept(
+            f"The model of {owner} is no longer kept{f' since {time_text(since)}' if since else ''}: task {task.id} ended too long ago",
+            fix="Train it again: the scores and the spec are still shown. Download what you want to keep soon after a task ends",
+        )
     measured = dependencies.ledger.submissions.measurements(task.id)
     merit = Merit(
         task_id=task.id,

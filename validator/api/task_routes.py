@@ -20,7 +20,7 @@ from gradients.errors import TaskInvalid
 from validator.api.dependencies import AppDependencies, Customer, OwnTask, keyed
 from validator.api.documented import NOT_FOUND, PREFIX, REFUSALS, Responses
 from validator.api.posting import post
-from validator.api.streams import EVENT_STREAM, NO_MORE, TooManyStreams, stream
+from validator.api.streams import EVENT_STREAM, NO_MORE, TooManyStreams, stream, told_of
 from validator.ledger.listing import Place, TaskFilter
 
 MOST_LISTED = 1000
@@ -145,8 +145,10 @@ async def follow_task(
     Events named 'task' have an id and a `TaskEvent`, events named 'progress' a `TaskProgress`. The stream ends with the task, and after ten
     minutes in any case: connect again with `Last-Event-ID`, and nothing is missed. 204 says that there is nothing to wait for.
     """
-    if task.state.ended and not await asyncio.to_thread(dependencies.ledger.events.after, task.id, last_event_id):
-        return Response(status_code=NO_MORE)
+    if task.state.ended:  # what has been written down since may be nothing for the customer
+        news = await asyncio.to_thread(dependencies.ledger.events.after, task.id, last_event_id)
+        if not any(map(told_of, news)):
+            return Response(status_code=NO_MORE)
     open_ones, most = dependencies.streams, dependencies.quotas.streams
     if open_ones.counted[customer] >= most:
         raise TooManyStreams(

@@ -21,6 +21,7 @@ from validator.ledger.rows import EventRow, MeasurementRow, SubmissionRow
 from validator.metrics import FAILURES
 
 CHANGED = "submission_changed"
+DROPPED = "model_dropped"
 NOTHING: JsonObject = MappingProxyType({})
 
 
@@ -68,6 +69,27 @@ class Submissions:
         with Session(self._engine) as session:
             told = [fields for fields in session.scalars(query.order_by(EventRow.id)) if "ip" in fields]
         return {fields["hotkey"]: AxonAddress(fields["ip"], fields["port"]) for fields in told}
+
+    def drop(self, task_id: str, hotkey: str) -> None:
+        """A model's files have gone, to make room. The second time changes nothing."""
+        if hotkey not in self.dropped_at(task_id):
+            fields: JsonObject = {"hotkey": hotkey}
+            with Session(self._engine) as session, session.begin():
+                record(session, at=self._clock.now(), name=DROPPED, task_id=task_id, fields=fields)
+
+    def dropped_at(self, task_id: str) -> dict[str, float]:
+        """Hotkey -> since when its model's files are no longer kept, of those that are not."""
+        query = select(EventRow.fields, EventRow.at).where(EventRow.task_id == task_id, EventRow.name == DROPPED)
+        with Session(self._engine) as session:
+            return {fields["hotkey"]: at for fields, at in session.execute(query)}
+
+    def dropped_of(self, models: Mapping[str, str]) -> frozenset[str]:
+        """Of tasks, each with a hotkey, those in which that miner's model is no longer kept."""
+        query = select(EventRow.task_id, EventRow.fields).where(EventRow.name == DROPPED, EventRow.task_id.in_(models))
+        with Session(self._engine) as session:
+            return frozenset(
+                task_id for task_id, fields in session.execute(query) if task_id and models[task_id] == fields["hotkey"]
+            )
 
     def collected(
         self,

@@ -18,6 +18,7 @@ from gradients.ml.device import choose_device
 from gradients.ml.diffusion_errors import (
     Redrawing,
     denoising_loss,
+    images_at_once,
     lay_out_for_cpu,
     probe_predictions,
     redraw_all,
@@ -60,7 +61,10 @@ def measure(arguments: JsonObject, report: Callable[[JsonObject], None]) -> Json
             errors, shown = _redrawn(base, rows, how, seed=job.seed, progress=progress)
             with torch.inference_mode():
                 captions, empty = (base.family.encode(base.pipeline, texts) for texts in (rows.captions, [""]))
-            losses = denoising_loss(base, noise_of(base), latents, captions=captions, empty=empty, seeds=seeds)
+            at_once = images_at_once(rows.images, how)
+            losses = denoising_loss(
+                base, noise_of(base), latents, captions=captions, empty=empty, seeds=seeds, at_once=at_once
+            )
             fingerprint = fingerprints.take(replaced)
         if not all(0 <= error <= 1 for error in errors):  # colours lie between 0 and 1; NaN is in no interval
             raise blamed(entrant, "A redrawn image holds values that are not colours", code="loss_out_of_bounds")

@@ -15,11 +15,13 @@ from gradients.ml.diffusion_lora import Targets, add_lora, write_lora
 from gradients.ml.diffusion_objective import DenoisingObjective, DenoisingSettings
 from gradients.ml.images import Captioned, read_captioned
 from gradients.ml.objective import split_validation
-from gradients.ml.pipelines import load_image_base
+from gradients.ml.pipelines import compute_blocks_again, load_image_base
 from gradients.ml.training import TrainingSettings
 from gradients.tasks.diffusion.spec import DiffusionParameters
 from gradients.tasks.jobs import TrainJob
 from gradients.tasks.workers.training import Trainable, run_job
+
+ROWS_AT_ONCE = 8  # where the plan does not say
 
 
 class DiffusionOptions(BaseModel):
@@ -35,7 +37,6 @@ class DiffusionOptions(BaseModel):
     mirrored: bool | None = Field(default=None, description="show half of the images mirrored; empty: for styles only")
     text_encoders: bool = Field(default=False, description="train the CLIP text encoders too")
     targets: Targets = Field(default="all", description="layers of the denoiser that get a LoRA")
-    rows_at_once: int = Field(default=8, ge=1, description="rows of one forward pass; a step may have more")
 
 
 def train(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:
@@ -60,7 +61,7 @@ def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
             caption_dropout=options.caption_dropout,
             mirrored=asked.subject == "style" if options.mirrored is None else options.mirrored,
             text_encoders=options.text_encoders,
-            rows_at_once=options.rows_at_once,
+            rows_at_once=settings.micro_batch_rows or ROWS_AT_ONCE,
         ),
         seed=job.seed,
     )
@@ -71,6 +72,8 @@ def _trainable(job: TrainJob, settings: TrainingSettings) -> Trainable:
         rank_stabilised=settings.lora_rank_stabilised,
     )
     add_lora(base, shape, targets=options.targets, text_encoders=options.text_encoders)
+    if settings.gradient_checkpointing:
+        compute_blocks_again(base)
     return Trainable(
         base.parts(), objective, lambda folder: write_lora(base, folder, shape), average_decay=options.average_decay
     )

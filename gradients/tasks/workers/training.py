@@ -89,7 +89,7 @@ def _digest(job: TrainJob) -> str:
 
     How much goes through the model at once, and what is computed again, is memory's alone: a run that died of it goes on with less.
     """
-    memory = {"micro_batch_tokens", "gradient_checkpointing"}
+    memory = {"micro_batch_tokens", "micro_batch_rows", "gradient_checkpointing"}
     told = job.model_dump(mode="json", exclude={"deadline_unix": True, "plan": memory})
     return hashlib.sha256(canonical(told)).hexdigest()
 

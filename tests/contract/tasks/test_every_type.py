@@ -2,109 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import statistics
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from gradients.datasets.normal_texts import normalised
 from gradients.datasets.rows import Row
 from gradients.domain.json import Json, JsonObject
-from gradients.domain.task import TaskRequest
 from gradients.errors import DatasetInvalid
 from gradients.execution.functions import resolve
-from gradients.tasks.base import TaskType
-from gradients.tasks.jobs import (
-    KEEP,
-    Entrant,
-    EntrantResult,
-    KeepJob,
-    Kept,
-    MeasureJob,
-    Parameters,
-    TrainingPlan,
-    TrainJob,
-)
+from gradients.tasks.jobs import KEEP, KeepJob, Kept
 from gradients.tasks.preparation import PreparedData, prepare
-from gradients.tasks.registry import TYPES, task_type, validate_request
-from gradients.testing.task_samples import SourceRow, TaskSample, sample_of
-
-SALT = b"contract"
-SEED = 11
-LONGEST_TRAINING_SECONDS = 300.0  # the plans end by epochs, long before
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A type's sample, prepared and trained once for all tests."""
-
-    kind: TaskType
-    sample: TaskSample
-    folder: Path
-    base: Path
-    request: TaskRequest
-    data: PreparedData
-
-    def spec(self, rows: Sequence[SourceRow], *, name: str) -> dict[str, Json]:
-        file = self.folder / f"{name}.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return _spec(self.kind, self.sample, file)
-
-    def measure(
-        self,
-        entrants: Mapping[str, Path | None],
-        *,
-        results: Path,
-        held_out_file: Path | None = None,
-        blocks: tuple[tuple[int, ...], ...] = (),
-    ) -> dict[str, EntrantResult]:
-        job = MeasureJob(
-            base_folder=self.base,
-            held_out_file=held_out_file or self.data.held_out_file,
-            parameters=cast(Parameters, self.request.parameters),
-            entrants=tuple(Entrant(id=name, folder=folder) for name, folder in entrants.items()),
-            results_folder=results,
-            seed=SEED,
-            blocks=blocks,
-        )
-        resolve(self.kind.measure)(job.model_dump(mode="json"), _ignore)
-        read = EntrantResult.model_validate_json
-        return {name: read((results / f"{name}.json").read_bytes()) for name in entrants}
-
-    @functools.cached_property
-    def trained(self) -> Path:
-        """The model files of one training run."""
-        output = self.folder / "output"
-        plan = {"recipe": "contract", **self.sample.plan}
-        job = TrainJob(
-            base_folder=self.base,
-            train_file=self.data.train_file,
-            parameters=cast(Parameters, self.request.parameters),
-            plan=TrainingPlan.model_validate(plan),
-            seed=SEED,
-            deadline_unix=time.time() + LONGEST_TRAINING_SECONDS,
-            checkpoint_folder=self.folder / "checkpoints",
-            output_folder=output,
-        )
-        resolve(self.kind.train)(job.model_dump(mode="json"), _ignore)
-        return output
+from gradients.tasks.registry import TYPES, validate_request
+from gradients.testing.task_samples import SourceRow
+from tests.contract.prepared import SALT, SEED, Prepared, prepare_sample
 
 
 @pytest.fixture(scope="module", params=TYPES)
 def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    kind, sample = task_type(request.param), sample_of(request.param)
-    folder = tmp_path_factory.mktemp(request.param)
-    file = folder / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in sample.rows), encoding="utf-8")
-    asked = validate_request(_spec(kind, sample, file))
-    data = prepare(kind, asked, salt=SALT, folder=folder / "data")
-    return Prepared(kind, sample, folder, sample.write_base(folder / "base"), asked, data)
+    return prepare_sample(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def test_a_request_in_its_normal_form_stays_as_it_is(prepared: Prepared) -> None:
@@ -176,8 +95,7 @@ def test_no_held_out_row_is_trained_on(prepared: Prepared) -> None:
 
 def test_training_improves_the_metric(prepared: Prepared, tmp_path: Path) -> None:
     measured = prepared.measure({"base": None, "ours": prepared.trained}, results=tmp_path)
-    base, ours = _value(measured["base"]), _value(measured["ours"])
-    assert ours < base if prepared.kind.metric.better == "lower" else ours > base
+    assert prepared.is_better(measured["ours"], measured["base"])
 
 
 def test_rows_that_are_kept_from_training_can_be_measured_as_held_out_ones_are(
@@ -236,11 +154,6 @@ def test_a_block_of_rows_measures_as_these_rows_do_and_not_by_company(prepared: 
     assert last["ours"].value == pytest.approx(statistics.fmean(last["ours"].per_row))
 
 
-def _spec(kind: TaskType, sample: TaskSample, file: Path) -> dict[str, Json]:
-    parameters: JsonObject = dict(sample.parameters(file.parent))
-    return {"type": kind.name, "base": "tiny", "dataset": str(file), "hours": 0.1, "parameters": parameters}
-
-
 def _prepare(prepared: Prepared, spec: Mapping[str, Json], *, salt: bytes = SALT) -> PreparedData:
     return prepare(prepared.kind, validate_request(spec), salt=salt, folder=prepared.folder / "again")
 
@@ -258,11 +171,6 @@ def _repeated(data: PreparedData) -> int:
 
 def _texts(prepared: Prepared, file: Path) -> set[str]:
     return {prepared.kind.text(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()}
-
-
-def _value(result: EntrantResult) -> float:
-    assert result.value is not None, result.failure_message
-    return result.value
 
 
 def _ignore(_: JsonObject) -> None:

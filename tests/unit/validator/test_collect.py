@@ -23,7 +23,7 @@ from gradients.domain.commitment import Opening, ProofStep, opens
 from gradients.domain.seeds import seed
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import Hotkey, TaskId, TaskState
-from gradients.errors import DiskFull
+from gradients.errors import ChainUnreachable, DiskFull
 from gradients.record.terms import start_of
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
@@ -367,7 +367,8 @@ def test_a_miner_that_has_lost_its_seat_is_asked_where_it_took_the_task(market: 
     assert market.states() == {alice.hotkey: SubmissionState.COLLECTED}
 
 
-def test_looks_without_a_permit_are_none_since_miners_answer_nobody_without_one(market: Market) -> None:
+@pytest.mark.parametrize("lost", ["permit", "seat"])
+def test_looks_without_a_permit_are_none_since_miners_answer_nobody_without_one(market: Market, lost: str) -> None:
     here, gone = StandIn("here"), StandIn("gone")
 
     async def scenario() -> None:
@@ -375,12 +376,34 @@ def test_looks_without_a_permit_are_none_since_miners_answer_nobody_without_one(
         await market.submit(here)
         await market.submit(gone)
         await market.collect([here])
-        neuron = market.subnet.chain.graph.by_hotkey(market.subnet.gateway.hotkey)
-        assert neuron is not None
-        market.subnet.chain.change(replace(neuron, validator_permit=False))
+        ours = market.subnet.chain.graph.by_hotkey(market.subnet.gateway.hotkey)
+        assert ours is not None
+        newcomer = replace(ours, hotkey=Hotkey("a newcomer's"))
+        market.subnet.chain.change(newcomer if lost == "seat" else replace(ours, validator_permit=False))
         await market.collect([here], at_blocks=(LATE_BLOCK, LAST_BLOCK))
 
     asyncio.run(scenario())
+    assert failures(market.ledger) == {gone.hotkey: ("operator", "not_revealed")}
+
+
+def test_a_chain_that_is_silent_until_the_reveal_has_ended_costs_no_miner(market: Market) -> None:
+    here, gone = StandIn("here"), StandIn("gone")
+
+    async def scenario() -> None:
+        await market.begin([here, gone])
+        await market.submit(here)
+        await market.submit(gone)
+        await market.collect([here])
+        market.subnet.chain.outage = ChainUnreachable("silent")
+        with pytest.raises(ChainUnreachable):
+            await market.step()
+        market.ledger.tasks.postpone(market.lease, seconds=0, outage=True)  # as the engine does with an outage
+        assert failures(market.ledger) == {}
+        market.subnet.chain.outage = None
+        await market.collect([here], at_blocks=(LAST_BLOCK,))
+
+    asyncio.run(scenario())
+    assert market.states()[here.hotkey] is SubmissionState.COLLECTED
     assert failures(market.ledger) == {gone.hotkey: ("operator", "not_revealed")}
 
 

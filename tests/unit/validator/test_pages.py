@@ -226,6 +226,26 @@ def test_pages_of_a_running_task_show_no_held_out_row_no_score_and_to_strangers_
         assert ALICE in owner.get(f"/tasks/{TASK}").text
 
 
+def test_a_model_that_was_dropped_has_since_when_in_the_place_of_its_links(pages: Served, clock: HandClock) -> None:
+    scored(pages.ledger, clock, {ALICE: 2.0, BOB: 2.5})
+    clock.time = 1_770_000_000.0
+    winner, second = (f"/tasks/{TASK}/models/{name}" for name in ("best", BOB))
+    with pages.customer() as owner:
+        kept = owner.get(f"/tasks/{TASK}").text
+        pages.ledger.submissions.drop(TASK, ALICE)
+        dropped, refused = owner.get(f"/tasks/{TASK}"), owner.get(winner)
+    assert (winner in kept, second in kept, "no longer kept since" in kept) == (True, True, False)
+    assert (winner in dropped.text, second in dropped.text) == (False, True)
+    assert ("can be downloaded" in kept, "The best model is no longer kept" in kept) == (True, False)
+    assert ("can be downloaded" in dropped.text, "The best model is no longer kept" in dropped.text) == (False, True)
+    assert f"continues={TASK}" not in dropped.text  # nobody goes on from what is gone
+    assert (
+        dropped.text.count("no longer kept since 2026-02-02 02:40 UTC") == 2
+    )  # beside its result, and where the winner was taken
+    assert refused.status_code == 410
+    assert f"The model of {ALICE} is no longer kept since 2026-02-02 02:40 UTC" in html.unescape(refused.text)
+
+
 def test_a_scored_task_shows_results_with_intervals_and_reasons_in_full(pages: Served, clock: HandClock) -> None:
     reason = "the manifest names a file that is not there, " * 12
     values: dict[str, float | Failure] = {ALICE: 2.0, BOB: Failure(Blame.MINER, "missing_file", reason)}

@@ -87,16 +87,30 @@ def test_a_vote_counts_once_names_everybody_and_stays_in_the_ledger(pages: Serve
         shown = ask(customer, ALICE).text
         best = next(place for place, text in enumerate(re.findall(r"<pre>(.*?)</pre>", shown)) if ALICE in text)
         voted = vote(customer, shown, str(best))
-        again = vote(customer, shown, str(best))
         none = vote(customer, ask(customer, ALICE).text, "none")
         page = customer.get(f"/tasks/{TASK}").text
     assert "uid 1 (place 1): best in 1 of 1" in voted.text
-    assert again.status_code == 422
     assert none.status_code == 200
     assert "uid 1 (place 1): best in 1 of 2" in page
     assert "the base: best in 0 of 2" in page
     [first, second] = pages.ledger.events.of_task(TASK, name=VOTED)
     assert (first.fields["chosen"], second.fields["chosen"], first.fields["customer"]) == (ALICE, None, "acme")
+
+
+def test_a_second_vote_on_the_same_answers_is_refused_in_words_and_changes_nothing(pages: Served) -> None:
+    """Another choice as well: whose answers they were has been told by then."""
+    with pages.customer() as customer:
+        shown = ask(customer, ALICE).text
+        vote(customer, shown, "0")
+        for choice in ("0", "1", "none"):
+            again = vote(customer, shown, choice)
+            assert again.status_code == 422
+            assert re.sub(r"\s+", " ", again.text).strip() == (
+                '<div class="message bad" role="alert"><strong>This vote was counted already</strong>'
+                "<br>Ask again to compare once more</div>"
+            )
+        assert "best in 1 of 1" in customer.get(f"/tasks/{TASK}").text
+    assert len(pages.ledger.events.of_task(TASK, name=VOTED)) == 1
 
 
 @pytest.mark.parametrize("choice", ["7", "-1", "base", ""])

@@ -160,6 +160,24 @@ def test_a_private_task_keeps_all_for_a_grace_then_its_winner_and_then_nothing(b
     assert sum(box.pruner().prune().values()) == 0
 
 
+def test_since_when_a_model_is_gone_is_written_down_once(box: Box) -> None:
+    box.task(FIRST)
+    box.pruner().prune()
+    assert box.ledger.submissions.dropped_at(FIRST) == {}
+    box.clock.time += 49 * HOUR
+    box.pruner().prune(only_look=True)
+    assert box.ledger.submissions.dropped_at(FIRST) == {}
+    box.pruner().prune()
+    told = {LOSER: box.clock.time}
+    assert box.ledger.submissions.dropped_at(FIRST) == told
+    box.clock.time += DAY
+    box.pruner().prune()
+    assert box.ledger.submissions.dropped_at(FIRST) == told
+    box.clock.time += 91 * DAY
+    box.pruner().prune()
+    assert box.ledger.submissions.dropped_at(FIRST) == {**told, WINNER: box.clock.time}
+
+
 def test_what_auditors_download_is_kept_as_long_as_the_record_says(box: Box) -> None:
     box.task(FIRST, private=False)
     end = box.clock.time
