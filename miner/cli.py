@@ -99,7 +99,8 @@ def plan(
     The exit code is 1 when the task would be declined because it does not fit.
     """
     from gradients.bases.bases import BaseModels
-    from gradients.tasks.footprint import like_others, shape_in
+    from gradients.tasks.footprint import like_others
+    from gradients.tasks.picture_footprint import Size, size_in
     from miner import plan_text
     from miner.fitting import Known, fitted_plan
     from miner.journal import Journal
@@ -112,7 +113,7 @@ def plan(
     memory = plan_text.memory_of(gpu) if gpu else allowed_memory(settings).share(settings.concurrent_tasks)
     if asked.base is not None:
         known = BaseModels.default(settings.caches, folders=settings.allow_local_paths).resolve(asked.base)
-        shape = shape_in(known.folder, known.parameters)
+        shape: Size = size_in(known.folder, known.parameters)
     else:
         shape = like_others(int(asked.parameters or 0))
     done = [] if gpu else Journal(settings.folder / "tasks").all()

@@ -24,8 +24,9 @@ from gradients.files.disk import FREE_BYTES_KEPT
 from gradients.log import get_logger
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.sandbox.bubblewrap import is_installed
-from gradients.tasks.footprint import Shape, like_others, shape_in
+from gradients.tasks.footprint import like_others
 from gradients.tasks.jobs import TrainProgress
+from gradients.tasks.picture_footprint import Size, size_in
 from gradients.tasks.registry import missing_packages
 from gradients.web.curves import Curve
 from miner.bases import KnownBases
@@ -104,7 +105,7 @@ class Endpoints:
                 announced, base_digest=None, base_problem=_told(str(error)), fetching=error.code in ON_ITS_WAY
             )
         else:
-            shape = await asyncio.to_thread(shape_in, base.folder, base.parameters)
+            shape = await asyncio.to_thread(size_in, base.folder, base.parameters)
             situation = self._situation(offer, base.digest, shape, known)
         return choose(offer, situation, self.settings, recipe=self.recipe.name)
 
@@ -181,7 +182,7 @@ class Endpoints:
             raise PeerRefused(f"Task {task_id[:64]} was never accepted here", code="not_found")
         return record
 
-    def _situation(self, offer: Offer, base_digest: str, shape: Shape, known: Known) -> Situation:
+    def _situation(self, offer: Offer, base_digest: str, shape: Size, known: Known) -> Situation:
         running = sum(
             record.phase in ("training", "trained") and self.view.block <= record.start.deadline_block
             for record in self.journal.all()

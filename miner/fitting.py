@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from gradients.domain.json import JsonObject
 from gradients.tasks.base import TaskType, TrainingLoad
-from gradients.tasks.footprint import Shape, Way
+from gradients.tasks.footprint import Way
 from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.picture_footprint import Pipeline, Size
 from gradients.tasks.registry import task_type, validate_parameters
 from miner.engines import Choice, Speed, choose_engine
 from miner.fit import Fit, fit
@@ -43,9 +44,9 @@ class Fitted(NamedTuple):
     plan: TrainingPlan
     needed_bytes: int
     there_bytes: int  # that may be used
-    fit: Fit | None  # None for pipelines of images, whose weights alone are counted
+    fit: Fit | None  # None for pipelines of images whose shape is not known: their weights alone are counted
     engine: Choice  # the plan's
-    row_tokens: int = 0  # that go through the model together at the least
+    row_tokens: int = 0  # that go through the model together at the least; 0 for pictures
 
     @property
     def fits(self) -> bool:
@@ -56,6 +57,8 @@ class Fitted(NamedTuple):
     @property
     def single_rows(self) -> bool:
         """Whether the micro-batch cannot be smaller."""
+        if not self.row_tokens:
+            return self.plan.micro_batch_rows == 1
         return (self.plan.micro_batch_tokens or 0) <= self.row_tokens
 
 
@@ -63,7 +66,7 @@ def fitted_plan(
     recipe: Recipe,
     *,
     kind: str,
-    shape: Shape,
+    shape: Size,
     memory: Memory,
     known: Known = NOTHING,
     past: Iterable[Speed] = (),
@@ -77,9 +80,7 @@ def fitted_plan(
     declared = task_type(kind)
     plan = plan_training(recipe, task_type=kind, base_parameters=shape.parameters)
     if declared.base_family != "language":
-        choice = Choice("ours", "TRL trains no pictures")
-        needed = bytes_to_train(shape.parameters, method=plan.method, memory=memory)
-        return Fitted(plan.model_copy(update={"engine": choice.engine}), needed, memory.bytes, None, choice)
+        return _of_pictures(declared, plan, shape, memory=memory, known=known)
     asked = Way(plan.method, plan.lora_rank, plan.gradient_checkpointing, plan.load_in_4bit, plan.optimiser)
     load = _load(declared, plan, shape, known)
     found = fit(shape, memory, asked=asked, load=load, lowered=known.lowered)
@@ -111,14 +112,34 @@ def fitted_plan(
     return Fitted(plan, found.needed(load.tokens), found.there, found, choice, load.tokens)
 
 
-def _load(declared: TaskType, plan: TrainingPlan, shape: Shape, known: Known) -> TrainingLoad:
+def _of_pictures(declared: TaskType, plan: TrainingPlan, shape: Size, *, memory: Memory, known: Known) -> Fitted:
+    """The same for a pipeline of images; where its files don't tell its shape, or all weights would train, these alone are counted."""
+    choice = Choice("ours", "TRL trains no pictures")
+    plan = plan.model_copy(update={"engine": choice.engine})
+    if not isinstance(shape, Pipeline) or plan.method != "lora":
+        needed = bytes_to_train(shape.parameters, method=plan.method, memory=memory)
+        return Fitted(plan, needed, memory.bytes, None, choice)
+    asked = Way(plan.method, plan.lora_rank, plan.gradient_checkpointing)
+    load = declared.load(_asked(declared, known), plan)
+    found = fit(shape, memory, asked=asked, load=load, lowered=known.lowered)
+    if found.fits:
+        rows = 1 if known.single_rows else min(found.tokens, plan.micro_batch_rows or found.tokens)
+        plan = plan.model_copy(update={"micro_batch_rows": rows, "gradient_checkpointing": found.way.checkpointing})
+    return Fitted(plan, found.needed(load.tokens), found.there, found, choice)
+
+
+def _load(declared: TaskType, plan: TrainingPlan, shape: Size, known: Known) -> TrainingLoad:
     """What a step of the type has in memory, whose rows are no longer than those that are known, or than what the base reads."""
-    asked = None
-    if known.parameters is not None:
-        asked = declared.schema.model_validate(validate_parameters(declared, cast(JsonObject, known.parameters)))
-    limits = (plan.max_tokens, shape.context, known.longest_row)
+    limits = (plan.max_tokens, getattr(shape, "context", None), known.longest_row)
     most = max(min(each for each in limits if each is not None), FEWEST_ROW_TOKENS)
-    return declared.load(asked, plan.model_copy(update={"max_tokens": most}))
+    return declared.load(_asked(declared, known), plan.model_copy(update={"max_tokens": most}))
+
+
+def _asked(declared: TaskType, known: Known) -> BaseModel | None:
+    """The task's own parameters, where they are known."""
+    if known.parameters is None:
+        return None
+    return declared.schema.model_validate(validate_parameters(declared, cast(JsonObject, known.parameters)))
 
 
 def longest_row(file: Path) -> int:

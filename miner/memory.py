@@ -1,4 +1,4 @@
-"""How much memory there is, and what training a pipeline of images takes of it; for language models see gradients/tasks/footprint.py.
+"""How much memory there is, and what training a pipeline of images of unknown shape takes of it; for others see miner/fit.py.
 
 Covers: weights, gradients, AdamW's two moments, and a reserve for activations and the runtime. Does not cover: who else uses the device.
 """

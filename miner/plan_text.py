@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from gradients.domain.json import JsonObject
 from gradients.errors import SetupError
-from gradients.tasks.footprint import Shape
 from gradients.tasks.hours import OPERATIONS, PEAK_FLOPS, UTILISATION
+from gradients.tasks.picture_footprint import Size
 from gradients.tasks.registry import TYPES, task_type
 from miner.engines import Speed, alike
 from miner.fit import name_of
@@ -52,6 +52,7 @@ _SHOWN = (
     "batch_rows",
     "max_tokens",
     "micro_batch_tokens",
+    "micro_batch_rows",
     "gradient_checkpointing",
     "load_in_4bit",
     "optimiser",
@@ -119,7 +120,7 @@ def memory_of(gpu: str) -> Memory:
 
 
 def pace_of(
-    task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, gpu: str | None, cores: int, past: Sequence[Speed]
+    task: AskedTask, shape: Size, fitted: Fitted, memory: Memory, *, gpu: str | None, cores: int, past: Sequence[Speed]
 ) -> Pace | None:
     """How fast the plan is carried out: as tasks like it were here, else by the rule that gives hours; None where these don't go by tokens.
 
@@ -144,7 +145,7 @@ def pace_of(
 
 
 def as_json(
-    task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, spread: Fitted | None, pace: Pace | None
+    task: AskedTask, shape: Size, fitted: Fitted, memory: Memory, *, spread: Fitted | None, pace: Pace | None
 ) -> JsonObject:
     """Everything, for scripts; `spread` is what several GPUs would hold together."""
     plan, found = fitted.plan, fitted.fit
@@ -167,7 +168,7 @@ def as_json(
 
 
 def as_text(
-    task: AskedTask, shape: Shape, fitted: Fitted, memory: Memory, *, spread: Fitted | None, pace: Pace | None
+    task: AskedTask, shape: Size, fitted: Fitted, memory: Memory, *, spread: Fitted | None, pace: Pace | None
 ) -> Iterator[str]:
     """The same for people, a line each."""
     verdict = "fits" if fitted.fits else "does not fit: a task like it is declined"
@@ -178,7 +179,7 @@ def as_text(
     if fitted.fits:
         told = fitted.plan.model_dump(mode="json")
         for name in _SHOWN:
-            if not (name == "lora_rank" and told["method"] == "full"):
+            if told[name] is not None and not (name == "lora_rank" and told["method"] == "full"):
                 why = f" ({fitted.engine.reason})" if name == "engine" else ""
                 yield f"  {name:<23} {told[name]}{why}"
         if fitted.row_tokens:

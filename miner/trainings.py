@@ -16,9 +16,9 @@ from gradients.domain.json import JsonObject
 from gradients.errors import JobFailed, ModelUnknown
 from gradients.execution.job import Executor, Job
 from gradients.log import get_logger
-from gradients.tasks.footprint import shape_in
 from gradients.tasks.hand_in import HandIn
 from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
+from gradients.tasks.picture_footprint import size_in
 from gradients.tasks.registry import task_type
 from miner.engines import Speed
 from miner.experience import Found, informed
@@ -120,7 +120,7 @@ class Trainings:
         return fitted_plan(
             self.recipe,
             kind=start.offer.type,
-            shape=shape_in(base.folder, base.parameters),
+            shape=size_in(base.folder, base.parameters),
             memory=self.memory.share(self.settings.concurrent_tasks),
             known=known,
             past=[each.speed for each in past if each.speed is not None],

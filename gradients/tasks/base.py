@@ -37,6 +37,7 @@ class TrainingLoad:
     )
     logits: float = 1.0  # bytes of a token's logits, in times of what the cross-entropy of an answer keeps of them
     reference: bool = False  # whether a copy of the base lies beside one whose every weight trains
+    pixels: int | None = None  # a side of pictures, which then stand for tokens; None: as the base was made for
 
 
 # Parameters (None before a task's are known) and plan to the load of the largest step.

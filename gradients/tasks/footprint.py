@@ -4,7 +4,7 @@ Bytes that a layer keeps for the backward pass were measured with `torch.autogra
 Qwen2.5-7B and TinyLlama with our own LoRA, loss and bfloat16 products: 221, 243 and 98 kB a token, which 25.5 bytes a number of the
 hidden state and 8.1 a number of the feed-forward one give within 2 %; a base that lies in bfloat16 or in 4 bits keeps as much a token
 and no copies of its weights, a full fine-tune 12 % more (a Llama layer of width 1,024). On a CPU everything is float32, taken as twice
-that. A GPU is taken to multiply in bfloat16. Does not cover: pipelines of images (miner/memory.py), and pieces that nobody can use.
+that. A GPU is taken to multiply in bfloat16. Does not cover: pipelines of images (picture_footprint.py), and pieces that nobody can use.
 """
 
 from __future__ import annotations

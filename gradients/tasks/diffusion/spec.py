@@ -15,8 +15,9 @@ from gradients.datasets.image_folders import FILE_NAME
 from gradients.datasets.rows import Cleaned, Numbered, Row, SplitSizes, numbers
 from gradients.domain.evaluation import Metric
 from gradients.errors import DatasetInvalid, SetupError
-from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType
+from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType, TrainingLoad
 from gradients.tasks.hours import Effort
+from gradients.tasks.jobs import TrainingPlan
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -119,6 +120,11 @@ def text(row: Row) -> str:
     return hashlib.sha256(str(row["image"]).encode()).hexdigest()
 
 
+def load(asked: DiffusionParameters | None, plan: TrainingPlan) -> TrainingLoad:
+    """One picture at the least."""
+    return TrainingLoad(1, pixels=asked.resolution if asked else None)
+
+
 def _cells(row: Row, columns: Columns) -> tuple[str, str]:
     return cell(row.get(columns.image)), cell(row.get(columns.caption))
 
@@ -179,6 +185,7 @@ DIFFUSION = TaskType(
         for folder, subject in (("ada-portraits", "person"), ("fluent-emoji", "style"))
     ),
     effort=Effort(fixed_hours=((math.inf, 1.0),)),  # 0.5 to 1 h in the subnet's code
+    load=load,
     base_family="image",
     split_sizes=SplitSizes(fewest_rows=10, fewest_train=6, fewest_held_out=3, most_held_out=10, held_out_share=0.2),
     row_characters=24 * 1024**2,
