@@ -24,7 +24,7 @@ from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionStat
 from gradients.domain.task import Hotkey, Task, TaskState, Window
 from gradients.tasks.registry import task_type
 from validator.ledger import Ledger
-from validator.reading import source_reports
+from validator.specs.reading import source_reports
 
 _NOTES = {
     TaskState.DRAFT: "The base is fetched and the data are prepared",

@@ -27,12 +27,12 @@ from gradients.monitoring.tracing import tracing
 from validator.api.dependencies import OpenStreams
 from validator.conditions import ledger_look
 from validator.confinement import Confinement
-from validator.emission import Emission
 from validator.engine import StepEngine
 from validator.figures import Figures
 from validator.ledger import Ledger
 from validator.loops import run_forever
 from validator.metrics import SANDBOXED
+from validator.pay.emission import Emission
 from validator.progress import ProgressBoard
 from validator.pruning import Pruner
 from validator.recording import Recorder

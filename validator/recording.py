@@ -47,13 +47,13 @@ from gradients.record.versions import versions
 from gradients.scoring.contest import SCHEDULED
 from gradients.scoring.rules import rules_at
 from gradients.tasks.registry import public_parameters, task_type
-from validator.contests import NOT_MEASURED
-from validator.emission import KEY_PREFIX
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.records import Evidence, Landed
 from validator.loops import run_forever
-from validator.sketches import SketchSecret
+from validator.measuring.sketches import SketchSecret
+from validator.pay.contests import NOT_MEASURED
+from validator.pay.emission import KEY_PREFIX
 
 LOOK_SECONDS = 5.0
 

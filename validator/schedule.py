@@ -23,11 +23,11 @@ from gradients.log import get_logger
 from gradients.scoring.contest import SCHEDULED  # `gradients validator key schedule` makes a key that sees these tasks
 from gradients.tasks.mix import draw
 from gradients.tasks.registry import declared_shares, task_type
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
 from validator.loops import run_forever
 from validator.settings import PooledDataset, PooledModel, ScheduleSettings
+from validator.specs.intake import Intake
 
 REMEMBERED_TASKS = 200  # over which the mix holds
 LATEST_SHARE = 0.5  # of a slot, by which its task is posted

@@ -37,7 +37,7 @@ def show(given: Given, as_json: AsJson = False) -> None:
     A task's weight comes from its type, its size and its age in blocks; the winners' chances say who gets how much of it.
     """
     from validator.cli import known_ledger
-    from validator.explain import in_full, last_verdict
+    from validator.pay.explain import in_full, last_verdict
     from validator.settings import ValidatorSettings
 
     ledger, _ = known_ledger(given.load(ValidatorSettings))
@@ -45,7 +45,7 @@ def show(given: Given, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(in_full(verdict)))
     else:
-        from validator.weights_text import show_verdict
+        from validator.pay.text import show_verdict
 
         show_verdict(verdict)
 
@@ -73,14 +73,14 @@ def explain(
 
     from gradients.domain.task import Hotkey
     from validator.cli import known_ledger
-    from validator.explain import last_verdict, of_miner
+    from validator.pay.explain import last_verdict, of_miner
 
     ledger, _ = known_ledger(settings)
     told = of_miner(last_verdict(ledger), ledger, Hotkey(hotkey))
     if as_json:
         typer.echo(json.dumps(told.in_full()))
     else:
-        from validator.weights_text import show_miner
+        from validator.pay.text import show_miner
 
         show_miner(told)
 
@@ -121,6 +121,6 @@ def _explain_burning(settings: ValidatorSettings, *, as_json: bool) -> None:
         }
         typer.echo(json.dumps(told))
     else:
-        from validator.weights_text import show_burning
+        from validator.pay.text import show_burning
 
         show_burning(parts, burned_now=now, part_now=terms.shares()[chain.netuid], burn_share=ours)

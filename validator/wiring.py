@@ -43,23 +43,23 @@ from validator.axon_app import add_data_route, add_outcome_route
 from validator.board import Board
 from validator.confinement import Confinement, confinement
 from validator.daemon import Daemon
-from validator.devices import devices_of, devices_of_nodes
-from validator.emission import Emission
 from validator.engine import Stage, StepEngine
-from validator.estimates import Estimates
 from validator.folders import Folders
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
+from validator.measuring.devices import devices_of, devices_of_nodes
 from validator.pages.app import add_pages, site
 from validator.pages.dependencies import Pages
 from validator.pages.sessions import Sessions
+from validator.pay.emission import Emission
 from validator.progress import ProgressBoard
 from validator.pruning import Pruner
 from validator.recording import Recorder
-from validator.rewards import RewardTrials
 from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
+from validator.specs.estimates import Estimates
+from validator.specs.intake import Intake
+from validator.specs.rewards import RewardTrials
 from validator.stages.collect import CollectStage
 from validator.stages.measure import MeasureStage
 from validator.stages.offer import OfferStage

@@ -1,4 +1,4 @@
-"""Keys of fingerprints, as a validator derives them and as an auditor does once a season's secret is open. See validator/sketches.py."""
+"""Keys of fingerprints, as a validator derives them and as an auditor does once a season is over: validator/measuring/sketches.py."""
 
 from __future__ import annotations
 

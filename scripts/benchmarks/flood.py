@@ -43,12 +43,12 @@ from validator.api.dependencies import Dependencies, Quotas
 from validator.api.rates import OwnRates
 from validator.api.uploads import Uploads
 from validator.board import Board
-from validator.estimates import Estimates
 from validator.folders import Folders
-from validator.intake import Intake
 from validator.ledger import Ledger
-from validator.rewards import RewardTrials
 from validator.settings import ApiSettings, EstimateSettings
+from validator.specs.estimates import Estimates
+from validator.specs.intake import Intake
+from validator.specs.rewards import RewardTrials
 
 DESCRIPTORS = 1024
 ATTACKERS, ADDRESSES = 1_200, 30

@@ -38,17 +38,17 @@ from validator.api.dependencies import Dependencies
 from validator.api.rates import OwnRates
 from validator.api.uploads import Uploads
 from validator.board import Board
-from validator.estimates import Estimates
 from validator.folders import Folders
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.rows import EventRow, LedgerTable, MeasurementRow, PlacingRow, SubmissionRow, TaskRow
 from validator.ledger.submissions import CHANGED
 from validator.pages.app import add_pages, site
 from validator.pages.dependencies import Pages
 from validator.pages.sessions import Sessions
-from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings, PagesSettings
+from validator.specs.estimates import Estimates
+from validator.specs.intake import Intake
+from validator.specs.rewards import RewardTrials
 
 TASKS, MINERS, HELD_OUT_ROWS = 10_000, 8, 400
 RUNNING = 20  # of the tasks

@@ -27,15 +27,15 @@ from gradients.tasks.instruct.spec import INSTRUCT
 from validator.api.dependencies import Dependencies
 from validator.api.uploads import Uploads
 from validator.board import Board
-from validator.estimates import Estimates
 from validator.folders import Folders
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim, Lease
 from validator.ledger.placings import add_placings
 from validator.ledger.submissions import add_submissions
-from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings
+from validator.specs.estimates import Estimates
+from validator.specs.intake import Intake
+from validator.specs.rewards import RewardTrials
 
 ALICE, BOB = Hotkey("5Alice"), Hotkey("5Bob")
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"

@@ -34,10 +34,10 @@ from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain
 from gradients.testing.task_samples.instruct import SAMPLE
 from tests.unit.validator.market import StandIn, Subnet, claimed, failures, found, tiny_bases
-from validator.emission import Emission
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
+from validator.pay.emission import Emission
 from validator.settings import CollectSettings, MeasureSettings, OfferSettings
 from validator.stages.collect import CollectStage
 from validator.stages.measure import MeasureStage

@@ -26,7 +26,7 @@ from gradients.testing.sandboxes import reason_to_skip
 from tests.e2e.broken_entrants import FUNCTION
 from tests.e2e.test_evaluation_stress import MINERS, Field
 from tests.unit.validator.market import WINDOW, claimed, found
-from validator.devices import devices_of_nodes
+from validator.measuring.devices import devices_of_nodes
 from validator.settings import MeasureSettings
 from validator.stages.measure import MeasureStage
 from validator.stages.score import ScoreStage

@@ -31,10 +31,10 @@ from gradients.localchain.operator import operating
 from gradients.testing.chain_process import ChainProcess, chain_process
 from gradients.testing.lossy_wire import Fate, Loss, lossy_wire
 from tests.unit.validator.market import claimed, draft
-from validator.emission import Emission
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState
 from validator.ledger.placings import add_placings
+from validator.pay.emission import Emission
 from validator.settings import EmissionSettings
 
 pytestmark = [pytest.mark.fault, pytest.mark.anyio]

@@ -21,13 +21,13 @@ from validator.api.app import api_app
 from validator.api.dependencies import Dependencies
 from validator.api.uploads import Uploads
 from validator.board import Board
-from validator.estimates import Estimates
 from validator.folders import Folders
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.progress import ProgressBoard
-from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings
+from validator.specs.estimates import Estimates
+from validator.specs.intake import Intake
+from validator.specs.rewards import RewardTrials
 
 MOST_BYTES = 2 * 1024**3
 

@@ -23,12 +23,12 @@ from gradients.repo.store import ContentStore
 from validator.api.rates import OwnRates, Rates, TooManyRequests
 from validator.api.uploads import Uploads
 from validator.board import Board
-from validator.estimates import Estimates
 from validator.folders import Folders
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import KnownKey
-from validator.rewards import RewardTrials
+from validator.specs.estimates import Estimates
+from validator.specs.intake import Intake
+from validator.specs.rewards import RewardTrials
 
 
 class NotFound(CustomerError):

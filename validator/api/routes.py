@@ -25,7 +25,7 @@ from gradients.web.site import time_text
 from validator.api.archives import Archive, Member, sums
 from validator.api.dependencies import AppDependencies, Customer, Dependencies, NoLongerKept, NotFound, OwnTask, keyed
 from validator.api.documented import GONE, NOT_FOUND, PREFIX, REFUSALS, Responses
-from validator.continuing import base_of
+from validator.specs.continuing import base_of
 
 UPLOAD_PATH = "/datasets"
 BINARY = {"schema": {"type": "string", "format": "binary"}}

@@ -21,9 +21,9 @@ from gradients.domain.task import Task, TaskState
 from gradients.errors import CustomerError
 from gradients.execution.job import Job
 from gradients.tasks.registry import task_type
-from validator.continuing import base_of
 from validator.pages.dependencies import AnyVisitor, Form, OwnForm, OwnTask, Pages, PagesBehind, first, show
 from validator.pages.sessions import TALK_HOURS
+from validator.specs.continuing import base_of
 
 VOTED = "answers_compared"  # the event that keeps a vote
 MOST_ENTRANTS = 3  # beside the base

@@ -52,11 +52,11 @@ from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.repo.materialise import materialise
 from gradients.repo.screening import screen_folder, screen_manifest
 from gradients.repo.store import ContentStore
-from validator.continuing import base_of
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.settings import CollectSettings
+from validator.specs.continuing import base_of
 
 FINAL_AFTER_BLOCKS = 4  # as a rule; measuring needs the deadline block's hash, and would be refused it before
 COMMITMENT_UNKNOWN = Failure(

@@ -19,15 +19,15 @@ from gradients.execution.job import Executor
 from gradients.repo.store import ContentStore
 from gradients.scoring.contest import SCHEDULED, contest_seed
 from gradients.tasks.registry import task_type
-from validator.continuing import base_of
-from validator.entrants import Entrants
-from validator.evaluation import Evaluation
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
-from validator.measuring import Measuring
-from validator.race import Race
+from validator.measuring.entrants import Entrants
+from validator.measuring.evaluation import Evaluation
+from validator.measuring.race import Race
+from validator.measuring.sharing import Measuring
 from validator.settings import MeasureSettings
+from validator.specs.continuing import base_of
 
 WORKING_BYTES = (
     4 * 1024**3

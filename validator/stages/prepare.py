@@ -29,13 +29,13 @@ from gradients.repo.store import ContentStore
 from gradients.tasks.jobs import PREPARE, TRIED_ROWS, PrepareJob, PrepareResult, TrialResult
 from gradients.tasks.preparation import HELDOUT_FILE, TRAIN_FILE, Fetched, held_out_commitment
 from gradients.tasks.registry import TYPES, check_family, task_type
-from validator.continuing import Continuing, winner_before
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
-from validator.reading import fetch_data, read_data
 from validator.settings import MOST_FETCHES, ReadingSettings
-from validator.trials import try_base
+from validator.specs.continuing import Continuing, winner_before
+from validator.specs.reading import fetch_data, read_data
+from validator.specs.trials import try_base
 
 MOST_ROWS_BYTES = 8 * 1024**3  # of a file that a worker leaves; sources are smaller, and rows grow by what is retrieved
 MOST_THREADS = (

@@ -13,10 +13,10 @@ from gradients.domain.task import TaskState
 from gradients.log import get_logger
 from gradients.scoring.contest import contest_seed
 from gradients.scoring.rules import rules_at
-from validator.contests import contest_of
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.placings import add_placings
+from validator.pay.contests import contest_of
 
 log = get_logger("score")
 

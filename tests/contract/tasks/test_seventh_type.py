@@ -62,7 +62,7 @@ def test_a_type_that_cannot_be_loaded_is_named_before_anything_runs(installed: d
     site = Path(installed["PYTHONPATH"].partition(os.pathsep)[0])
     [points] = site.glob("*/entry_points.txt")
     points.write_text(f"[gradients.task_types]\n{NAME} = no_such_package.spec:CONTINUATION\n")
-    program = "from validator.emission import Emission; Emission(*[None] * 4)"
+    program = "from validator.pay.emission import Emission; Emission(*[None] * 4)"
     run = subprocess.run(
         [sys.executable, "-c", program], env=installed, cwd=ROOT, capture_output=True, text=True, check=False
     )

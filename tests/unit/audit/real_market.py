@@ -26,12 +26,12 @@ from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain
 from gradients.testing.task_samples.instruct import SAMPLE
 from tests.unit.validator.market import StandIn, Subnet, claimed, found, tiny_bases
-from validator.continuing import base_of
-from validator.emission import Emission
 from validator.folders import Folders
 from validator.ledger import Ledger
+from validator.pay.emission import Emission
 from validator.recording import Recorder
 from validator.settings import CollectSettings, MeasureSettings, OfferSettings
+from validator.specs.continuing import base_of
 from validator.stages.collect import CollectStage
 from validator.stages.measure import MeasureStage
 from validator.stages.offer import OfferStage

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import Subnet
-from validator.emission import Emission
 from validator.ledger import Ledger
+from validator.pay.emission import Emission
 
 TEMPO = 20
 

@@ -33,15 +33,15 @@ from validator.api.dependencies import Dependencies
 from validator.api.rates import OwnRates, Rates
 from validator.api.uploads import Uploads
 from validator.board import Board
-from validator.estimates import Estimates
 from validator.folders import Folders
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.pages.app import add_pages, site
 from validator.pages.dependencies import Pages
 from validator.pages.sessions import Sessions
-from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings, PagesSettings
+from validator.specs.estimates import Estimates
+from validator.specs.intake import Intake
+from validator.specs.rewards import RewardTrials
 from validator.stages.score import ScoreStage
 
 METRIC = Metric("completion cross-entropy", "nats/token", 1, "lower")

@@ -24,8 +24,8 @@ from validator.folders import Folders
 from validator.kept import kept
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
+from validator.measuring.sketches import SketchSecret
 from validator.settings import ValidatorSettings
-from validator.sketches import SketchSecret
 
 
 def settings_of(folder: Path, url: str | None = None) -> ValidatorSettings:

@@ -25,11 +25,11 @@ from gradients.repo.store import ContentStore
 from gradients.tasks.jobs import MAKE_BASE
 from gradients.tasks.registry import validate_request
 from tests.unit.validator.market import PREPARED, TASK, claimed, collected, found, tiny_bases
-from validator.continuing import base_of, check_room_beside
 from validator.folders import Folders
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.placings import add_placings
+from validator.specs.continuing import base_of, check_room_beside
+from validator.specs.intake import Intake
 from validator.stages.prepare import PrepareStage
 
 ALICE = Hotkey("5Alice")

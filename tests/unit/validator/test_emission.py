@@ -17,11 +17,11 @@ from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.emitting import TEMPO, Emitting
 from tests.unit.validator.market import Subnet, claimed, draft
-from validator.emission import REFUSED_REST_BLOCKS, Emission
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.ledger.placings import add_placings
-from validator.weights import CLOSING_BLOCKS
+from validator.pay.emission import REFUSED_REST_BLOCKS, Emission
+from validator.pay.weights import CLOSING_BLOCKS
 
 DEADLINE_BLOCK = 1_000_000
 Scenario = Callable[["Stand"], Awaitable[None]]

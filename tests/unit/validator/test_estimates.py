@@ -21,8 +21,8 @@ from gradients.tasks.preparation import prepare
 from gradients.tasks.registry import task_type, validate_request
 from gradients.testing.loopback_site import Page, Request, loopback_site
 from tests.unit.validator.market import tiny_bases
-from validator.estimates import SAMPLE_ROWS, Estimates
 from validator.settings import EstimateSettings
+from validator.specs.estimates import SAMPLE_ROWS, Estimates
 
 ROWS = [{"instruction": f"Which letter has number {i}?", "output": f"It is letter {i}"} for i in range(400)]
 

@@ -20,13 +20,13 @@ from gradients.scoring.contest import SCHEDULED
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import Subnet, claimed, request_for
-from validator.emission import Emission
-from validator.explain import Verdict, in_full, last_verdict, of_miner
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState
 from validator.ledger.placings import add_placings
 from validator.ledger.submissions import add_submissions
-from validator.weights_text import show_burning, show_miner, show_verdict
+from validator.pay.emission import Emission
+from validator.pay.explain import Verdict, in_full, last_verdict, of_miner
+from validator.pay.text import show_burning, show_miner, show_verdict
 
 TEMPO = 20
 NEWEST = 1_000_000

@@ -18,10 +18,10 @@ from gradients.errors import ModelUnknown, OutsideError, SetupError, TaskInvalid
 from gradients.testing.loopback_hub import loopback_hub
 from gradients.testing.tiny_models import write_tiny_llama
 from tests.unit.validator.market import NOWHERE, claimed, tiny_bases
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.customers import keep_local_key
 from validator.settings import ValidatorSettings
+from validator.specs.intake import Intake
 from validator.wiring import build
 
 

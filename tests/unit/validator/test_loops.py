@@ -26,19 +26,19 @@ from tests.unit.validator.market import NOWHERE, Subnet, draft, full_disk, until
 from validator.api.uploads import Uploads
 from validator.confinement import Confinement
 from validator.daemon import Daemon
-from validator.emission import Emission
 from validator.engine import StepEngine
 from validator.folders import Folders
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.ledger.rows import LedgerTable
 from validator.loops import run_forever
+from validator.pay.emission import Emission
 from validator.progress import ProgressBoard
 from validator.pruning import Pruner
 from validator.recording import Recorder
 from validator.schedule import Schedule
 from validator.settings import ApiSettings, KeepSettings, ScheduleSettings, ValidatorSettings
+from validator.specs.intake import Intake
 
 
 def test_what_goes_wrong_in_one_turn_costs_a_rest_and_no_more() -> None:

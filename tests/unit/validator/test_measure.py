@@ -29,8 +29,8 @@ from tests.unit.validator.market import PREPARED, SALT, TASK, WINDOW, claimed, c
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
+from validator.measuring.sketches import SketchSecret
 from validator.settings import MeasureSettings
-from validator.sketches import SketchSecret
 from validator.stages.measure import MeasureStage
 
 CRASH, HANG = "crash", "hang"

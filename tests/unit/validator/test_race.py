@@ -26,10 +26,10 @@ from gradients.testing.clock import HandClock
 from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain
 from tests.unit.validator.market import PREPARED, TASK, WINDOW, claimed, collected, failures, found, tiny_bases
-from validator.entrants import Entrants
 from validator.folders import Folders
 from validator.ledger import Ledger
-from validator.race import Race
+from validator.measuring.entrants import Entrants
+from validator.measuring.race import Race
 from validator.settings import MeasureSettings
 from validator.stages.measure import MeasureStage
 from validator.stages.score import ScoreStage

@@ -18,8 +18,8 @@ from gradients.tasks.jobs import PREPARE, PrepareJob
 from gradients.tasks.preparation import fetch_sources, prepare
 from gradients.tasks.registry import TYPES, task_type, validate_request
 from gradients.testing.sandboxes import reason_to_skip
-from validator.reading import read_data
 from validator.settings import ReadingSettings
+from validator.specs.reading import read_data
 
 ROWS = [{"instruction": f"Which letter has number {i}?", "output": f"It is letter {i}"} for i in range(80)]
 SALT = bytes(range(32))

@@ -26,12 +26,12 @@ from validator.api.app import api_app
 from validator.api.dependencies import Dependencies
 from validator.api.uploads import Uploads
 from validator.board import Board
-from validator.estimates import Estimates
-from validator.intake import Intake
 from validator.ledger.rows import RecordRow, TaskRow
 from validator.progress import ProgressBoard
-from validator.rewards import RewardTrials
 from validator.settings import EstimateSettings
+from validator.specs.estimates import Estimates
+from validator.specs.intake import Intake
+from validator.specs.rewards import RewardTrials
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from gradients.tasks.mix import draw
 from gradients.tasks.registry import all_types, validate_request
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import NOWHERE, claimed, request_for, tiny_bases
-from validator.intake import Intake
 from validator.ledger import Ledger
 from validator.ledger.slots import take_slot
 from validator.schedule import Schedule, due_at, next_spec, slot_at
@@ -33,6 +32,7 @@ from validator.settings import (
     TypeShare,
     ValidatorSettings,
 )
+from validator.specs.intake import Intake
 
 HOUR = 3600.0
 ROUNDING = 1e-6

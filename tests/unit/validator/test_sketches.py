@@ -10,7 +10,7 @@ import pytest
 
 from gradients.domain.seasons import SEASON_BLOCKS, key_of, season_of
 from gradients.errors import OperatorError
-from validator.sketches import SketchSecret
+from validator.measuring.sketches import SketchSecret
 
 
 def test_the_secret_is_drawn_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import OWNER, FakeChain
 from tests.unit.validator.emitting import TEMPO, Emitting
 from tests.unit.validator.market import Subnet
-from validator.emission import AT_ONCE, KEY_PREFIX, Emission
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
+from validator.pay.emission import AT_ONCE, KEY_PREFIX, Emission
+from validator.pay.weights import closing_block, due_block, lifetime_of, must_speak
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, lifetime_of, must_speak
 
 VERSION = 7
 Scenario = Callable[["Stand"], Awaitable[None]]

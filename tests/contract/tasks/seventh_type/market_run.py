@@ -29,10 +29,9 @@ from gradients.testing.cpu_devices import cpu_devices
 from tests.contract.tasks.seventh_type.sample import SAMPLE
 from tests.contract.tasks.seventh_type.spec import CONTINUATION
 from tests.unit.validator.market import StandIn, Subnet, claimed, draft, found, tiny_bases
-from validator.emission import Emission
-from validator.estimates import Estimates
 from validator.folders import Folders
 from validator.ledger import Ledger
+from validator.pay.emission import Emission
 from validator.schedule import next_spec
 from validator.settings import (
     CollectSettings,
@@ -43,6 +42,7 @@ from validator.settings import (
     PooledModel,
     ScheduleSettings,
 )
+from validator.specs.estimates import Estimates
 from validator.stages.collect import CollectStage
 from validator.stages.measure import MeasureStage
 from validator.stages.offer import OfferStage

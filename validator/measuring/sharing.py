@@ -19,8 +19,8 @@ from gradients.errors import Blame, JobFailed
 from gradients.execution.devices import Device
 from gradients.log import get_logger
 from gradients.tasks.jobs import Entrant
-from validator.entrants import Entrants
-from validator.evaluation import Evaluation
+from validator.measuring.entrants import Entrants
+from validator.measuring.evaluation import Evaluation
 
 MOST_TOGETHER = 16  # entrants of one job: then another task has its turn
 MOST_BROKEN = 3  # jobs in a row that leave nothing at all; what is wrong then is not an entrant

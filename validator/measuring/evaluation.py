@@ -24,8 +24,8 @@ from gradients.tasks.jobs import HOLD, Entrant, HoldJob, MeasureJob, Parameters
 from gradients.tasks.registry import needs_sandbox, task_type
 from validator.folders import Folders
 from validator.ledger.lease import Claim
+from validator.measuring.sketches import SketchSecret
 from validator.settings import MeasureSettings
-from validator.sketches import SketchSecret
 
 SHEET_SECONDS = 600.0
 

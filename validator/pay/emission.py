@@ -27,8 +27,8 @@ from gradients.tasks.registry import declared_shares
 from validator.ledger import Ledger
 from validator.ledger.outbox import OutboxState, Outgoing
 from validator.loops import run_forever
+from validator.pay.weights import closing_block, due_block, lifetime_of, must_speak, record_of
 from validator.settings import EmissionSettings
-from validator.weights import closing_block, due_block, lifetime_of, must_speak, record_of
 
 LATE_BLOCKS = 4  # a call may be signed so many blocks after it was marked as sent
 REFUSED_REST_BLOCKS = 3  # before a refused call is made again

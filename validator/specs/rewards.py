@@ -13,8 +13,8 @@ from gradients.errors import JobFailed, TaskInvalid
 from gradients.execution.job import Executor, Job, JobLimits
 from gradients.tasks.jobs import JudgeJob, Parameters
 from gradients.tasks.registry import all_types, task_type, validate_parameters
-from validator.reading import MEBIBYTE, whose
 from validator.settings import ReadingSettings
+from validator.specs.reading import MEBIBYTE, whose
 
 TRIAL_SECONDS = 120.0
 MOST_TRIALS = 2  # at the same time

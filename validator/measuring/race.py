@@ -24,9 +24,9 @@ from gradients.scoring.row_order import row_order
 from gradients.scoring.rules import Rules, rules_at
 from gradients.tasks.jobs import Entrant, EntrantResult
 from gradients.tasks.registry import task_type
-from validator.contests import contest_of
-from validator.entrants import Entrants
-from validator.measuring import Measuring
+from validator.measuring.entrants import Entrants
+from validator.measuring.sharing import Measuring
+from validator.pay.contests import contest_of
 
 log = get_logger("race")
 

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from gradients.client.render import console
 from gradients.domain.task import Hotkey
-from validator.explain import MinersWeight, Verdict
 from validator.ledger.outbox import Outgoing
+from validator.pay.explain import MinersWeight, Verdict
 
 BLOCKS_PER_DAY = 7_200  # of 12 seconds
 MOST_NAMED = 3  # winners in a task's line

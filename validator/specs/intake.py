@@ -15,10 +15,10 @@ from gradients.domain.json import Json
 from gradients.domain.task import Task, TaskId
 from gradients.log import get_logger
 from gradients.tasks.registry import check_family, task_type, validate_request
-from validator.continuing import base_of, winner_before
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.tasks import Also
+from validator.specs.continuing import base_of, winner_before
 
 log = get_logger("intake")
 

@@ -45,9 +45,9 @@ from gradients.tasks.jobs import (
     TrialResult,
 )
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, check_family, task_type, validate_request
-from validator.reading import fetch_data, read_data, source_reports
 from validator.settings import EstimateSettings, ReadingSettings
-from validator.trials import try_base
+from validator.specs.reading import fetch_data, read_data, source_reports
+from validator.specs.trials import try_base
 
 SAMPLE_ROWS = 256
 MOST_READERS = 8  # specs whose sources are read at the same time
