@@ -77,6 +77,8 @@ def jobs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             max_epochs=1,
             validation_fraction=0.2,
             lora_rank=2,
+            micro_batch_rows=3,
+            gradient_checkpointing=True,
             options={"text_encoders": True},
         ),
         seed=1,
