@@ -35,7 +35,7 @@ from gradients.log import get_logger
 from gradients.monitoring.tracing import span
 from gradients.repo.manifest import Manifest, TrainingSummary, describe_folder
 from gradients.repo.screening import screen_folder, screen_manifest
-from gradients.tasks.jobs import TrainResult
+from gradients.tasks.jobs.training import TrainResult
 from miner.journal import REPO, Journal, Record, openings
 from miner.metrics import FAILURES
 from miner.plan import seconds_to_train

@@ -27,7 +27,8 @@ from gradients.execution.job import Executor, Job
 from gradients.scoring.contest import Contest, Entry
 from gradients.scoring.rules import SCHEDULE
 from gradients.tasks.base import TaskType
-from gradients.tasks.jobs import KEEP, Entrant, EntrantResult, KeepJob, Kept, MeasureJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.models import KEEP, KeepJob, Kept
 from gradients.tasks.registry import task_type
 from miner.checked_task import CheckedTask, Rows, some_rows
 

@@ -25,7 +25,7 @@ from gradients.log import get_logger
 from gradients.repo.manifest import Manifest, parse_manifest
 from gradients.sandbox.bubblewrap import is_installed
 from gradients.tasks.footprint import like_others
-from gradients.tasks.jobs import TrainProgress
+from gradients.tasks.jobs.training import TrainProgress
 from gradients.tasks.picture_footprint import Size, size_in
 from gradients.tasks.registry import missing_packages
 from gradients.web.curves import Curve

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gradients.tasks.jobs import TrainingPlan, TrainResult
+from gradients.tasks.jobs.training import TrainingPlan, TrainResult
 from miner.experience import ALIKE
 
 Engine = Literal["ours", "trl"]

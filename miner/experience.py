@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gradients.tasks.jobs import TrainingPlan, TrainResult
+from gradients.tasks.jobs.training import TrainingPlan, TrainResult
 
 LEAST_TASKS, MOST_TASKS = 3, 20  # fewer say nothing, older ones no more than the newest
 ALIKE = 3.0  # times as many weights, or as few, at most

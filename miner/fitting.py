@@ -12,7 +12,7 @@ from pydantic import BaseModel, JsonValue
 from gradients.domain.json import JsonObject
 from gradients.tasks.base import TaskType, TrainingLoad
 from gradients.tasks.footprint import Way
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 from gradients.tasks.picture_footprint import Pipeline, Size
 from gradients.tasks.registry import task_type, validate_parameters
 from miner.engines import Choice, Speed, choose_engine

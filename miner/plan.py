@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gradients.config import shipped_configs
 from gradients.errors import SetupError
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 from gradients.tasks.registry import TYPES
 
 COMMIT_BLOCKS = 3  # for the commitment to be included before the deadline block

@@ -17,7 +17,7 @@ from gradients.errors import JobFailed, ModelUnknown
 from gradients.execution.job import Executor, Job
 from gradients.log import get_logger
 from gradients.tasks.hand_in import HandIn
-from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.picture_footprint import size_in
 from gradients.tasks.registry import task_type
 from miner.engines import Speed

@@ -31,7 +31,8 @@ from gradients.errors import GradientsError
 from gradients.execution.functions import resolve
 from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.repo.screening import screen_folder, screen_manifest
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, TrainingPlan, TrainJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob
 from gradients.tasks.preparation import PreparedData, prepare
 from gradients.tasks.registry import task_type, validate_request
 from gradients.testing.tiny_models import write_tiny_llama

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradients.tasks.jobs import CONTACT_SHEET
+from gradients.tasks.jobs.measuring import CONTACT_SHEET
 
 
 @dataclass(frozen=True, slots=True)

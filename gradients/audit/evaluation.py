@@ -28,7 +28,8 @@ from gradients.record.versions import MATTER, versions
 from gradients.repo.screening import screen_folder, screen_manifest
 from gradients.scoring.contest import contest_seed
 from gradients.scoring.row_order import places_of
-from gradients.tasks.jobs import MOST_RESULT_BYTES, Entrant, EntrantResult, MeasureJob, Parameters
+from gradients.tasks.jobs.measuring import MOST_RESULT_BYTES, Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.message import Parameters
 from gradients.tasks.registry import needs_sandbox, task_type
 
 TOLERANCE = 2e-3  # of a row's value, and absolutely below 1: other processors and libraries add in another order

@@ -37,7 +37,7 @@ from gradients.execution.process import ProcessExecutor
 from gradients.files.whole import whole_folder, write_text
 from gradients.repo.card import merged_card
 from gradients.repo.delivery import CARD, FULL_CONFIG, TEXT_FILES
-from gradients.tasks.jobs import MERGE, PROMPT_LAYOUT, ExportJob, PromptLayout
+from gradients.tasks.jobs.models import MERGE, PROMPT_LAYOUT, ExportJob, PromptLayout
 
 Quantisation = Literal["f32", "f16", "bf16", "q8_0", "q4_k_m", "q5_k_m", "q6_k"]
 QUANTISATIONS: tuple[Quantisation, ...] = get_args(Quantisation)

@@ -13,7 +13,7 @@ from gradients.errors import SubmissionRejected
 from gradients.execution.job import Executor, Job
 from gradients.repo.manifest import Manifest, TrainingSummary, describe_folder
 from gradients.repo.screening import screen_folder, screen_manifest
-from gradients.tasks.jobs import CHECK_REPO, RepoCheck, RepoCheckJob
+from gradients.tasks.jobs.models import CHECK_REPO, RepoCheck, RepoCheckJob
 
 CHECK_SECONDS = 3600.0  # a large base takes long to load
 

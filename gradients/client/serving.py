@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gradients.domain.json import Json
 from gradients.errors import SetupError
-from gradients.tasks.jobs import PromptLayout
+from gradients.tasks.jobs.models import PromptLayout
 
 VLLM, LLAMA_CPP, MODELFILE = "serve-vllm.sh", "serve-llama.cpp.sh", "Modelfile"
 # Of generation_config.json, what Ollama knows, by its name there: https://github.com/ollama/ollama/blob/main/docs/modelfile.md

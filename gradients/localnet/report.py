@@ -8,7 +8,7 @@ from gradients.client.models import MinerResult, TaskDetails
 from gradients.domain.json import JsonObject
 from gradients.localnet.plan import Plan
 from gradients.localnet.snapshot import Snapshot
-from gradients.tasks.jobs import CONTACT_SHEET
+from gradients.tasks.jobs.measuring import CONTACT_SHEET
 
 TASK_FIELDS = ("id", "type", "state", "metric", "better", "base_loss", "rows")
 MINER_FIELDS = ("uid", "hotkey", "recipe", "loss", "stderr", "gain", "chance", "prize", "copy_of", "reason")

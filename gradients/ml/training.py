@@ -46,7 +46,7 @@ _LOOKS = 2  # at weights that are made out of others: the run's mean, and less o
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """Hyper-parameters of one run: the fields of TrainingPlan in gradients/tasks/jobs.py, less its recipe and options."""
+    """Hyper-parameters of one run: TrainingPlan (gradients/tasks/jobs/training.py) less its recipe and options."""
 
     method: Literal["lora", "full"]
     engine: Literal["ours", "trl", "auto"]

@@ -14,7 +14,7 @@ from gradients.datasets.rows import Cleaned, Numbered, ReadSource, Row, SplitSiz
 from gradients.domain.evaluation import Metric
 from gradients.domain.json import Json
 from gradients.tasks.hours import Effort
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 
 SHIPPED_DATA = Path(gradients.__file__).parent / "assets" / "data"
 
@@ -61,7 +61,7 @@ class TaskType:
     `schema` checks the customer's parameters and gives them their normal form. `clean` maps the source's columns to the type's own, drops
     what is empty or repeated, and raises DatasetInvalid with row numbers for what is malformed. `text` is what a row is compared by when
     near-duplicates are looked for; rows for which `group` says the same, such as the prompt of several answers, are held out or trained
-    on together. `measure` and `train` name worker functions (see jobs.py) that only worker processes import.
+    on together. `measure` and `train` name worker functions (see jobs/) that only worker processes import.
 
     A type with data beside the data set names the parameters that say where it is in `sources`; whoever uploads data sets uploads these
     too. `enrich` then brings it into the cleaned rows, before they are split; its bytes are the salt that its random choices come from.

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gradients.files.whole import sync, whole_folder, write_text
-from gradients.tasks.jobs import TrainResult
+from gradients.tasks.jobs.training import TrainResult
 
 
 class HandIn(BaseModel):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gradients.tasks.jobs import EndedRun, TrainProgress
+from gradients.tasks.jobs.training import EndedRun, TrainProgress
 
 EVERY_SECONDS = 2.0  # between two points of a train loss
 

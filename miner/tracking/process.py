@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from gradients.tasks.jobs import TrainProgress
+from gradients.tasks.jobs.training import TrainProgress
 from miner.tracking.points import Points
 from miner.tracking.writers import Begin, open_writer
 

@@ -17,7 +17,7 @@ from gradients.ml.checkpoint import CheckpointFile, Snapshot
 from gradients.ml.telling import Outcome
 from gradients.ml.training import TrainingRun, TrainingSettings
 from gradients.tasks.hours import ASSUMED_TOKENS_PER_ROW, Effort, Workload, budget, speed_of
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 from scripts.benchmarks.timing import Figure, figure
 
 BASES = {"0.1B": 1e8, "0.5B": 5e8, "1.1B": 1.1e9, "7.6B": 7.6e9, "13B": 1.3e10, "70B": 7e10}

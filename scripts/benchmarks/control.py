@@ -16,7 +16,7 @@ from gradients.axon.client import AxonClient, Peer
 from gradients.axon.limits import ServerLimits
 from gradients.axon.server import requires_caller, signed_app
 from gradients.domain.task import Hotkey
-from gradients.tasks.jobs import WorkerMessage
+from gradients.tasks.jobs.message import WorkerMessage
 from gradients.testing.axons import keypair_of, metagraph_of, neuron_of, serving_in_thread, warm_nonces
 from scripts.benchmarks.timing import Figure, figure, seconds_of
 

@@ -30,7 +30,9 @@ from gradients.execution.functions import resolve
 from gradients.localnet.demo import spec
 from gradients.scoring.fingerprints import similarity
 from gradients.tasks.base import TaskType
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters, TrainingPlan, TrainJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.message import Parameters
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob
 from gradients.tasks.preparation import prepare
 from gradients.tasks.registry import task_type, validate_request
 from scripts.benchmarks import forgeries

@@ -27,7 +27,8 @@ def lay_out(folder: Path) -> None:
     from gradients.bases.bases import SHIPPED
     from gradients.execution.functions import resolve
     from gradients.localnet.demo import spec
-    from gradients.tasks.jobs import Parameters, TrainingPlan, TrainJob
+    from gradients.tasks.jobs.message import Parameters
+    from gradients.tasks.jobs.training import TrainingPlan, TrainJob
     from gradients.tasks.preparation import prepare
     from gradients.tasks.registry import TYPES, task_type, validate_request
 
@@ -150,7 +151,7 @@ def _measure(folder: Path) -> dict[str, dict[str, float]]:
 
 def _known(arguments: dict[str, Any]) -> dict[str, Any]:
     """What the code at hand, which may be older, knows of the arguments."""
-    from gradients.tasks.jobs import MeasureJob
+    from gradients.tasks.jobs.measuring import MeasureJob
 
     held_out = arguments["held_out_file"]
     return {

@@ -16,7 +16,7 @@ from gradients.datasets.normal_texts import normalised
 from gradients.domain.json import JsonObject
 from gradients.localchain.epoch import yuma
 from gradients.tasks.base import SHIPPED_DATA
-from gradients.tasks.jobs import Entrant, MeasureJob
+from gradients.tasks.jobs.measuring import Entrant, MeasureJob
 from scripts.benchmarks.timing import Figure, figure, seconds_of
 
 BASE = SHIPPED / "nano-lm"

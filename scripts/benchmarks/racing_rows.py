@@ -18,7 +18,7 @@ from typing import cast
 from gradients.config import shipped_configs
 from gradients.files.whole import write_text
 from gradients.localnet.plan import DEMO_RECIPES
-from gradients.tasks.jobs import EntrantResult
+from gradients.tasks.jobs.measuring import EntrantResult
 from gradients.tasks.registry import task_type
 from miner.plan import plan_training, read_recipe
 from scripts.benchmarks.copies import Effort, market_of

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from gradients.ml.device import choose_device
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
 from scripts.cuda.ground import GIB, Findings, MemoryWatch, Scale, peak_gib, random_base, tokens_a_row, write_rows
 from scripts.cuda.models import write_random_adapter
 from scripts.cuda.training import full, lora, out_of_memory, resumed, short_of_memory

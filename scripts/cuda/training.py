@@ -22,7 +22,7 @@ from gradients.execution.job import Job
 from gradients.execution.process import ProcessExecutor
 from gradients.tasks.base import TrainingLoad
 from gradients.tasks.footprint import Way, shape_in
-from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob, TrainResult
 from miner.fit import Fit, fit
 from miner.memory import Memory, installed_memory
 from scripts.benchmarks.training_steps import (

@@ -14,7 +14,9 @@ from gradients.domain.json import Json, JsonObject
 from gradients.domain.task import TaskRequest
 from gradients.execution.functions import resolve
 from gradients.tasks.base import TaskType
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters, TrainingPlan, TrainJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.message import Parameters
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob
 from gradients.tasks.preparation import PreparedData, prepare
 from gradients.tasks.registry import task_type, validate_request
 from gradients.testing.task_samples import SourceRow, TaskSample, sample_of

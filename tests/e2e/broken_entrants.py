@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gradients.domain.json import JsonObject
 from gradients.tasks.instruct import metric
-from gradients.tasks.jobs import MeasureJob
+from gradients.tasks.jobs.measuring import MeasureJob
 
 FUNCTION, FAULT = "tests.e2e.broken_entrants:measure", "fault"
 _ROOM, _MORE = 16 * 1024**2, 4 * 1024**3  # that is left when memory runs out, and that is asked for

@@ -27,7 +27,8 @@ from gradients.execution.job import Job, ReportProgress
 from gradients.execution.process import ProcessExecutor
 from gradients.repo.store import ContentStore
 from gradients.tasks.instruct.spec import INSTRUCT
-from gradients.tasks.jobs import MeasureJob, TrainingPlan, TrainJob
+from gradients.tasks.jobs.measuring import MeasureJob
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob
 from gradients.tasks.registry import validate_request
 from gradients.testing.clock import HandClock
 from gradients.testing.cpu_devices import cpu_devices

@@ -21,7 +21,8 @@ from gradients.ml.base_model import load_base
 from gradients.ml.device import Device, choose_device
 from gradients.ml.losses import measure_rows
 from gradients.ml.text import ChatFormat, PromptRow
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, TrainingPlan, TrainJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
 

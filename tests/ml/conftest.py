@@ -13,7 +13,7 @@ import torch
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import Device
 from gradients.ml.text import ChatFormat, Example, PromptRow
-from gradients.tasks.jobs import TrainingPlan, TrainJob
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob
 from gradients.testing.tiny_models import write_tiny_llama
 
 torch.set_num_threads(1)  # what a worker's environment does

@@ -19,16 +19,9 @@ from gradients.domain.json import JsonObject
 from gradients.execution.functions import resolve
 from gradients.ml.images import picture
 from gradients.tasks.diffusion.spec import DIFFUSION
-from gradients.tasks.jobs import (
-    CONTACT_SHEET,
-    Entrant,
-    EntrantResult,
-    MeasureJob,
-    Parameters,
-    TrainingPlan,
-    TrainJob,
-    TrainResult,
-)
+from gradients.tasks.jobs.measuring import CONTACT_SHEET, Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.message import Parameters
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.workers.generation import GenerateJob
 from gradients.testing.tiny_pipelines import PIXELS, write_tiny_pipeline
 

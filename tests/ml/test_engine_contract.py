@@ -31,7 +31,8 @@ from gradients.ml.telling import Outcome, TrainingProgress
 from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
 from gradients.ml.training import TrainingRun, TrainingSettings
-from gradients.tasks.jobs import RepoCheckJob, TrainingPlan, TrainJob, TrainResult
+from gradients.tasks.jobs.models import RepoCheckJob
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.workers.checking import check
 from tests.contract.prepared import Prepared, prepare_sample
 from tests.ml.objectives import CPU, ENGINES, completions, engine_of, preferences, rewards_on, trainable

@@ -23,7 +23,8 @@ from gradients.ml.sketch import differences, sketch
 from gradients.ml.submission import LowRank, NewWeight, Replaced, applied, changed
 from gradients.scoring.fingerprints import same_model, similarity
 from gradients.tasks.base import TaskType
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, Parameters
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.message import Parameters
 from gradients.tasks.preparation import prepare
 from gradients.tasks.registry import TYPES, task_type, validate_request
 from gradients.tasks.workers.fingerprints import Fingerprints

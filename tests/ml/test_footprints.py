@@ -27,7 +27,7 @@ from gradients.ml.preference import Pair, PairLogs, PreferenceObjective
 from gradients.ml.rollouts import Rollout, RolloutSettings
 from gradients.ml.text import Example
 from gradients.tasks.footprint import Way, footprint, shape_in
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 from gradients.tasks.registry import task_type
 from tests.ml.conftest import CPU
 

@@ -21,7 +21,8 @@ from gradients.domain.json import JsonObject
 from gradients.tasks.grpo.metric import measure
 from gradients.tasks.grpo.spec import GrpoParameters, GrpoRow
 from gradients.tasks.grpo.trainer import train
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, TrainingPlan, TrainJob, TrainResult
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob, TrainResult
 from gradients.testing.sandboxes import reason_to_skip
 
 NO_SANDBOX = reason_to_skip()

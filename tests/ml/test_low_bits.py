@@ -24,7 +24,7 @@ from gradients.ml.submission import applied, is_linear
 from gradients.ml.text import ChatFormat, Example, read_prompt_rows
 from gradients.ml.trainee import Trainee
 from gradients.tasks.instruct.trainer import train
-from gradients.tasks.jobs import TrainJob
+from gradients.tasks.jobs.training import TrainJob
 from tests.ml.conftest import CPU
 
 MakeJob = Callable[..., TrainJob]

@@ -22,7 +22,7 @@ from gradients.execution.process import ProcessExecutor
 from gradients.execution.records import RESULT
 from gradients.tasks.instruct.metric import measure
 from gradients.tasks.instruct.spec import INSTRUCT
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
 from gradients.tasks.workers.measuring import Measured, measure_entrants
 
 

@@ -19,7 +19,8 @@ from gradients.errors import DatasetInvalid, ModelUnknown, SetupError, Submissio
 from gradients.execution.functions import resolve
 from gradients.execution.inline import InlineExecutor
 from gradients.files.digest import file_sha256
-from gradients.tasks.jobs import Parameters, TrainingPlan, TrainJob, TrainResult
+from gradients.tasks.jobs.message import Parameters
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.preparation import prepare
 from gradients.tasks.registry import task_type, validate_request
 from gradients.testing.task_samples import sample_of

@@ -32,7 +32,8 @@ from gradients.ml.preference import (
 from gradients.ml.text import ChatFormat, Exchange
 from gradients.tasks.dpo.metric import measure, of_rewards, read_pairs
 from gradients.tasks.dpo.trainer import train
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob, TrainingPlan, TrainJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob
 from gradients.testing.tiny_models import write_tiny_llama
 
 CPU = Device("cpu")

@@ -15,7 +15,7 @@ from gradients.domain.json import JsonObject
 from gradients.errors import JobFailed
 from gradients.ml.losses import RowLoss
 from gradients.ml.sentence_embeddings import embed
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
 from gradients.tasks.preparation import prepare
 from gradients.tasks.rag.answers import exact_match, f1
 from gradients.tasks.rag.metric import MOST_WRITTEN, RagRow, Written, as_people_count, by_kind, measure

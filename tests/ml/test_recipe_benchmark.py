@@ -20,7 +20,7 @@ from gradients.ml.diffusion_errors import row_seed
 from gradients.ml.images import read_captioned
 from gradients.tasks.diffusion.metric import measure as measure_pictures
 from gradients.tasks.instruct.metric import measure
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
 from scripts.benchmarks.recipes import diffusers_training, evaluator, picture_judge
 from scripts.benchmarks.recipes.arms import Diffusers
 from scripts.benchmarks.recipes.command import SHORT, append, read

@@ -22,7 +22,7 @@ from gradients.ml.device import Device
 from gradients.ml.rollouts import RolloutSettings
 from gradients.ml.served_rollouts import RolloutServer
 from gradients.tasks.grpo.trainer import train
-from gradients.tasks.jobs import TrainingPlan, TrainJob, TrainResult
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob, TrainResult
 
 DRAWING = RolloutSettings(samples=3, max_new_tokens=6, temperature=1.0, stop_tokens=(2,), batch_tokens=256)
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11]]

@@ -18,7 +18,7 @@ from gradients.ml.checkpoint import CheckpointFile, Position, Snapshot
 from gradients.ml.shards import like, local, whole
 from gradients.ml.spread import Agreed, Place, ShardedCheckpoint, agreed, here, join, leave, summed
 from gradients.tasks.instruct.trainer import train
-from gradients.tasks.jobs import TrainJob, TrainResult
+from gradients.tasks.jobs.training import TrainJob, TrainResult
 
 MakeJob = Callable[..., TrainJob]
 

@@ -10,7 +10,7 @@ import pytest
 from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid
 from gradients.files.digest import file_sha256
-from gradients.tasks.jobs import Throughput, ThroughputJob
+from gradients.tasks.jobs.machine import Throughput, ThroughputJob
 from gradients.tasks.workers.throughput import measure
 from gradients.testing.tiny_models import write_tiny_llama
 

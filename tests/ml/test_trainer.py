@@ -31,7 +31,7 @@ from gradients.tasks.hand_in import HandIn
 from gradients.tasks.instruct.metric import read_examples
 from gradients.tasks.instruct.spec import INSTRUCT
 from gradients.tasks.instruct.trainer import train
-from gradients.tasks.jobs import TrainJob, TrainResult
+from gradients.tasks.jobs.training import TrainJob, TrainResult
 from gradients.tasks.workers.training import Trainable, completion_objective, language_model, run_job
 
 CPU = Device("cpu")

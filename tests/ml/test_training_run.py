@@ -14,7 +14,7 @@ from gradients.ml.checkpoint import CheckpointFile
 from gradients.ml.search import PATIENCE
 from gradients.ml.telling import Outcome, TrainingProgress
 from gradients.ml.training import TrainingRun, TrainingSettings
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 
 
 class Slope:

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, GPT2C
 from gradients.errors import Blame, DatasetInvalid, GradientsError, ModelUnknown, TaskInvalid
 from gradients.execution.functions import resolve
 from gradients.ml.base_model import LARGEST_TEXT_FILE_BYTES
-from gradients.tasks.jobs import TrialJob, TrialResult
+from gradients.tasks.jobs.rows import TrialJob, TrialResult
 from gradients.tasks.registry import task_type
 from gradients.tasks.workers.trial import LARGEST_COMPUTED_BYTES
 from gradients.testing.tiny_models import write_tiny_llama

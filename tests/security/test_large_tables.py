@@ -11,7 +11,7 @@ import pytest
 from gradients.execution.job import Job, JobLimits
 from gradients.execution.process import ProcessExecutor
 from gradients.tasks.instruct.spec import INSTRUCT
-from gradients.tasks.jobs import PREPARE, PrepareJob, PrepareResult
+from gradients.tasks.jobs.rows import PREPARE, PrepareJob, PrepareResult
 from gradients.tasks.preparation import fetch_sources
 from gradients.tasks.registry import TYPES, validate_request
 from scripts.benchmarks.preparing import write_table

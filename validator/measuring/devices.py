@@ -14,7 +14,7 @@ from gradients.execution.devices import CPU, Device, Devices, cpu_shares
 from gradients.execution.job import Executor, Job
 from gradients.execution.records import forget_result
 from gradients.log import get_logger
-from gradients.tasks.jobs import FIND_DEVICES
+from gradients.tasks.jobs.machine import FIND_DEVICES
 from validator.settings import MeasureSettings
 
 FIND_SECONDS = 300.0  # the first start of a driver takes its time

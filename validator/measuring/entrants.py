@@ -19,7 +19,7 @@ from gradients.domain.submission import BASE_ENTRANT, SubmissionState
 from gradients.errors import Blame, OperatorError
 from gradients.files.plain import read_plain
 from gradients.log import get_logger
-from gradients.tasks.jobs import MOST_RESULT_BYTES, Entrant, EntrantResult
+from gradients.tasks.jobs.measuring import MOST_RESULT_BYTES, Entrant, EntrantResult
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim

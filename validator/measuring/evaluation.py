@@ -20,7 +20,8 @@ from gradients.execution.records import forget_result
 from gradients.log import get_logger
 from gradients.repo.store import ContentStore
 from gradients.tasks.base import TaskType
-from gradients.tasks.jobs import HOLD, Entrant, HoldJob, MeasureJob, Parameters
+from gradients.tasks.jobs.measuring import HOLD, Entrant, HoldJob, MeasureJob
+from gradients.tasks.jobs.message import Parameters
 from gradients.tasks.registry import needs_sandbox, task_type
 from validator.folders import Folders
 from validator.ledger.lease import Claim

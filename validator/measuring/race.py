@@ -22,7 +22,7 @@ from gradients.domain.task import Hotkey, Task
 from gradients.log import get_logger
 from gradients.scoring.row_order import row_order
 from gradients.scoring.rules import Rules, rules_at
-from gradients.tasks.jobs import Entrant, EntrantResult
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult
 from gradients.tasks.registry import task_type
 from validator.measuring.entrants import Entrants
 from validator.measuring.sharing import Measuring

@@ -18,7 +18,7 @@ from gradients.domain.submission import BASE_ENTRANT
 from gradients.errors import Blame, JobFailed
 from gradients.execution.devices import Device
 from gradients.log import get_logger
-from gradients.tasks.jobs import Entrant
+from gradients.tasks.jobs.measuring import Entrant
 from validator.measuring.entrants import Entrants
 from validator.measuring.evaluation import Evaluation
 

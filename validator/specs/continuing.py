@@ -24,7 +24,7 @@ from gradients.files.whole import make_folder
 from gradients.log import get_logger
 from gradients.repo.materialise import place_files
 from gradients.repo.store import ContentStore
-from gradients.tasks.jobs import MAKE_BASE, ContinueJob
+from gradients.tasks.jobs.models import MAKE_BASE, ContinueJob
 from gradients.tasks.registry import task_type
 from validator.folders import Folders
 from validator.ledger import Ledger

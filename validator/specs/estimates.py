@@ -31,19 +31,9 @@ from gradients.log import get_logger
 from gradients.tasks.base import TaskType
 from gradients.tasks.footprint import Method, shape_in, smallest_gpu
 from gradients.tasks.hours import Workload, budget, hours_by_rows
-from gradients.tasks.jobs import (
-    MEASURE_THROUGHPUT,
-    SURVEY,
-    SURVEYED_TEXTS,
-    TRIED_ROWS,
-    Lengths,
-    SurveyJob,
-    SurveyResult,
-    Throughput,
-    ThroughputJob,
-    TrainingPlan,
-    TrialResult,
-)
+from gradients.tasks.jobs.machine import MEASURE_THROUGHPUT, Throughput, ThroughputJob
+from gradients.tasks.jobs.rows import SURVEY, SURVEYED_TEXTS, TRIED_ROWS, Lengths, SurveyJob, SurveyResult, TrialResult
+from gradients.tasks.jobs.training import TrainingPlan
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, check_family, task_type, validate_request
 from validator.settings import EstimateSettings, ReadingSettings
 from validator.specs.reading import fetch_data, read_data, source_reports

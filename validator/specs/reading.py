@@ -21,7 +21,7 @@ from gradients.domain.task import SourceCount, TaskRequest
 from gradients.errors import DatasetInvalid, JobFailed
 from gradients.execution.job import Executor, Job, JobLimits
 from gradients.tasks.base import TaskType
-from gradients.tasks.jobs import PrepareJob, SurveyJob
+from gradients.tasks.jobs.rows import PrepareJob, SurveyJob
 from gradients.tasks.preparation import Fetched, fetch_sources
 from validator.settings import ReadingSettings
 

@@ -11,7 +11,8 @@ from typing import cast
 from gradients.client.rewards import LONGEST_ANSWER, MOST_ANSWERS, RewardTrial, RewardVerdict
 from gradients.errors import JobFailed, TaskInvalid
 from gradients.execution.job import Executor, Job, JobLimits
-from gradients.tasks.jobs import JudgeJob, Parameters
+from gradients.tasks.jobs.judging import JudgeJob
+from gradients.tasks.jobs.message import Parameters
 from gradients.tasks.registry import all_types, task_type, validate_parameters
 from validator.settings import ReadingSettings
 from validator.specs.reading import MEBIBYTE, whose

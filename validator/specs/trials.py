@@ -11,7 +11,8 @@ from gradients.domain.task import TaskRequest
 from gradients.errors import JobFailed, TaskInvalid
 from gradients.execution.job import Executor, Job
 from gradients.files.plain import check_plain
-from gradients.tasks.jobs import Parameters, TrialJob, TrialResult
+from gradients.tasks.jobs.message import Parameters
+from gradients.tasks.jobs.rows import TrialJob, TrialResult
 from gradients.tasks.registry import task_type
 
 TRIAL_SECONDS = 600.0

@@ -26,7 +26,7 @@ from gradients.execution.job import Executor
 from gradients.files.plain import check_plain
 from gradients.log import get_logger
 from gradients.repo.store import ContentStore
-from gradients.tasks.jobs import PREPARE, TRIED_ROWS, PrepareJob, PrepareResult, TrialResult
+from gradients.tasks.jobs.rows import PREPARE, TRIED_ROWS, PrepareJob, PrepareResult, TrialResult
 from gradients.tasks.preparation import HELDOUT_FILE, TRAIN_FILE, Fetched, held_out_commitment
 from gradients.tasks.registry import TYPES, check_family, task_type
 from validator.folders import Folders

@@ -15,7 +15,8 @@ from gradients.ml.dialogue import DialogueFormat, DialogueRow
 from gradients.ml.precision import load_to_measure
 from gradients.ml.text import Example, read_jsonl_of
 from gradients.tasks.chat.spec import ChatParameters
-from gradients.tasks.jobs import MeasureJob, Parameters
+from gradients.tasks.jobs.measuring import MeasureJob
+from gradients.tasks.jobs.message import Parameters
 from gradients.tasks.workers.measuring import completions_metric, measure_entrants, rows_to_measure
 from gradients.tasks.workers.trial import try_rows
 

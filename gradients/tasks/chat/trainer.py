@@ -9,7 +9,7 @@ from gradients.ml.base_model import LoadedBase
 from gradients.ml.objective import CompletionObjective
 from gradients.ml.training import TrainingSettings
 from gradients.tasks.chat.metric import read_examples
-from gradients.tasks.jobs import TrainJob
+from gradients.tasks.jobs.training import TrainJob
 from gradients.tasks.workers.training import Trainable, completion_objective, language_model, run_job
 
 

@@ -29,7 +29,7 @@ from gradients.ml.diffusion_noise import encode_images, noise_of
 from gradients.ml.images import Captioned, contact_sheet, picture, read_captioned, write_picture
 from gradients.ml.pipelines import ImageBase, load_image_base
 from gradients.tasks.diffusion.spec import DiffusionParameters
-from gradients.tasks.jobs import CONTACT_SHEET, Entrant, MeasureJob
+from gradients.tasks.jobs.measuring import CONTACT_SHEET, Entrant, MeasureJob
 from gradients.tasks.workers.fingerprints import PROBE_ROWS, Fingerprints
 from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
 

@@ -17,7 +17,7 @@ from gradients.domain.evaluation import Metric
 from gradients.errors import DatasetInvalid, SetupError
 from gradients.tasks.base import SHIPPED_DATA, Demonstration, TaskType, TrainingLoad
 from gradients.tasks.hours import Effort
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 
 if TYPE_CHECKING:
     from PIL import Image

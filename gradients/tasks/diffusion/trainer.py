@@ -18,7 +18,7 @@ from gradients.ml.objective import split_validation
 from gradients.ml.pipelines import compute_blocks_again, load_image_base
 from gradients.ml.training import TrainingSettings
 from gradients.tasks.diffusion.spec import DiffusionParameters
-from gradients.tasks.jobs import TrainJob
+from gradients.tasks.jobs.training import TrainJob
 from gradients.tasks.workers.training import Trainable, run_job
 
 ROWS_AT_ONCE = 8  # where the plan does not say

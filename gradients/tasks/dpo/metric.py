@@ -30,7 +30,8 @@ from gradients.ml.reading import reads_once
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, read_jsonl_of
 from gradients.tasks.dpo.spec import DpoParameters
-from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
+from gradients.tasks.jobs.measuring import Entrant, MeasureJob
+from gradients.tasks.jobs.message import Parameters
 from gradients.tasks.workers.fingerprints import text_fingerprints
 from gradients.tasks.workers.measuring import (
     Measured,

@@ -14,7 +14,7 @@ from gradients.ml.preference import PreferenceObjective
 from gradients.ml.training import TrainingSettings
 from gradients.tasks.dpo.metric import log_probabilities, read_pairs
 from gradients.tasks.dpo.spec import DpoParameters
-from gradients.tasks.jobs import TrainJob
+from gradients.tasks.jobs.training import TrainJob
 from gradients.tasks.workers.training import Trainable, language_model, run_job
 
 

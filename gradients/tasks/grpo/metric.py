@@ -25,7 +25,7 @@ from gradients.ml.text import ChatFormat, Example, read_jsonl_of
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import check_works, judge, weighted
 from gradients.tasks.grpo.spec import TRIED_ROWS, GrpoParameters, GrpoRow
-from gradients.tasks.jobs import Entrant, MeasureJob
+from gradients.tasks.jobs.measuring import Entrant, MeasureJob
 from gradients.tasks.workers.fingerprints import text_fingerprints
 from gradients.tasks.workers.measuring import Measured, RowsDone, blamed, measure_entrants
 from gradients.tasks.workers.trial import try_rows

@@ -22,7 +22,7 @@ from gradients.tasks.grpo.rewards.catalogue import AnyReward
 from gradients.tasks.grpo.rewards.patterns import LONGEST_SECONDS, RegularExpression
 from gradients.tasks.grpo.rewards.programs import Function, PythonTests, check_function
 from gradients.tasks.hours import Effort
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 from gradients.tasks.texts import with_texts
 from gradients.tasks.turns import Turn, TurnMalformed, are_turns, dialogue, read_each, read_turns
 

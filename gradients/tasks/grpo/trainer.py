@@ -21,7 +21,7 @@ from gradients.tasks.grpo.metric import drawing, prompt_tokens, texts
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import judge, weighted
 from gradients.tasks.grpo.spec import GrpoParameters, GrpoRow
-from gradients.tasks.jobs import TrainJob
+from gradients.tasks.jobs.training import TrainJob
 from gradients.tasks.workers.training import Trainable, language_model, run_job
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from gradients.errors import TaskInvalid
 from gradients.tasks.grpo.rewards.base import Case
 from gradients.tasks.grpo.rewards.catalogue import judge_each, weighted
 from gradients.tasks.grpo.spec import GrpoParameters, GrpoRow, clean
-from gradients.tasks.jobs import JudgedAnswer, JudgedRow, JudgeJob, JudgeResult
+from gradients.tasks.jobs.judging import JudgedAnswer, JudgedRow, JudgeJob, JudgeResult
 
 
 def judge(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:

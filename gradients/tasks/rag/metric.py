@@ -22,7 +22,8 @@ from gradients.ml.precision import load_to_measure
 from gradients.ml.reading import reads_once
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat, Example, PromptRow, read_jsonl_of
-from gradients.tasks.jobs import Entrant, MeasureJob, Parameters
+from gradients.tasks.jobs.measuring import Entrant, MeasureJob
+from gradients.tasks.jobs.message import Parameters
 from gradients.tasks.rag.answers import exact_match, f1
 from gradients.tasks.rag.parameters import RagParameters
 from gradients.tasks.workers.fingerprints import text_fingerprints

@@ -9,7 +9,7 @@ from gradients.ml.base_model import LoadedBase
 from gradients.ml.objective import CompletionObjective
 from gradients.ml.text import read_prompt_rows
 from gradients.ml.training import TrainingSettings
-from gradients.tasks.jobs import TrainJob
+from gradients.tasks.jobs.training import TrainJob
 from gradients.tasks.rag.metric import encoded, row_tokens
 from gradients.tasks.workers.training import Trainable, completion_objective, language_model, run_job
 

@@ -9,7 +9,7 @@ from gradients.domain.json import JsonObject
 from gradients.ml.base_model import load_base
 from gradients.ml.device import choose_device
 from gradients.ml.submission import applied
-from gradients.tasks.jobs import RepoCheck, RepoCheckJob
+from gradients.tasks.jobs.models import RepoCheck, RepoCheckJob
 
 
 def check(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gradients.domain.json import JsonObject
 from gradients.ml.continuing import write_image_base, write_language_base
-from gradients.tasks.jobs import ContinueJob
+from gradients.tasks.jobs.models import ContinueJob
 
 
 def make_base(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:

@@ -12,7 +12,8 @@ from gradients.ml.base_model import load_tokenizer
 from gradients.ml.markup import Markup, first_token
 from gradients.ml.merging import fuse_lora, merge_adapter
 from gradients.ml.text import PLAIN
-from gradients.tasks.jobs import ExportJob, PromptLayout, WorkerMessage
+from gradients.tasks.jobs.message import WorkerMessage
+from gradients.tasks.jobs.models import ExportJob, PromptLayout
 
 
 def merge(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:

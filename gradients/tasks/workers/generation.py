@@ -15,7 +15,7 @@ from gradients.ml.device import choose_device
 from gradients.ml.sampling import Sampling, answer
 from gradients.ml.submission import applied
 from gradients.ml.text import ChatFormat
-from gradients.tasks.jobs import WorkerMessage
+from gradients.tasks.jobs.message import WorkerMessage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

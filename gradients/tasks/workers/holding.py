@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gradients.domain.json import JsonObject
 from gradients.ml.base_model import hold_base
-from gradients.tasks.jobs import HoldJob
+from gradients.tasks.jobs.measuring import HoldJob
 
 
 def hold(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:

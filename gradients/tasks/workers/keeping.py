@@ -8,7 +8,7 @@ from typing import cast
 from gradients.domain.json import JsonObject
 from gradients.files.whole import write_bytes
 from gradients.ml.objective import split_validation
-from gradients.tasks.jobs import KeepJob, Kept
+from gradients.tasks.jobs.models import KeepJob, Kept
 
 
 def keep(arguments: JsonObject, report: Callable[[JsonObject], None]) -> JsonObject:

@@ -27,7 +27,7 @@ from gradients.ml.reading import reads_once
 from gradients.ml.schedule import Every
 from gradients.ml.submission import applied
 from gradients.ml.text import Example
-from gradients.tasks.jobs import Entrant, EntrantResult, MeasureJob
+from gradients.tasks.jobs.measuring import Entrant, EntrantResult, MeasureJob
 from gradients.tasks.workers.fingerprints import text_fingerprints
 
 _REPORT_SECONDS = 0.5

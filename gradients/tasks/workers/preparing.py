@@ -18,7 +18,7 @@ from gradients.domain.json import JsonObject, canonical
 from gradients.domain.task import TaskRequest
 from gradients.files.whole import write_text
 from gradients.tasks.base import TaskType
-from gradients.tasks.jobs import (
+from gradients.tasks.jobs.rows import (
     SURVEYED_TEXTS,
     TRIED_ROWS,
     Lengths,

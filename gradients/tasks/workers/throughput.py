@@ -16,7 +16,7 @@ from gradients.ml.micro_batches import MicroBatches
 from gradients.ml.objective import CompletionObjective
 from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
-from gradients.tasks.jobs import Throughput, ThroughputJob
+from gradients.tasks.jobs.machine import Throughput, ThroughputJob
 
 FEWEST_STEPS = 3
 LEARNING_RATE = 1e-5

@@ -31,7 +31,7 @@ from gradients.ml.text import Example
 from gradients.ml.trainee import Trainee
 from gradients.ml.training import TrainingRun, TrainingSettings
 from gradients.tasks.hand_in import HandIn
-from gradients.tasks.jobs import TrainJob, TrainProgress, TrainResult
+from gradients.tasks.jobs.training import TrainJob, TrainProgress, TrainResult
 from gradients.tasks.workers.ranks import run_in_ranks
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from gradients.ml.batching import measuring_tokens
 from gradients.ml.device import Device
 from gradients.ml.losses import measure_rows
 from gradients.ml.text import Example
-from gradients.tasks.jobs import Lengths, Parameters, TrialJob, TrialResult
+from gradients.tasks.jobs.message import Parameters
+from gradients.tasks.jobs.rows import Lengths, TrialJob, TrialResult
 
 Rows = Sequence[Sequence[Example]]  # of each row, all that is read of it
 LARGEST_COMPUTED_BYTES = 2 * 1024**3

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from gradients.config import shipped_configs
 from gradients.tasks.footprint import shape_in
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 from miner.fitting import fitted_plan
 from miner.memory import installed_memory
 from miner.plan import Recipe, plan_training, read_recipe

@@ -140,7 +140,7 @@ def train(how: Ours, run: Run, rows: Sequence[Row], base: Path, folder: Path, *,
     from safetensors import safe_open
 
     from gradients.execution.functions import resolve
-    from gradients.tasks.jobs import TrainJob
+    from gradients.tasks.jobs.training import TrainJob
     from gradients.tasks.registry import task_type
 
     count = 0

@@ -14,7 +14,7 @@ from gradients.datasets.rows import Row
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import DatasetInvalid
 from gradients.execution.functions import resolve
-from gradients.tasks.jobs import KEEP, KeepJob, Kept
+from gradients.tasks.jobs.models import KEEP, KeepJob, Kept
 from gradients.tasks.preparation import PreparedData, prepare
 from gradients.tasks.registry import TYPES, validate_request
 from gradients.testing.task_samples import SourceRow

@@ -19,7 +19,7 @@ from gradients.execution.inline import InlineExecutor
 from gradients.execution.job import Job
 from gradients.repo.store import ContentStore
 from gradients.tasks.instruct.spec import INSTRUCT
-from gradients.tasks.jobs import TrainingPlan, TrainJob
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob
 from gradients.tasks.registry import validate_request
 from gradients.testing.clock import HandClock
 from gradients.testing.cpu_devices import cpu_devices

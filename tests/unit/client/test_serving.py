@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from gradients.bases.bases import SHIPPED
 from gradients.client.serving import generation_settings, llama_cpp_script, modelfile, vllm_script
 from gradients.errors import SetupError
-from gradients.tasks.jobs import ExportJob, PromptLayout
+from gradients.tasks.jobs.models import ExportJob, PromptLayout
 from gradients.tasks.workers.exporting import prompt_layout
 
 NANO = SHIPPED / "nano-lm"

@@ -19,7 +19,8 @@ from gradients.domain.json import JsonObject
 from gradients.domain.task import Hotkey
 from gradients.execution.job import Job, ReportProgress
 from gradients.tasks.hand_in import HandIn
-from gradients.tasks.jobs import CHECK_REPO, TrainJob, TrainResult
+from gradients.tasks.jobs.models import CHECK_REPO
+from gradients.tasks.jobs.training import TrainJob, TrainResult
 
 TASK = "instruct-0123456789ab"
 OTHER_TASK = "instruct-ba9876543210"

@@ -26,7 +26,8 @@ from gradients.errors import ChainOutcomeUnknown, ChainRefused, ChainUnreachable
 from gradients.execution.job import Job, JobLimits, ReportProgress
 from gradients.execution.process import ProcessExecutor
 from gradients.repo.manifest import parse_manifest
-from gradients.tasks.jobs import CHECK_REPO, TrainJob
+from gradients.tasks.jobs.models import CHECK_REPO
+from gradients.tasks.jobs.training import TrainJob
 from miner.attempt import Attempts
 from miner.experience import Found
 from miner.journal import Journal, Record, openings

@@ -8,7 +8,7 @@ import pytest
 
 from gradients.config import shipped_configs
 from gradients.tasks.footprint import like_others
-from gradients.tasks.jobs import TrainingPlan, TrainResult
+from gradients.tasks.jobs.training import TrainingPlan, TrainResult
 from miner.engines import Engine, Speed, choose_engine
 from miner.fitting import fitted_plan
 from miner.memory import visible_gpus

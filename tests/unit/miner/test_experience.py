@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradients.tasks.jobs import TrainingPlan, TrainResult
+from gradients.tasks.jobs.training import TrainingPlan, TrainResult
 from miner.experience import Found, informed
 
 PLAN = TrainingPlan(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gradients.config import shipped_configs
 from gradients.tasks.base import TrainingLoad
 from gradients.tasks.footprint import KNOWN, USABLE, Optimiser, Shape, Way, footprint, like_others, shape_in
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 from miner.engines import Speed
 from miner.fit import fit
 from miner.fitting import LORA_RATE, Known, fitted_plan, longest_row

@@ -9,7 +9,7 @@ import pytest
 
 from gradients.config import shipped_configs
 from gradients.tasks.footprint import GIB, Shape, Way
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 from gradients.tasks.picture_footprint import (
     FLUX,
     SD3_MEDIUM,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gradients.config import shipped_configs
 from gradients.errors import SetupError
-from gradients.tasks.jobs import TrainingPlan
+from gradients.tasks.jobs.training import TrainingPlan
 from miner.plan import COMMIT_BLOCKS, LearningRate, Recipe, TypeChanges, plan_training, read_recipe, seconds_to_train
 
 FOLDER = shipped_configs() / "recipes"

@@ -22,7 +22,7 @@ from wandb.sdk.internal.datastore import DataStore
 from gradients.config import tracking_environment
 from gradients.domain.json import JsonObject
 from gradients.errors import SetupError
-from gradients.tasks.jobs import EndedRun, TrainProgress
+from gradients.tasks.jobs.training import EndedRun, TrainProgress
 from miner.settings import TrackingSettings
 from miner.tracking.points import Point, Points
 from miner.tracking.tracking import Tracking, require

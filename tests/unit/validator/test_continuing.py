@@ -22,7 +22,7 @@ from gradients.execution.inline import InlineExecutor
 from gradients.execution.job import Job, ReportProgress
 from gradients.record.terms import offer_of
 from gradients.repo.store import ContentStore
-from gradients.tasks.jobs import MAKE_BASE
+from gradients.tasks.jobs.models import MAKE_BASE
 from gradients.tasks.registry import validate_request
 from tests.unit.validator.market import PREPARED, TASK, claimed, collected, found, tiny_bases
 from validator.folders import Folders

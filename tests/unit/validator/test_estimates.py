@@ -16,7 +16,8 @@ from gradients.domain.json import Json, JsonObject
 from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown, TaskInvalid
 from gradients.execution.inline import InlineExecutor
 from gradients.execution.job import Job, ReportProgress
-from gradients.tasks.jobs import MEASURE_THROUGHPUT, SURVEY, Lengths, ThroughputJob
+from gradients.tasks.jobs.machine import MEASURE_THROUGHPUT, ThroughputJob
+from gradients.tasks.jobs.rows import SURVEY, Lengths
 from gradients.tasks.preparation import prepare
 from gradients.tasks.registry import task_type, validate_request
 from gradients.testing.loopback_site import Page, Request, loopback_site

@@ -21,7 +21,7 @@ from gradients.execution.job import Job, ReportProgress
 from gradients.execution.records import digest, finished_result, prepare_folder, write_result
 from gradients.repo.store import ContentStore
 from gradients.tasks.instruct.spec import INSTRUCT
-from gradients.tasks.jobs import EntrantResult, MeasureJob
+from gradients.tasks.jobs.measuring import EntrantResult, MeasureJob
 from gradients.testing.clock import HandClock
 from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain

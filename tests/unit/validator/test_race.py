@@ -21,7 +21,7 @@ from gradients.execution.records import prepare_folder, write_result
 from gradients.repo.store import ContentStore
 from gradients.scoring.rules import rules_at
 from gradients.tasks.instruct.spec import INSTRUCT
-from gradients.tasks.jobs import EntrantResult, MeasureJob
+from gradients.tasks.jobs.measuring import EntrantResult, MeasureJob
 from gradients.testing.clock import HandClock
 from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain

@@ -14,7 +14,7 @@ from gradients.domain.json import JsonObject
 from gradients.errors import DatasetInvalid, GradientsError, JobFailed
 from gradients.execution.job import Executor, Job, ReportProgress
 from gradients.execution.process import ProcessExecutor
-from gradients.tasks.jobs import PREPARE, PrepareJob
+from gradients.tasks.jobs.rows import PREPARE, PrepareJob
 from gradients.tasks.preparation import fetch_sources, prepare
 from gradients.tasks.registry import TYPES, task_type, validate_request
 from gradients.testing.sandboxes import reason_to_skip

@@ -22,7 +22,8 @@ from gradients.execution.inline import InlineExecutor
 from gradients.execution.job import Job, ReportProgress
 from gradients.execution.process import ProcessExecutor
 from gradients.repo.store import ContentStore
-from gradients.tasks.jobs import SURVEY, TrainingPlan, TrainJob, TrainResult
+from gradients.tasks.jobs.rows import SURVEY
+from gradients.tasks.jobs.training import TrainingPlan, TrainJob, TrainResult
 from gradients.tasks.registry import validate_request
 from gradients.testing.clock import HandClock
 from gradients.testing.cpu_devices import cpu_devices

@@ -11,7 +11,8 @@ from gradients.domain.json import JsonObject
 from gradients.ml.base_model import LoadedBase, load_base
 from gradients.ml.device import choose_device
 from gradients.ml.text import Example, read_jsonl_of
-from gradients.tasks.jobs import MeasureJob, Parameters
+from gradients.tasks.jobs.measuring import MeasureJob
+from gradients.tasks.jobs.message import Parameters
 from gradients.tasks.workers.measuring import completions_metric, measure_entrants
 from tests.contract.tasks.seventh_type.spec import ContinuationParameters
 
