@@ -328,7 +328,8 @@ class Estimate(Answer):
     tried_rows: int = Field(default=0, description="rows that were tried with the base")
     cut_rows: int = Field(default=0, description="how many of these lose tokens to max_tokens or to the base's context")
     memory: tuple[TrainingMemory, ...] = Field(
-        default=(), description="by what is trained, with layers computed again; empty for pipelines of images"
+        default=(),
+        description="by what is trained, with layers computed again; of pictures a LoRA, if the base tells its shape",
     )
 
 

@@ -20,7 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gradients.tasks.footprint import NARROW_ABOVE, NARROW_BYTES, WIDE_BYTES, Footprint, Shape, Way, shape_in
+from gradients.tasks.footprint import (
+    GIB,
+    GPU_SIZES,
+    NARROW_ABOVE,
+    NARROW_BYTES,
+    USABLE,
+    WIDE_BYTES,
+    Footprint,
+    Shape,
+    Way,
+    shape_in,
+)
 
 PIXEL_IN_BYTES, PIXEL_OUT_BYTES = 18.0, 10.0  # kept by a block of convolutions, a pixel and channel
 ATTENTION_BYTES, JOINT_BYTES, SINGLE_BYTES = 73.0, 63.0, 57.0  # by a layer of transformers, a token and number
@@ -176,6 +187,16 @@ def _denoiser(config: Mapping[str, Any]) -> tuple[Unet | Joint, int]:
     layers = tuple(int(depth) * has for depth, has in zip(depths, attends, strict=True))
     unet = Unet(tuple(map(int, channels)), int(config["layers_per_block"]), layers, int(config["cross_attention_dim"]))
     return unet, int(config["sample_size"])
+
+
+def smallest_gpu_for(pipeline: Pipeline, *, pixels: int | None) -> int | None:
+    """GiB of the smallest GPU that trains a LoRA of rank 32, one picture at once and blocks computed again; None: no single one."""
+    way = Way("lora", 32, checkpointing=True)
+    for size in GPU_SIZES:
+        taken = picture_footprint(pipeline, way, gpu_bytes=size * GIB, pixels=pixels)
+        if taken.total(1) <= USABLE * size * GIB:
+            return size
+    return None
 
 
 def picture_footprint(shape: Pipeline, way: Way, *, gpu_bytes: int | None, pixels: int | None = None) -> Footprint:

@@ -29,11 +29,12 @@ from gradients.execution.job import Executor, Job
 from gradients.files.plain import check_plain
 from gradients.log import get_logger
 from gradients.tasks.base import TaskType
-from gradients.tasks.footprint import Method, shape_in, smallest_gpu
+from gradients.tasks.footprint import Method, Shape, smallest_gpu
 from gradients.tasks.hours import Workload, budget, hours_by_rows
 from gradients.tasks.jobs.machine import MEASURE_THROUGHPUT, Throughput, ThroughputJob
 from gradients.tasks.jobs.rows import SURVEY, SURVEYED_TEXTS, TRIED_ROWS, Lengths, SurveyJob, SurveyResult, TrialResult
 from gradients.tasks.jobs.training import TrainingPlan
+from gradients.tasks.picture_footprint import Pipeline, size_in, smallest_gpu_for
 from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TYPES, check_family, task_type, validate_request
 from validator.settings import EstimateSettings, ReadingSettings
 from validator.specs.reading import fetch_data, read_data, source_reports
@@ -177,15 +178,18 @@ class Estimates:
 
 
 def _memory(kind: TaskType, request: TaskRequest, base: BaseInfo) -> tuple[TrainingMemory, ...]:
-    """Which GPUs hold the training of the longest row that is read; nothing for pipelines of images."""
+    """Which GPUs hold the training of the longest row that is read; of pictures a LoRA, where the base's files tell its shape."""
+    size = size_in(base.folder, base.parameters)
+    read = size.context if isinstance(size, Shape) else None
+    # a plan that cuts no row shorter than the task or the base does
+    plan = TrainingPlan(recipe="estimate", method="lora", learning_rate=1e-4, max_tokens=read or LONGEST_ROW)
+    load = kind.load(kind.schema.model_validate(request.parameters), plan)
+    if isinstance(size, Pipeline):
+        return (TrainingMemory(method="lora", gpu_gib=smallest_gpu_for(size, pixels=load.pixels)),)
     if kind.base_family != "language":
         return ()
-    shape = shape_in(base.folder, base.parameters)
-    # a plan that cuts no row shorter than the task or the base does
-    plan = TrainingPlan(recipe="estimate", method="lora", learning_rate=1e-4, max_tokens=shape.context or LONGEST_ROW)
-    load = kind.load(kind.schema.model_validate(request.parameters), plan)
     methods: tuple[Method, ...] = ("lora", "full")
-    return tuple(TrainingMemory(method=each, gpu_gib=smallest_gpu(shape, each, load)) for each in methods)
+    return tuple(TrainingMemory(method=each, gpu_gib=smallest_gpu(size, each, load)) for each in methods)
 
 
 def _report(request: TaskRequest, surveyed: SurveyResult, tried: TrialResult | None) -> DataReport | None:

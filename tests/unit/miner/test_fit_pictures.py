@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from gradients.tasks.picture_footprint import (
     picture_footprint,
     pipeline_in,
     size_in,
+    smallest_gpu_for,
 )
 from miner.fitting import Fitted, Known, fitted_plan
 from miner.plan import read_recipe
@@ -46,6 +48,13 @@ def test_a_picture_takes_what_was_counted_on_the_real_denoisers(shape: Pipeline,
     for checkpointing, counted in ((False, kept), (True, again)):
         taken = picture_footprint(shape, Way("lora", 32, checkpointing=checkpointing), gpu_bytes=24 * GIB)
         assert taken.by_token / GIB == pytest.approx(counted, rel=0.2)
+
+
+def test_the_smallest_gpu_holds_one_picture_with_blocks_computed_again() -> None:
+    """SD3's weights alone, in two bytes, take 14 GiB and Flux's 31."""
+    assert [smallest_gpu_for(each, pixels=None) for each in (SD15, SDXL, SD3_MEDIUM, FLUX)] == [8, 12, 24, 48]
+    huge = replace(FLUX, parameters=10 * FLUX.parameters)
+    assert smallest_gpu_for(huge, pixels=None) is None
 
 
 def test_weights_are_wide_where_there_is_room_and_then_have_a_narrow_copy_for_products() -> None:

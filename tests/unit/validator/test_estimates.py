@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gradients.bases.bases import BaseModels
 from gradients.datasets.access import Access
 from gradients.domain.json import Json, JsonObject
 from gradients.errors import DatasetInvalid, JobFailed, ModelUnknown, TaskInvalid
@@ -83,6 +84,15 @@ def test_hours_come_from_what_is_counted_and_measured(spec: dict[str, Json], tmp
     assert [job.function for job in bench.jobs] == [task_type("instruct").trial, MEASURE_THROUGHPUT]
     assert (found.tried_rows, found.cut_rows) == (400, 3)
     assert [(each.method, each.gpu_gib) for each in found.memory] == [("lora", 8), ("full", 8)]
+
+
+def test_of_pictures_a_lora_is_reckoned_by_the_pipelines_shape(tmp_path: Path) -> None:
+    shown = task_type("diffusion").demonstrations[0]
+    estimates = Estimates(BaseModels.default(tmp_path), Bench(_at(20.0)), Access(), EstimateSettings())
+    asked: dict[str, Json] = {"type": "diffusion", "base": "nano-image", "dataset": str(shown.dataset)}
+    asked["parameters"] = dict(shown.parameters)
+    found = asyncio.run(estimates.of(asked))
+    assert [(each.method, each.gpu_gib) for each in found.memory] == [("lora", 8)]
 
 
 def test_a_worker_sees_a_sample_of_what_models_read_and_write(spec: dict[str, Json], tmp_path: Path) -> None:
