@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import structlog
 from hypothesis import settings
 
 settings.register_profile("any machine", deadline=None)  # no test depends on how fast a machine is
@@ -25,6 +28,15 @@ LONGEST = (
     "e2e/test_btcli.py",
     "datasets/test_hub.py",
 )
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command that a test runs in this process says how logs are written, for good."""
+    before = structlog.get_config()
+    yield
+    if structlog.get_config() != before:
+        structlog.configure(**before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

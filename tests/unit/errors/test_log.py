@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from gradients.log import configure_logging, get_logger
 
 TRACE = (
     'Traceback (most recent call last):\n  File "a.py", line 1\n    x = 1 / 0\n    ~~^~~\nZeroDivisionError: by zero\n'
 )
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 def test_a_text_of_several_lines_is_one_line_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,7 +140,7 @@ def test_the_page_lists_every_event_of_the_code_with_its_level() -> None:
     there = events_of_the_code()
     assert sorted(set(listed) - by_argument) == sorted(there)
     assert {event: levels for event, levels in there.items() if levels != {listed[event]}} == {}
-    emission = (ROOT / "validator" / "emission.py").read_text(encoding="utf-8")
+    emission = (ROOT / "validator" / "pay" / "emission.py").read_text(encoding="utf-8")
     assert all(f'"{event}"' in emission for event in by_argument)
 
 
