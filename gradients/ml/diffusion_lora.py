@@ -77,10 +77,8 @@ def add_lora(base: ImageBase, shape: LoraShape, *, targets: Targets, text_encode
             with counted_as_absent():
                 inject_adapter_in_model(config, part)
             for weight in part.parameters():
-                if weight.requires_grad:
-                    weight.data = (
-                        weight.data.float()
-                    )  # in bfloat16, as narrow weights lie, small steps are rounded away
+                if weight.requires_grad:  # in bfloat16, as narrow weights lie, small steps would be rounded away
+                    weight.data = weight.data.float()
 
 
 def write_lora(base: ImageBase, folder: Path, shape: LoraShape) -> None:

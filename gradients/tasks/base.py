@@ -32,9 +32,8 @@ class Demonstration:
 class TrainingLoad:
     """What a type's trainer has in memory beside the base, and beside what learns of it."""
 
-    tokens: (
-        int  # that go through the model together at the least: of a longest row, or of all answers that are compared
-    )
+    # That go through the model together at the least: of a longest row, or of all answers that are compared.
+    tokens: int
     logits: float = 1.0  # bytes of a token's logits, in times of what the cross-entropy of an answer keeps of them
     reference: bool = False  # whether a copy of the base lies beside one whose every weight trains
     pixels: int | None = None  # a side of pictures, which then stand for tokens; None: as the base was made for

@@ -39,14 +39,11 @@ AROUND_BYTES = 15.0  # by the norm and projections around a UNet's transformers,
 WIDE_MORE = 1.55  # times as much in float32, of transformers
 ENTERED_BYTES = 2.2  # of what goes into a block that is computed again
 LARGEST_MORE = 1.33  # times what the largest block keeps is there while it is gone back through
-LORA_BYTES = (
-    22  # a weight of the adapter: itself, gradient, two moments and a running average in float32, a copy in bfloat16
-)
+# A weight of the adapter: itself, gradient, two moments and a running average in float32, a copy in bfloat16.
+LORA_BYTES = 22
 ENCODING_BYTES = 2_600  # a pixel: pictures go through the autoencoder one by one before training, no gradients asked
-UNETS, JOINT = (
-    ("UNet2DConditionModel",),
-    {"SD3Transformer2DModel": 333, "FluxTransformer2DModel": 512},
-)  # tokens of text
+UNETS = ("UNet2DConditionModel",)
+JOINT = {"SD3Transformer2DModel": 333, "FluxTransformer2DModel": 512}  # tokens of text
 TIME_FEATURES = 4  # times a UNet's first channels
 
 

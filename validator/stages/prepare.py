@@ -38,9 +38,8 @@ from validator.specs.reading import fetch_data, read_data
 from validator.specs.trials import try_base
 
 MOST_ROWS_BYTES = 8 * 1024**3  # of a file that a worker leaves; sources are smaller, and rows grow by what is retrieved
-MOST_THREADS = (
-    2 * MOST_FETCHES
-)  # since a fetch of a task that was taken back takes a while to end, and bases are fetched too
+# A fetch of a task that was taken back takes a while to end, and bases are fetched too.
+MOST_THREADS = 2 * MOST_FETCHES
 SCRATCH = "scratch"  # rows and weights, below the folder of preparation; workers' logs lie beside it
 
 Value = TypeVar("Value")
