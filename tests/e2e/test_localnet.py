@@ -143,7 +143,7 @@ def test_a_customer_goes_on_from_a_winner_in_a_browser_while_a_miner_watches_its
     expect(row.locator("code")).to_have_text(digest)
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("link", name="Sign in")).to_be_visible()
-    assert problems == []
+    assert [each for each in problems if "422" not in each] == []  # browser and htmx tell of the vote that is refused
     _came_from(run, first, task_id, tmp_path)
 
 
