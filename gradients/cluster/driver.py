@@ -72,18 +72,29 @@ class Driver:
         name = order["run"]
         try:
             await self._wait_for_a_node(order)
-            generator = self._submit(order)
-            self._references[name] = generator
-            async for reference in generator:
-                answer = await reference
-                if "ended" in answer:  # Ray's core breaks off when a task is cancelled that is just ending
-                    self._references.pop(name, None)
-                self.answer({"id": name, **answer})
+            self.answer({"id": name, **await self._until_ended(name, self._submit(order))})
         except Exception as error:  # whatever it is, somebody waits for an answer
             self.answer({"id": name, "lost": f"{type(error).__name__}: {_last_line(error)}"})
         finally:
             self._references.pop(name, None)
             self._runs.pop(name, None)
+
+    async def _until_ended(self, name: str, generator: Any) -> JsonObject:  # noqa: ANN401 (Ray's generator of references)
+        """How it ended, said once its process is free for the next job, which then finds there what is held; what comes before is told."""
+        self._references[name] = generator
+        ended: JsonObject = {"lost": "it said nothing of its end"}
+        try:
+            async for reference in generator:
+                answer = await reference
+                if "ended" in answer:
+                    ended = answer
+                    self._references.pop(name, None)  # to cancel what is just ending breaks Ray
+                else:
+                    self.answer({"id": name, **answer})
+        except Exception:
+            if "ended" not in ended:
+                raise
+        return ended
 
     async def _wait_for_a_node(self, order: Mapping[str, Any]) -> None:
         """Until some node could take the job if nothing else ran there."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 _START_SECONDS = 90
 _OBJECT_STORE_BYTES = 80 * 1024**2
+CPUS = 2  # of a node
 HEAD = "127.0.0.2"  # Ray takes 127.0.0.1 for any machine's own name
 
 
@@ -40,7 +41,7 @@ class RayCluster:
         """What drivers need to be let in."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, "HOME": str(self._folder)}
 
-    def start(self, ip: str = HEAD, *, cpus: int = 2) -> None:
+    def start(self, ip: str = HEAD, *, cpus: int = CPUS) -> None:
         """Start the head, or a node at another loopback address, and wait until it is up."""
         place = (
             ["--head", f"--port={self.port}", "--include-dashboard=false"]

@@ -15,7 +15,7 @@ from gradients.cluster.executor import RayExecutor
 from gradients.domain.json import JsonObject
 from gradients.errors import GradientsError, JobFailed, OutsideError, SubmissionRejected
 from gradients.execution.job import WAITING, Held, Job
-from gradients.testing.ray_cluster import RayCluster
+from gradients.testing.ray_cluster import CPUS, RayCluster
 
 pytestmark = pytest.mark.slow
 FUNCTIONS = "gradients.testing.worker_functions"
@@ -103,18 +103,21 @@ def test_jobs_on_one_base_share_a_worker(cluster: RayCluster, tmp_path: Path) ->
     (base / "weights").write_text("weights")
     holds = Held(f"{FUNCTIONS}:hold", {"base": str(base)}, reads=(base,))
 
-    async def twice(executor: RayExecutor) -> list[JsonObject]:
+    async def in_turn(executor: RayExecutor) -> list[JsonObject]:
         return [
             await executor.run(
                 replace(job(tmp_path / str(n), "show_held", {"n": n}), holds=holds, reads=(base,)),
                 report=lambda _: None,
             )
-            for n in range(2)
+            for n in range(CPUS + 1)
         ]
 
-    first, second = on(cluster, twice)
-    assert first["parent"] == second["parent"]
-    assert first["held"] == second["held"]  # the second is a fork of the same worker, and sees nothing of the first
+    held_by = dict[object, list[object]]()
+    for shown in on(cluster, in_turn):
+        held_by.setdefault(shown["parent"], []).append(shown["held"])
+    assert len(held_by) <= CPUS  # Ray chooses the process, and has one for each core: so at least two jobs share one
+    for held in held_by.values():
+        assert held == held[:1] * len(held)  # each is a fork of the same worker, and sees nothing of the one before
 
 
 @pytest.mark.parametrize(
