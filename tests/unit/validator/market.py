@@ -54,7 +54,7 @@ PREPARED = Prepared(
 WINDOW = Window(started_at_block=10, deadline_block=20, reveal_until_block=30)
 NOWHERE = Folders(Path("nowhere"))  # of validators that keep no files
 HOST = "127.0.0.2"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 LOST_ANSWER_SECONDS = 1.0
 
 
