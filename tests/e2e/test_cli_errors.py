@@ -25,7 +25,7 @@ import pytest
 
 from gradients.chain.wallet import open_wallet
 from gradients.localchain.operator import operating
-from gradients.localnet.plan import free_ports
+from gradients.axon.ports import free_ports
 from gradients.testing.chain_process import chain_process
 from tests.unit.client import answers
 

@@ -25,7 +25,7 @@ from gradients.chain.sdk import SdkGateway
 from gradients.chain.wallet import open_wallet
 from gradients.domain.chain import AxonAddress
 from gradients.localchain.operator import operating
-from gradients.localnet.plan import free_ports
+from gradients.axon.ports import free_ports
 from gradients.testing.chain_process import ChainProcess, chain_process
 
 pytestmark = pytest.mark.slow

@@ -26,7 +26,7 @@ from bittensor import Wallet
 from gradients.cli.flags import settings_of
 from gradients.clock import SystemClock
 from gradients.localchain.operator import operating
-from gradients.localnet.plan import free_ports
+from gradients.axon.ports import free_ports
 from gradients.testing.chain_process import chain_process
 from gradients.testing.clock import HandClock
 from gradients.testing.sandboxes import reason_to_skip

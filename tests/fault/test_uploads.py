@@ -14,7 +14,7 @@ from pathlib import Path
 from gradients.client.api import MarketClient
 from gradients.client.uploading import PIECE_BYTES
 from gradients.clock import SystemClock
-from gradients.localnet.plan import free_ports
+from gradients.axon.ports import free_ports
 from tests.fault.uploading_api import HOST
 from validator.ledger import Ledger
 

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from gradients.conditions.state import Conditions
 from gradients.config import MonitoringSettings
 from gradients.doctor.findings import Finding
-from gradients.localnet.plan import free_ports
+from gradients.axon.ports import free_ports
 from gradients.monitoring.routes import monitoring, readiness
 
 

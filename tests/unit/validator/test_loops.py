@@ -19,7 +19,7 @@ from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey, TaskState
 from gradients.errors import DiskFull, SetupError
-from gradients.localnet.plan import free_ports
+from gradients.axon.ports import free_ports
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import NOWHERE, Subnet, draft, full_disk, until
