@@ -23,9 +23,9 @@ from pathlib import Path
 
 import pytest
 
+from gradients.axon.ports import free_ports
 from gradients.chain.wallet import open_wallet
 from gradients.localchain.operator import operating
-from gradients.axon.ports import free_ports
 from gradients.testing.chain_process import chain_process
 from tests.unit.client import answers
 

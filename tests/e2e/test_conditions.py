@@ -21,11 +21,11 @@ from typing import Any
 import httpx
 import pytest
 
+from gradients.axon.ports import free_ports
 from gradients.chain.sdk import SdkGateway
 from gradients.chain.wallet import open_wallet
 from gradients.domain.chain import AxonAddress
 from gradients.localchain.operator import operating
-from gradients.axon.ports import free_ports
 from gradients.testing.chain_process import ChainProcess, chain_process
 
 pytestmark = pytest.mark.slow

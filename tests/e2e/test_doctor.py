@@ -23,10 +23,10 @@ from pathlib import Path
 import pytest
 from bittensor import Wallet
 
+from gradients.axon.ports import free_ports
 from gradients.cli.flags import settings_of
 from gradients.clock import SystemClock
 from gradients.localchain.operator import operating
-from gradients.axon.ports import free_ports
 from gradients.testing.chain_process import chain_process
 from gradients.testing.clock import HandClock
 from gradients.testing.sandboxes import reason_to_skip

@@ -181,8 +181,9 @@ async def lose_the_node(chain: ChainProcess, end: Callable[[ChainProcess], objec
         assert (await gateway.commitments())[gateway.hotkey].payload == b"back again"
         last = await gateway.block()
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while seen < last:
-                seen = await anext(heads)
+            with hurried(gateway):
+                while seen < last:
+                    seen = await anext(heads)
 
 
 async def has_committed(gateway: SdkGateway, payload: bytes) -> bool:

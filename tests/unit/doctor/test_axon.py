@@ -7,11 +7,11 @@ import threading
 
 import pytest
 
+from gradients.axon.ports import free_ports
 from gradients.config import AxonSettings
 from gradients.doctor.axon import address_of, port, reached
 from gradients.doctor.findings import Finding
 from gradients.domain.chain import AxonAddress
-from gradients.axon.ports import free_ports
 
 HOST = "127.0.0.2"
 

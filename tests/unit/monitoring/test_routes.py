@@ -7,10 +7,10 @@ import asyncio
 import httpx
 from structlog.testing import capture_logs
 
+from gradients.axon.ports import free_ports
 from gradients.conditions.state import Conditions
 from gradients.config import MonitoringSettings
 from gradients.doctor.findings import Finding
-from gradients.axon.ports import free_ports
 from gradients.monitoring.routes import monitoring, readiness
 
 

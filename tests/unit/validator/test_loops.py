@@ -13,13 +13,13 @@ from fastapi import FastAPI
 
 from gradients.axon.client import AxonClient, Peer
 from gradients.axon.messages import AttemptStatus
+from gradients.axon.ports import free_ports
 from gradients.bases.bases import BaseModels
 from gradients.conditions.state import Conditions
 from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey, TaskState
 from gradients.errors import DiskFull, SetupError
-from gradients.axon.ports import free_ports
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import NOWHERE, Subnet, draft, full_disk, until
