@@ -22,7 +22,7 @@ def test_an_operators_tools_can_ask_a_daemon_on_a_port_of_its_own() -> None:
     async def scenario() -> dict[str, httpx.Response]:
         async with (
             monitoring(MonitoringSettings(port=port), lambda: readiness(conditions)),
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as tools,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as tools,
         ):
             return {path: await tools.get(path) for path in ("/livez", "/readyz", "/version", "/metrics", "/docs")}
 
