@@ -107,7 +107,7 @@ def test_a_chunked_body_is_verified_as_a_whole(axon: RunningAxon) -> None:
     assert (status, answer) == (200, {"text": "in pieces"})
 
 
-@pytest.mark.parametrize("drip", [b"", b"a"], ids=["nothing", "byte by byte"])
+@pytest.mark.parametrize("drip", [b"", b"a"], ids=["nothing", "a byte"])
 def test_a_body_that_does_not_come_in_time_is_refused(drip: bytes, hasty: RunningAxon) -> None:
     with connect(hasty) as connection:
         connection.sendall(head(hasty, "Content-Length: 1000") + drip)
