@@ -176,9 +176,10 @@ class Tasks:
         files = (blob.sha256 for p in found if p.parent for _, blob in p.parent.files)
         return frozenset([*(p.train.sha256 for p in found), *files])
 
-    def due(self, states: Sequence[TaskState], *, block: int) -> frozenset[TaskState]:
-        """Those of `states` in which a task could be claimed."""
-        query = select(TaskRow.state).where(*_due(states, block=block, now=self._clock.now())).distinct()
+    def due(self, states: Sequence[TaskState], *, block: int, one_per_customer: bool = False) -> frozenset[TaskState]:
+        """Those of `states` in which a task could be claimed; `one_per_customer` as in `claim`."""
+        due = _due(states, block=block, now=self._clock.now(), one_per_customer=one_per_customer)
+        query = select(TaskRow.state).where(*due).distinct()
         with Session(self._engine) as session:
             return frozenset(map(TaskState, session.scalars(query)))
 
@@ -203,7 +204,7 @@ class Tasks:
         now = self._clock.now()
         due = (
             select(TaskRow)
-            .where(*_due(states, block=block, now=now), *([_is_only_one(states, now=now)] if one_per_customer else []))
+            .where(*_due(states, block=block, now=now, one_per_customer=one_per_customer))
             .order_by(TaskRow.due_at, TaskRow.created_at, TaskRow.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -307,10 +308,12 @@ class Tasks:
                 record(session, at=now, name="task_postponed", task_id=lease.task_id, fields={"problem": problem})
 
 
-def _due(states: Sequence[TaskState], *, block: int, now: float) -> tuple[ColumnElement[bool], ...]:
+def _due(
+    states: Sequence[TaskState], *, block: int, now: float, one_per_customer: bool
+) -> tuple[ColumnElement[bool], ...]:
     """What has to be so for a task to be claimed."""
     waits_no_more = (TaskRow.due_at_block <= block, TaskRow.due_at <= now, TaskRow.lease_expires_at <= now)
-    return (TaskRow.state.in_(states), *waits_no_more)
+    return (TaskRow.state.in_(states), *waits_no_more, *([_is_only_one(states, now=now)] if one_per_customer else []))
 
 
 def _is_only_one(states: Sequence[TaskState], *, now: float) -> ColumnElement[bool]:
