@@ -130,7 +130,8 @@ class TaskBlocks(Answer):
     started_at: float | None = Field(default=None, description="when the miners were drawn, Unix seconds")
     deadline_at: float | None = Field(
         default=None,
-        description="when the deadline is expected, Unix seconds; the block decides, and the chain its pace",
+        description="when the deadline is expected, Unix seconds; the block decides, and the chain its pace. "
+        "Null once all miners have failed, which brings it forward",
     )
     reveal_until_at: float | None = Field(
         default=None, description="when collecting is expected to end, Unix seconds; the block decides"
