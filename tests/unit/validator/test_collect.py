@@ -303,7 +303,8 @@ def test_while_one_miner_has_not_said_so_nobody_is_cut_off(market: Market, other
     miners = broken, goes_on = StandIn("broken"), StandIn("goes on")
     broken.status = failed()
     if other in ("training", "committed"):
-        goes_on.status = AttemptStatus(task_id=TASK, phase=other, recipe="lora", fraction=0.5)
+        said = {"task_id": TASK, "phase": other, "recipe": "lora", "fraction": 0.5}
+        goes_on.status = AttemptStatus.model_validate(said)
     elif other == "failed elsewhere":
         goes_on.status = failed(OTHER)
 
