@@ -37,6 +37,7 @@ from gradients.repo.manifest import TrainingSummary, describe_folder
 from gradients.testing.axons import keypair_of, warm_nonces
 from gradients.testing.fake_chain import FakeChain, FakeGateway
 from gradients.testing.tiny_models import write_tiny_llama
+from validator.engine import StepEngine
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
@@ -156,6 +157,17 @@ async def until(condition: Callable[[], bool], *, each_time: Callable[[], None] 
         while not condition():
             each_time()
             await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def running(engine: StepEngine) -> AsyncIterator[None]:
+    """The engine at work."""
+    loop = asyncio.create_task(engine.run())
+    try:
+        yield
+    finally:
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
 
 
 def tiny_bases(folder: Path) -> BaseModels:

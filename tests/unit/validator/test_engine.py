@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from gradients.errors import Blame, ChainUnreachable, DatasetInvalid, JobFailed,
 from gradients.scoring.rules import PAPER
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
-from tests.unit.validator.market import SALT, TASK, claimed, draft, found, request_for, until
+from tests.unit.validator.market import SALT, TASK, claimed, draft, found, request_for, running, until
 from validator.engine import (
     LEASE_SECONDS,
     LONGEST_PATIENCE_SECONDS,
@@ -94,22 +92,12 @@ def _rests(ledger: Ledger, clock: HandClock) -> bool:
     return row.lease_owner is None and row.due_at > clock.now()
 
 
-@contextlib.asynccontextmanager
-async def _running(engine: StepEngine) -> AsyncIterator[None]:
-    loop = asyncio.create_task(engine.run())
-    try:
-        yield
-    finally:
-        loop.cancel()
-        await asyncio.gather(loop, return_exceptions=True)
-
-
 def test_a_due_task_is_done_once(ledger: Ledger, clock: HandClock) -> None:
     draft(ledger)
     stage = Steps(ledger, clock)
 
     async def scenario() -> None:
-        async with _running(_engine(ledger, stage)):
+        async with running(_engine(ledger, stage)):
             await until(lambda: found(ledger).state is TaskState.OPEN)
 
     asyncio.run(scenario())
@@ -136,7 +124,7 @@ def test_a_customer_with_slow_tasks_leaves_the_other_places_to_others(ledger: Le
         engine = StepEngine(
             ledger, view, {TaskState.DRAFT: Slow()}, owner="two", at_once={TaskState.DRAFT: 2}, one_per_customer=states
         )
-        async with _running(engine):
+        async with running(engine):
             await until(lambda: theirs.id in begun, each_time=engine.wake)
 
     asyncio.run(scenario())
@@ -155,7 +143,7 @@ def test_no_step_is_begun_while_something_stands_against_all_of_its_kind(ledger:
     async def scenario() -> None:
         view = ChainView(FakeChain().gateway("validator"), SystemClock())
         engine = StepEngine(ledger, view, {TaskState.DRAFT: stage}, owner="two", obstacles={TaskState.DRAFT: against})
-        async with _running(engine):
+        async with running(engine):
             await until(lambda: len(asked) >= 3, each_time=engine.wake)
             assert stage.claims == []
             obstacle[0] = ""
@@ -170,7 +158,7 @@ def test_a_new_task_is_found_when_the_engine_is_woken(ledger: Ledger, clock: Han
 
     async def scenario() -> None:
         engine = _sleeper(ledger, stage)
-        async with _running(engine):
+        async with running(engine):
             await asyncio.sleep(0.05)
             draft(ledger)
             engine.wake()
@@ -190,7 +178,7 @@ def test_a_thread_may_wake_the_engine(ledger: Ledger, clock: HandClock) -> None:
 
     async def scenario() -> None:
         engine = _sleeper(ledger, Telling(ledger, clock))
-        async with _running(engine):
+        async with running(engine):
             await asyncio.sleep(0.2)
             draft(ledger)
             threading.Timer(0.1, engine.wake).start()  # by then the loop sleeps
@@ -226,7 +214,7 @@ def test_a_step_whose_worker_died_is_done_again_by_another(ledger: Ledger, clock
 
     async def scenario() -> None:
         engine = _engine(ledger, stage)
-        async with _running(engine):
+        async with running(engine):
             await asyncio.sleep(0.1)
             assert stage.claims == []
             clock.time += LEASE_SECONDS
@@ -242,7 +230,7 @@ def test_a_worker_that_slept_through_its_lease_writes_nothing(ledger: Ledger, cl
 
     async def scenario() -> None:
         stage = Held(ledger)
-        async with _running(_engine(ledger, stage, owner="sleeper")):
+        async with running(_engine(ledger, stage, owner="sleeper")):
             await stage.begun.wait()
             clock.time += LEASE_SECONDS
             other = claimed(ledger, TaskState.DRAFT, owner="other")
@@ -262,7 +250,7 @@ def test_a_long_step_keeps_its_lease_and_is_stopped_when_it_is_lost(ledger: Ledg
 
     async def scenario() -> None:
         stage = Held(ledger)
-        async with _running(_engine(ledger, stage, lease_seconds=lease_seconds)):
+        async with running(_engine(ledger, stage, lease_seconds=lease_seconds)):
             await stage.begun.wait()
             for _ in range(4):
                 clock.time += 2 / 3 * lease_seconds
@@ -293,7 +281,7 @@ def test_our_own_failure_is_tried_again_with_growing_rests(ledger: Ledger, clock
             clock.time += 0.25 if _rests(ledger, clock) else 0.0
             engine.wake()
 
-        async with _running(engine):
+        async with running(engine):
             await until(lambda: found(ledger).state is TaskState.OPEN, each_time=turn)
 
     asyncio.run(scenario())
@@ -316,7 +304,7 @@ def test_what_never_works_ends_the_task_at_the_limit_with_whose_fault_it_was(
             clock.time += 60 if _rests(ledger, clock) else 0
             engine.wake()
 
-        async with _running(engine):
+        async with running(engine):
             await until(lambda: found(ledger).state.ended, each_time=turn)
 
     asyncio.run(scenario())
@@ -338,7 +326,7 @@ def _run_until_settled(ledger: Ledger, clock: HandClock, stage: Steps, *, turn_s
             clock.time += turn_seconds if _rests(ledger, clock) else 0.0
             engine.wake()
 
-        async with _running(engine):
+        async with running(engine):
             await until(lambda: found(ledger).state is not TaskState.DRAFT, each_time=turn)
 
     asyncio.run(scenario())
@@ -409,7 +397,7 @@ def test_a_step_that_keeps_killing_its_validator_ends_at_the_limit(ledger: Ledge
     stage = Steps(ledger, clock)
 
     async def scenario() -> None:
-        async with _running(_engine(ledger, stage)):
+        async with running(_engine(ledger, stage)):
             await until(lambda: found(ledger).state.ended)
 
     asyncio.run(scenario())
@@ -424,7 +412,7 @@ def test_a_customers_failure_ends_the_task_at_once_with_the_reason(ledger: Ledge
     stage = Steps(ledger, clock, DatasetInvalid("Row 3 is empty", rows=[3], fix="Fill it"))
 
     async def scenario() -> None:
-        async with _running(_engine(ledger, stage)):
+        async with running(_engine(ledger, stage)):
             await until(lambda: found(ledger).state.ended)
 
     asyncio.run(scenario())
@@ -441,7 +429,7 @@ def test_a_task_that_fails_does_not_hold_up_the_next(ledger: Ledger, clock: Hand
     stage = Steps(ledger, clock, JobFailed("died"))
 
     async def scenario() -> None:
-        async with _running(_engine(ledger, stage)):
+        async with running(_engine(ledger, stage)):
             await until(lambda: found(ledger, OTHER).state is TaskState.OPEN)
 
     asyncio.run(scenario())
@@ -460,7 +448,7 @@ def test_an_error_after_the_lease_was_lost_changes_nothing(ledger: Ledger, clock
     stage = LosesItsLease()
 
     async def scenario() -> None:
-        async with _running(_engine(ledger, stage)):
+        async with running(_engine(ledger, stage)):
             await until(lambda: hasattr(stage, "other"))
             await asyncio.sleep(0.1)
 
