@@ -111,7 +111,8 @@ class StepEngine:
         for state in await asyncio.to_thread(self._ledger.tasks.due, list(self._stages), block=self._view.block):
             self._due[state].set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._poll_seconds):  # asyncio.wait_for of Python 3.11 may swallow a cancellation
+            # asyncio.wait_for of Python 3.11 may swallow a cancellation
+            async with asyncio.timeout(self._poll_seconds):
                 await self._changed.wait()
 
     async def _turn(self, state: TaskState, stage: Stage) -> None:

@@ -101,4 +101,9 @@ async def lossy_wire(target: str, weather: Callable[[], Fate] | None = None) -> 
     wire = LossyWire(target, weather)
     async with serve(wire.carry, "127.0.0.1", 0, max_size=MAX_MESSAGE_BYTES, compression=None) as server:
         wire.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield wire
+        try:
+            yield wire
+        finally:
+            wire.holds_back = False
+            for each in wire.held:  # or whoever carries them would never end
+                each.set()

@@ -119,7 +119,7 @@ def _axons(folder: Path, running: ExitStack) -> OpenReader:
 
     @contextlib.asynccontextmanager
     async def opened(cut_after: int | None) -> AsyncIterator[RepoReader]:
-        client = AxonClient(keypair_of("validator"), allow_private=True, limits=ClientLimits(stall_seconds=5.0))
+        client = AxonClient(keypair_of("validator"), allow_private=True, limits=ClientLimits(stall_seconds=60.0))
         with ExitStack() as wire:
             cut = None if cut_after is None else wire.enter_context(cutting_wire(axon.address, cut_after))
             try:
