@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("any machine", ANY_MACHINE, derandomize=True)
 settings.load_profile("any machine")
-settings.register_profile("thorough", ANY_MACHINE, max_examples=1000)  # pytest --hypothesis-profile thorough
+settings.register_profile("thorough", ANY_MACHINE, derandomize=False, max_examples=1000)  # --hypothesis-profile
 
 
 # Files that take longest go first, so that no process is left alone with one in the end; no more than two markets train at a time.
