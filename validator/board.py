@@ -189,7 +189,17 @@ def _note(task: Task, *, has_model: bool, is_dropped: bool, obstacle: str) -> st
 
 
 def _blocks(task: Task, window: Window, started_at: float | None) -> TaskBlocks:
-    """The blocks with their times, by the pace that the window was made with: so many blocks for the task's hours."""
+    """The blocks with their times, by the pace that the window was made with: so many blocks for the task's hours.
+
+    Of a task that all its miners have given up the deadline was brought forward, and nothing is collected after it: it tells no pace.
+    """
+    if window.reveal_until_block == window.deadline_block:
+        return TaskBlocks(
+            started=window.started_at_block,
+            deadline=window.deadline_block,
+            reveal_until=window.reveal_until_block,
+            started_at=started_at,
+        )
     seconds = task.request.hours * 3600.0
     block_seconds = seconds / max(window.deadline_block - window.started_at_block, 1)
     collecting = (window.reveal_until_block - window.deadline_block) * block_seconds

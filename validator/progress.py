@@ -1,4 +1,6 @@
-"""How far the miners are, by their own word: asked now and then, kept in memory, shown to people. Nothing depends on it.
+"""How far the miners are, by their own word: asked now and then, kept in memory, shown to people. No result depends on it.
+
+When all miners of a task say that they have failed, the step that collects is asked to look before the deadline; it asks them itself.
 
 Of a training that has ended its curve goes into the ledger, in one event; what was said before a restart of the validator is not in it.
 """
@@ -69,7 +71,14 @@ class ProgressBoard:
             await asyncio.to_thread(self._keep, *key)
             del self._curves[key]
         await asyncio.gather(*(self._ask(submission) for submission in running))
+        going_on = {s.task_id for s in running if not self._has_failed(s)}
+        for task_id in {s.task_id for s in running} - going_on:
+            await asyncio.to_thread(self._ledger.tasks.hasten, task_id)
         await asyncio.sleep(self._every_seconds)
+
+    def _has_failed(self, submission: Submission) -> bool:
+        said = self.of(submission.task_id, submission.hotkey)
+        return said is not None and said.phase == "failed"
 
     def _keep(self, task_id: str, hotkey: str) -> None:
         points = [list(point) for point in self._curves[task_id, hotkey].points]

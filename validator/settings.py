@@ -97,7 +97,7 @@ class ReadingSettings(Section):
         ge=1,
         le=MOST_FETCHES,
         description="tasks that are prepared at the same time, one of each customer's, those included whose data are still fetched; each "
-        "may take 2 GiB of disk meanwhile",
+        "may take 2 GiB of disk meanwhile. When all are taken, slow fetches give theirs up to whoever waits",
     )
     most_held_out: int | None = Field(
         default=None,

@@ -59,6 +59,7 @@ from validator.schedule import Schedule
 from validator.settings import ValidatorSettings
 from validator.specs.estimates import Estimates
 from validator.specs.intake import Intake
+from validator.specs.places import FetchPlaces
 from validator.specs.rewards import RewardTrials
 from validator.stages.collect import CollectStage
 from validator.stages.measure import MeasureStage
@@ -227,7 +228,7 @@ def _stages(
 ) -> Mapping[TaskState, Stage]:
     """The stage that takes tasks out of each state."""
     reading = settings.reading
-    turns = Turns(places=asyncio.Semaphore(reading.tasks_at_once))
+    turns = Turns(FetchPlaces(reading.fetches_at_once), asyncio.Semaphore(reading.tasks_at_once))
     return {
         TaskState.DRAFT: PrepareStage(
             ledger, bases, store, folders, workers, access, settings.synthesis.endpoint(), reading, turns

@@ -115,7 +115,8 @@ class ReachAnswer(Message):
 class AttemptStatus(Message):
     """Miner to validator, GET /v1/tasks/{task_id}: how far the training is.
 
-    For people to see; only `failed` has a consequence: a validator that was refused the submission does not ask for it again.
+    For people to see; only `failed` has a consequence: a validator that was refused the submission does not ask for it again, and when all
+    miners of a task say so, its time is over.
     """
 
     task_id: str

@@ -20,23 +20,10 @@ from gradients.bases.continued import FILE_PATH
 from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
 from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
 from gradients.client.api import EVERYTHING, is_local, key_of
+from gradients.client.estimates import Estimate
 from gradients.client.folders import as_file
 from gradients.client.held_out import USUAL_ROWS, HeldOutRow, HeldOutRows, Order
-from gradients.client.models import (
-    BEST,
-    BaseFiles,
-    Estimate,
-    ModelFile,
-    ModelListing,
-    TaskDetails,
-    TaskEvent,
-    TaskList,
-    TaskProgress,
-    TaskSummary,
-    Upload,
-    UploadList,
-    UploadStanding,
-)
+from gradients.client.models import BEST, TaskDetails, TaskEvent, TaskList, TaskProgress, TaskSummary
 from gradients.client.requests import (
     ACCOUNT,
     CHUNK_BYTES,
@@ -59,6 +46,7 @@ from gradients.client.requests import (
     task_path,
 )
 from gradients.client.rewards import RewardTrial, RewardVerdict
+from gradients.client.stored import BaseFiles, ModelFile, ModelListing, Upload, UploadList, UploadStanding
 from gradients.client.uploading import (
     ENDING_TIMEOUT,
     PIECE_BYTES,

@@ -18,24 +18,18 @@ from gradients.bases.bases import digest_of
 from gradients.bases.continued import FILE_PATH
 from gradients.client.account import Account, ApiKey, KeyList, MadeKey, NewKey
 from gradients.client.answers import ApiRefused, is_outage, read, refusal, told, unreachable, worth_waiting
+from gradients.client.estimates import Estimate
 from gradients.client.folders import as_file
 from gradients.client.held_out import USUAL_ROWS, HeldOutRow, HeldOutRows, Order
 from gradients.client.models import (
     BEST,
     HOSTED_PREFIXES,
     UPLOAD_PREFIX,
-    BaseFiles,
-    Estimate,
-    ModelFile,
-    ModelListing,
     TaskDetails,
     TaskEvent,
     TaskList,
     TaskProgress,
     TaskSummary,
-    Upload,
-    UploadList,
-    UploadStanding,
 )
 from gradients.client.requests import (
     ACCOUNT,
@@ -59,6 +53,7 @@ from gradients.client.requests import (
     task_path,
 )
 from gradients.client.rewards import RewardTrial, RewardVerdict
+from gradients.client.stored import BaseFiles, ModelFile, ModelListing, Upload, UploadList, UploadStanding
 from gradients.client.uploading import (
     ENDING_TIMEOUT,
     PIECE_BYTES,

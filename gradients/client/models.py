@@ -10,14 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 from gradients.domain.evaluation import Better
 from gradients.domain.json import JsonObject
 from gradients.domain.submission import SubmissionState
 from gradients.domain.task import TaskState
 from gradients.errors import Blame
-from gradients.tasks.registry import LONGEST_REQUEST_HOURS, TaskSpec
+from gradients.tasks.registry import TaskSpec
 
 BEST = "best"  # in place of a hotkey: the winner's
 UPLOAD_PREFIX = "upload:"  # and then the sha256 of the file and its ending
@@ -50,12 +50,6 @@ class Answer(Shown):
 
 class PostedSpec(Shown, TaskSpec):
     """A task as customers ask for it."""
-
-
-class EstimateSpec(Shown, TaskSpec):
-    """A task spec whose hours are wanted, so that they need not be given."""
-
-    hours: float = Field(default=LONGEST_REQUEST_HOURS, description="plays no part in an estimate")
 
 
 class MetricName(Answer):
@@ -136,7 +130,8 @@ class TaskBlocks(Answer):
     started_at: float | None = Field(default=None, description="when the miners were drawn, Unix seconds")
     deadline_at: float | None = Field(
         default=None,
-        description="when the deadline is expected, Unix seconds; the block decides, and the chain its pace",
+        description="when the deadline is expected, Unix seconds; the block decides, and the chain its pace. "
+        "Null once all miners have failed, which brings it forward",
     )
     reveal_until_at: float | None = Field(
         default=None, description="when collecting is expected to end, Unix seconds; the block decides"
@@ -244,173 +239,6 @@ class TaskProgress(Answer):
     """How far miners are: the data of an event named 'progress' of a task's stream, which has no id and is never sent again."""
 
     miners: dict[str, MinerProgress] = Field(description="by hotkey")
-
-
-class MeasuredSpeed(Answer):
-    """A few training steps of the base model on the validator's machine."""
-
-    tokens_per_row: float = Field(description="mean number of tokens of a row")
-    tokens_per_second: float = Field(description="tokens of rows, without padding, that were trained on in a second")
-    steps: int = Field(description="training steps that were measured")
-    device: str = Field(description="what they ran on, such as 'cpu'")
-
-
-class RowsHours(Answer):
-    """The budgets that the market gave before, by the number of rows alone."""
-
-    shortest: int = Field(description="in hours")
-    longest: int = Field(description="in hours")
-    source: str = Field(description="who says so")
-
-
-class LengthBar(Answer):
-    """Rows of about one length."""
-
-    up_to: int = Field(description="the longest length of the bar; the bar before it ends at half of it")
-    rows: int = Field(description="how many rows are in it")
-
-
-class LengthReport(Answer):
-    """How long rows are, in one unit."""
-
-    rows: int = Field(description="rows that were looked at")
-    shortest: int = Field(description="length of the shortest row")
-    median: int = Field(description="length of the row in the middle")
-    most_of_95_percent: int = Field(description="95 of 100 rows are at most as long")
-    longest: int = Field(description="length of the longest row")
-    histogram: tuple[LengthBar, ...] = Field(description="by powers of two, shortest first")
-
-
-class DataReport(Answer):
-    """What preparation will make of a data set."""
-
-    rows: int = Field(description="rows that were read")
-    removed: dict[str, int] = Field(description="how many rows, or turns of conversations, will be left out, by reason")
-    train_rows: int | None = Field(
-        description="rows that miners will get, about: which are held out is drawn when the task is prepared; "
-        "null for a data set too large to look for near-duplicates before that"
-    )
-    held_out_rows: int | None = Field(description="rows that will be held out; null with `train_rows`")
-    sources: tuple[SourceReport, ...] = Field(
-        default=(), description="of several data sets that are merged, each; empty for one alone"
-    )
-    characters: LengthReport = Field(description="characters of all texts of a row")
-    tokens: LengthReport | None = Field(
-        description="tokens of a row before it is cut, of the rows that were tried (all of a small set; of a large one the longest "
-        "and others from one end to the other); null where nothing is tried"
-    )
-    samples: tuple[JsonValue, ...] = Field(
-        description="some rows as they will be trained on, with long texts cut: what the mapping of columns made of them"
-    )
-
-
-class TrainingMemory(Answer):
-    """What training takes of a GPU's memory, reckoned from the base's shape and the longest row that is read."""
-
-    method: Literal["lora", "full"] = Field(description="which weights train: an adapter of rank 32, or all")
-    gpu_gib: int | None = Field(description="GiB of the smallest GPU that holds it; null where no single one does")
-
-
-class Estimate(Answer):
-    """What a task would take."""
-
-    type: str = Field(description="name of the task type")
-    base: str = Field(description="the base model")
-    rows: int = Field(description="rows of the data set that are usable and distinct")
-    tokens: int | None = Field(description="tokens of one pass over the rows; null where hours don't depend on them")
-    parameters: int = Field(description="number of weights of the base model")
-    gpus: int = Field(description="number of devices that the hours are for")
-    tokens_per_second: float | None = Field(description="assumed speed of all devices; null where it plays no part")
-    measured: MeasuredSpeed | None = Field(description="what was measured; null where the hours come from a rule alone")
-    hours: float = Field(description="training budget that each miner should get")
-    hours_by_rows: RowsHours = Field(description="for comparison")
-    data: DataReport | None = Field(default=None, description="what will become of the rows")
-    tried_rows: int = Field(default=0, description="rows that were tried with the base")
-    cut_rows: int = Field(default=0, description="how many of these lose tokens to max_tokens or to the base's context")
-    memory: tuple[TrainingMemory, ...] = Field(
-        default=(),
-        description="by what is trained, with layers computed again; of pictures a LoRA, if the base tells its shape",
-    )
-
-
-class ModelFile(Answer):
-    """One file of a miner's model."""
-
-    sha256: str = Field(description="sha256 of the file's bytes, as hex")
-    size_bytes: int = Field(description="number of bytes")
-
-
-class BaseFiles(Answer):
-    """The files of a base that only the validator has: the winner of the task that was continued, merged with its own base."""
-
-    base: str = Field(description="what tasks call it: 'task:' and the id of the task that was continued")
-    digest: str = Field(description="sha256 over paths and sha256 of the files: the `base_digest` of the task")
-    files: dict[str, ModelFile] = Field(description="each file by its path, at most one folder deep")
-
-
-class ModelListing(Answer):
-    """The files of a miner's model."""
-
-    hotkey: str = Field(description="whose model it is")
-    files: dict[str, ModelFile] = Field(description="each file by its name")
-
-
-class Upload(Answer):
-    """A data set that was uploaded."""
-
-    dataset: str = Field(description="the name to use as `dataset` in a task spec")
-    customer: str = Field(description="whose upload it is")
-
-
-class UploadStanding(Answer):
-    """An upload that comes in pieces."""
-
-    id: str = Field(description="the upload's id")
-    file_name: str = Field(description="the file's name, as it was announced")
-    offset: int = Field(description="bytes that are here: the next ones begin there")
-    size_bytes: int = Field(description="bytes that were announced")
-    sha256: str | None = Field(description="sha256 of the whole file as it was announced; null where it was not")
-    created_at: float = Field(description="when it was begun, Unix seconds")
-    expires_at: float = Field(description="when it is dropped unless more bytes come, Unix seconds")
-    dataset: str | None = Field(description="the name to use as `dataset` in a task spec; null until the file is whole")
-
-
-class UploadList(Answer):
-    """A customer's uploads in pieces."""
-
-    uploads: tuple[UploadStanding, ...] = Field(description="newest first")
-
-
-class Health(Answer):
-    """Whether the process answers."""
-
-    alive: bool = Field(description="always true")
-    version: str = Field(description="version of the validator's code")
-
-
-class Version(Answer):
-    """Which version of the code a daemon runs."""
-
-    version: str = Field(description="the version")
-
-
-class Condition(Answer):
-    """One thing that a daemon needs for its work."""
-
-    name: str = Field(description="what was looked at, such as 'permit', 'chain' or 'folder'")
-    level: Literal["ok", "note", "missing"] = Field(description="'missing': the work cannot be done like this")
-    found: str = Field(description="what was found, for people")
-    advice: str = Field(description="what its operator can do; empty where nothing needs to be done")
-
-
-class Readiness(Answer):
-    """Whether a daemon can do its work now."""
-
-    ready: bool = Field(description="false before anything was looked at, and while a condition is 'missing'")
-    notes: tuple[str, ...] = Field(
-        default=(), description="what its operator should know, such as that workers run without a sandbox"
-    )
-    conditions: tuple[Condition, ...] = Field(default=(), description="what the work needs, each as it was last found")
 
 
 class Refusal(Answer):

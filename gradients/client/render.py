@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gradients.client.estimates import DataReport, Estimate
 from gradients.client.held_out import HeldOutRow, HeldOutRows
-from gradients.client.models import DataReport, Estimate, MinerResult, SourceReport, TaskDetails, TaskSummary
+from gradients.client.models import MinerResult, SourceReport, TaskDetails, TaskSummary
 from gradients.texts import harmless
 
 BAR_CHARACTERS = 30

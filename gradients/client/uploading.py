@@ -12,8 +12,8 @@ from typing import NamedTuple
 import httpx
 
 from gradients.client.answers import ApiRefused, is_outage
-from gradients.client.models import UploadStanding
 from gradients.client.requests import MOST_SILENT_SECONDS, PIECE_TYPE, TUS_VERSION, UPLOADS
+from gradients.client.stored import UploadStanding
 from gradients.errors import PeerUnreachable
 
 PIECE_BYTES = 8 * 1024**2  # of a request; files that are not larger go in one

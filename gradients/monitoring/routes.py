@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from gradients import __version__
 from gradients.axon.serve import serving
-from gradients.client.models import Condition, Health, Readiness, Version
+from gradients.client.standing import Condition, Health, Readiness, Version
 from gradients.conditions.state import Conditions
 from gradients.config import MonitoringSettings
 from gradients.errors import SetupError

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from gradients.bases.bases import SHIPPED, BaseInfo, BaseModels, files_of
 from gradients.bases.continued import continued_task
-from gradients.client.models import BaseFiles, ModelFile, ModelListing
+from gradients.client.stored import BaseFiles, ModelFile, ModelListing
 from gradients.domain.evaluation import Metric
 from gradients.files.digest import file_sha256
 from gradients.ml.adapters import LoraShape, add_adapter, write_adapter

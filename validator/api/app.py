@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from gradients import __version__
-from gradients.client.models import Readiness
+from gradients.client.standing import Readiness
 from gradients.domain.addresses import networks
 from gradients.errors import GradientsError
 from gradients.monitoring.requests import CountedRequests

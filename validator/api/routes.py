@@ -11,7 +11,8 @@ import fastapi
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from gradients.client.models import BEST, BaseFiles, ModelFile, ModelListing, Upload
+from gradients.client.models import BEST
+from gradients.client.stored import BaseFiles, ModelFile, ModelListing, Upload
 from gradients.domain.customer import Scope
 from gradients.domain.evaluation import Measurement
 from gradients.domain.submission import BASE_ENTRANT

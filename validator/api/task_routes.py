@@ -12,7 +12,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
-from gradients.client.models import Estimate, EstimateSpec, PostedSpec, Refusal, TaskDetails, TaskList, TaskSummary
+from gradients.client.estimates import Estimate, EstimateSpec
+from gradients.client.models import PostedSpec, Refusal, TaskDetails, TaskList, TaskSummary
 from gradients.client.rewards import RewardTrial, RewardVerdict
 from gradients.domain.customer import Scope
 from gradients.domain.task import TaskState

@@ -19,8 +19,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gradients.client.models import UPLOAD_PREFIX, Refusal, UploadList, UploadStanding
+from gradients.client.models import UPLOAD_PREFIX, Refusal
 from gradients.client.requests import PIECE_TYPE, TUS_VERSION, UPLOADS
+from gradients.client.stored import UploadList, UploadStanding
 from gradients.domain import customer
 from gradients.errors import CustomerError
 from validator.api.dependencies import AppDependencies, Customer, keyed

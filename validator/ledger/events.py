@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from gradients.clock import Clock
 from gradients.domain.json import JsonObject
-from validator.ledger.rows import EventRow
+from gradients.errors import LedgerConflict
+from validator.ledger.rows import EventRow, TaskRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,18 @@ class Events:
     def add(self, name: str, *, task_id: str, fields: JsonObject) -> None:
         """Write down something that changes nothing else, such as what people have said of a task."""
         with Session(self._engine) as session, session.begin():
+            record(session, at=self._clock.now(), name=name, task_id=task_id, fields=fields)
+
+    def add_once(self, name: str, *, task_id: str, fields: JsonObject, by: str) -> None:
+        """Write an event down, if the task has none of this name with the same value of the field `by`. Raises LedgerConflict otherwise.
+
+        However many try at the same moment, one does: whoever holds the task's row looks and writes, and SQLite has one writer anyway.
+        """
+        same_name = select(EventRow).where(EventRow.task_id == task_id, EventRow.name == name)
+        with Session(self._engine) as session, session.begin():
+            session.get_one(TaskRow, task_id, with_for_update=True)
+            if any(row.fields.get(by) == fields[by] for row in session.scalars(same_name)):
+                raise LedgerConflict(f"Task {task_id} has its {name} of this {by} already")
             record(session, at=self._clock.now(), name=name, task_id=task_id, fields=fields)
 
     def of_task(self, task_id: str, *, name: str | None = None) -> Sequence[Event]:

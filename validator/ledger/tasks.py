@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy import ColumnElement, Engine, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from gradients.bases.continued import continued_task
@@ -176,9 +176,10 @@ class Tasks:
         files = (blob.sha256 for p in found if p.parent for _, blob in p.parent.files)
         return frozenset([*(p.train.sha256 for p in found), *files])
 
-    def due(self, states: Sequence[TaskState], *, block: int) -> frozenset[TaskState]:
-        """Those of `states` in which a task could be claimed."""
-        query = select(TaskRow.state).where(*_due(states, block=block, now=self._clock.now())).distinct()
+    def due(self, states: Sequence[TaskState], *, block: int, one_per_customer: bool = False) -> frozenset[TaskState]:
+        """Those of `states` in which a task could be claimed; `one_per_customer` as in `claim`."""
+        due = _due(states, block=block, now=self._clock.now(), one_per_customer=one_per_customer)
+        query = select(TaskRow.state).where(*due).distinct()
         with Session(self._engine) as session:
             return frozenset(map(TaskState, session.scalars(query)))
 
@@ -203,7 +204,7 @@ class Tasks:
         now = self._clock.now()
         due = (
             select(TaskRow)
-            .where(*_due(states, block=block, now=now), *([_is_only_one(states, now=now)] if one_per_customer else []))
+            .where(*_due(states, block=block, now=now, one_per_customer=one_per_customer))
             .order_by(TaskRow.due_at, TaskRow.created_at, TaskRow.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -224,6 +225,12 @@ class Tasks:
             outage_seconds=now - row.outage_since if row.outage_since is not None else 0.0,
             looked_at_block=row.looked_at_block,
         )
+
+    def hasten(self, task_id: str) -> None:
+        """Let an assigned task be looked at from now on, before its deadline."""
+        waits = (TaskRow.id == task_id, TaskRow.state == TaskState.ASSIGNED, TaskRow.due_at_block > 0)
+        with Session(self._engine) as session, session.begin():
+            session.execute(update(TaskRow).where(*waits).values(due_at_block=0))
 
     def renew(self, lease: Lease, *, lease_seconds: float) -> None:
         """Keep the lease for another while. Raises LeaseLost."""
@@ -307,10 +314,12 @@ class Tasks:
                 record(session, at=now, name="task_postponed", task_id=lease.task_id, fields={"problem": problem})
 
 
-def _due(states: Sequence[TaskState], *, block: int, now: float) -> tuple[ColumnElement[bool], ...]:
+def _due(
+    states: Sequence[TaskState], *, block: int, now: float, one_per_customer: bool
+) -> tuple[ColumnElement[bool], ...]:
     """What has to be so for a task to be claimed."""
     waits_no_more = (TaskRow.due_at_block <= block, TaskRow.due_at <= now, TaskRow.lease_expires_at <= now)
-    return (TaskRow.state.in_(states), *waits_no_more)
+    return (TaskRow.state.in_(states), *waits_no_more, *([_is_only_one(states, now=now)] if one_per_customer else []))
 
 
 def _is_only_one(states: Sequence[TaskState], *, now: float) -> ColumnElement[bool]:

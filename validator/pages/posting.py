@@ -11,7 +11,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from gradients.bases.continued import base_after
-from gradients.client.models import EstimateSpec, PostedSpec
+from gradients.client.estimates import EstimateSpec
+from gradients.client.models import PostedSpec
 from gradients.client.rewards import MOST_ANSWERS, MOST_ROWS
 from gradients.datasets.sources import sources_from
 from gradients.domain.json import Json

@@ -18,7 +18,7 @@ from fastapi.responses import HTMLResponse
 from gradients.domain.json import JsonObject
 from gradients.domain.submission import BASE_ENTRANT
 from gradients.domain.task import Task, TaskState
-from gradients.errors import CustomerError
+from gradients.errors import CustomerError, LedgerConflict
 from gradients.execution.job import Job
 from gradients.tasks.registry import task_type
 from validator.pages.dependencies import AnyVisitor, Form, OwnForm, OwnTask, Pages, PagesBehind, first, show
@@ -119,10 +119,7 @@ def _names(pages: Pages, task: Task) -> dict[str, str]:
 
 
 def _keep(pages: Pages, task: Task, shown: Shown, *, customer: str, chosen: str | None) -> None:
-    """Write a vote down, once."""
-    events = pages.api.ledger.events
-    if any(event.fields["nonce"] == shown["nonce"] for event in events.of_task(task.id, name=VOTED)):
-        raise TrialRefused("This vote was counted already", fix="Ask again to compare once more")
+    """Write a vote down. Raises TrialRefused for a second one on the same answers, of the same moment too."""
     fields: JsonObject = {
         "nonce": shown["nonce"],
         "customer": customer,
@@ -130,7 +127,10 @@ def _keep(pages: Pages, task: Task, shown: Shown, *, customer: str, chosen: str 
         "shown": shown["order"],
         "chosen": chosen,
     }
-    events.add(VOTED, task_id=task.id, fields=fields)
+    try:
+        pages.api.ledger.events.add_once(VOTED, task_id=task.id, fields=fields, by="nonce")
+    except LedgerConflict as error:
+        raise TrialRefused("This vote was counted already", fix="Ask again to compare once more") from error
 
 
 def _tokens(form: Form) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from gradients.bases.bases import BaseInfo, BaseModels
-from gradients.client.models import (
+from gradients.client.estimates import (
     DataReport,
     Estimate,
     LengthBar,

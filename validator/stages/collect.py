@@ -8,22 +8,22 @@ A miner whose address on chain has changed since it took the task (another proce
 neither has the submission, that is not held against it. It had to commit in time all the same, so this hides no work that was not done.
 
 What stands on chain at the deadline block may be about a miner's other tasks. One that has nothing of this task says so, and is waited for
-no longer: its status, signed as an answer to this very request, is its word about itself and this task.
+no longer: its status, signed as an answer to this very request, is its word about itself and this task. Before the deadline only the word
+of all miners counts: then nothing can come any more, and the deadline is brought forward to now.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 from gradients.axon.client import AxonClient, Peer
-from gradients.axon.messages import AttemptStatus, Reveal
+from gradients.axon.messages import Reveal
 from gradients.bases.bases import BaseInfo, BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -40,7 +40,6 @@ from gradients.errors import (
     DiskFull,
     MinerError,
     OutsideError,
-    PeerMisbehaved,
     PeerRefused,
     PeerUnreachable,
     SubmissionRejected,
@@ -53,12 +52,14 @@ from gradients.repo.materialise import materialise
 from gradients.repo.screening import screen_folder, screen_manifest
 from gradients.repo.store import ContentStore
 from validator.folders import Folders
+from validator.given_up import failure_told, failures_told
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.settings import CollectSettings
 from validator.specs.continuing import base_of
 
 FINAL_AFTER_BLOCKS = 4  # as a rule; measuring needs the deadline block's hash, and would be refused it before
+EARLY_REST_SECONDS = 30.0
 COMMITMENT_UNKNOWN = Failure(
     Blame.OPERATOR,
     "commitment_unknown",
@@ -91,6 +92,9 @@ class CollectStage:
     async def run(self, claim: Claim) -> None:
         """Look once; then move the task on when all submissions are here or have failed, or the reveal has ended, and else rest."""
         task, now_block, no_room = claim.task, self.view.block, False
+        if now_block <= task.blocks.deadline_block:
+            await self._look_early(claim, now_block)
+            return
         if waiting := await self._waiting(task):
             base = await asyncio.to_thread(base_of, task, self.bases, self.folders)
             no_room = await self._collect(claim, waiting, await self._commitments(task), base)
@@ -117,6 +121,27 @@ class CollectStage:
             came_from=TaskState.ASSIGNED,
             to=TaskState.COLLECTED,
             due_at_block=task.blocks.deadline_block + FINAL_AFTER_BLOCKS,
+        )
+
+    async def _look_early(self, claim: Claim, block: int) -> None:
+        """Woken because all miners seem to have failed. When each says so itself, the time is over with this block; else the task rests."""
+        task, waiting = claim.task, await self._waiting(claim.task)
+        told = await failures_told(self.client, self.view.metagraph(), waiting)
+        if None in told:
+            rest = EARLY_REST_SECONDS
+            await asyncio.to_thread(self.ledger.tasks.postpone, claim.lease, seconds=rest, counts=False)
+            return
+        for submission, failure in zip(waiting, told, strict=True):
+            if failure is not None:
+                await self._fail(claim, submission, Failure.of(failure))
+        log.info("task_given_up", task=task.id, block=block, deadline_block=task.blocks.deadline_block)
+        await asyncio.to_thread(
+            self.ledger.tasks.advance,
+            claim.lease,
+            came_from=TaskState.ASSIGNED,
+            to=TaskState.COLLECTED,
+            window=replace(task.blocks, deadline_block=block, reveal_until_block=block),
+            due_at_block=block + FINAL_AFTER_BLOCKS,
         )
 
     async def _commitments(self, task: Task) -> CommitmentsAtDeadline:
@@ -210,7 +235,8 @@ class CollectStage:
         try:
             reveal, signed = await self.client.get_signed(peer, path, answer=Reveal)
         except PeerRefused:  # nobody has to sign a refusal
-            await self._check_goes_on(peer, task.id)
+            if (failure := await failure_told(self.client, peer, task.id)) is not None:
+                raise failure from None
             raise
         manifest = self._checked_manifest(claim, submission, commitment, reveal)
         screen_manifest(manifest, base)
@@ -230,14 +256,6 @@ class CollectStage:
             reveal={"payload": commitment.payload.hex(), **asdict(signed)},
         )
         log.info("submission_collected", task=task.id, uid=submission.uid)
-
-    async def _check_goes_on(self, peer: Peer, task_id: str) -> None:
-        """Raises SubmissionRejected when the miner says that it has failed. Any other word, or none: it is to be asked again."""
-        with contextlib.suppress(OutsideError, PeerMisbehaved):
-            said = await self.client.get(peer, f"/v1/tasks/{task_id}", answer=AttemptStatus)
-            if (said.task_id, said.phase) == (task_id, "failed"):
-                why = said.problem or "without a reason"
-                raise SubmissionRejected(f"The miner says that its training has failed: {why}", code="training_failed")
 
     def _checked_manifest(
         self, claim: Claim, submission: Submission, commitment: Commitment, reveal: Reveal

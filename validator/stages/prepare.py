@@ -34,6 +34,7 @@ from validator.ledger import Ledger
 from validator.ledger.lease import Claim
 from validator.settings import MOST_FETCHES, ReadingSettings
 from validator.specs.continuing import Continuing, winner_before
+from validator.specs.places import FetchPlaces
 from validator.specs.reading import fetch_data, read_data
 from validator.specs.trials import try_base
 
@@ -51,6 +52,7 @@ log = get_logger("prepare")
 class Turns:
     """What tasks that are prepared at the same time take turns at: the machine bears so many at once, and none may hold up all others."""
 
+    fetching: FetchPlaces = field(default_factory=FetchPlaces)  # one of each task that is worked on at all
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))  # for all that follows the fetch
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))  # each has a worker's memory
     making: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))  # each wants room on the disk
@@ -82,7 +84,8 @@ class PrepareStage:
         folder = self.folders.prepared(claim.task.id)
         await asyncio.to_thread(_remove, folder)
         try:
-            prepared = await self._prepared(claim, folder)
+            with self.turns.fetching.place() as place:
+                prepared = await self._prepared(claim, folder, place)
         except CustomerError:
             await asyncio.to_thread(_remove, folder)
             raise
@@ -94,13 +97,14 @@ class PrepareStage:
         )
         log.info("task_opened", task=claim.task.id, train=prepared.train_rows, held_out=prepared.held_out_rows)
 
-    async def _prepared(self, claim: Claim, folder: Path) -> Prepared:
+    async def _prepared(self, claim: Claim, folder: Path, place: object) -> Prepared:
         """The rows first, which cost the customer's server most, and then the base, which may be as large as this disk."""
         task, scratch = claim.task, folder / SCRATCH
         customer = await asyncio.to_thread(self.ledger.tasks.customer_of, task.id) or ""
         winner = await asyncio.to_thread(winner_before, self.ledger, self.folders, task.request, customer=customer)
         kind = task_type(task.request.type)
-        fetched = await fetch_data(self.threads, kind, task.request, scratch / "fetched", self.access)
+        fetch = fetch_data(self.threads, kind, task.request, scratch / "fetched", self.access)
+        fetched = await self.turns.fetching.fetched(place, fetch, scratch / "fetched", waits=self._others_wait)
         async with self.turns.places:
             job, result = await self._rows(claim, folder, fetched)
             continuing, made = Continuing(self.bases, self.store, self.folders, self.executor), None
@@ -114,6 +118,10 @@ class PrepareStage:
             parent = await asyncio.to_thread(continuing.keep, task, made) if made else None
             prepared = await asyncio.to_thread(self._keep, claim, base, job.folder, result, tried)
         return dataclasses.replace(prepared, parent=parent)
+
+    def _others_wait(self) -> bool:
+        """Whether there is a task that would be worked on if there were a place. Blocking."""
+        return bool(self.ledger.tasks.due([TaskState.DRAFT], block=0, one_per_customer=True))
 
     async def _rows(self, claim: Claim, folder: Path, fetched: Fetched) -> tuple[PrepareJob, PrepareResult]:
         """The rows, read; the job says where they are."""

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from safetensors.numpy import load_file, save_file
 
 from gradients.axon.client import AxonClient
+from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseInfo
 from gradients.domain.task import TaskId, TaskState
 from gradients.execution.inline import InlineExecutor
@@ -25,7 +26,7 @@ from gradients.testing.clock import HandClock
 from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain
 from gradients.testing.task_samples.instruct import SAMPLE
-from tests.unit.validator.market import StandIn, Subnet, claimed, found, tiny_bases
+from tests.unit.validator.market import PATIENT, StandIn, Subnet, claimed, found, tiny_bases
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.pay.emission import Emission
@@ -40,6 +41,7 @@ from validator.stages.score import ScoreStage
 
 TRAINING_SECONDS = 300.0
 REVEAL_SECONDS = 20.0
+OFFERING = OfferSettings(answer_seconds=60.0, quiet_seconds=60.0)
 LONG = 1_000_000  # blocks that the node remembers
 
 
@@ -57,11 +59,14 @@ class RealMarket:
         self.subnet = Subnet(self.clock, FakeChain(kept_blocks=LONG))
         self.bases = tiny_bases(folder)
         self.store, self.folders = ContentStore(folder / "blobs"), Folders(folder)
-        self.client, self.executor = AxonClient(self.subnet.keypair, allow_private=True), InlineExecutor()
+        self.client, self.executor = (
+            AxonClient(self.subnet.keypair, allow_private=True, limits=PATIENT),
+            InlineExecutor(),
+        )
         gateway, view = self.subnet.gateway, self.subnet.view
         collect = CollectSettings(reveal_seconds=REVEAL_SECONDS)
         self.prepare = PrepareStage(self.ledger, self.bases, self.store, self.folders, self.executor)
-        self.offer = OfferStage(self.ledger, gateway, view, self.client, self.clock, OfferSettings(), collect)
+        self.offer = OfferStage(self.ledger, gateway, view, self.client, self.clock, OFFERING, collect)
         self.collect = CollectStage(
             self.ledger, gateway, view, self.client, self.bases, self.store, self.folders, collect
         )
@@ -86,8 +91,16 @@ class RealMarket:
                 await self.task(task_id(number), private=private, customer=customer, continues=continues)
                 await self.epoch()
 
-    async def task(self, task_id: TaskId, *, private: bool, customer: str, continues: TaskId | None = None) -> None:
-        """One task to its record."""
+    async def task(
+        self,
+        task_id: TaskId,
+        *,
+        private: bool = False,
+        customer: str = "schedule",
+        continues: TaskId | None = None,
+        gives_up: bool = False,
+    ) -> None:
+        """One task to its record; every miner hands in, but for the last one, or gives it up."""
         ledger, spec = self.ledger, {"type": INSTRUCT.name, "dataset": str(self.rows), "hours": 0.01}
         model = {"continues": continues} if continues else {"base": "tiny"}
         request = validate_request(cast(dict[str, JsonValue], {**spec, **model, "private": private}))
@@ -96,21 +109,31 @@ class RealMarket:
         self.clock.time += 1.0
         await self.prepare.run(claimed(ledger, TaskState.DRAFT, block=LONG))
         await self.offer.run(claimed(ledger, TaskState.OPEN, block=LONG))
+        await (self._give_up(task_id) if gives_up else self._hand_in(task_id))
+        await self.measure.run(claimed(ledger, TaskState.COLLECTED, block=LONG))
+        await ScoreStage(ledger, self.subnet.gateway, self.clock).run(claimed(ledger, TaskState.MEASURED, block=LONG))
+        assert await self.recorder.catch_up() == 1
+
+    async def _hand_in(self, task_id: TaskId) -> None:
         for miner in self.miners[:-1]:
-            base = base_of(found(ledger, task_id), self.bases, self.folders)
+            base = base_of(found(self.ledger, task_id), self.bases, self.folders)
             repo = await self.repo(miner, base)
             base_digest = base.digest
             await miner.hand_in(self.subnet, repo, base_digest=base_digest, task_id=task_id)
         self.miners[-1].reveal = None
-        blocks = found(ledger, task_id).blocks
+        blocks = found(self.ledger, task_id).blocks
         for block in (blocks.deadline_block + 1, blocks.reveal_until_block - 2, blocks.reveal_until_block + 1):
-            if found(ledger, task_id).state is TaskState.ASSIGNED:
+            if found(self.ledger, task_id).state is TaskState.ASSIGNED:
                 await self.subnet.reach(block)
                 self.clock.time += 100.0
-                await self.collect.run(claimed(ledger, TaskState.ASSIGNED, block=LONG))
-        await self.measure.run(claimed(ledger, TaskState.COLLECTED, block=LONG))
-        await ScoreStage(ledger, self.subnet.gateway, self.clock).run(claimed(ledger, TaskState.MEASURED, block=LONG))
-        assert await self.recorder.catch_up() == 1
+                await self.collect.run(claimed(self.ledger, TaskState.ASSIGNED, block=LONG))
+
+    async def _give_up(self, task_id: TaskId) -> None:
+        for miner in self.miners:
+            miner.status = AttemptStatus(task_id=task_id, phase="failed", recipe="", fraction=0.0)
+        await self.subnet.reach(found(self.ledger, task_id).blocks.started_at_block + 1)
+        self.ledger.tasks.hasten(task_id)
+        await self.collect.run(claimed(self.ledger, TaskState.ASSIGNED))
 
     async def epoch(self) -> None:
         """The weights of one more epoch, set and recorded."""

@@ -14,12 +14,15 @@ from gradients.audit.evaluation import Evaluator
 from gradients.audit.links import check_link
 from gradients.audit.report import Checks, Report
 from gradients.domain.json import Json
+from gradients.domain.task import TaskState
+from gradients.errors import Blame
 from gradients.execution.inline import InlineExecutor
 from gradients.record.models import Record
 from gradients.testing.axons import keypair_of
 from tests.unit.audit.cheating import InMemory, Path_, another, changed, leaves, pattern, signed_again
 from tests.unit.audit.conftest import Published
-from tests.unit.audit.real_market import RealMarket
+from tests.unit.audit.real_market import RealMarket, task_id
+from tests.unit.validator.market import found
 
 # What is the validator's word alone: nobody can recompute it. README.md says why each of them is in the record.
 TESTIMONY = {
@@ -86,6 +89,32 @@ def hidden(published: Published, chosen: Sequence[tuple[int, Path_, Json]]) -> l
 def test_an_honest_record_raises_no_alarm_and_every_submission_measures_the_same_again(published: Published) -> None:
     report = audit(published.records, published, reevaluate=EVERY_SUBMISSION)
     assert report.as_json() == {"tasks": 3, "epochs": 3, "reevaluated": 12, "alarms": []}
+
+
+def test_a_task_that_all_miners_gave_up_ends_early_counts_against_them_and_raises_no_alarm(tmp_path: Path) -> None:
+    """Its deadline is the block in which they had all said so, and everything is recomputed from there."""
+    market = RealMarket(tmp_path)
+
+    async def scenario() -> None:
+        await market.subnet.start(*market.miners)
+        async with market.subnet.serving(*market.miners):
+            await market.task(task_id(0), gives_up=True)
+        await market.client.close()
+
+    asyncio.run(scenario())
+    [record] = [
+        Record.model_validate_json(content)
+        for content in market.ledger.records.page(after=0, limit=9, most_bytes=10**9).contents
+    ]
+    keypair, gateway = market.subnet.keypair, market.subnet.gateway
+    report = audit([record], Published((record,), market.store.root, keypair, gateway, market.bases))
+    assert report.as_json() == {"tasks": 1, "epochs": 0, "reevaluated": 0, "alarms": []}
+    task, results = found(market.ledger, task_id(0)), market.ledger.placings.results(window_blocks=None)
+    assert (task.state, task.blocks.deadline_block) == (TaskState.SCORED, task.blocks.started_at_block + 1)
+    assert [(each.hotkey, each.points, each.fault) for each in results] == [
+        (hotkey, 0.0, Blame.MINER) for hotkey in sorted(miner.hotkey for miner in market.miners)
+    ]
+    market.ledger.engine.dispose()
 
 
 def test_a_change_of_every_kind_of_value_is_found_and_named_though_the_validator_signs_it_again(

@@ -220,7 +220,7 @@ OPTIONS = {
 @functools.cache  # several tests read one help
 def gradients(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "gradients.cli", *arguments], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "gradients.cli", *arguments], capture_output=True, text=True, check=False, timeout=600
     )
 
 
@@ -304,7 +304,7 @@ def test_help_imports_nothing_that_only_running_needs(arguments: list[str]) -> N
         "except SystemExit: pass\n"
         "print([name for name in ('bittensor', 'fastapi', 'pydantic_settings', 'rich', 'httpx', 'numpy') if name in sys.modules])"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=600)
     assert run.stdout.splitlines()[-1] == "[]"
 
 
@@ -327,7 +327,7 @@ def test_a_command_without_its_extra_names_the_extra(command: str, absent: str, 
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert run.returncode == 1
     assert run.stderr.startswith(f"gradients: {absent}"), run.stderr

@@ -9,7 +9,8 @@ from typing import cast
 
 import pytest
 
-from gradients.client.models import EstimateSpec, PostedSpec, Refusal
+from gradients.client.estimates import EstimateSpec
+from gradients.client.models import PostedSpec, Refusal
 from gradients.tasks.registry import TYPES, validate_request
 from scripts.documentation.agents import DOCS, texts, usual_bounds
 from validator.api.agents import full_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -333,6 +334,30 @@ def test_every_change_of_a_task_leaves_an_event(ledger: Ledger) -> None:
     _assigned(ledger)
     names = [each.name for each in ledger.events.of_task(TASK)]
     assert names == ["task_created", "task_advanced"]
+
+
+def test_of_equal_events_that_may_be_written_once_one_is_however_many_try_at_once(
+    ledger: Ledger, database_url: str, clock: HandClock
+) -> None:
+    """By two processes: each has connections of its own."""
+    _draft(ledger)
+    others, together = Ledger.open(database_url, clock), threading.Barrier(8)
+
+    def vote(number: int) -> bool:
+        voter, nonce = (ledger, others)[number % 2], str(number // 4)
+        together.wait(timeout=300)
+        try:
+            voter.events.add_once("voted", task_id=TASK, fields={"nonce": nonce, "by": number}, by="nonce")
+        except LedgerConflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        counted = list(pool.map(vote, range(8)))
+    others.engine.dispose()
+    kept = ledger.events.of_task(TASK, name="voted")
+    assert [sum(counted[:4]), sum(counted[4:])] == [1, 1]  # four votes on each of two answers
+    assert {event.fields["by"] for event in kept} == {number for number, is_counted in enumerate(counted) if is_counted}
 
 
 def test_behind_an_event_that_there_will_never_be_is_nothing(ledger: Ledger) -> None:

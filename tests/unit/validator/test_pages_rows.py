@@ -19,7 +19,8 @@ import pytest
 from safetensors.numpy import save
 
 from gradients.bases.bases import BaseModels
-from gradients.client.models import Estimate, examples
+from gradients.client.estimates import Estimate
+from gradients.client.models import examples
 from gradients.domain.customer import Scope
 from gradients.domain.json import JsonObject
 from gradients.domain.submission import BASE_ENTRANT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -110,6 +111,16 @@ def test_a_second_vote_on_the_same_answers_is_refused_in_words_and_changes_nothi
                 "<br>Ask again to compare once more</div>"
             )
         assert "best in 1 of 1" in customer.get(f"/tasks/{TASK}").text
+    assert len(pages.ledger.events.of_task(TASK, name=VOTED)) == 1
+
+
+def test_of_votes_of_the_same_moment_one_counts(pages: Served) -> None:
+    """As a hand that shakes sends them: the posts pass each other on their way to the ledger."""
+    with pages.customer() as customer:
+        shown = ask(customer, ALICE).text
+        with ThreadPoolExecutor(4) as hands:
+            codes = sorted(answer.status_code for answer in hands.map(vote, [customer] * 4, [shown] * 4, "0101"))
+    assert codes == [200, 422, 422, 422]
     assert len(pages.ledger.events.of_task(TASK, name=VOTED)) == 1
 
 

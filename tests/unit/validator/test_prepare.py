@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from gradients.chain.view import ChainView
+from gradients.clock import SystemClock
 from gradients.datasets.access import Access
 from gradients.domain.task import TaskId, TaskState
 from gradients.errors import DatasetInvalid, ModelUnknown, TaskInvalid
@@ -21,10 +23,13 @@ from gradients.execution.inline import InlineExecutor
 from gradients.repo.store import ContentStore
 from gradients.tasks.preparation import held_out_commitment
 from gradients.tasks.registry import validate_request
+from gradients.testing.fake_chain import FakeChain
 from gradients.testing.loopback_site import Page, Request, Site, loopback_site
-from tests.unit.validator.market import SALT, TASK, claimed, draft, found, tiny_bases, until
+from tests.unit.validator.market import SALT, TASK, claimed, draft, found, running, tiny_bases, until
+from validator.engine import StepEngine
 from validator.folders import Folders
 from validator.ledger import Ledger
+from validator.specs.places import FetchPlaces
 from validator.stages.prepare import PrepareStage, Turns
 
 OTHER = TaskId("instruct-ba9876543210")
@@ -195,3 +200,59 @@ def test_a_source_that_has_not_come_yet_holds_no_place(stage: PrepareStage, ledg
             asyncio.run(scenario(site))
         finally:
             go_on.set()
+
+
+def _dripping(go_on: threading.Event, content: bytes) -> Iterator[bytes]:
+    """Far more than 16 KiB a second, and far less than a MiB: slow, and not to be given up as dead."""
+    for _ in range(6_000):
+        if go_on.wait(0.02):
+            break
+        yield b" " * 1024
+    yield content
+
+
+def _draft_of(ledger: Ledger, url: str, number: int) -> TaskId:
+    request = validate_request({"type": "instruct", "base": "tiny", "dataset": url, "hours": 0.1})
+    return ledger.tasks.create(TaskId(f"instruct-{number:012x}"), request, customer=f"c{number}", salt=SALT).id
+
+
+def _engine(stage: PrepareStage, ledger: Ledger, *, places: int) -> StepEngine:
+    return StepEngine(
+        ledger,
+        ChainView(FakeChain().gateway("validator"), SystemClock()),
+        {TaskState.DRAFT: stage},
+        owner="one",
+        at_once={TaskState.DRAFT: places},
+        one_per_customer=(TaskState.DRAFT,),
+    )
+
+
+def test_customers_with_slow_servers_in_all_places_hold_up_nobody(stage: PrepareStage, ledger: Ledger) -> None:
+    """Sixteen of them, and two who come when no place is left; each of the two takes the place of one."""
+    release, content = threading.Event(), "\n".join(map(json.dumps, ROWS)).encode()
+    turns = Turns(FetchPlaces(16, turn_seconds=0.3, look_seconds=0.05))
+    crowded = dataclasses.replace(stage, access=Access(private_addresses=True), turns=turns)
+
+    def served(request: Request) -> Page:
+        return Page(_dripping(release, content) if request.path.startswith("/slow") else (content,))
+
+    async def scenario(site: Site) -> None:
+        slow = [_draft_of(ledger, f"{site.url}/slow{number}.jsonl", number) for number in range(16)]
+        async with running(engine := _engine(crowded, ledger, places=16)):
+            await until(lambda: len(site.requests) == 16)
+            quick = [_draft_of(ledger, f"{site.url}/quick.jsonl", number) for number in (16, 17)]
+            engine.wake()
+            await until(lambda: all(found(ledger, task_id).state is TaskState.OPEN for task_id in quick))
+            told = [event for task_id in slow for event in ledger.events.of_task(task_id, name="task_postponed")]
+            assert 1 <= len(told) <= 2  # no more than who waited: a place that is free again is one for the next
+            assert "others wait for the place. Upload the files" in str(told[0].fields["problem"])
+            release.set()
+            gone = {event.task_id for event in told}
+            rest = [task_id for task_id in slow if task_id not in gone]
+            await until(lambda: all(found(ledger, task_id).state is TaskState.OPEN for task_id in rest))
+
+    with loopback_site(served) as site:
+        try:
+            asyncio.run(scenario(site))
+        finally:
+            release.set()

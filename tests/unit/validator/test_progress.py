@@ -7,7 +7,7 @@ import asyncio
 from gradients.axon.messages import AttemptStatus
 from gradients.domain.task import TaskState
 from gradients.testing.clock import HandClock
-from tests.unit.validator.market import TASK, StandIn, Subnet, assigned, claimed, until
+from tests.unit.validator.market import TASK, WINDOW, StandIn, Subnet, assigned, claimed, until
 from validator.ledger import Ledger
 from validator.progress import ProgressBoard
 
@@ -65,4 +65,32 @@ def test_losses_that_were_told_stay_when_the_training_has_ended_and_after_a_rest
         assert restarted.curves(TASK) == {talker.hotkey: told}
 
     told = [(3, 2.5), (7, 2.25), (9, 2.0)]
+    asyncio.run(scenario())
+
+
+def test_a_task_is_looked_at_early_once_all_its_miners_say_that_they_have_failed(
+    ledger: Ledger, clock: HandClock
+) -> None:
+    first, second = StandIn("first"), StandIn("second")
+    first.status = AttemptStatus(task_id=TASK, phase="failed", recipe="lora", fraction=0.5)
+    second.status = AttemptStatus(task_id=TASK, phase="training", recipe="lora", fraction=0.5)
+    assigned(ledger, [first.hotkey, second.hotkey])
+
+    def is_due() -> bool:
+        return bool(ledger.tasks.due([TaskState.ASSIGNED], block=WINDOW.started_at_block))
+
+    async def scenario() -> None:
+        subnet = Subnet(clock)
+        await subnet.start(first, second)
+        progress = ProgressBoard(ledger, subnet.view, subnet.client(), every_seconds=0.05)
+        async with subnet.serving(first, second):
+            asking = asyncio.create_task(progress.run())
+            await until(lambda: None not in (progress.of(TASK, miner.hotkey) for miner in (first, second)))
+            await asyncio.sleep(0.2)
+            assert not is_due()
+            second.status = first.status
+            await until(is_due)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
     asyncio.run(scenario())
