@@ -251,7 +251,7 @@ class Market:
         job = TrainJob(
             base_folder=self.bases.resolve("tiny").folder,
             train_file=self.store.path(task.data.train.sha256),
-            parameters=dict(task.request.parameters),
+            parameters=cast(dict[str, JsonValue], task.request.parameters),
             plan=TrainingPlan.model_validate({"recipe": "pay", **SAMPLE.plan, "lora_alpha": 16.0}),
             seed=1,
             deadline_unix=time.time() + TRAINING_SECONDS,

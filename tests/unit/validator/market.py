@@ -95,6 +95,7 @@ def assigned(
     task_id: TaskId = TASK,
     window: Window = WINDOW,
     axons: Mapping[str, AxonAddress] = MappingProxyType({}),
+    our_stake_alpha: float | None = None,
 ) -> None:
     """A task in ASSIGNED that these miners have started, at these addresses; uids count from 1."""
     opened(ledger, request, prepared=prepared, task_id=task_id)
@@ -104,7 +105,7 @@ def assigned(
     lease = claimed(ledger, TaskState.OPEN).lease
     ledger.tasks.set_window(lease, window, draw={}, also=lambda session: add_submissions(session, invited))
     for hotkey in hotkeys:
-        ledger.submissions.started(lease, hotkey, axon=axons.get(hotkey))
+        ledger.submissions.started(lease, hotkey, axon=axons.get(hotkey), our_stake_alpha=our_stake_alpha)
     due = window.deadline_block + 1
     ledger.tasks.advance(lease, came_from=TaskState.OPEN, to=TaskState.ASSIGNED, due_at_block=due)
 
@@ -257,6 +258,7 @@ class StandIn:
     reveal: Reveal | None = None
     status: AttemptStatus | None = None
     validators_only: bool = False
+    min_stake_alpha: float = 0.0  # of those
     files: Mapping[str, Path] = field(default_factory=dict)
     offers: list[Offer] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
@@ -268,7 +270,7 @@ class StandIn:
         self.hotkey = Hotkey(self.keypair.ss58_address)
 
     def app(self, view: ChainView) -> FastAPI:
-        policy = MetagraphPolicy(view.metagraph, self.validators_only)
+        policy = MetagraphPolicy(view.metagraph, self.validators_only, self.min_stake_alpha)
         app = signed_app(keypair=self.keypair, policy=policy, nonces=warm_nonces())
 
         @app.post("/v1/offers", dependencies=[requires_caller], response_model=None)
