@@ -66,6 +66,7 @@ class RayCluster:
                     **os.environ,
                     **self.environment,
                     "GRADIENTS_WORKER_FOLDER": str(self._folder / ip),
+                    "RAY_worker_niceness": "0",  # at Ray's own 15 they starve beside whatever else a test machine does
                     "RAY_health_check_initial_delay_ms": "1000",
                     "RAY_health_check_period_ms": "500",
                     "RAY_health_check_failure_threshold": "4",

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.fault
 
 NODE = "127.0.0.3"
 CORES = 4  # of both nodes
-SETTINGS = MeasureSettings(deadline_seconds=120.0)
+SETTINGS = MeasureSettings(deadline_seconds=1200.0)  # nothing hangs here: only a machine that stalls could take long
 TASKS = [f"{number:012x}" for number in range(2)]
 
 
@@ -89,7 +89,7 @@ class ClusterField(Field):
                 port=0,
                 origin=None,
                 sandboxed=not reason_to_skip(),
-                patience_seconds=120.0,
+                patience_seconds=600.0,
             )
             watched = Watched(ray)
             devices = devices_of_nodes(SETTINGS, ray, self.folder / "nodes")
