@@ -56,6 +56,7 @@ class StepEngine:
         *,
         owner: str,
         lease_seconds: float = LEASE_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
         at_once: Mapping[TaskState, int] = MappingProxyType({}),
         one_per_customer: Collection[TaskState] = (),
         obstacles: Mapping[TaskState, Callable[[], str]] = MappingProxyType({}),
@@ -72,6 +73,7 @@ class StepEngine:
         self._stages = stages
         self._owner = owner
         self._lease_seconds = lease_seconds
+        self._poll_seconds = poll_seconds
         self._at_once = at_once
         self._one_per_customer = one_per_customer
         self._due = {state: asyncio.Event() for state in stages}  # that there is work, as far as anybody knows
@@ -109,7 +111,8 @@ class StepEngine:
         for state in await asyncio.to_thread(self._ledger.tasks.due, list(self._stages), block=self._view.block):
             self._due[state].set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS):  # asyncio.wait_for of Python 3.11 may swallow a cancellation
+            # asyncio.wait_for of Python 3.11 may swallow a cancellation
+            async with asyncio.timeout(self._poll_seconds):
                 await self._changed.wait()
 
     async def _turn(self, state: TaskState, stage: Stage) -> None:

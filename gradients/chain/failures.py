@@ -9,7 +9,7 @@ from typing import Any
 
 from gradients.errors import ChainRefused, ChainUnreachable
 
-STALE_CODES = frozenset({"expired"})
+STALE_CODES = frozenset({"expired", "stale", "usurped"})
 NONCE_TAKEN = ("stale", "outdated", "priority is too low", "marked the extrinsic invalid")
 
 

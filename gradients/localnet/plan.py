@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradients.axon.ports import free_ports
 from gradients.config import shipped_configs
 from gradients.domain.json import Json
 
@@ -132,18 +132,6 @@ def write_settings(plan: Plan) -> None:
             "page": {"host": miner.host, "port": miner.page_port},
         }
         _write(plan, miner, own={"recipe": recipe}, sections=own_ports)
-
-
-def free_ports(host: str, count: int) -> list[int]:
-    """Ports of `host` that nobody listens on at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((host, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _write(

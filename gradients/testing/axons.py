@@ -117,7 +117,7 @@ def serving_in_thread(
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
     thread.start()
-    assert ready.wait(10), "The server did not start"  # noqa: S101
+    assert ready.wait(120), "The server did not start"  # noqa: S101
     try:
         yield addresses[0]
     finally:

@@ -10,23 +10,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gradients.axon.ports import free_ports
 from gradients.errors import SetupError
+
+HOST = "127.0.0.1"
 
 
 class ChainProcess:
-    """`gradients localchain` with its chain in `folder`. The first start takes a free port, every later one the same."""
+    """`gradients localchain` with its chain in `folder`. Every start takes the same port."""
 
     def __init__(self, folder: Path, *flags: str) -> None:
         self._folder = folder
         self._flags = flags
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
+        [self._port] = free_ports(HOST, 1)  # which stays free while a killed chain is down
 
     def start(self) -> int:
         """Start the chain and wait until it listens; the newest block then. Raises SetupError when it gives up."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        port = self.url.rpartition(":")[2] or "0"
-        command = [sys.executable, "-m", "gradients.cli", "localchain", "--json", f"--port={port}"]
+        command = [sys.executable, "-m", "gradients.cli", "localchain", "--json", f"--port={self._port}"]
         with (self._folder / "chain.log").open("a") as log:
             self._process = subprocess.Popen(  # noqa: S603 (our own command)
                 [*command, f"--data={self._folder}", *self._flags], stdout=subprocess.PIPE, stderr=log, text=True

@@ -110,6 +110,10 @@ class FakeChain:
         """What rows of weights must look like from now on."""
         self._graph = replace(self._graph, min_allowed_weights=min_allowed_weights, max_weight_limit=max_weight_limit)
 
+    def set_weights_rate_limit(self, blocks: int) -> None:
+        """So many blocks lie between two settings of weights of a validator, from now on."""
+        self._graph = replace(self._graph, weights_rate_limit_blocks=blocks)
+
     def set_weights_version(self, version: int) -> None:
         """The lowest version key that is taken from now on."""
         self._graph = replace(self._graph, weights_version=version)

@@ -1,4 +1,4 @@
-"""A websocket between a client and a chain that loses, when asked to, a transaction or the answer to it."""
+"""A websocket between a client and a chain that loses, when asked to, a transaction or the answer to it, or holds transactions back."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ class LossyWire:
         self._weather = weather
         self.url = ""
         self.loss = Loss.NOTHING
+        self.holds_back = False
+        self.held: list[
+            asyncio.Event
+        ] = []  # one for each transaction that was held back, in their order: set it to let go
+
+    async def has_held(self, count: int) -> None:
+        """Wait until so many transactions have been held back."""
+        while len(self.held) < count:  # noqa: ASYNC110 (a list has no event)
+            await asyncio.sleep(0.01)
 
     async def carry(self, client: ServerConnection) -> None:
         """Serve one client, over a connection to the chain of its own; where no chain answers, the client is cut off."""
@@ -68,6 +77,9 @@ class LossyWire:
                 if SUBMISSION not in str(message):
                     await chain.send(message)
                     continue
+                if self.holds_back:
+                    self.held.append(let_go := asyncio.Event())
+                    await let_go.wait()
                 loss, delay_seconds = self._weather() if self._weather else Fate(self.loss, 0.0)
                 self.loss = Loss.NOTHING
                 await asyncio.sleep(delay_seconds)
@@ -89,4 +101,9 @@ async def lossy_wire(target: str, weather: Callable[[], Fate] | None = None) -> 
     wire = LossyWire(target, weather)
     async with serve(wire.carry, "127.0.0.1", 0, max_size=MAX_MESSAGE_BYTES, compression=None) as server:
         wire.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield wire
+        try:
+            yield wire
+        finally:
+            wire.holds_back = False
+            for each in wire.held:  # or whoever carries them would never end
+                each.set()

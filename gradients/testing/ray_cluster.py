@@ -6,14 +6,15 @@ import contextlib
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_START_SECONDS = 90
+from gradients.axon.ports import free_ports
+
+_START_SECONDS = 300
 _OBJECT_STORE_BYTES = 80 * 1024**2
 CPUS = 2  # of a node
 HEAD = "127.0.0.2"  # Ray takes 127.0.0.1 for any machine's own name
@@ -28,7 +29,7 @@ class RayCluster:
         """
         self._folder = folder
         self.token = secrets.token_hex(20)
-        self.port = _free_port()
+        [self.port] = free_ports(HEAD, 1)
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -101,9 +102,3 @@ def _family(pid: int) -> list[int]:
     """A process and all that come from it, parents first."""
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603, S607
     return [pid, *(each for child in children.stdout.split() for each in _family(int(child)))]
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((HEAD, 0))
-        return int(listener.getsockname()[1])

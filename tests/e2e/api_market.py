@@ -74,7 +74,7 @@ class Market:
 
     def client(self, customer: str | None) -> httpx.Client:
         key = {"Authorization": f"Bearer {self.ledger.customers.issue(customer)}"} if customer else {}
-        client = httpx.Client(base_url=self.url, headers=key, trust_env=False)
+        client = httpx.Client(base_url=self.url, headers=key, timeout=120, trust_env=False)
         self.clients.callback(client.close)
         return client
 

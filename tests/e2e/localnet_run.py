@@ -17,7 +17,7 @@ from typing import Any
 HOURS = 0.012
 MINERS = 2
 LONGEST_RUN_SECONDS = 1200
-LONGEST_STOP_SECONDS = 60
+LONGEST_STOP_SECONDS = 300
 
 
 @dataclass(frozen=True)

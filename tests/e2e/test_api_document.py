@@ -47,4 +47,4 @@ def test_the_documents_paths_codes_and_limits_are_the_apis(market: Market) -> No
     settings = (Path(__file__).parents[2] / "configs" / "validator.toml").read_text(encoding="utf-8")
     for setting, value in re.findall(r"\| `(\w+)` \| (\d+) \|", TEXT):
         assert re.search(rf"^#? ?{setting} = {value}$", settings, flags=re.MULTILINE), setting
-    assert httpx.get(f"{market.url}/v1/account", trust_env=False).json()["code"] == "key_refused"
+    assert httpx.get(f"{market.url}/v1/account", timeout=120, trust_env=False).json()["code"] == "key_refused"

@@ -25,7 +25,7 @@ from validator.api.writing import Turns
 
 TUS = {"Tus-Resumable": "1.0.0"}
 ROWS = b"".join(b'{"instruction": "number %d", "output": "b"}\n' % i for i in range(200))
-PATIENCE = 20.0
+PATIENCE = 120.0
 
 
 def encoded(text: str | bytes) -> str:

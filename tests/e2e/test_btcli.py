@@ -53,7 +53,7 @@ class Btcli:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
         assert run.returncode == 0, f"btcli {' '.join(words)}: {run.stdout}{run.stderr}"
@@ -78,7 +78,7 @@ def test_the_first_subnet_is_listed_and_its_metagraph_shown(btcli: Btcli) -> Non
 
 def _fund(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gradients.cli", "localchain", "fund", *words]
-    return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_a_new_wallet_is_funded_by_a_command_and_registers(btcli: Btcli, chain: ChainProcess) -> None:

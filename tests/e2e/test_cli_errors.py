@@ -23,9 +23,9 @@ from pathlib import Path
 
 import pytest
 
+from gradients.axon.ports import free_ports
 from gradients.chain.wallet import open_wallet
 from gradients.localchain.operator import operating
-from gradients.localnet.plan import free_ports
 from gradients.testing.chain_process import chain_process
 from tests.unit.client import answers
 
@@ -58,7 +58,7 @@ def gradients(
         env=environment(home, **variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
         preexec_fn=fill_the_disk,
     )
@@ -126,7 +126,7 @@ def validator_running(market: Market) -> Iterator[None]:
     with log.open("w") as output:
         process = subprocess.Popen(arguments, env=environment(market.home), stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while "validator_ready" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -134,7 +134,7 @@ def validator_running(market: Market) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(300) == 0, log.read_text()
 
 
 def rows(folder: Path, count: int) -> Path:

@@ -28,7 +28,7 @@ from tests.e2e.api_market import Market
 from validator.api.uploads import Uploads
 from validator.api.writing import Turns
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 CARRIED = ("authorization", "content-type", "tus-resumable")
 
 

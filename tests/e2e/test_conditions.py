@@ -21,18 +21,18 @@ from typing import Any
 import httpx
 import pytest
 
+from gradients.axon.ports import free_ports
 from gradients.chain.sdk import SdkGateway
 from gradients.chain.wallet import open_wallet
 from gradients.domain.chain import AxonAddress
 from gradients.localchain.operator import operating
-from gradients.localnet.plan import free_ports
 from gradients.testing.chain_process import ChainProcess, chain_process
 
 pytestmark = pytest.mark.slow
 
 BLOCK_SECONDS = 0.25
 REFRESH_SECONDS = 0.5
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 600.0
 STAKE_RAO = 10**11
 UNREACHABLE_STAKE_RAO = 10**15
 HOST = "127.0.0.2"
@@ -51,7 +51,7 @@ class Running:
     page_url: str  # of a miner's own page
 
     def ready(self) -> tuple[int, dict[str, Any]]:
-        answer = httpx.get(f"{self.url}/readyz", timeout=10, trust_env=False)
+        answer = httpx.get(f"{self.url}/readyz", timeout=120, trust_env=False)
         return answer.status_code, answer.json()
 
     def missing(self) -> set[str]:
@@ -61,7 +61,7 @@ class Running:
         return names
 
     def metrics(self) -> str:
-        return httpx.get(f"{self.url}/metrics", timeout=10, trust_env=False).text
+        return httpx.get(f"{self.url}/metrics", timeout=120, trust_env=False).text
 
     def figure(self, condition: str) -> str | None:
         start = f'gradients_condition_ok{{condition="{condition}"}} '
@@ -245,7 +245,7 @@ def test_without_a_permit_a_task_waits_quietly_with_the_reason_and_is_offered_wh
         "hours": 0.01,
     }
     with httpx.Client(
-        base_url=market.validator.url, headers={"Authorization": f"Bearer {key}"}, trust_env=False
+        base_url=market.validator.url, headers={"Authorization": f"Bearer {key}"}, timeout=120, trust_env=False
     ) as api:
         posted = api.post("/v1/tasks", json=spec)
         assert posted.status_code == 201, posted.text
@@ -265,8 +265,8 @@ def test_a_chain_that_stands_still_is_told_and_got_over(market: Market) -> None:
     with market.chain.frozen():
         for running in (market.validator, market.miner):
             until(lambda running=running: "chain" in running.missing(), "the chain is missing")  # type: ignore[misc]
-            assert httpx.get(f"{running.url}/livez", timeout=10, trust_env=False).status_code == 200
-        page = httpx.get(market.miner.page_url, timeout=10, trust_env=False).text
+            assert httpx.get(f"{running.url}/livez", timeout=120, trust_env=False).status_code == 200
+        page = httpx.get(market.miner.page_url, timeout=120, trust_env=False).text
         assert re.search(r"<strong>chain</strong>: .*<br>What to do: see whether the node behind", page)
     for running in (market.validator, market.miner):
         until(lambda running=running: running.missing() == set(), "it is ready again")  # type: ignore[misc]

@@ -23,10 +23,10 @@ from pathlib import Path
 import pytest
 from bittensor import Wallet
 
+from gradients.axon.ports import free_ports
 from gradients.cli.flags import settings_of
 from gradients.clock import SystemClock
 from gradients.localchain.operator import operating
-from gradients.localnet.plan import free_ports
 from gradients.testing.chain_process import chain_process
 from gradients.testing.clock import HandClock
 from gradients.testing.sandboxes import reason_to_skip
@@ -72,7 +72,7 @@ class Machine:
             env=clean | here | self.variables,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
         assert "Traceback" not in run.stderr, run.stderr[-2000:]
@@ -109,7 +109,7 @@ def subnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subnet]:
         for name in ("val", "poor", "mine"):
             known = ("-w", "own", "-H", name, f"--wallet-path={home / 'wallets'}", "-n", chain.url)
             register = [sys.executable, "-m", "gradients.cli", "register", "--yes", *known]
-            run = subprocess.run(register, capture_output=True, text=True, timeout=60, check=False)
+            run = subprocess.run(register, capture_output=True, text=True, timeout=600, check=False)
             assert run.returncode == 0, run.stderr
         asyncio.run(_give(chain.url, coldkey, staked=keys["val"].hotkey.ss58_address))
         yield Subnet(chain.url, home / "wallets")
@@ -153,9 +153,9 @@ def test_a_machine_that_init_has_set_up_passes(machine: Machine, role: str, tmp_
     python, *flags = machine.command(role)
     flags[flags.index("doctor")] = role
     flags[flags.index(role)] = "init"
-    subprocess.run([python, *flags, f"--config={file}"], check=True, capture_output=True, timeout=60)
+    subprocess.run([python, *flags, f"--config={file}"], check=True, capture_output=True, timeout=600)
     doctor = [python, "-m", "gradients.cli", role, "doctor", "--config", str(file), "--json"]
-    run = subprocess.run(doctor, capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run(doctor, capture_output=True, text=True, check=False, timeout=600)
     found = {each["name"]: each["level"] for each in json.loads(run.stdout)}
     assert (run.returncode, [name for name, level in found.items() if level == "missing"]) == (0, [])
     assert found["registered"] == "ok"
@@ -418,36 +418,32 @@ def test_a_doctor_reads_the_daemons_own_file(machine: Machine, tmp_path: Path) -
         f'folder = "{machine.folder}"\n[emission]\nburn_share = 0.1\n[axon]\nport = {port}\n'
     )
     known = [each for each in machine.command("validator") if not each.startswith(("--axon-port", "--folder"))]
-    run = subprocess.run([*known, "-c", str(file)], capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run([*known, "-c", str(file)], capture_output=True, text=True, timeout=600, check=False)
     found = {each["name"]: each for each in json.loads(run.stdout)}
     assert found["axon"]["found"].startswith(f"{HOST}:{port} ")
     assert str(machine.folder) in found["ledger"]["found"]
     both = [sys.executable, "-m", "gradients.cli", "doctor", "--json", "-c", str(file)]
-    run = subprocess.run(both, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(both, capture_output=True, text=True, timeout=600, check=False)
     assert str(machine.folder) in {each["name"]: each for each in json.loads(run.stdout)}["disk"]["found"]
 
 
 def test_a_peer_says_whether_the_public_address_leads_here(machine: Machine) -> None:
     """Something answers at the second address too, and only a peer that looks for the doctor's word knows that it is another's."""
     with _validator(machine) as port:
-        assert _asked(machine) == ("ok", f"http://{HOST}:", "leads here, as 1 of 1 peers have tried")
+        _asked(machine, "ok", "leads here, as 1 of 1 peers have tried")
         machine.flags.extend([f"--external-ip={HOST}", f"--external-port={port}"])
-        assert _asked(machine) == (
-            "missing",
-            f"http://{HOST}:",
-            "was reached by none of 1 peers: somebody else answers there",
-        )
+        _asked(machine, "missing", "was reached by none of 1 peers: somebody else answers there")
 
 
-def _asked(machine: Machine) -> tuple[str, str, str]:
-    """The miner's finding on its address, once a peer answers: none does in its first seconds, and none twice in five."""
-    give_up_at = time.monotonic() + 60
+def _asked(machine: Machine, level: str, says: str) -> None:
+    """The miner's finding on its address comes to this once a peer answers: none does in its first seconds, and none twice in five."""
+    give_up_at = time.monotonic() + 300
     while True:
         _, found = machine.doctor("miner")
         (address,) = [each for each in found if each["name"] == "address"]
         url, _, rest = address["found"].partition(" ")
-        if "peers" in rest:
-            return address["level"], url.rstrip("0123456789"), rest
+        if (address["level"], url.rstrip("0123456789"), rest) == (level, f"http://{HOST}:", says):
+            return
         assert time.monotonic() < give_up_at, found
         time.sleep(0.5)
 
@@ -468,7 +464,7 @@ def _validator(machine: Machine) -> Iterator[int]:
         command = [sys.executable, "-m", "gradients.cli", "validator", "run", *known, *places, "--log-style=json"]
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        give_up_at = time.monotonic() + 60
+        give_up_at = time.monotonic() + 600
         while "validator_ready" not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < give_up_at, log.read_text()
@@ -476,7 +472,7 @@ def _validator(machine: Machine) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(300) == 0, log.read_text()
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def _sdk_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @asynccontextmanager
 async def gateway_of(chain: ChainProcess, keys: WalletKeys) -> AsyncIterator[SdkGateway]:
-    gateway = SdkGateway(chain.url, 1, keys, timeout_seconds=20)
+    gateway = SdkGateway(chain.url, 1, keys, timeout_seconds=60)
     try:
         yield gateway
     finally:
@@ -136,7 +136,7 @@ def explained_burning(url: str, home: Path) -> dict[str, Any]:
         env=os.environ | {"HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert run.returncode == 0, run.stderr
@@ -230,7 +230,7 @@ async def test_weights_that_the_sdk_seals_to_a_round_to_come_stay_sealed(tmp_pat
 
 def run_to_its_end(*flags: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gradients.cli", "localchain", *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_bad_options_are_named_with_what_they_should_be() -> None:

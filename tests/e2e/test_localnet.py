@@ -89,7 +89,7 @@ def test_btcli_shows_the_miners_incentives_while_the_market_stands(run: Run, tmp
         command,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
         check=False,
     )

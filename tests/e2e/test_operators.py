@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
+from gradients.axon.ports import free_ports
 from gradients.chain.wallet import open_wallet
 from gradients.localchain.operator import operating
-from gradients.localnet.plan import free_ports
 from gradients.testing.chain_process import chain_process
 from gradients.testing.sandboxes import reason_to_skip
 from tests.e2e.guides import DOCS, commands

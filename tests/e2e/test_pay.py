@@ -34,7 +34,7 @@ from gradients.testing.clock import HandClock
 from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain
 from gradients.testing.task_samples.instruct import SAMPLE
-from tests.unit.validator.market import StandIn, Subnet, claimed, failures, found, tiny_bases
+from tests.unit.validator.market import PATIENT, StandIn, Subnet, claimed, failures, found, tiny_bases
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.ledger.lease import Claim
@@ -46,8 +46,8 @@ from validator.stages.offer import OfferStage
 from validator.stages.prepare import PrepareStage
 from validator.stages.score import ScoreStage
 
-ANSWER_SECONDS = 2.0
 TRAINING_SECONDS = 300.0
+OFFERING = OfferSettings(answer_seconds=60.0, quiet_seconds=60.0)
 LONG = 1_000_000  # blocks that the node remembers
 ALPHA = 16.0
 Forge = Callable[[Path], None]
@@ -78,7 +78,7 @@ class Market:
         self.ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", self.clock)
         self.subnet, self.bases = Subnet(self.clock, FakeChain(kept_blocks=LONG)), tiny_bases(folder)
         self.store, self.folders = ContentStore(folder / "blobs"), Folders(folder)
-        self.client, self.executor = AxonClient(self.subnet.keypair, allow_private=True), Fragile()
+        self.client, self.executor = AxonClient(self.subnet.keypair, allow_private=True, limits=PATIENT), Fragile()
         self.rows = folder / "rows.jsonl"
         self.rows.write_text("".join(json.dumps(row) + "\n" for row in SAMPLE.rows), encoding="utf-8")
 
@@ -100,10 +100,8 @@ class Market:
         await PrepareStage(ledger, self.bases, self.store, self.folders, InlineExecutor()).run(
             self.due(TaskState.DRAFT)
         )
-        settings = OfferSettings(answer_seconds=ANSWER_SECONDS, quiet_seconds=ANSWER_SECONDS)
-        await OfferStage(ledger, gateway, view, self.client, self.clock, settings, collect).run(
-            self.due(TaskState.OPEN)
-        )
+        offering = OfferStage(ledger, gateway, view, self.client, self.clock, OFFERING, collect)
+        await offering.run(self.due(TaskState.OPEN))
         for miner in invited:
             miner.reveal = None
         for miner in hand_in:
@@ -173,7 +171,7 @@ def _task(number: int) -> TaskId:
 
 def test_thirteen_hotkeys_that_accept_and_stay_silent_are_paid_nothing(market: Market) -> None:
     alice, bob = StandIn("alice"), StandIn("bob")
-    mute = [StandIn(f"mute-{n}", lost_starts=LONG, lost_seconds=1.5 * ANSWER_SECONDS) for n in range(7)]
+    mute = [StandIn(f"mute-{n}", lost_starts=LONG) for n in range(7)]
     idle = [StandIn(f"idle-{n}") for n in range(6)]  # they begin, and never hand anything in
     everybody = [alice, bob, *mute, *idle]
 

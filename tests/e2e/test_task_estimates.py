@@ -72,7 +72,7 @@ def _task(api: Site, command: str, folder: Path, *arguments: str, said: str = ""
         input=said,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         env=os.environ | {"NO_COLOR": "1"},
     )
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from gradients.axon.ports import free_ports
 from gradients.client.api import MarketClient
 from gradients.client.uploading import PIECE_BYTES
 from gradients.clock import SystemClock
-from gradients.localnet.plan import free_ports
 from tests.fault.uploading_api import HOST
 from validator.ledger import Ledger
 

@@ -75,7 +75,7 @@ def jobs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             options={"text_encoders": True},
         ),
         seed=1,
-        deadline_unix=time.time() + 120,
+        deadline_unix=time.time() + 600,
         checkpoint_folder=folder / "checkpoint",
         output_folder=folder / "output",
     )

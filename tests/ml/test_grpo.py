@@ -211,7 +211,7 @@ def train_job(market: Market, folder: Path, asked: dict[str, JsonValue], *, meth
         parameters=asked,
         plan=TrainingPlan.model_validate(plan),
         seed=3,
-        deadline_unix=time.time() + 60,
+        deadline_unix=time.time() + 600,
         checkpoint_folder=folder / "checkpoint",
         output_folder=folder / "output",
     )

@@ -226,7 +226,7 @@ def test_the_command_tells_by_its_exit_code(trained: Trained, tmp_path: Path) ->
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=600,
         )
 
     good, bad = run(trained.model), run(broken)

@@ -301,7 +301,7 @@ def train_job(base_folder: Path, rows_file: Path, **plan: object) -> TrainJob:
         parameters={"beta": 0.1},
         plan=TrainingPlan.model_validate(settings),
         seed=3,
-        deadline_unix=time.time() + 120,
+        deadline_unix=time.time() + 600,
         checkpoint_folder=rows_file.parent / "checkpoint",
         output_folder=rows_file.parent / "output",
     )

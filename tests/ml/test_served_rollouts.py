@@ -198,7 +198,7 @@ def job(base: Path, folder: Path, **plan: object) -> TrainJob:
         parameters={"rewards": [{"kind": "length", "at_most": 12}], "max_new_tokens": 8, "beta": 0.01},
         plan=TrainingPlan.model_validate(settings),
         seed=3,
-        deadline_unix=time.time() + 300,
+        deadline_unix=time.time() + 900,
         checkpoint_folder=folder / "checkpoint",
         output_folder=folder / "output",
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from gradients.domain.json import JsonObject
 from gradients.errors import JobFailed
@@ -75,7 +76,7 @@ def test_a_checkpoint_that_was_cut_short_leaves_the_one_before(tmp_path: Path) -
     found = ShardedCheckpoint(file).load()
     assert found is not None
     assert found.position.steps == 15
-    latest = max((tmp_path / "checkpoint").glob("*/checkpoint.safetensors"), key=lambda each: each.stat().st_mtime_ns)
+    latest = max((tmp_path / "checkpoint").glob("*/checkpoint.safetensors"), key=steps_in)
     latest.write_bytes(b"half")
     after = ShardedCheckpoint(file)
     found = after.load()
@@ -85,6 +86,11 @@ def test_a_checkpoint_that_was_cut_short_leaves_the_one_before(tmp_path: Path) -
     found = ShardedCheckpoint(file).load()
     assert found is not None
     assert found.weights["weight"].tolist() == [11.0, 11.0]
+
+
+def steps_in(file: Path) -> int:
+    with safe_open(file, framework="pt") as opened:
+        return Position.model_validate_json(opened.metadata()["position"]).steps
 
 
 def run(job: TrainJob, report: Callable[[JsonObject], None]) -> TrainResult:

@@ -85,7 +85,7 @@ def test_layers_that_are_computed_again_and_small_parts_learn_the_same(
 ) -> None:
     losses = []
     for sparing in ({}, {"gradient_checkpointing": True, "micro_batch_tokens": 64}):
-        job = train_job(seconds=60, method=method, max_epochs=1.0, **sparing)
+        job = train_job(seconds=300, method=method, max_epochs=1.0, **sparing)
         run(job)
         losses.append(loss(base, held_out_file, job.output_folder))
     assert losses[0] == pytest.approx(losses[1], abs=2e-3)
@@ -131,7 +131,7 @@ def test_progress_goes_from_loading_over_training_to_saving_however_fast(
 def test_a_trainer_killed_in_the_middle_has_handed_in_and_goes_on_where_it_was(
     base: LoadedBase, held_out_file: Path, train_job: MakeJob, tmp_path: Path
 ) -> None:
-    job = train_job(seconds=90, max_epochs=100.0)
+    job = train_job(seconds=600, max_epochs=100.0)
     steps: list[int] = []
 
     def kill_after_a_hand_in(progress: JsonObject) -> None:
@@ -142,7 +142,7 @@ def test_a_trainer_killed_in_the_middle_has_handed_in_and_goes_on_where_it_was(
             os.kill(_worker(), signal.SIGKILL)
 
     arguments = job.model_dump(mode="json")
-    by_worker = Job(function=INSTRUCT.train, arguments=arguments, folder=tmp_path / "job", deadline_seconds=90)
+    by_worker = Job(function=INSTRUCT.train, arguments=arguments, folder=tmp_path / "job", deadline_seconds=600)
     with pytest.raises(JobFailed) as caught:
         asyncio.run(ProcessExecutor().run(by_worker, report=kill_after_a_hand_in))
     assert caught.value.code == "job_killed"

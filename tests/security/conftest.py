@@ -1,4 +1,4 @@
-"""An axon to attack: a real server on loopback whose limits are short, so that running into them takes no time."""
+"""An axon to attack: a real server on loopback, patient unless a test asks for short limits to run into."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from gradients.testing.axons import (
 CONTENT = random.Random(7).randbytes(700_001)
 LIMITS = ServerLimits(
     body_bytes=100_000,
-    header_seconds=0.5,
-    keep_alive_seconds=0.5,
-    body_seconds=0.5,
+    header_seconds=60.0,
+    keep_alive_seconds=60.0,
+    body_seconds=60.0,
     requests_per_minute=600,
     connections_per_address=64,
 )

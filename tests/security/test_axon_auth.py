@@ -63,7 +63,7 @@ def signed(
 def send(request: Sent, port: int) -> httpx.Response:
     """The answer to the request, exactly as it is: targets are not normalised, headers not merged."""
     kind = [] if not request.body else [("Content-Type", "application/json")]
-    with httpx.Client(timeout=10, verify=False) as client:
+    with httpx.Client(timeout=120, verify=False) as client:
         return client.request(
             request.method,
             f"http://{HOST}:{port}",
@@ -240,7 +240,7 @@ def test_forgers_do_not_fill_the_memory_of_nonces(start_axon: StartAxon) -> None
 def test_who_may_not_call_is_turned_away_before_the_body_is_read(head: bytes, axon: RunningAxon) -> None:
     request = b"POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n" + head + b"\r\n\r\n"
 
-    with socket.create_connection((HOST, axon.address.port), timeout=10) as connection:
+    with socket.create_connection((HOST, axon.address.port), timeout=120) as connection:
         connection.sendall(request)
         answer = connection.makefile("rb").readline()
 
@@ -251,7 +251,7 @@ def test_a_body_is_refused_by_its_announced_size_before_it_is_sent(axon: Running
     head = b"".join(f"{name}: {value}\r\n".encode() for name, value in signed().headers)
     request = b"POST /v1/echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n" + head + b"\r\n"
 
-    with socket.create_connection((HOST, axon.address.port), timeout=10) as connection:
+    with socket.create_connection((HOST, axon.address.port), timeout=120) as connection:
         connection.sendall(request)
         answer = connection.makefile("rb").read()
 
@@ -274,7 +274,7 @@ def test_a_body_is_refused_by_its_announced_size_before_it_is_sent(axon: Running
     ids=["endless header", "TLS", "negative length", "superscript length", "two lengths", "NUL", "raw UTF-8", "gzip"],
 )
 def test_what_is_no_http_is_refused_and_the_axon_goes_on(request_bytes: bytes, axon: RunningAxon) -> None:
-    with socket.create_connection((HOST, axon.address.port), timeout=10) as connection:
+    with socket.create_connection((HOST, axon.address.port), timeout=120) as connection:
         connection.sendall(request_bytes)
         status = int((connection.makefile("rb").readline().split() or [b"", b"0"])[1])
 

@@ -23,9 +23,11 @@ from gradients.domain.task import Hotkey
 from gradients.errors import Blame, GradientsError, PeerMisbehaved, PeerRefused, PeerUnreachable
 from gradients.testing.axons import HOST, RunningAxon, StartAxon, keypair_of
 
-LIMITS = ClientLimits(answer_seconds=1.0, answer_bytes=10_000, connect_seconds=1.0, stall_seconds=0.5)
-PATIENCE = 10.0
-# For peers that mean well: on a busy machine they may be silent for longer than a hostile one is let be.
+LIMITS = ClientLimits(
+    answer_seconds=1.0, answer_bytes=10_000, connect_seconds=1.0, stall_seconds=0.5
+)  # for peers that hold on
+PATIENCE = 60.0
+# For all others: on a busy machine they may be silent for longer than one that holds on is let be.
 PATIENT = replace(LIMITS, answer_seconds=PATIENCE, connect_seconds=PATIENCE, stall_seconds=PATIENCE)
 VALID = b'{"text":"hello"}'
 
@@ -112,21 +114,31 @@ def answer(content: bytes, headers: dict[str, str], *, status: int = 200, length
     return "\r\n".join(lines).encode() + content
 
 
-def call(peer: Peer, act: Callable[[AxonClient], Awaitable[object]], limits: ClientLimits = LIMITS) -> object:
+def call(peer: Peer, act: Callable[[AxonClient], Awaitable[object]], limits: ClientLimits = PATIENT) -> object:
     """What `act` gets as //validator."""
 
     async def run() -> object:
         client = AxonClient(keypair_of("validator"), allow_private=True, limits=limits)
         try:
-            return await act(client)
+            async with asyncio.timeout(2 * PATIENCE):
+                return await act(client)
         finally:
             await client.close()
 
     return asyncio.run(run())
 
 
-def ask(peer: Peer) -> object:
-    return call(peer, lambda client: client.post(peer, "/v1/echo", Echo(text="hello"), answer=Echo))
+def ask(peer: Peer, limits: ClientLimits = PATIENT) -> object:
+    return call(peer, lambda client: client.post(peer, "/v1/echo", Echo(text="hello"), answer=Echo), limits)
+
+
+def ask_in_time(peer: Peer) -> object:
+    return ask(peer, LIMITS)
+
+
+def until_nobody_listens(connection: socket.socket) -> None:
+    while connection.recv(1000):
+        pass
 
 
 async def read_file(client: AxonClient, peer: Peer, offset: int) -> bytes:
@@ -243,19 +255,19 @@ def test_a_refusal_that_makes_no_sense_is_known_by_its_status(content: bytes) ->
 
 
 def silent(connection: socket.socket, head: Head) -> None:
-    time.sleep(1.5)
+    until_nobody_listens(connection)
 
 
 def dripping_body(connection: socket.socket, head: Head) -> None:
-    connection.sendall(answer(b"", {}, length=1000))
-    for _ in range(40):
+    connection.sendall(answer(b"", {}, length=10_000))
+    while True:
         connection.sendall(b"a")
         time.sleep(0.05)
 
 
 def dripping_head(connection: socket.socket, head: Head) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-    for _ in range(40):
+    while True:
         connection.sendall(b"a")
         time.sleep(0.05)
 
@@ -263,12 +275,9 @@ def dripping_head(connection: socket.socket, head: Head) -> None:
 @pytest.mark.parametrize("serve", [silent, dripping_body, dripping_head])
 def test_no_peer_is_waited_for_longer_than_the_limit(serve: Serve) -> None:
     with hostile_peer(serve) as peer:
-        started = time.monotonic()
-        error = failure(peer)
-        took = time.monotonic() - started
+        error = failure(peer, ask_in_time)
 
     assert isinstance(error, PeerUnreachable)
-    assert took < 5 * LIMITS.answer_seconds
 
 
 @pytest.mark.parametrize(
@@ -301,8 +310,7 @@ def test_peers_that_hold_on_do_not_keep_the_others_waiting(axon: RunningAxon) ->
 
     with socket.create_server((HOST, 0), backlog=256) as listener:
         holding = replace(axon.peer, address=AxonAddress(HOST, listener.getsockname()[1]))
-        limits = replace(LIMITS, answer_seconds=60.0)
-        assert call(axon.peer, lambda client: everybody(client, holding), limits) == Echo(text="hello")
+        assert call(axon.peer, lambda client: everybody(client, holding)) == Echo(text="hello")
 
 
 # ---- files
@@ -310,14 +318,14 @@ def test_peers_that_hold_on_do_not_keep_the_others_waiting(axon: RunningAxon) ->
 
 @pytest.mark.parametrize("offset", [0, 1, 699_999, 700_000])
 def test_a_file_is_read_from_the_offset_on(offset: int, axon: RunningAxon) -> None:
-    whole = call(axon.peer, lambda client: read_file(client, axon.peer, 0), PATIENT)
+    whole = call(axon.peer, lambda client: read_file(client, axon.peer, 0))
     assert isinstance(whole, bytes)
 
-    assert call(axon.peer, lambda client: read_file(client, axon.peer, offset), PATIENT) == whole[offset:]
+    assert call(axon.peer, lambda client: read_file(client, axon.peer, offset)) == whole[offset:]
 
 
-def from_offset_10(peer: Peer) -> object:
-    return call(peer, lambda client: read_file(client, peer, 10))
+def from_offset_10(peer: Peer, limits: ClientLimits = PATIENT) -> object:
+    return call(peer, lambda client: read_file(client, peer, 10), limits)
 
 
 @pytest.mark.parametrize(
@@ -346,15 +354,10 @@ def test_a_file_that_stalls_is_given_up() -> None:
         file = "a" * 64 + " bytes 10-99/100"
         headers = {HEADER_FILE: file, **signature(head, file.encode(), status=206)}
         connection.sendall(answer(b"a" * 50, headers, status=206, length=90))
-        time.sleep(1.0)
+        until_nobody_listens(connection)
 
     with hostile_peer(serve) as peer:
-        started = time.monotonic()
-        error = failure(peer, from_offset_10)
-        took = time.monotonic() - started
-
-    assert isinstance(error, PeerUnreachable)
-    assert took < 5 * LIMITS.stall_seconds
+        assert isinstance(failure(peer, lambda peer: from_offset_10(peer, LIMITS)), PeerUnreachable)
 
 
 # ---- addresses

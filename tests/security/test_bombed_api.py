@@ -117,7 +117,7 @@ def estimate(daemon: Daemon, name: str) -> Estimated:
     before, answers, stop = daemon.peak_bytes(), [0.0], threading.Event()
 
     def ask() -> None:
-        with httpx.Client(base_url=daemon.http.base_url) as http:
+        with httpx.Client(base_url=daemon.http.base_url, timeout=300) as http:
             while not stop.wait(0.02):
                 started = time.monotonic()
                 http.get("/livez").raise_for_status()

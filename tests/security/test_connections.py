@@ -16,10 +16,11 @@ from gradients.axon import descriptors
 from gradients.axon.connections import UNHEARD, Connections, OnceAMinute, owner_of
 from gradients.axon.limits import ServerLimits
 from gradients.testing.axons import StartAxon
-from tests.security.test_axon_limits import PATIENCE, SHORT, connect, get, head
+from tests.security.conftest import LIMITS
+from tests.security.test_axon_limits import PATIENCE, connect, get, head
 
 PROXY = "10.0.0.1"
-LIMITS = ServerLimits(connections_per_address=3, proxies=("10.0.0.0/8",))
+FEW = ServerLimits(connections_per_address=3, proxies=("10.0.0.0/8",))
 
 
 @dataclass(eq=False)
@@ -37,7 +38,7 @@ class Peer:
         self.dropped = True
 
 
-def held(most: int, *peers: Peer, limits: ServerLimits = LIMITS) -> Connections:
+def held(most: int, *peers: Peer, limits: ServerLimits = FEW) -> Connections:
     connections = Connections(limits, most=most)
     for peer in peers:
         connections.add(peer, now=0.0)
@@ -142,7 +143,7 @@ def test_servers_leave_descriptors_for_the_daemons_own_work() -> None:
 
 def test_slow_bodies_from_many_addresses_keep_no_caller_out(start_axon: StartAxon) -> None:
     """Bodies may take all the time that the test has, so only giving way lets anybody in."""
-    patient = replace(SHORT, connections=20, body_seconds=600.0, header_seconds=600.0, keep_alive_seconds=600.0)
+    patient = replace(LIMITS, connections=20, body_seconds=600.0, header_seconds=600.0, keep_alive_seconds=600.0)
     axon = start_axon(limits=patient)
     with ExitStack() as open_ones, capture_logs() as lines:
         for n in range(200):
@@ -154,7 +155,7 @@ def test_slow_bodies_from_many_addresses_keep_no_caller_out(start_axon: StartAxo
 
 
 def test_an_answer_that_nobody_reads_may_stay_while_there_is_room(start_axon: StartAxon) -> None:
-    axon = start_axon(limits=replace(SHORT, connections=5))
+    axon = start_axon(limits=replace(LIMITS, connections=5))
     headers = "".join(f"{name}: {value}\r\n" for name, value in axon.signed_headers("/v1/file").items())
     with closing(connect(axon, source="127.0.1.1")) as reader:
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -168,7 +169,7 @@ def test_an_answer_that_nobody_reads_may_stay_while_there_is_room(start_axon: St
 def test_a_request_that_is_not_http_is_not_worth_a_line(
     start_axon: StartAxon, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    axon = start_axon(limits=SHORT)
+    axon = start_axon(limits=LIMITS)
     for _ in range(20):
         with connect(axon) as connection:
             connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")

@@ -69,7 +69,7 @@ def what_it_got(place: Path, how: str, *, user: str) -> dict[str, str]:
         text=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CANARY": SECRET},
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -19,7 +19,7 @@ CALLERS = 16
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    server = redis.Redis.from_url(URL, socket_connect_timeout=0.5)
+    server = redis.Redis.from_url(URL, socket_connect_timeout=30)
     try:
         server.ping()
     except redis.RedisError:

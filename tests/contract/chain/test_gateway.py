@@ -20,6 +20,7 @@ from gradients.errors import Blame, ChainRefused
 from gradients.localchain.operator import Operator, operating
 from gradients.testing.chain_process import ChainProcess
 from gradients.testing.fake_chain import FakeChain
+from gradients.testing.lossy_wire import LossyWire, lossy_wire
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +47,10 @@ class Stage(Protocol):
 
     async def take_sealed_weights_only(self) -> None:
         """Turn commit-reveal on."""
+        ...
+
+    async def space_weights(self, blocks: int) -> None:
+        """From now on so many blocks lie between two settings of weights."""
         ...
 
     async def limit_weights(self, *, fewest: int, largest: float) -> None:
@@ -77,6 +82,9 @@ class FakeStage:
     async def take_sealed_weights_only(self) -> None:
         self._chain.seal_weights()
 
+    async def space_weights(self, blocks: int) -> None:
+        self._chain.set_weights_rate_limit(blocks)
+
     async def limit_weights(self, *, fewest: int, largest: float) -> None:
         self._chain.set_limits(min_allowed_weights=fewest, max_weight_limit=largest)
 
@@ -93,8 +101,8 @@ class FakeStage:
 class NodeStage:
     """On the shared node: every wallet is new, so tests don't meet."""
 
-    def __init__(self, url: str, operator: Operator) -> None:
-        self._url = url
+    def __init__(self, wire: LossyWire, operator: Operator) -> None:
+        self._wire = wire
         self._operator = operator
         self._gateways: list[SdkGateway] = []
 
@@ -103,7 +111,7 @@ class NodeStage:
         keys = open_wallet(name, "hotkey")
         if balance_tao:
             await self._operator.fund(keys.coldkey.ss58_address, balance_tao * 10**9)
-        self._gateways.append(SdkGateway(self._url, 1, keys, timeout_seconds=20))
+        self._gateways.append(SdkGateway(self._wire.url, 1, keys, timeout_seconds=60))
         return self._gateways[-1]
 
     async def permit(self, gateway: ChainGateway) -> None:
@@ -125,21 +133,29 @@ class NodeStage:
     async def ask_stake_of_weights(self, alpha: float) -> None:
         await self._operator.set_hyperparameter(1, "stake_threshold", round(alpha * 1e9))
 
+    async def space_weights(self, blocks: int) -> None:
+        await self._operator.set_hyperparameter(1, "weights_rate_limit", blocks)
+
     async def limit_weights(self, *, fewest: int, largest: float) -> None:
         await self._operator.set_hyperparameter(1, "min_allowed_weights", fewest)
         await self._operator.set_hyperparameter(1, "max_weights_limit", round(largest * 65535))
 
     async def commit_in_one_block(self, gateways: Sequence[ChainGateway], payloads: Sequence[bytes]) -> None:
-        """Sent behind one another right after a block, which leaves them the time to the next one; else tried again."""
+        """Let go behind one another when all are on their way; tried again when a block comes in between."""
         for number in range(20):
-            last = [payload + bytes([number]) for payload in payloads]
-            await self.let_blocks_pass(1)
-            calls = [asyncio.create_task(each.commit(text)) for each, text in zip(gateways, last, strict=True)]
+            self._wire.held, self._wire.holds_back, calls = [], True, list[asyncio.Task[int]]()
+            for gateway, payload in zip(gateways, payloads, strict=True):
+                calls.append(asyncio.create_task(gateway.commit(payload + bytes([number]))))
+                await self._wire.has_held(len(calls))
+            self._wire.holds_back = False
+            for each in self._wire.held:
+                each.set()
             if len(set(await asyncio.gather(*calls))) == 1:
                 return
         raise AssertionError("the commitments never met in a block")
 
     async def close(self) -> None:
+        await self.space_weights(2)
         await self.limit_weights(fewest=1, largest=1.0)
         await self.ask_stake_of_weights(0.0)
         await self._operator.set_hyperparameter(1, "commit_reveal_weights_enabled", False)
@@ -153,9 +169,9 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
         yield FakeStage()
         return
     chain: ChainProcess = request.getfixturevalue("shared_chain")
-    async with operating(chain.url) as operator:
+    async with operating(chain.url) as operator, lossy_wire(chain.url) as wire:
         await operator.set_hyperparameter(1, "weights_version", WEIGHTS_VERSION)
-        stage = NodeStage(chain.url, operator)
+        stage = NodeStage(wire, operator)
         try:
             yield stage
         finally:
@@ -322,6 +338,7 @@ async def test_weights_are_read_back_as_shares(stage: Stage) -> None:
 
 
 async def test_weights_may_not_follow_one_another_too_fast(stage: Stage) -> None:
+    await stage.space_weights(10_000)
     gateway = await registered(stage)  # which counts as setting weights
     assert await refusal(gateway.set_weights({0: 1.0}, version_key=WEIGHTS_VERSION)) == "rate_limited"
 

@@ -47,7 +47,7 @@ async def subnet(chain: ChainProcess) -> AsyncIterator[Subnet]:
         uids = []
         for number in range(MINERS + 1):
             keys = open_wallet(f"//weights-{number}", "hotkey")
-            gateway = SdkGateway(chain.url, 1, keys, timeout_seconds=20)
+            gateway = SdkGateway(chain.url, 1, keys, timeout_seconds=60)
             stack.push_async_callback(gateway.close)
             await operator.fund(keys.coldkey.ss58_address, TAO)
             uids.append(await gateway.register())

@@ -105,6 +105,7 @@ async def _follow_one_block(view: ChainView, chain: FakeChain) -> None:
     await asyncio.sleep(0)  # let it subscribe
     await chain.advance(1)
     await view.wait_for_block(chain.graph.block)
-    await asyncio.sleep(0.01)  # let it read
+    for _ in range(20):  # turns of the loop: let it read
+        await asyncio.sleep(0)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)

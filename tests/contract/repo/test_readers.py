@@ -71,7 +71,7 @@ def cutting_wire(target: AxonAddress, cut_after: int) -> Iterator[AxonAddress]:
     over = threading.Event()
 
     def carry(near: socket.socket) -> None:
-        with near, socket.create_connection((target.ip, target.port), timeout=10) as far:
+        with near, socket.create_connection((target.ip, target.port), timeout=120) as far:
             far.sendall(near.recv(65536))  # a request's head, which comes in one piece
             left = cut_after
             while left > 0 and (piece := far.recv(min(left, 65536))):
@@ -119,7 +119,7 @@ def _axons(folder: Path, running: ExitStack) -> OpenReader:
 
     @contextlib.asynccontextmanager
     async def opened(cut_after: int | None) -> AsyncIterator[RepoReader]:
-        client = AxonClient(keypair_of("validator"), allow_private=True, limits=ClientLimits(stall_seconds=5.0))
+        client = AxonClient(keypair_of("validator"), allow_private=True, limits=ClientLimits(stall_seconds=60.0))
         with ExitStack() as wire:
             cut = None if cut_after is None else wire.enter_context(cutting_wire(axon.address, cut_after))
             try:

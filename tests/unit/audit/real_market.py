@@ -26,7 +26,7 @@ from gradients.testing.clock import HandClock
 from gradients.testing.cpu_devices import cpu_devices
 from gradients.testing.fake_chain import FakeChain
 from gradients.testing.task_samples.instruct import SAMPLE
-from tests.unit.validator.market import StandIn, Subnet, claimed, found, tiny_bases
+from tests.unit.validator.market import PATIENT, StandIn, Subnet, claimed, found, tiny_bases
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.pay.emission import Emission
@@ -41,6 +41,7 @@ from validator.stages.score import ScoreStage
 
 TRAINING_SECONDS = 300.0
 REVEAL_SECONDS = 20.0
+OFFERING = OfferSettings(answer_seconds=60.0, quiet_seconds=60.0)
 LONG = 1_000_000  # blocks that the node remembers
 
 
@@ -58,11 +59,14 @@ class RealMarket:
         self.subnet = Subnet(self.clock, FakeChain(kept_blocks=LONG))
         self.bases = tiny_bases(folder)
         self.store, self.folders = ContentStore(folder / "blobs"), Folders(folder)
-        self.client, self.executor = AxonClient(self.subnet.keypair, allow_private=True), InlineExecutor()
+        self.client, self.executor = (
+            AxonClient(self.subnet.keypair, allow_private=True, limits=PATIENT),
+            InlineExecutor(),
+        )
         gateway, view = self.subnet.gateway, self.subnet.view
         collect = CollectSettings(reveal_seconds=REVEAL_SECONDS)
         self.prepare = PrepareStage(self.ledger, self.bases, self.store, self.folders, self.executor)
-        self.offer = OfferStage(self.ledger, gateway, view, self.client, self.clock, OfferSettings(), collect)
+        self.offer = OfferStage(self.ledger, gateway, view, self.client, self.clock, OFFERING, collect)
         self.collect = CollectStage(
             self.ledger, gateway, view, self.client, self.bases, self.store, self.folders, collect
         )

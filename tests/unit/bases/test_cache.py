@@ -45,7 +45,7 @@ def test_what_is_taken_out_is_not_found_any_more_and_open_files_stay_readable(ca
 def test_the_command_lists_and_clears(cache: Path) -> None:
     def gradients(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "gradients.cli", "cache", *arguments, "--caches", str(cache)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
     unknown = gradients("clear", "org/three@main")
     assert (unknown.returncode, "org/three@main is not in" in unknown.stderr) == (1, True)

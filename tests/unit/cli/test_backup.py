@@ -31,7 +31,7 @@ def gradients(home: Path, *arguments: object) -> subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert "Traceback" not in run.stderr, run.stderr[-2000:]
     return run

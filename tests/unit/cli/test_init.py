@@ -38,7 +38,7 @@ def init(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert "Traceback" not in run.stderr, run.stderr[-2000:]
     return run

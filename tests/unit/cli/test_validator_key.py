@@ -39,7 +39,7 @@ def key(tmp_path: Path, *arguments: str, folder: str = "val") -> subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
 
 

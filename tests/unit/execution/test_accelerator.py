@@ -50,7 +50,7 @@ def ask(folder: Path, expression: str, **variables: str) -> object:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     return json.loads(run.stdout)
 

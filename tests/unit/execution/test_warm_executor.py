@@ -33,7 +33,7 @@ class Bench:
         self.folder, self.executor = folder, executor
         self.jobs = 0
 
-    def job(self, function: str, *, held: Held = HELD, deadline_seconds: float = 30, **arguments: str) -> Job:
+    def job(self, function: str, *, held: Held = HELD, deadline_seconds: float = 300, **arguments: str) -> Job:
         self.jobs += 1
         return Job(
             f"{FUNCTIONS}:{function}",
@@ -170,7 +170,7 @@ def test_idle_workers_end_by_themselves(tmp_path: Path) -> None:
     async def main() -> None:
         async with bench(tmp_path, idle_seconds=0.1) as made:
             pid = cast(int, (await made.run(made.job("show_held")))["parent"])
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while made.workers():  # noqa: ASYNC110 (a folder has no event)
                     await asyncio.sleep(0.02)
             assert not is_there(pid)

@@ -31,7 +31,7 @@ def test_a_folder_is_held_by_one_process_until_it_dies_however_it_dies(tmp_path:
         with pytest.raises(SetupError, match="Another keeper is at work in"), only_one(tmp_path, what="keeper"):
             pass
         keeper.send_signal(signal.SIGKILL)
-        keeper.wait(timeout=60)
+        keeper.wait(timeout=600)
     with only_one(tmp_path, what="keeper"):
         pass
 
@@ -57,7 +57,7 @@ def test_what_waits_for_its_turn_comes_after_the_other(tmp_path: Path) -> None:
         thread.start()
         time.sleep(0.1)
         events.append("first")
-    thread.join(timeout=60)
+    thread.join(timeout=600)
     assert events == ["first", "second"]
 
 

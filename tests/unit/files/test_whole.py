@@ -200,7 +200,7 @@ def test_of_writers_of_one_path_the_last_wins_and_none_fails(tmp_path: Path) -> 
         subprocess.Popen([sys.executable, "-c", WRITE_OFTEN, str(tmp_path), name], stderr=subprocess.PIPE, text=True)
         for name in "abc"
     ]
-    assert [writer.communicate(timeout=60)[1] for writer in writers] == ["", "", ""]
+    assert [writer.communicate(timeout=600)[1] for writer in writers] == ["", "", ""]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "inner"]
     assert (tmp_path / "file").read_text() in ("a" * 1000, "b" * 1000, "c" * 1000)
     winner = (tmp_path / "inner" / "both").read_text()

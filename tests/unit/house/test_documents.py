@@ -73,7 +73,7 @@ def test_a_command_of_the_readme_or_of_delivery_exists_with_all_its_flags(words:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     ).stdout
     known = set(re.findall(r"(?<![\w-])--?[A-Za-z][\w.-]*", help_))
     assert [word for word in rest if re.fullmatch(r"--?[A-Za-z][\w.-]*", word) and word not in known] == []
@@ -89,7 +89,7 @@ def test_flags_that_the_readme_mentions_belong_to_a_command() -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=600,
         ).stdout
     usage = "".join((ROOT / "scripts" / name).read_text(encoding="utf-8") for name in ("test", "check", "localnet"))
     assert [flag for flag in sorted(mentioned) if flag not in help_ and flag not in usage] == []

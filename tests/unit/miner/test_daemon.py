@@ -86,7 +86,7 @@ def run_until(made: Daemon, *, phase: str, also: Callable[[], bool] = lambda: Tr
     async def main() -> None:
         stop = asyncio.Event()
         running = asyncio.create_task(made.run(stop))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while (record := made.journal.find(TASK)) is None or record.phase != phase or not also():
                 assert not running.done(), running.exception()
                 await asyncio.sleep(0.02)

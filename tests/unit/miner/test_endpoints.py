@@ -169,7 +169,7 @@ def test_a_base_that_is_not_here_is_fetched_while_its_offer_is_declined(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.2:9")  # where nobody listens
 
     async def scene(s: Setting) -> None:
-        s.endpoints.bases.answer_seconds = 0.01
+        s.endpoints.bases.answer_seconds = 0.0
         wanted = offer(base="org/name", base_digest=s.base_digest)
         answer = await s.validator.post(s.peer, "/v1/offers", wanted, answer=OfferAnswer)
         assert answer.reason == "the base org/name cannot be had here: it is being fetched"

@@ -90,7 +90,7 @@ def _as_miner(
         async with serving(app, HOST, 0) as address:
             await subnet.gateway.publish_axon(address)
             await subnet.view.start()
-            known = KnownBases(models, GivenBases(client, subnet.view, models.cache), answer_seconds=30)
+            known = KnownBases(models, GivenBases(client, subnet.view, models.cache), answer_seconds=300)
             await ask(known, subnet.gateway.hotkey)
             await client.close()
 

@@ -111,6 +111,6 @@ print(asyncio.run(miner.attempts.trainings.executor.run(job, report=print))["env
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     assert run.stdout.splitlines()[-1] == "1,2"

@@ -14,6 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from gradients.axon.messages import AttemptStatus, Outcome
+from gradients.axon.ports import free_ports
 from gradients.chain.view import ChainView
 from gradients.conditions.state import Conditions
 from gradients.doctor.findings import Finding
@@ -161,9 +162,7 @@ def test_a_port_that_is_taken_costs_the_page_and_nothing_else(tmp_path: Path) ->
 def test_a_running_miner_serves_its_page(tmp_path: Path) -> None:
     write_base(tmp_path / "bases" / "tiny")
     accept(tmp_path, TASK)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports("127.0.0.1", 1)
     chain, answers = FakeChain(HOTKEY, (neuron(HOTKEY, None),)), list[int]()
     made = daemon(tmp_path, chain, FakeTrainer(), page={"port": port})
     made.page = page_app(behind(tmp_path), host="127.0.0.1")
@@ -171,7 +170,7 @@ def test_a_running_miner_serves_its_page(tmp_path: Path) -> None:
     async def main() -> None:
         stop = asyncio.Event()
         running = asyncio.create_task(made.run(stop))
-        async with asyncio.timeout(20), httpx.AsyncClient(trust_env=False) as client:
+        async with asyncio.timeout(120), httpx.AsyncClient(trust_env=False) as client:
             while not answers:
                 assert not running.done(), running.exception()
                 try:

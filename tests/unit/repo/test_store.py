@@ -126,7 +126,7 @@ def test_a_folder_where_files_should_go_is_our_problem(store: ContentStore, file
 def run(script: str, *arguments: object) -> str:
     """What a process of its own prints."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout.strip()
 
 
 SMALL_FILES_ONLY = """
@@ -189,7 +189,7 @@ for _ in range(30):
 def test_processes_that_write_the_same_bytes_do_not_disturb_one_another(store: ContentStore, file: Path) -> None:
     add = [sys.executable, "-c", ADD_OFTEN, str(store.root), str(file)]
     processes = [subprocess.Popen(add, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    problems = [process.communicate(timeout=60)[1] for process in processes]
+    problems = [process.communicate(timeout=600)[1] for process in processes]
 
     assert problems == ["", "", ""]
     assert [name for name in everything(store) if name != DIGEST] == []

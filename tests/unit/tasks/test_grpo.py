@@ -169,7 +169,7 @@ def test_a_pattern_that_never_ends_is_stopped_and_earns_nothing(negated: bool) -
     judged = judge(asked, [Case("a" * 80 + "!", {}), Case("b" if negated else "a", {})])
     assert judged.scores == [0.0, 1.0]
     assert [(failure.code, failure.blame) for failure in judged.failures] == [("reward_slow", Blame.CUSTOMER)]
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 120
 
 
 SHAPE: dict[str, JsonValue] = {

@@ -15,13 +15,16 @@ from typing import Any, Protocol
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 from safetensors.numpy import save
 
 from gradients.axon.auth import MetagraphPolicy
 from gradients.axon.client import AxonClient
+from gradients.axon.limits import ClientLimits
 from gradients.axon.messages import AttemptStatus, Offer, OfferAnswer, Reveal, Start, StartAnswer
 from gradients.axon.serve import serving
 from gradients.axon.server import file_response, requires_caller, signed_app
+from gradients.axon.transport import HEADER_FILE
 from gradients.bases.bases import BaseModels
 from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
@@ -56,8 +59,9 @@ PREPARED = Prepared(
 WINDOW = Window(started_at_block=10, deadline_block=20, reveal_until_block=30)
 NOWHERE = Folders(Path("nowhere"))  # of validators that keep no files
 HOST = "127.0.0.2"
-PATIENCE_SECONDS = 30.0
-LOST_ANSWER_SECONDS = 1.0
+PATIENCE_SECONDS = 120.0
+SILENT_SECONDS = 3600.0  # longer than anybody waits
+PATIENT = ClientLimits(answer_seconds=120.0, connect_seconds=60.0)  # a machine that stands still is nobody's silence
 
 
 def request_for(base: str = "tiny", dataset: str = "rows.jsonl", *, hours: float = 0.01) -> TaskRequest:
@@ -189,7 +193,7 @@ class Subnet:
 
     def client(self) -> AxonClient:
         """The validator's; `serving` closes it."""
-        self.clients.append(AxonClient(self.keypair, allow_private=True))
+        self.clients.append(AxonClient(self.keypair, allow_private=True, limits=PATIENT))
         return self.clients[-1]
 
     async def start(self, *miners: StandIn, permit: bool = True) -> None:
@@ -252,8 +256,8 @@ class StandIn:
     begins: bool = True
     words: str = ""  # said in place of the usual ones, as raw JSON, which no model of ours has mended
     silent_seconds: float = 0.0
-    lost_starts: int = 0  # so many of the first answers come too late …
-    lost_seconds: float = LOST_ANSWER_SECONDS  # … by so much time
+    lost_starts: int = 0  # so many of the first answers are spoilt on their way
+    is_mute: bool = False  # what it is told to start it never answers
     file_seconds: float = 0.0
     reveal: Reveal | None = None
     status: AttemptStatus | None = None
@@ -274,9 +278,9 @@ class StandIn:
         app = signed_app(keypair=self.keypair, policy=policy, nonces=warm_nonces())
 
         @app.post("/v1/offers", dependencies=[requires_caller], response_model=None)
-        async def offer(message: Offer) -> OfferAnswer | Response:
+        async def offer(message: Offer, request: Request) -> OfferAnswer | Response:
             self.offers.append(message)
-            await asyncio.sleep(self.silent_seconds)
+            await _silence(request, self.silent_seconds)
             if self.words:
                 return self._said(accepted=self.accepts, recipe=self.words, reason=self.words)
             if len(self.offers) <= self.fetches:
@@ -284,10 +288,11 @@ class StandIn:
             return OfferAnswer(accepted=self.accepts, recipe="stand-in", reason="" if self.accepts else "busy")
 
         @app.post("/v1/tasks", dependencies=[requires_caller], response_model=None)
-        async def start(message: Start) -> StartAnswer | Response:
+        async def start(message: Start, request: Request) -> StartAnswer | Response:
             self.starts.append(message)
+            await _silence(request, SILENT_SECONDS if self.is_mute else 0.0)
             if len(self.starts) <= self.lost_starts:
-                await asyncio.sleep(self.lost_seconds)
+                return StreamingResponse(iter([b"{"]), headers={HEADER_FILE: f"{'0' * 64} -"})
             if self.words:
                 return self._said(accepted=self.begins, reason=self.words)
             return StartAnswer(accepted=self.begins, reason="" if self.begins else "changed my mind")
@@ -348,6 +353,14 @@ class StandIn:
             start=start,
         )
         self.files = {path.name: path for path in repo.iterdir()}  # noqa: ASYNC240 (a few names, in a test)
+
+
+async def _silence(request: Request, seconds: float) -> None:
+    """Say nothing for so long, or until nobody listens any more."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not await request.is_disconnected():  # noqa: ASYNC110 (it has no event)
+                await asyncio.sleep(0.02)
 
 
 def _sha256(content: bytes) -> str:

@@ -113,21 +113,23 @@ def test_a_ledger_that_is_being_written_to_is_copied_as_of_one_moment(
     here: tuple[Kept, str], tmp_path: Path, clock: HandClock
 ) -> None:
     """Two numbers that every transaction raises together; a torn copy would have two different ones."""
-    file, stop = here[0].folder / "ledger.db", threading.Event()
+    file, begun, stop = here[0].folder / "ledger.db", threading.Event(), threading.Event()
     with closing(sqlite3.connect(file)) as ledger:
         ledger.execute("CREATE TABLE pair (id INTEGER PRIMARY KEY, n INTEGER, pad BLOB)")
         ledger.executemany("INSERT INTO pair VALUES (?, 0, zeroblob(300000))", [(1,), (2,)])
         ledger.commit()
 
     def write() -> None:
-        with closing(sqlite3.connect(file, timeout=10)) as writer:
+        with closing(sqlite3.connect(file, timeout=120)) as writer:
             while not stop.is_set():
                 with writer:
                     writer.execute("UPDATE pair SET n = n + 1 WHERE id = 1")
                     writer.execute("UPDATE pair SET n = n + 1 WHERE id = 2")
+                begun.set()
 
     thread = threading.Thread(target=write)
     thread.start()
+    assert begun.wait(120)
     try:
         for number in range(4):
             make(here[0], tmp_path / f"copy{number}", clock, whole=False)

@@ -196,7 +196,7 @@ def test_a_source_that_is_slow_holds_up_nobody_else(spec: dict[str, Json], tmp_p
     served = threading.Event()
 
     def answer(_: Request) -> Page:
-        served.wait(20)
+        served.wait(600)
         return Page(["\n".join(map(json.dumps, ROWS)).encode()])
 
     async def both(url: str) -> None:

@@ -345,7 +345,7 @@ def test_of_equal_events_that_may_be_written_once_one_is_however_many_try_at_onc
 
     def vote(number: int) -> bool:
         voter, nonce = (ledger, others)[number % 2], str(number // 4)
-        together.wait(timeout=30)
+        together.wait(timeout=300)
         try:
             voter.events.add_once("voted", task_id=TASK, fields={"nonce": nonce, "by": number}, by="nonce")
         except LedgerConflict:

@@ -13,13 +13,13 @@ from fastapi import FastAPI
 
 from gradients.axon.client import AxonClient, Peer
 from gradients.axon.messages import AttemptStatus
+from gradients.axon.ports import free_ports
 from gradients.bases.bases import BaseModels
 from gradients.conditions.state import Conditions
 from gradients.config import AxonSettings
 from gradients.domain.chain import AxonAddress
 from gradients.domain.task import Hotkey, TaskState
 from gradients.errors import DiskFull, SetupError
-from gradients.localnet.plan import free_ports
 from gradients.repo.store import ContentStore
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import NOWHERE, Subnet, draft, full_disk, until
@@ -178,7 +178,7 @@ def test_the_api_takes_more_connections_of_a_proxy_than_the_axon_does_of_a_peer(
         running = asyncio.create_task(daemon.run(stop))
         await until(lambda: any(neuron.axon for neuron in subnet.chain.graph.neurons))
         answers = []
-        async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=100)) as proxy:
+        async with httpx.AsyncClient(trust_env=False, timeout=120, limits=httpx.Limits(max_connections=100)) as proxy:
             for _ in range(2):
                 asked = (proxy.get(f"http://127.0.0.1:{port}/slow") for _ in range(100))
                 answers += [answer.status_code for answer in await asyncio.gather(*asked)]

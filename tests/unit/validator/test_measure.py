@@ -80,7 +80,7 @@ class Evaluator:
     async def _leave(self, entrant: str, folder: Path) -> None:
         given = self.outcomes[entrant]
         outcome = given.pop(0) if len(given) > 1 else given[0]
-        await asyncio.sleep(3600.0 if outcome == HANG else 0.01)
+        await asyncio.sleep(3600.0 if outcome == HANG else 0.0)
         if isinstance(outcome, str):
             raise JobFailed("killed by SIGKILL", code="job_killed")
         (folder / f"{entrant}.json").write_text(outcome.model_copy(update={"entrant": entrant}).model_dump_json())

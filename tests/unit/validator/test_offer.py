@@ -13,9 +13,9 @@ from gradients.domain.submission import Submission, SubmissionState
 from gradients.domain.task import Blob, Hotkey, Parent, TaskId, TaskState, Window
 from gradients.testing.clock import HandClock
 from tests.unit.validator.market import (
-    LOST_ANSWER_SECONDS,
     PREPARED,
     SALT,
+    SILENT_SECONDS,
     TASK,
     StandIn,
     Subnet,
@@ -42,8 +42,8 @@ def _stage(
     *,
     pool_size: int = 15,
     tries: int = 3,
-    answer_seconds: float = 5.0,
-    quiet_seconds: float = 5.0,
+    answer_seconds: float = 60.0,
+    quiet_seconds: float = 60.0,
 ) -> OfferStage:
     return OfferStage(
         ledger=ledger,
@@ -119,17 +119,24 @@ def test_the_blocks_follow_from_hours_and_reveal(ledger: Ledger, subnet: Subnet)
 
 def test_silence_nonsense_and_missing_axons_cost_only_the_offer(ledger: Ledger, subnet: Subnet) -> None:
     opened(ledger)
-    silent, good, gone = StandIn("silent", silent_seconds=2.0), StandIn("good"), StandIn("gone")
+    silent, good, gone = StandIn("silent", silent_seconds=SILENT_SECONDS), StandIn("good"), StandIn("gone")
 
     async def scenario() -> None:
         await subnet.start(silent, good, gone)
         async with subnet.serving(gone):
             pass  # its address stays on chain
         async with subnet.serving(silent, good):
-            await _stage(ledger, subnet, answer_seconds=1.0).run(claimed(ledger, TaskState.OPEN))
+            await _stage(ledger, subnet, quiet_seconds=0.5).run(claimed(ledger, TaskState.OPEN))
 
     asyncio.run(scenario())
     assert _states(ledger) == {good.hotkey: SubmissionState.STARTED}
+
+
+def test_a_round_in_which_nobody_ever_answers_has_an_end(ledger: Ledger, subnet: Subnet) -> None:
+    opened(ledger)
+    silent = StandIn("silent", silent_seconds=SILENT_SECONDS)
+    _offer(ledger, _stage(ledger, subnet, answer_seconds=0.5), subnet, [silent])
+    assert (_states(ledger), found(ledger).state) == ({}, TaskState.OPEN)
 
 
 def test_the_pool_is_drawn_by_the_tasks_salt(ledger: Ledger, subnet: Subnet) -> None:
@@ -174,12 +181,12 @@ def test_who_declines_a_start_that_comes_late_has_not_failed_by_its_own_fault(
 
 def test_a_round_does_not_wait_for_the_silent_once_the_others_have_answered(ledger: Ledger, subnet: Subnet) -> None:
     opened(ledger)
-    quick, silent = StandIn("quick"), StandIn("silent", silent_seconds=60.0)
-    stage = _stage(ledger, subnet, answer_seconds=60.0, quiet_seconds=0.2)
+    quick, silent = StandIn("quick"), StandIn("silent", silent_seconds=SILENT_SECONDS)
+    stage = _stage(ledger, subnet, quiet_seconds=0.2)
 
     async def scenario() -> None:
         await subnet.start(quick, silent)
-        async with subnet.serving(quick, silent), asyncio.timeout(30):
+        async with subnet.serving(quick, silent), asyncio.timeout(50):
             await stage.run(claimed(ledger, TaskState.OPEN))
 
     asyncio.run(scenario())
@@ -190,17 +197,32 @@ def test_a_round_does_not_wait_for_the_silent_once_the_others_have_answered(ledg
 def test_a_round_in_which_nobody_has_answered_yet_waits(ledger: Ledger, subnet: Subnet) -> None:
     opened(ledger)
     slow = StandIn("slow", silent_seconds=0.5)
-    _offer(ledger, _stage(ledger, subnet, answer_seconds=30.0, quiet_seconds=0.05), subnet, [slow])
+    _offer(ledger, _stage(ledger, subnet, quiet_seconds=0.05), subnet, [slow])
     assert _states(ledger) == {slow.hotkey: SubmissionState.STARTED}
 
 
 def test_a_start_whose_answer_is_lost_is_told_again(ledger: Ledger, subnet: Subnet) -> None:
     opened(ledger)
     slow = StandIn("slow", lost_starts=2)
-    _offer(ledger, _stage(ledger, subnet, answer_seconds=LOST_ANSWER_SECONDS / 2), subnet, [slow])
+    _offer(ledger, _stage(ledger, subnet), subnet, [slow])
     assert _states(ledger) == {slow.hotkey: SubmissionState.STARTED}
     first, second, third = slow.starts
     assert first == second == third
+
+
+def test_a_start_that_is_never_answered_is_told_three_times_and_is_not_the_miners_fault(
+    ledger: Ledger, subnet: Subnet
+) -> None:
+    """Pool and window stand already, so no offer has to be answered within the short time."""
+    opened(ledger)
+    mute = StandIn("mute", is_mute=True)
+    lease = claimed(ledger, TaskState.OPEN).lease
+    invited = [Submission(TASK, mute.hotkey, 1, SubmissionState.INVITED)]
+    ledger.tasks.set_window(lease, Window(5, 50, 80), draw={}, also=lambda session: add_submissions(session, invited))
+    ledger.tasks.postpone(lease, seconds=0)
+    _offer(ledger, _stage(ledger, subnet, answer_seconds=0.5), subnet, [mute])
+    assert failures(ledger) == {mute.hotkey: ("outside", "not_started")}
+    assert found(ledger).state is TaskState.FAILED
 
 
 def test_a_task_that_nobody_starts_ends_at_once_and_not_at_its_deadline(ledger: Ledger, subnet: Subnet) -> None:

@@ -107,7 +107,7 @@ def test_a_private_task_shows_neither_rows_nor_salt_nor_seeds_nor_models(market:
 
 def test_anybody_reads_pages_records_and_open_bytes_and_nothing_else(market: RealMarket, url: str) -> None:
     shown, hidden = bodies(market)
-    with httpx.Client(base_url=url, trust_env=False) as anybody:
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as anybody:
         first = anybody.get("/v1/record", params={"limit": 3}).json()
         rest = anybody.get("/v1/record", params={"after": 3}).json()
         assert [each["seq"] for each in (*first["records"], *rest["records"])] == [1, 2, 3, 4]

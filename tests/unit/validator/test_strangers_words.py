@@ -48,7 +48,7 @@ def _offer(ledger: Ledger, clock: HandClock, *miners: StandIn) -> None:
         view=subnet.view,
         client=subnet.client(),
         clock=clock,
-        settings=OfferSettings(pool_size=15, answer_seconds=5.0, quiet_seconds=5.0, retry_seconds=15.0, tries=3),
+        settings=OfferSettings(pool_size=15, answer_seconds=60.0, quiet_seconds=60.0, retry_seconds=15.0, tries=3),
         collect=CollectSettings(reveal_seconds=30.0),
     )
 

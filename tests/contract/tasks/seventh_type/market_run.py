@@ -29,7 +29,7 @@ from gradients.testing.clock import HandClock
 from gradients.testing.cpu_devices import cpu_devices
 from tests.contract.tasks.seventh_type.sample import SAMPLE
 from tests.contract.tasks.seventh_type.spec import CONTINUATION
-from tests.unit.validator.market import StandIn, Subnet, claimed, draft, found, tiny_bases
+from tests.unit.validator.market import PATIENT, StandIn, Subnet, claimed, draft, found, tiny_bases
 from validator.folders import Folders
 from validator.ledger import Ledger
 from validator.pay.emission import Emission
@@ -62,7 +62,10 @@ class Market:
         self.ledger = Ledger.open(f"sqlite:///{folder}/ledger.db", self.clock)
         self.subnet, self.bases = Subnet(self.clock), tiny_bases(folder)
         self.store, self.folders = ContentStore(folder / "blobs"), Folders(folder)
-        self.client, self.executor = AxonClient(self.subnet.keypair, allow_private=True), ProcessExecutor()
+        self.client, self.executor = (
+            AxonClient(self.subnet.keypair, allow_private=True, limits=PATIENT),
+            ProcessExecutor(),
+        )
         self.prepare = PrepareStage(self.ledger, self.bases, self.store, self.folders, self.executor)
         self.offer = OfferStage(
             ledger=self.ledger,
@@ -70,7 +73,7 @@ class Market:
             view=self.subnet.view,
             client=self.client,
             clock=self.clock,
-            settings=OfferSettings(),
+            settings=OfferSettings(answer_seconds=60.0, quiet_seconds=60.0),
             collect=CollectSettings(),
         )
         self.collect = CollectStage(
