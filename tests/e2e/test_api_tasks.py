@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from gradients.bases.bases import digest_of
-from gradients.client import account, held_out, models, rewards
+from gradients.client import account, estimates, held_out, models, rewards, standing, stored
 from gradients.client.aio import AsyncMarketClient
 from gradients.client.answers import ApiRefused
 from gradients.client.api import MarketClient
@@ -247,7 +247,9 @@ def test_every_example_is_what_its_model_takes(market: Market) -> None:
     """And every body of the API but files has one."""
     for name, example in examples().items():
         model: type[BaseModel] = next(
-            found for module in (models, account, rewards, held_out) if (found := getattr(module, name, None))
+            found
+            for module in (models, estimates, stored, standing, account, rewards, held_out)
+            if (found := getattr(module, name, None))
         )
         read = model.model_validate(example)
         assert set(example) <= set(model.model_fields)

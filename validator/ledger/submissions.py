@@ -17,7 +17,7 @@ from gradients.domain.submission import BASE_ENTRANT, Submission, SubmissionStat
 from validator.ledger.encoding import ROWS_OF, encode, measurement_of, submission_of
 from validator.ledger.events import record
 from validator.ledger.lease import Lease, fenced
-from validator.ledger.rows import EventRow, MeasurementRow, SubmissionRow
+from validator.ledger.rows import EventRow, JsonColumn, MeasurementRow, SubmissionRow
 from validator.metrics import FAILURES
 
 CHANGED = "submission_changed"
@@ -58,17 +58,24 @@ class Submissions:
         with Session(self._engine) as session:
             return {hotkey: manifest for hotkey, manifest in session.execute(query) if manifest is not None}
 
-    def started(self, lease: Lease, hotkey: str, *, axon: AxonAddress | None = None) -> None:
-        """The miner has said, at this address, that it trains."""
+    def started(
+        self, lease: Lease, hotkey: str, *, axon: AxonAddress | None = None, our_stake_alpha: float | None = None
+    ) -> None:
+        """The miner has said, at this address, that it trains, to a validator of this stake."""
         event: JsonObject = {"ip": axon.ip, "port": axon.port} if axon else {}
+        if our_stake_alpha is not None:
+            event = {**event, "our_stake_alpha": our_stake_alpha}
         self._change(lease, hotkey, state=SubmissionState.STARTED, event=event)
 
     def started_at(self, task_id: str) -> dict[str, AxonAddress]:
         """Hotkey -> the address at which it has said that it trains."""
-        query = select(EventRow.fields).where(EventRow.task_id == task_id, EventRow.name == CHANGED)
-        with Session(self._engine) as session:
-            told = [fields for fields in session.scalars(query.order_by(EventRow.id)) if "ip" in fields]
+        told = [fields for fields in self._changes(task_id) if "ip" in fields]
         return {fields["hotkey"]: AxonAddress(fields["ip"], fields["port"]) for fields in told}
+
+    def started_with(self, task_id: str) -> dict[str, float]:
+        """Hotkey -> the stake that we had when the miner has said so, in alpha."""
+        told = [fields for fields in self._changes(task_id) if "our_stake_alpha" in fields]
+        return {fields["hotkey"]: fields["our_stake_alpha"] for fields in told}
 
     def drop(self, task_id: str, hotkey: str) -> None:
         """A model's files have gone, to make room. The second time changes nothing."""
@@ -142,6 +149,11 @@ class Submissions:
         query = select(MeasurementRow).where(MeasurementRow.task_id == task_id)
         with Session(self._engine) as session:
             return {row.entrant: measurement_of(row) for row in session.scalars(query)}
+
+    def _changes(self, task_id: str) -> list[JsonColumn]:
+        query = select(EventRow.fields).where(EventRow.task_id == task_id, EventRow.name == CHANGED)
+        with Session(self._engine) as session:
+            return list(session.scalars(query.order_by(EventRow.id)))
 
     def _change(
         self,

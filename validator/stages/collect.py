@@ -18,6 +18,7 @@ import asyncio
 import hashlib
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
@@ -60,6 +61,7 @@ from validator.specs.continuing import base_of
 
 FINAL_AFTER_BLOCKS = 4  # as a rule; measuring needs the deadline block's hash, and would be refused it before
 EARLY_REST_SECONDS = 30.0
+STAKE_TOO_LOW = "stake_too_low"  # by which a miner's axon refuses a validator
 COMMITMENT_UNKNOWN = Failure(
     Blame.OPERATOR,
     "commitment_unknown",
@@ -74,6 +76,13 @@ class CommitmentsAtDeadline(NamedTuple):
 
     commitments: Mapping[Hotkey, Commitment]
     unknown: frozenset[Hotkey]  # of whom nobody can tell any more
+
+
+class Look(NamedTuple):
+    """What stood in the way of some."""
+
+    without_room: frozenset[Hotkey] = frozenset()  # on our disk
+    refusing: frozenset[Hotkey] = frozenset()  # who say that our stake is too low
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +100,18 @@ class CollectStage:
 
     async def run(self, claim: Claim) -> None:
         """Look once; then move the task on when all submissions are here or have failed, or the reveal has ended, and else rest."""
-        task, now_block, no_room = claim.task, self.view.block, False
+        task, now_block, look = claim.task, self.view.block, Look()
         if now_block <= task.blocks.deadline_block:
             await self._look_early(claim, now_block)
             return
         if waiting := await self._waiting(task):
             base = await asyncio.to_thread(base_of, task, self.bases, self.folders)
-            no_room = await self._collect(claim, waiting, await self._commitments(task), base)
+            look = await self._collect(claim, waiting, await self._commitments(task), base)
         # A look that our disk has cut short is none, and neither is one without a permit, for which miners answer nobody: it may
         # neither cost a miner nor count as the network's.
         us = self.view.metagraph().by_hotkey(self.gateway.hotkey)
         has_permit = us is not None and us.validator_permit
-        full_look = now_block <= task.blocks.reveal_until_block and has_permit and not no_room
+        full_look = now_block <= task.blocks.reveal_until_block and has_permit and not look.without_room
         looked_at_block = now_block if full_look else claim.looked_at_block
         if still := await self._waiting(task):
             if self.view.block <= task.blocks.reveal_until_block:  # leave the stage to other tasks for a while
@@ -114,7 +123,7 @@ class CollectStage:
                     looked_at_block=looked_at_block,
                 )
                 return
-            await self._nothing_came(claim, still, looked_at_block)
+            await self._nothing_came(claim, still, looked_at_block, look.refusing)
         await asyncio.to_thread(
             self.ledger.tasks.advance,
             claim.lease,
@@ -161,13 +170,13 @@ class CollectStage:
 
     async def _collect(
         self, claim: Claim, waiting: Sequence[Submission], found: CommitmentsAtDeadline, base: BaseInfo
-    ) -> bool:
-        """One try for each; whether some found no room on our disk.
+    ) -> Look:
+        """One try for each.
 
         A miner's own error ends its submission; anything outside, and a disk that cannot take this one, is tried again until the reveal
         ends. Another failure of our own ends all of them before it is raised, so that the next try finds nobody at work.
         """
-        gate, without_room = asyncio.Semaphore(self.settings.concurrent), list[Hotkey]()
+        gate, without_room, refusing = asyncio.Semaphore(self.settings.concurrent), set[Hotkey](), set[Hotkey]()
         began_at = await asyncio.to_thread(self.ledger.submissions.started_at, claim.task.id)
 
         async def collect_one(submission: Submission) -> None:
@@ -181,9 +190,11 @@ class CollectStage:
                 except MinerError as error:
                     await self._fail(claim, submission, Failure.of(error))
                 except OutsideError as error:
+                    if error.code == STAKE_TOO_LOW:
+                        refusing.add(submission.hotkey)
                     log.info("submission_unreached", task=claim.task.id, uid=submission.uid, problem=str(error))
                 except DiskFull as error:  # another one may be small enough
-                    without_room.append(submission.hotkey)
+                    without_room.add(submission.hotkey)
                     log.warning("submission_without_room", task=claim.task.id, uid=submission.uid, problem=str(error))
 
         try:
@@ -192,7 +203,7 @@ class CollectStage:
                     group.create_task(collect_one(submission))
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        return bool(without_room)
+        return Look(frozenset(without_room), frozenset(refusing))
 
     async def _fetch_anywhere(
         self,
@@ -284,8 +295,13 @@ class CollectStage:
             raise SubmissionRejected("The manifest names other terms than we told the miner", code="terms_mismatch")
         return manifest
 
-    async def _nothing_came(self, claim: Claim, still: Sequence[Submission], looked_at_block: int | None) -> None:
-        """The reveal has ended. When we stopped looking too early it is our fault; when not one miner was reached, our connection's."""
+    async def _nothing_came(
+        self, claim: Claim, still: Sequence[Submission], looked_at_block: int | None, refusing: AbstractSet[Hotkey]
+    ) -> None:
+        """The reveal has ended. When we stopped looking too early it is our fault; when not one miner was reached, our connection's.
+
+        So it is ours with who refuses us for our stake, which was enough when the miner took the task and is less now.
+        """
         submissions = await asyncio.to_thread(self.ledger.submissions.of_task, claim.task.id)
         window = claim.task.blocks
         failure = Failure(Blame.OUTSIDE, "not_revealed", "No miner at all could be reached before the reveal ended")
@@ -296,7 +312,13 @@ class CollectStage:
         elif any(_was_reached(submission) for submission in submissions):
             failure = Failure(Blame.MINER, "not_revealed", "Nothing could be fetched before the reveal ended")
         began_at = await asyncio.to_thread(self.ledger.submissions.started_at, claim.task.id)
+        stakes = await asyncio.to_thread(self.ledger.submissions.started_with, claim.task.id)
+        us = self.view.metagraph().by_hotkey(self.gateway.hotkey)
         for submission in still:
+            stake, stake_before = us.stake_alpha if us else 0.0, stakes.get(submission.hotkey, 0.0)
+            if submission.hotkey in refusing and stake < stake_before:
+                await self._fail(claim, submission, _poorer(stake_before, stake))
+                continue
             neuron = self.view.metagraph().by_hotkey(submission.hotkey)
             before, now = began_at.get(submission.hotkey), neuron.axon if neuron else None
             has_moved = failure.blame is Blame.MINER and before not in (None, now)
@@ -319,6 +341,12 @@ class _Remote:
 
     def read(self, name: str, offset: int) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         return self.client.stream(self.peer, f"/v1/tasks/{self.task_id}/files/{name}", offset=offset)
+
+
+def _poorer(before: float, now: float) -> Failure:
+    """Ours: it was enough for the miner when it took the task."""
+    words = f"The validator's stake was {before:,.3f} alpha at the start and {now:,.3f} at the reveal, too little for the miner"
+    return Failure(Blame.OPERATOR, "stake_fell", words)
 
 
 def _moved(before: AxonAddress | None, now: AxonAddress | None) -> Failure:

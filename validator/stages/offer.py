@@ -234,7 +234,14 @@ class OfferStage:
             await self._not_started(claim, submission.hotkey, Failure(Blame.OUTSIDE, "not_started", problem))
             return
         if answer.accepted:
-            await asyncio.to_thread(self.ledger.submissions.started, claim.lease, submission.hotkey, axon=neuron.axon)
+            us = self.view.metagraph().by_hotkey(self.gateway.hotkey)
+            await asyncio.to_thread(
+                self.ledger.submissions.started,
+                claim.lease,
+                submission.hotkey,
+                axon=neuron.axon,
+                our_stake_alpha=us.stake_alpha if us else None,
+            )
         else:
             # With so much of the training time gone a miner has reason to decline: we were away after the draw.
             window = task.blocks

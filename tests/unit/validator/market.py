@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
@@ -26,6 +26,7 @@ from gradients.axon.serve import serving
 from gradients.axon.server import file_response, requires_caller, signed_app
 from gradients.axon.transport import HEADER_FILE
 from gradients.bases.bases import BaseModels
+from gradients.chain.gateway import ChainGateway
 from gradients.chain.view import ChainView
 from gradients.clock import Clock
 from gradients.domain.chain import AxonAddress
@@ -98,6 +99,7 @@ def assigned(
     task_id: TaskId = TASK,
     window: Window = WINDOW,
     axons: Mapping[str, AxonAddress] = MappingProxyType({}),
+    our_stake_alpha: float | None = None,
 ) -> None:
     """A task in ASSIGNED that these miners have started, at these addresses; uids count from 1."""
     opened(ledger, request, prepared=prepared, task_id=task_id)
@@ -107,7 +109,7 @@ def assigned(
     lease = claimed(ledger, TaskState.OPEN).lease
     ledger.tasks.set_window(lease, window, draw={}, also=lambda session: add_submissions(session, invited))
     for hotkey in hotkeys:
-        ledger.submissions.started(lease, hotkey, axon=axons.get(hotkey))
+        ledger.submissions.started(lease, hotkey, axon=axons.get(hotkey), our_stake_alpha=our_stake_alpha)
     due = window.deadline_block + 1
     ledger.tasks.advance(lease, came_from=TaskState.OPEN, to=TaskState.ASSIGNED, due_at_block=due)
 
@@ -222,6 +224,28 @@ class Subnet:
                 await client.close()
 
 
+class Gateways(Protocol):
+    """A chain to which everybody has a way."""
+
+    def gateway(self, hotkey: str, /) -> ChainGateway:
+        """This hotkey's."""
+        ...
+
+
+class Reached(Protocol):
+    """A subnet as miners need it to hand something in: one in memory, or one of a real chain."""
+
+    @property
+    def gateway(self) -> ChainGateway:
+        """The validator's."""
+        ...
+
+    @property
+    def chain(self) -> Gateways:
+        """Everybody's."""
+        ...
+
+
 @dataclass
 class StandIn:
     """A miner's axon that answers as it is told."""
@@ -237,6 +261,8 @@ class StandIn:
     file_seconds: float = 0.0
     reveal: Reveal | None = None
     status: AttemptStatus | None = None
+    validators_only: bool = False
+    min_stake_alpha: float = 0.0  # of those
     files: Mapping[str, Path] = field(default_factory=dict)
     offers: list[Offer] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
@@ -248,7 +274,8 @@ class StandIn:
         self.hotkey = Hotkey(self.keypair.ss58_address)
 
     def app(self, view: ChainView) -> FastAPI:
-        app = signed_app(keypair=self.keypair, policy=MetagraphPolicy(view.metagraph), nonces=warm_nonces())
+        policy = MetagraphPolicy(view.metagraph, self.validators_only, self.min_stake_alpha)
+        app = signed_app(keypair=self.keypair, policy=policy, nonces=warm_nonces())
 
         @app.post("/v1/offers", dependencies=[requires_caller], response_model=None)
         async def offer(message: Offer, request: Request) -> OfferAnswer | Response:
@@ -294,7 +321,7 @@ class StandIn:
     def _said(self, **fields: object) -> Response:
         return Response(json.dumps({"version": 1, **fields}), media_type="application/json")
 
-    async def submit(self, subnet: Subnet, folder: Path, *, base_digest: str, task_id: str = TASK) -> None:
+    async def submit(self, subnet: Reached, folder: Path, *, base_digest: str, task_id: str = TASK) -> None:
         """Write an adapter, commit to it on chain and be ready to show it."""
         repo = folder / self.name
         repo.mkdir(parents=True)
@@ -302,7 +329,7 @@ class StandIn:
         (repo / "adapter_model.safetensors").write_bytes(save({"x": np.full((2, 2), len(self.name), np.float32)}))
         await self.hand_in(subnet, repo, base_digest=base_digest, task_id=task_id)
 
-    async def hand_in(self, subnet: Subnet, repo: Path, *, base_digest: str, task_id: str) -> None:
+    async def hand_in(self, subnet: Reached, repo: Path, *, base_digest: str, task_id: str) -> None:
         """Commit to an adapter on chain and be ready to show it."""
         start = next((each for each in self.starts if each.offer.task_id == task_id), None)
         start = start or next(iter(self.starts), None)

@@ -50,6 +50,7 @@ from validator.settings import CollectSettings
 from validator.stages.collect import EARLY_REST_SECONDS, CollectStage
 
 FIRST_BLOCK = WINDOW.deadline_block + 1
+STAKE_ALPHA = 1000.0  # of the validator at the start
 EARLY_BLOCK = WINDOW.started_at_block + 2
 LATE_BLOCK = WINDOW.reveal_until_block - 2
 LAST_BLOCK = WINDOW.reveal_until_block + 1
@@ -91,6 +92,7 @@ class Market:
             request_for(),
             prepared=replace(PREPARED, base_digest=self.base_digest),
             axons=axons,
+            our_stake_alpha=STAKE_ALPHA,
         )
         await self.subnet.start(*miners)
         await self.subnet.reach(WINDOW.started_at_block)
@@ -251,6 +253,34 @@ def test_who_shows_nothing_until_the_reveal_ends_has_failed(market: Market) -> N
     assert sorted(good.served) == sorted(good.files)  # once
     assert market.states()[good.hotkey] is SubmissionState.COLLECTED
     assert failures(market.ledger) == {gone.hotkey: ("miner", "not_revealed")}
+
+
+@pytest.mark.parametrize(
+    ("stake_alpha", "wants_alpha", "whose"),
+    [
+        (900.0, 1000.0, ("operator", "stake_fell")),
+        (1000.0, 1001.0, ("miner", "not_revealed")),  # it wants more than when it took the task
+        (900.0, 0.0, None),
+    ],
+)
+def test_a_miner_for_which_our_stake_has_become_too_low_loses_nothing_by_it(
+    market: Market, stake_alpha: float, wants_alpha: float, whose: tuple[str, str] | None
+) -> None:
+    """Another one, which asks for less, was reached: our connection is not the culprit."""
+    good, choosy = StandIn("good"), StandIn("choosy", validators_only=True, min_stake_alpha=wants_alpha)
+
+    async def scenario() -> None:
+        await market.begin([good, choosy])
+        await market.submit(good)
+        await market.submit(choosy)
+        us = market.subnet.chain.graph.by_hotkey(market.subnet.gateway.hotkey)
+        assert us is not None
+        market.subnet.chain.change(replace(us, stake_alpha=stake_alpha))
+        await market.collect([good, choosy], at_blocks=(FIRST_BLOCK,) if whose is None else (LATE_BLOCK, LAST_BLOCK))
+
+    asyncio.run(scenario())
+    assert failures(market.ledger) == ({choosy.hotkey: whose} if whose else {})
+    assert market.states()[good.hotkey] is SubmissionState.COLLECTED
 
 
 def failed(task_id: str = TASK) -> AttemptStatus:

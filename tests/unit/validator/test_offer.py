@@ -315,6 +315,7 @@ def test_where_a_miner_took_the_task_is_kept(ledger: Ledger, subnet: Subnet) -> 
     assert neuron is not None
     assert neuron.axon is not None
     assert ledger.submissions.started_at(TASK) == {alice.hotkey: neuron.axon}
+    assert ledger.submissions.started_with(TASK) == {alice.hotkey: 1000.0}  # which `subnet` gives us
 
 
 def test_a_crash_after_the_draw_starts_the_same_miners_again_and_asks_nobody_anew(
