@@ -127,7 +127,7 @@ class Customer:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=1200,
             env=environment,
         )
         assert (run.returncode != 0) == fails, run.stdout + run.stderr
@@ -211,7 +211,7 @@ def a_stranger_runs(code: str, folder: Path, **variables: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables},
     )
     assert run.returncode == 0, run.stderr[-3000:]

@@ -171,7 +171,7 @@ def test_a_dialogue_of_very_many_exchanges_is_cut_in_no_time(tokenizer: PreTrain
     long = row(*["a", "b"] * 8000, frames=frames)
     started = time.process_time()
     assert len(encode(tokenizer, long, max_tokens=100).tokens) <= 100
-    assert time.process_time() - started < 3
+    assert time.process_time() - started < 8
 
 
 # Templates

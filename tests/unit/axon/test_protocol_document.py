@@ -56,7 +56,8 @@ def test_every_code_that_refuses_a_submission_is_explained_and_no_other() -> Non
     table = TEXT.partition("## What is refused")[2].partition("## How it is scored")[0]
     explained = {code for line in table.splitlines() for code in re.findall(r"`([a-z_]+)`", line.partition(" | ")[0])}
     assert codes() - explained == set()
-    assert explained - codes() <= {"commitment_missing", "peer_misbehaved"}  # the classes' own
+    # The classes' own, and what a miner's axon says to us.
+    assert explained - codes() <= {"commitment_missing", "peer_misbehaved", "stake_too_low"}
 
 
 def test_the_routes_are_those_of_both_axons() -> None:

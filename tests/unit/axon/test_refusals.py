@@ -42,13 +42,12 @@ def test_a_caller_is_told_of_once_for_each_reason_until_it_has_been_quiet() -> N
     ]
 
 
-@pytest.mark.parametrize(
-    ("ahead_seconds", "seconds", "said"), [(40.0, -40, "40 s ahead of this"), (-90.0, 90, "90 s old")]
-)
-def test_a_clock_that_is_off_is_told_with_the_remedy(ahead_seconds: float, seconds: int, said: str) -> None:
+@pytest.mark.parametrize(("ahead_seconds", "said"), [(4000.0, "{} s ahead of this"), (-9000.0, "{} s old")])
+def test_a_clock_that_is_off_is_told_with_the_remedy(ahead_seconds: float, said: str) -> None:
     (log,) = told((STALE, "5A", 0.0), ahead_seconds=ahead_seconds)
-    assert (log["log_level"], log["seconds"]) == ("warning", seconds)
-    assert said in log["problem"]
+    assert log["log_level"] == "warning"
+    assert -ahead_seconds - 1 <= log["seconds"] < -ahead_seconds + 600  # and whatever has passed since
+    assert said.format(f"{abs(log['seconds']):,}") in log["problem"]
     assert "timedatectl" in log["problem"]
 
 
