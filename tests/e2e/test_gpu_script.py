@@ -14,7 +14,7 @@ from scripts.cuda.__main__ import CHECKS
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scripts.cuda", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=timeout)
 
@@ -35,20 +35,24 @@ def test_an_unknown_check_is_named() -> None:
     assert "unknown: nothing" in told.stderr
 
 
-def test_a_check_that_breaks_is_reported_and_decides_the_exit_code(tmp_path: Path) -> None:
-    """A rehearsal on a machine that has no time left for anything but its first check, and one that cannot hold here."""
-    told = run("--rehearse", "--only", "device,lora", "--seconds", "31", "--out", str(tmp_path), "--json")
-    report = json.loads(told.stdout)
-    assert [check["outcome"] for check in report["checks"]] == ["held", "not run"]
+def test_a_check_is_reported_with_what_came_of_it(tmp_path: Path) -> None:
+    told = run("--rehearse", "--only", "device", "--out", str(tmp_path), "--json")
+    assert [check["outcome"] for check in json.loads(told.stdout)["checks"]] == ["held"]
     assert told.returncode == 0
     assert "| device | held |" in (tmp_path / "gpu.md").read_text()
+
+
+def test_a_check_that_there_is_no_time_for_is_not_begun_and_breaks_nothing(tmp_path: Path) -> None:
+    told = run("--rehearse", "--only", "device,lora", "--seconds", "29", "--out", str(tmp_path), "--json")
+    assert [check["outcome"] for check in json.loads(told.stdout)["checks"]] == ["not run", "not run"]
+    assert told.returncode == 0
 
 
 @pytest.mark.slow
 def test_every_check_holds_in_a_rehearsal(tmp_path: Path) -> None:
     """One market of the two, and not every training: in a rehearsal they differ by a base or by a plan alone."""
     names = ",".join(name for name in CHECKS if name not in ("market", "short_of_memory", "full"))
-    told = run("--rehearse", "--only", names, "--out", str(tmp_path), "--json", timeout=460)
+    told = run("--rehearse", "--only", names, "--seconds", "1800", "--out", str(tmp_path), "--json", timeout=2000)
     report = json.loads(told.stdout)
     assert [check["name"] for check in report["checks"]] == names.split(",")
     assert {check["name"]: check["broken"] for check in report["checks"]} == {
