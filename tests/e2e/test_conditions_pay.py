@@ -55,7 +55,7 @@ from validator.stages.score import ScoreStage
 pytestmark = pytest.mark.slow
 
 BLOCK_SECONDS = 0.1
-CALL_SECONDS = 2.0  # until a chain that stands still is given up
+CALL_SECONDS = 5.0  # until a chain that stands still is given up
 STAKE_RAO, UNREACHABLE_STAKE_RAO = 10**11, 10**15
 LONG_BLOCKS, SHORT_BLOCKS = 100_000, 10
 ELSEWHERE = AxonAddress("127.0.0.3", 8555)

@@ -71,6 +71,7 @@ class Served:
     folders: Folders
     subnet: Subnet
     told: Told
+    conditions: Conditions
 
     def visitor(self, key: str | None = None) -> httpx.Client:
         """A browser, signed in with a key where one is given."""
@@ -117,7 +118,7 @@ def served(
     app = api_app(api)
     sessions = Sessions(clock)
     add_pages(app, Pages(site(), api, sessions, subnet.view, told, executor, settings or PagesSettings()))
-    return Served(app, ledger, folders, subnet, told)
+    return Served(app, ledger, folders, subnet, told, conditions)
 
 
 def measured(

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from gradients.axon.messages import AttemptStatus
 from gradients.bases.bases import BaseModels
+from gradients.doctor.findings import Finding, Level
 from gradients.domain.customer import Scope
 from gradients.domain.failure import Failure
 from gradients.domain.json import Json
@@ -224,6 +225,19 @@ def test_pages_of_a_running_task_show_no_held_out_row_no_score_and_to_strangers_
             assert [word for word in unrevealed if word in owner.get(path).text] == [], path
         assert ("9.876" in owner.get(f"/tasks/{TASK}").text) is True
         assert ALICE in owner.get(f"/tasks/{TASK}").text
+
+
+def test_the_first_page_says_what_the_validator_lacks_for_its_work_and_no_longer_when_it_is_mended(
+    pages: Served,
+) -> None:
+    states: tuple[tuple[Level, bool], ...] = (("missing", True), ("ok", False))
+    for level, told in states:
+        for name in ("permit", "chain"):
+            pages.conditions.update(name, [Finding(name, level, "as the chain says", "stake more")])
+        with pages.visitor() as visitor:
+            text = visitor.get("/").text
+            assert ("The validator cannot do its work now; it lacks: permit, chain." in text) == told
+            assert visitor.get("/readyz").status_code == (503 if told else 200)
 
 
 def test_a_model_that_was_dropped_has_since_when_in_the_place_of_its_links(pages: Served, clock: HandClock) -> None:
