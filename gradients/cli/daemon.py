@@ -7,6 +7,7 @@ import gc
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from gradients.cli.main import USUAL_COLLECTIONS
 from gradients.config import DaemonSettings
 from gradients.files.locks import only_one
 from gradients.files.private import make_private, write_privately
@@ -27,3 +28,4 @@ def settle() -> None:
     """Leave what there is now out of every later collection of garbage: what was imported stays, and is a tenth of a second's walk."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*USUAL_COLLECTIONS)
