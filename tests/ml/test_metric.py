@@ -189,7 +189,7 @@ def test_a_worker_measures_with_one_thread_in_float32_the_same_numbers(
         function=INSTRUCT.measure,
         arguments=there.job([entrants["base"], entrants["good"]]),
         folder=tmp_path / "job",
-        deadline_seconds=120,
+        deadline_seconds=600,
     )
     where = asyncio.run(ProcessExecutor().run(job, report=there.told.append))
     assert where == {"device": "cpu", "precision": "float32", "threads": 1}

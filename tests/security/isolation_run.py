@@ -43,7 +43,7 @@ def main(root: Path, how: str) -> JsonObject:
             "tests.security.hostile_jobs:look_around",
             arguments,
             folders["tasks/mine"] / "job",
-            deadline_seconds=120,
+            deadline_seconds=600,
             reads=(folders["base"],),
             writes=(folders["tasks/mine"] / "results",),
         )

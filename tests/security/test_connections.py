@@ -158,7 +158,7 @@ def test_an_answer_that_nobody_reads_may_stay_while_there_is_room(start_axon: St
     axon = start_axon(limits=replace(LIMITS, connections=5))
     headers = "".join(f"{name}: {value}\r\n" for name, value in axon.signed_headers("/v1/file").items())
     with closing(connect(axon, source="127.0.1.1")) as reader:
-        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
         reader.sendall(f"GET /v1/file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n".encode())
         time.sleep(0.3)
         assert [get(axon, "/v1/file").status_code for _ in range(10)] == [200] * 10

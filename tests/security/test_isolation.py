@@ -103,7 +103,7 @@ def run_job(folder: Path, function: str, arguments: JsonObject, **limits: int) -
         f"tests.security.hostile_jobs:{function}",
         arguments,
         folder,
-        deadline_seconds=60,
+        deadline_seconds=600,
         limits=JobLimits(**limits),
     )
     return asyncio.run(ProcessExecutor(sandboxed=not NO_SANDBOX).run(job, report=lambda _: None))

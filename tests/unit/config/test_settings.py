@@ -202,7 +202,7 @@ def test_a_worker_in_a_folder_of_its_own_finds_what_lies_in_a_relative_one(
         function="gradients.testing.worker_functions:echo",
         arguments={"runs": str(folder / "runs")},
         folder=folder / "job",
-        deadline_seconds=30,
+        deadline_seconds=600,
     )
     asyncio.run(ProcessExecutor().run(job, report=lambda _: None))
     assert (tmp_path / "run" / "m1" / "runs").read_text() == "ran\n"

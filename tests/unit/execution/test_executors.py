@@ -39,7 +39,7 @@ def executor(request: pytest.FixtureRequest) -> Executor:
 
 
 def job(folder: Path, function: str, arguments: JsonObject | None = None) -> Job:
-    return Job(function=f"{FUNCTIONS}:{function}", arguments=arguments or {}, folder=folder, deadline_seconds=30)
+    return Job(function=f"{FUNCTIONS}:{function}", arguments=arguments or {}, folder=folder, deadline_seconds=600)
 
 
 def run(executor: Executor, job: Job) -> tuple[JsonObject, list[JsonObject]]:
@@ -87,7 +87,7 @@ def test_a_result_that_is_no_json_is_a_crash_not_a_result(executor: Executor, tm
 @pytest.mark.parametrize("name", ["no.such.module:run", f"{FUNCTIONS}:no_such_function", f"{FUNCTIONS}:__doc__"])
 def test_a_function_that_is_not_there_is_named_in_the_error(executor: Executor, tmp_path: Path, name: str) -> None:
     with pytest.raises(JobFailed, match=name) as caught:
-        run(executor, Job(function=name, arguments={}, folder=tmp_path, deadline_seconds=30))
+        run(executor, Job(function=name, arguments={}, folder=tmp_path, deadline_seconds=600))
     assert caught.value.code == "function_unknown"
 
 

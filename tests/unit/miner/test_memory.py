@@ -101,7 +101,7 @@ from gradients.execution.job import Job
 from miner.settings import MinerSettings
 from miner.wiring import build
 miner = build(MinerSettings.load(None, {{"folder": "{tmp_path}", "wallet": {{"name": "//Miner", "hotkey": "//Miner//hot"}}}}))
-job = Job("gradients.testing.worker_functions:show_environment", {{}}, Path("{tmp_path}/job"), deadline_seconds=30)
+job = Job("gradients.testing.worker_functions:show_environment", {{}}, Path("{tmp_path}/job"), deadline_seconds=600)
 print(asyncio.run(miner.attempts.trainings.executor.run(job, report=print))["environment"].get("CUDA_VISIBLE_DEVICES"))
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("GRADIENTS_", "BT_"))}

@@ -105,7 +105,7 @@ def test_only_what_would_end_the_same_way_again_is_the_customers(
 def test_a_broken_parser_is_told_from_a_kernel_without_memory(tmp_path: Path) -> None:
     codes = []
     for name in ("die", "abort"):
-        job = Job(f"gradients.testing.worker_functions:{name}", {}, tmp_path / name, deadline_seconds=60)
+        job = Job(f"gradients.testing.worker_functions:{name}", {}, tmp_path / name, deadline_seconds=600)
         with pytest.raises(JobFailed) as failed:
             asyncio.run(WORKERS.run(job, report=lambda _: None))
         codes.append(failed.value.code)
