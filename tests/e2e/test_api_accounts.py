@@ -19,6 +19,7 @@ from gradients.client.api import MarketClient
 from gradients.domain.customer import Scope
 from gradients.testing.clock import HandClock
 from tests.e2e.api_market import ROWS, Market, refusal_of
+from validator.api import rates
 from validator.api.dependencies import OpenStreams, Quotas
 from validator.api.rates import OwnRates, SharedRates
 from validator.ledger.customers import Customers, keep_local_key
@@ -175,7 +176,8 @@ def test_the_account_says_what_is_used(market: Market, admin: MarketClient) -> N
     assert (account.customer, account.upload_bytes.used, set(account.key.scopes)) == ("acme", len(ROWS), set(Scope))
 
 
-def test_processes_that_share_a_redis_count_together() -> None:
+def test_processes_that_share_a_redis_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "ANSWER_SECONDS", 60.0)  # a busy machine's Redis is not one that is away
     try:
         redis.Redis.from_url(REDIS).ping()
     except redis.RedisError:
@@ -184,14 +186,14 @@ def test_processes_that_share_a_redis_count_together() -> None:
         pytest.skip("scripts/services start")
     one, other = SharedRates(3, REDIS), SharedRates(3, REDIS)
     customer = f"customer-{os.getpid()}-{time.monotonic_ns()}"
-    assert [rates.wait(customer) for rates in (one, other, one)] == [0.0] * 3
+    assert [each.wait(customer) for each in (one, other, one)] == [0.0] * 3
     assert 0 < other.wait(customer) <= 60
     assert other.wait(f"{customer}-else") == 0.0
 
 
 def test_without_its_redis_a_process_counts_by_itself() -> None:
-    rates = SharedRates(2, NOWHERE)
-    *taken, wait = [rates.wait("acme") for _ in range(3)]
+    alone = SharedRates(2, NOWHERE)
+    *taken, wait = [alone.wait("acme") for _ in range(3)]
     assert taken == [0.0, 0.0]
     assert 10 < wait <= 30
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
+from gradients.axon import auth
 from gradients.axon.auth import RedisNonces, nonces_at
 from gradients.errors import SetupError
 
@@ -31,7 +32,8 @@ def url() -> Iterator[str]:
     server.flushdb()
 
 
-def test_a_nonce_is_taken_once_by_all_processes_together(url: str) -> None:
+def test_a_nonce_is_taken_once_by_all_processes_together(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "TIMEOUT_SECONDS", 60.0)  # all at once, on a busy machine
     stores = [RedisNonces(url) for _ in range(CALLERS)]
     now = time.time_ns()
     with ThreadPoolExecutor(CALLERS) as callers:
