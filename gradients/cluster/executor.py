@@ -99,16 +99,22 @@ class RayExecutor:
                 await self._connection.close()
 
     async def nodes(self) -> list[Node]:
-        """The nodes that live. Raises OutsideError when the cluster is away."""
-        await self._connection.open()
+        """The nodes that live. Raises OutsideError when the cluster is away for too long."""
+        over = time.monotonic() + self._patience_seconds
+        while "lost" in (answer := await self._look()):
+            if time.monotonic() > over:
+                raise OutsideError(f"The cluster went away: {answer['lost']}", code="cluster_unreachable")
+            await asyncio.sleep(_REST_SECONDS)
+        return [Node(**node) for node in answer["nodes"]]
+
+    async def _look(self) -> Mapping[str, Any]:
+        """What a driver says of the nodes; "lost" where it was lost over that."""
+        await self._reach(lambda _: None)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS), self._connection.order({}, "nodes") as answers:
-                answer = await answers.get()
+                return await answers.get()
         except TimeoutError:
-            answer = {"lost": "it did not answer"}
-        if "lost" in answer:
-            raise OutsideError(f"The cluster went away: {answer['lost']}", code="cluster_unreachable")
-        return [Node(**node) for node in answer["nodes"]]
+            return {"lost": "it did not answer"}
 
     async def run(self, job: Job, *, report: ReportProgress, node: str | None = None) -> JsonObject:
         """As Executor.run; `report` is called with WAITING itself as long as the job has not begun.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypedDict, Unpack
 
 import httpx
@@ -126,7 +127,7 @@ class Market:
     async def _post_and_follow(self, client: MarketClient, gateway: SdkGateway) -> None:
         """Post one task after the other, each when the miners are free again, and show them until all have ended.
 
-        Raises JobFailed when one of them failed.
+        Raises JobFailed when one of them failed, or nobody won any.
         """
         options = self.plan.options
         specs = [
@@ -150,9 +151,7 @@ class Market:
             doing = next((words for state, words in WAITS_FOR.items() if state in states), "all tasks are scored")
             self._tell(doing, block=block, tasks=tuple(tasks))
             await asyncio.sleep(LOOK_EVERY_SECONDS)
-        if failed := [task for task in tasks if task.state is TaskState.FAILED]:
-            why = failed[0].failure.message if failed[0].failure else "for no reason that was given"
-            raise JobFailed(f"{failed[0].id} ended without scores: {why}", fix="Read the logs in the folder")
+        check_won(tasks, options.folder)
 
     async def _wait_for_pay(self, gateway: SdkGateway) -> None:
         """Until weights over every task stand on chain and an epoch after them has turned them into incentive.
@@ -182,6 +181,19 @@ class Market:
         seconds = time.monotonic() - self.started_at
         self.snapshot = replace(self.snapshot, seconds=seconds, doing=doing, restarts=restarts, **news)
         self.show(self.snapshot)
+
+
+def check_won(tasks: Sequence[TaskDetails], folder: Path) -> None:
+    """Raises JobFailed when an ended task has failed, or nobody has won any: then nobody is paid."""
+    if failed := [task for task in tasks if task.state is TaskState.FAILED]:
+        why = failed[0].failure.message if failed[0].failure else "for no reason that was given"
+        raise JobFailed(f"{failed[0].id} ended without scores: {why}", fix="Read the logs in the folder")
+    if all(task.best is None for task in tasks):
+        reasons = "; ".join(sorted({miner.reason for task in tasks for miner in task.miners}))
+        raise JobFailed(
+            f"Nobody has won a task, so nobody is paid: {reasons}",
+            fix=f"Give miners more time by --hours, and read the logs in {folder}",
+        )
 
 
 async def _until_open(host: str, port: int) -> None:

@@ -59,7 +59,7 @@ REHEARSAL = Scale(
     train_tokens=32,
     train_seconds=300.0,
     resumed_passes=80.0,
-    market_hours=0.006,
+    market_hours=0.012,
 )
 
 
