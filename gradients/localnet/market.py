@@ -85,8 +85,8 @@ class Market:
         key = (self.plan.validator.folder / "api.key").read_text(encoding="utf-8").strip()
         try:
             with MarketClient(self.plan.api_url, key) as client:
-                await self._post_and_follow(client, gateway)
-            await self._wait_for_pay(gateway)
+                open_at = await self._post_and_follow(client, gateway)
+            await self._wait_for_pay(gateway, open_at)
         finally:
             await gateway.close()
         return self.snapshot
@@ -124,10 +124,10 @@ class Market:
         for miner in plan.miners:
             await _until_open(miner.host, miner.port)
 
-    async def _post_and_follow(self, client: MarketClient, gateway: SdkGateway) -> None:
+    async def _post_and_follow(self, client: MarketClient, gateway: SdkGateway) -> int:
         """Post one task after the other, each when the miners are free again, and show them until all have ended.
 
-        Raises JobFailed when one of them failed, or nobody won any.
+        Returns a block at which one of them had not ended yet. Raises JobFailed when one of them failed, or nobody won any.
         """
         options = self.plan.options
         specs = [
@@ -137,9 +137,11 @@ class Market:
         ]
         ids: list[str] = []
         tasks: list[TaskDetails] = []
-        while len(tasks) < len(specs) or not all(task.state.ended for task in tasks):
+        open_at, done = 0, False
+        while not done:
             busy = len(tasks) < len(ids) or any(task.state in NEEDS_MINERS for task in tasks)
             try:
+                looked_at = await gateway.block()
                 if len(ids) < len(specs) and not busy:
                     ids.append((await asyncio.to_thread(client.submit, specs[len(ids)])).id)
                 tasks = [await asyncio.to_thread(client.task, task_id) for task_id in ids]
@@ -150,13 +152,17 @@ class Market:
             states = {task.state for task in tasks}
             doing = next((words for state, words in WAITS_FOR.items() if state in states), "all tasks are scored")
             self._tell(doing, block=block, tasks=tuple(tasks))
+            done = len(tasks) == len(specs) and all(task.state.ended for task in tasks)
+            open_at = open_at if done else looked_at
             await asyncio.sleep(LOOK_EVERY_SECONDS)
         check_won(tasks, options.folder)
+        return open_at
 
-    async def _wait_for_pay(self, gateway: SdkGateway) -> None:
+    async def _wait_for_pay(self, gateway: SdkGateway, open_at: int) -> None:
         """Until weights over every task stand on chain and an epoch after them has turned them into incentive.
 
-        Raises JobFailed when that does not happen.
+        Weights that were set between `open_at`, when a task had not ended, and the look that found all scored may be over every task
+        or not. They are when a whole epoch brings no others: a validator says nothing twice. Raises JobFailed when nobody is paid.
         """
         options, all_scored_at = self.plan.options, self.snapshot.block
         most = max(PAID_AFTER_SECONDS, PAID_AFTER_EPOCHS * options.tempo_blocks * options.block_seconds)
@@ -169,8 +175,9 @@ class Market:
             weights = await gateway.weights_of(validator.uid)
             incentive = {neuron.uid: neuron.incentive for neuron in metagraph.neurons if neuron.incentive > 0}
             self._tell("waiting for the next epoch", block=metagraph.block, weights=weights, incentive=incentive)
-            set_at = validator.last_update_block
-            if weights and incentive and all_scored_at < set_at < metagraph.last_epoch_block:
+            set_at, epoch_at = validator.last_update_block, metagraph.last_epoch_block
+            stands = open_at <= set_at and epoch_at > all_scored_at + options.tempo_blocks + 1
+            if weights and incentive and (set_at > all_scored_at or stands) and set_at < epoch_at:
                 self._tell("paid")
                 return
             await asyncio.sleep(LOOK_EVERY_SECONDS)
