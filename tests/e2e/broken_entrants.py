@@ -41,7 +41,7 @@ def _take_memory() -> None:
 
 
 _FAULTS: dict[str, Callable[[], object]] = {
-    "slow": lambda: time.sleep(0.2),
+    "slow": lambda: time.sleep(1.0),
     "hang": lambda: time.sleep(3600),
     "segv": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
