@@ -41,9 +41,7 @@ class LossyWire:
         self.url = ""
         self.loss = Loss.NOTHING
         self.holds_back = False
-        self.held: list[
-            asyncio.Event
-        ] = []  # one for each transaction that was held back, in their order: set it to let go
+        self.held = list[asyncio.Event]()  # one for each transaction held back, in their order: set it to let go
 
     async def has_held(self, count: int) -> None:
         """Wait until so many transactions have been held back."""
